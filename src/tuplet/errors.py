@@ -1,0 +1,93 @@
+"""What can go wrong, and what to do about it.
+
+    TupletError
+    ├── ShapeError           tensors that do not fit together                     exit code 3
+    ├── LabelError           labels outside their range or of the wrong kind      exit code 3
+    ├── DataError            files, tables and splits that cannot be used         exit code 3
+    ├── RecipeError          a recipe or a preset that makes no sense             exit code 4
+    ├── CheckpointError      a checkpoint or saved model that cannot be read      exit code 3
+    ├── IndexFormatError     a search index that cannot be read                   exit code 3
+    ├── MissingExtraError    an optional part that is not installed               exit code 5
+    └── DivergedError        a training whose numbers stopped being finite        exit code 3
+
+Every error says what was found and where (`message`), what to type next (`hint`),
+and names its section of `docs/errors.md` (`reference`).
+"""
+
+from typing import ClassVar
+
+
+class TupletError(Exception):
+    """Base of all errors that tuplet raises on purpose.
+
+    Args:
+        message: What was found, where, and what was expected.
+        hint: What to type or change next.
+        reference: Kebab-case id of the heading in `docs/errors.md` that explains more.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str, reference: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.reference = reference
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.reference)
+
+
+def _rebuild(kind: type[TupletError], message: str, hint: str, reference: str) -> TupletError:
+    return kind(message, hint=hint, reference=reference)  # keyword arguments do not survive pickling by themselves
+
+
+class ShapeError(TupletError):
+    """Tensors whose shapes or types do not fit together."""
+
+    exit_code = 3
+
+
+class LabelError(TupletError):
+    """Labels outside their range or of the wrong kind."""
+
+    exit_code = 3
+
+
+class DataError(TupletError):
+    """Files, tables and splits that cannot be used."""
+
+    exit_code = 3
+
+
+class RecipeError(TupletError):
+    """A recipe or a preset that makes no sense."""
+
+    exit_code = 4
+
+
+class CheckpointError(TupletError):
+    """A checkpoint or saved model that cannot be read."""
+
+    exit_code = 3
+
+
+class IndexFormatError(TupletError):
+    """A search index that cannot be read."""
+
+    exit_code = 3
+
+
+class MissingExtraError(TupletError):
+    """An optional part that is not installed."""
+
+    exit_code = 5
+
+
+class DivergedError(TupletError):
+    """A training whose numbers stopped being finite."""
+
+    exit_code = 3

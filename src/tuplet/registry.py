@@ -1,0 +1,69 @@
+"""Names of components and the constructors they stand for.
+
+A component of any kind is registered once, beside its definition. Recipes, the command line and the docs read the same
+table; the schema of a component's options is derived from its constructor's signature (`recipes.schema`).
+"""
+
+import difflib
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from tuplet.errors import RecipeError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """Constructors of one kind by name.
+
+    Args:
+        kind: What the names stand for, as written in messages ("loss", "encoder").
+        plugins: Entry point group through which other packages add names.
+    """
+
+    def __init__(self, kind: str, plugins: str | None = None) -> None:
+        self.kind = kind
+        self._plugins = plugins
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files a constructor under `name`."""
+
+        def file(constructor: T) -> T:
+            if self._entries.setdefault(name, constructor) is not constructor:
+                raise ValueError(f"two {self.kind} constructors are called {name!r}")
+            return constructor
+
+        return file
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            self._load_plugins()
+        if name not in self._entries:
+            raise RecipeError(
+                f"There is no {self.kind} called {name!r}.",
+                hint=did_you_mean(name, self._entries),
+                reference="unknown-name",
+            )
+        return self._entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _load_plugins(self) -> None:
+        for point in entry_points(group=self._plugins) if self._plugins else ():
+            self._entries.setdefault(point.name, point.load())
+
+
+def did_you_mean(name: str, known: "Iterator[str] | dict[str, Any] | list[str] | Registry[Any]") -> str:
+    """A hint that names the closest known names, or all of them if none is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(names)}."
