@@ -1,0 +1,7 @@
+"""Recipes: what to train on, with and for, as TOML; and the objects they describe."""
+
+from tuplet.recipes.build import build
+from tuplet.recipes.load import dump_recipe, load_recipe, preset_names
+from tuplet.recipes.schema import Recipe
+
+__all__ = ["Recipe", "build", "dump_recipe", "load_recipe", "preset_names"]

@@ -1,0 +1,66 @@
+"""Everything a training needs, built and ready: the border between recipes and training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tuplet.data import Batch, Dataset
+from tuplet.losses import MetricLoss
+from tuplet.models import Embedder
+from tuplet.training.settings import EvaluateSettings, TrainSettings
+
+Embed = Callable[[Any], Tensor]
+"""Stored inputs to embeddings `(n, dim)` in float32 at least: preprocessing, augmentation, encoder."""
+Task = Callable[[Embed, Batch], Mapping[str, Any]]
+"""What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Sampler(Protocol):
+    """Endless positions of global batches, resumable between any two of them."""
+
+    def __iter__(self) -> "Sampler": ...
+    def __next__(self) -> Tensor: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, built and ready.
+
+    Attributes:
+        name: Of the run.
+        seed: All randomness of the run is derived from it.
+        train: Examples that are trained on.
+        validation: Examples that choose the best step; None keeps the last one.
+        test: Examples that judge the best embedder; None judges on the validation examples, and says so.
+        sampler: Positions in `train` of each global batch.
+        embedder: Encoder with its preprocessing, trained in place.
+        loss: With everything it owns: class weights, bank, queue.
+        task: Maps a batch to the arguments of the loss.
+        augment: Changes a batch of preprocessed inputs; None leaves them alone.
+        recipe: Recipe as TOML, paths relative to the folder it is given.
+        settings: How to train.
+        evaluate: How to judge.
+        facts: What a report should know of the data: source, split, counts (JSON-able).
+    """
+
+    name: str
+    seed: int
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    sampler: Sampler
+    embedder: Embedder
+    loss: MetricLoss
+    task: Task
+    augment: Augment | None
+    recipe: Callable[[Path], str]
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,60 @@
+"""How long, how fast and how carefully a run trains; what it is judged by."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ConfigDict
+
+Share = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Ge(0)]
+
+
+class TrainSettings(BaseModel):
+    """The `[train]` section of a recipe, without its augmentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Gt(0)] = 1000
+    """Optimiser steps in all; the clock never decides."""
+    optimizer: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    """Largest learning rate of the schedule."""
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Of matrices and filters; biases and normalisation have none."""
+    momentum: Share = 0.9
+    """Of sgd."""
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    warmup: Share = 0.1
+    """Share of the steps in which the learning rate rises."""
+    clip: Annotated[float, Gt(0)] = float("inf")
+    """Largest norm of the gradient; inf does not clip."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the encoder; the loss is computed in float32 at least."""
+    ema: Share = 0.0
+    """Decay of the averaged weights that are judged and saved; 0 uses the weights themselves."""
+    validate_every: Count = 0
+    """Steps between two validations and checkpoints; 0: a tenth of the steps."""
+    patience: Count = 0
+    """Validations without a better score before training stops early; 0 never stops early."""
+    log_every: Annotated[int, Gt(0)] = 10
+    """Steps between two `step` events."""
+
+    @property
+    def interval(self) -> int:
+        """Steps between two validations."""
+        return self.validate_every or max(1, self.steps // 10)
+
+
+class EvaluateSettings(BaseModel):
+    """The `[evaluate]` section of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (1, 5, 10)
+    """K of Recall@K."""
+    groups: bool = True
+    """Where the data names groups, also judge with the neighbours of the query's own group left out."""
+    bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000
+    """Draws behind each interval."""
+    batch_size: Annotated[int, Gt(0)] = 512
+    """Examples embedded at once."""
