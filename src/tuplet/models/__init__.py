@@ -1,0 +1,8 @@
+"""Encoders, and embedders that carry an encoder with its preprocessing from training to search."""
+
+from tuplet.models import series, text
+from tuplet.models.embedder import Embedder
+from tuplet.models.encoders import build_encoder, registry
+from tuplet.models.export import export
+
+__all__ = ["Embedder", "build_encoder", "export", "registry", "series", "text"]
