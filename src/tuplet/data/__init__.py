@@ -1,0 +1,20 @@
+"""Folders, tables and arrays as data sets."""
+
+from tuplet.data.batch import Batch, take_batch
+from tuplet.data.dataset import Dataset, Inputs, Labels, labels_of, load_dataset, take
+from tuplet.data.manifest import Columns, Kind, Manifest, read_manifest
+
+__all__ = [
+    "Batch",
+    "Columns",
+    "Dataset",
+    "Inputs",
+    "Kind",
+    "Labels",
+    "Manifest",
+    "labels_of",
+    "load_dataset",
+    "read_manifest",
+    "take",
+    "take_batch",
+]

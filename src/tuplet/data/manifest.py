@@ -1,0 +1,132 @@
+"""One row per example: what a folder, a table or an array holds, checked before anything is decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["image", "vector", "text", "series"]
+Items = tuple[Path, ...] | tuple[str, ...] | tuple[NDArray[Any], ...] | NDArray[Any]
+"""Image paths, texts, series of unequal length, or an array whose first axis counts the examples (may be memory-mapped)."""
+
+SPLITS = ("train", "validation", "test")
+UNKNOWN = -1
+"""The class id of an example without a label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A data set before decoding, whatever it was read from.
+
+    Args:
+        kind: What an item is.
+        ids: Unique name of each example.
+        items: What `load_dataset` decodes, in the order of `ids`.
+        labels: Class id of each example, an index into `class_names`; -1 where it is unknown; None without classes.
+        class_names: Name of each class.
+        targets: Graded labels, one row per example.
+        pairs: The second item of each example, where examples are pairs.
+        splits: "train", "validation" or "test" for each example; "" for none of them.
+        groups: What else an example belongs to, e.g. the type family of a glyph.
+        source: Where all this was read, for messages and reports.
+        lines: Line of each example in the source, counted from 1.
+    """
+
+    kind: Kind
+    ids: tuple[str, ...]
+    items: Items
+    labels: NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
+    targets: NDArray[np.float64] | None = None
+    pairs: Items | None = None
+    splits: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    source: str = "memory"
+    lines: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> "Manifest":
+        """The examples at `positions`, in that order; classes keep their ids."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        return replace(
+            self,
+            ids=_pick(self.ids, chosen),
+            items=_pick(self.items, chosen),
+            labels=None if self.labels is None else self.labels[chosen],
+            targets=None if self.targets is None else self.targets[chosen],
+            pairs=None if self.pairs is None else _pick(self.pairs, chosen),
+            splits=None if self.splits is None else _pick(self.splits, chosen),
+            groups=None if self.groups is None else _pick(self.groups, chosen),
+            lines=None if self.lines is None else _pick(self.lines, chosen),
+        )
+
+    def part(self, split: str) -> "Manifest":
+        """The examples of one split."""
+        splits = self.splits or ()
+        return self.take([position for position, name in enumerate(splits) if name == split])
+
+
+def _pick(values: Any, positions: NDArray[np.int64]) -> Any:
+    if isinstance(values, np.ndarray):
+        return values[positions]
+    return tuple(values[position] for position in positions.tolist())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of a table, where they are not the usual ones.
+
+    Args:
+        id: Unique name of an example.
+        path: File of an image, relative to the table.
+        text: A text.
+        label: Class.
+        pair: Second item of a pair: a text beside `text`, a file beside `path`.
+        split: "train", "validation" or "test".
+        group: What else an example belongs to.
+        inputs: Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning.
+        targets: Graded labels; by default every column whose name starts with `target`.
+    """
+
+    id: str = "id"
+    path: str = "path"
+    text: str = "text"
+    label: str = "label"
+    pair: str = "pair"
+    split: str = "split"
+    group: str = "group"
+    inputs: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+
+
+def read_manifest(
+    source: Path | str,
+    *,
+    kind: Kind | None = None,
+    labels: Path | str | None = None,
+    targets: Path | str | None = None,
+    columns: Columns | None = None,
+) -> Manifest:
+    """Reads a folder of images, a table, an array or a set of series.
+
+    Everything is checked before it returns: one error reports all faults, with their lines.
+
+    Args:
+        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, or `.ts`.
+        kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
+        labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*` beside it.
+        targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
+        columns: Names of the columns of a table, where they are not the usual ones.
+
+    Returns:
+        One row per example, in the order of the table or of the sorted file names.
+
+    Raises:
+        DataError: The source has faults.
+    """
+    raise NotImplementedError

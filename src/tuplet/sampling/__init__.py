@@ -1,0 +1,8 @@
+"""Which examples make up a step."""
+
+from tuplet.sampling.epoch import EpochSampler, registry
+from tuplet.sampling.paired import PairedSampler
+from tuplet.sampling.per_class import PerClassSampler
+from tuplet.sampling.uniform import UniformSampler
+
+__all__ = ["EpochSampler", "PairedSampler", "PerClassSampler", "UniformSampler", "registry"]
