@@ -1,0 +1,49 @@
+"""The losses once more: float64, plain loops, autograd, written from the equations and never from `src`.
+
+Every function takes tensors and returns a `Truth`: the differentiable value, what it was divided by, and named counts.
+That they are right is shown by `test_oracles_reproduce_the_vectors.py`.
+"""
+
+from oracles.a_softmax import a_softmax, annealing, psi
+from oracles.combined_margin import combined_margin, target_score
+from oracles.contrastive import contrastive
+from oracles.cpc import cpc
+from oracles.info_nce import capped_temperature, info_nce
+from oracles.instance_discrimination import (
+    estimated_log_z,
+    instance_discrimination,
+    instance_discrimination_nce,
+    updated_bank,
+)
+from oracles.log_ratio import log_ratio
+from oracles.nce import nce
+from oracles.npair import npair_mc, npair_per_pair, tuplet
+from oracles.nt_xent import nt_xent
+from oracles.rules import Truth
+from oracles.supcon import supcon
+from oracles.triplet import triplet
+
+__all__ = [
+    "Truth",
+    "a_softmax",
+    "annealing",
+    "capped_temperature",
+    "combined_margin",
+    "contrastive",
+    "cpc",
+    "estimated_log_z",
+    "info_nce",
+    "instance_discrimination",
+    "instance_discrimination_nce",
+    "log_ratio",
+    "nce",
+    "npair_mc",
+    "npair_per_pair",
+    "nt_xent",
+    "psi",
+    "supcon",
+    "target_score",
+    "triplet",
+    "tuplet",
+    "updated_bank",
+]

@@ -1,0 +1,49 @@
+"""Contrastive loss in three conventions; every unordered pair once."""
+
+from torch import Tensor
+
+from oracles.rules import Term, Truth, distances, divide, hinge, relate, weight_list
+
+
+def contrastive(
+    x: Tensor,
+    labels: Tensor | None = None,
+    *,
+    margin: float = 1.0,
+    convention: str = "sohn",
+    geometry: str | None = None,
+    mean_over: str = "all",
+    weights: Tensor | None = None,
+    references: Tensor | None = None,
+    reference_labels: Tensor | None = None,
+    queue: Tensor | None = None,
+    queue_labels: Tensor | None = None,
+) -> Truth:
+    """hadsell: D^2/2 and [m-D]^2/2; sohn: D^2 and [m-D]^2; note: D and [m-D], where D is the squared distance."""
+    geometry = geometry or ("squared_euclidean" if convention == "note" else "euclidean")
+    matrix = relate(
+        x,
+        labels,
+        references=references,
+        reference_labels=reference_labels,
+        queue=queue,
+        queue_labels=queue_labels,
+    )
+    D = distances(x, matrix.references, geometry)
+    w = weight_list(weights, len(x))
+    power = 1 if convention == "note" else 2
+    factor = 0.5 if convention == "hadsell" else 1.0
+    terms, anchors = [], {}
+    for a in range(len(x)):
+        for j in sorted(matrix.positive[a] + matrix.negative[a]):
+            anchors[a] = w[a]
+            inside = j < matrix.own
+            if inside and j < a:
+                continue  # met as (j, a)
+            gap = D[a, j] if j in matrix.positive[a] else hinge(margin - D[a, j])
+            loss = factor * gap**power
+            share = {"all": 1.0, "active": float(loss > 0), "anchors": 0.0}[mean_over]
+            terms.append(Term((w[a] + w[j]) / 2 if inside else w[a], loss, share))
+    if mean_over == "anchors":
+        terms += [Term(weight, x.new_zeros(()), 1.0) for weight in anchors.values()]
+    return divide(terms, x)
