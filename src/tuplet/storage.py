@@ -1,0 +1,152 @@
+"""Folders that are written whole or not at all, and JSON files that say their format."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tuplet.errors import TupletError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def replaced_folder(folder: Path | str, *, owns: Collection[str], error: type[TupletError]) -> Iterator[Path]:
+    """Write a folder beside `folder` and put it in its place at the end.
+
+    Whatever happens inside, `folder` holds either all of the old content or all of the new one. Only a process killed
+    between two renames leaves it away; the old content then lies beside it, and `settle` puts it back.
+
+    Args:
+        folder: The folder to write. Its parents are made.
+        owns: Names that a folder of this kind may hold. One that holds anything else is left alone.
+        error: What to raise.
+
+    Yields:
+        An empty folder on the same file system.
+
+    Raises:
+        TupletError: Of the given kind, if the folder holds other files or cannot be written.
+    """
+    target = Path(os.path.realpath(folder))  # a link to a folder stays a link
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        settle(target)
+        _refuse_foreign(target, owns, error)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        _flush(partial)
+        _swap(partial, target)
+    except OSError as problem:
+        raise error(
+            f"{folder} could not be written: {problem.strerror or problem}.",
+            hint=_remedy(problem),
+            reference="cannot-write",
+        ) from problem
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def settle(folder: Path | str) -> None:
+    """Put the old content back if a process was killed in the middle of replacing it."""
+    target = Path(os.path.realpath(folder))
+    previous = _previous(target)
+    if previous.is_dir() and not target.exists():
+        previous.rename(target)
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, version: int) -> None:
+    """Write a JSON object that starts with its `format` number."""
+    text = json.dumps({"format": version, **content}, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str) -> dict[str, Any]:
+    """Read a JSON object written by `write_json`.
+
+    Args:
+        path: The file.
+        version: The one `format` number that is understood.
+        error: What to raise.
+        remedy: How to write the file again, for hints.
+
+    Raises:
+        TupletError: Of the given kind, if the file is missing, damaged, or of another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise error(f"{path} is missing.", hint=remedy, reference="missing-file") from problem
+    except OSError as problem:
+        message = f"{path} could not be read: {problem.strerror or problem}."
+        raise error(message, hint=remedy, reference="missing-file") from problem
+    except ValueError as problem:  # bad JSON and bad UTF-8
+        raise error(f"{path} is damaged: {problem}.", hint=remedy, reference="damaged-file") from problem
+    if not isinstance(content, dict):
+        raise error(f"{path} is damaged: expected a JSON object.", hint=remedy, reference="damaged-file")
+    if content.get("format") != version:
+        raise error(
+            f"{path} has format {content.get('format')!r}; this version of tuplet reads format {version}.",
+            hint=f"Update tuplet (pip install --upgrade tuplet), or: {remedy}",
+            reference="unknown-format",
+        )
+    return content
+
+
+def _previous(target: Path) -> Path:
+    return target.with_name(f".{target.name}.previous")
+
+
+def _refuse_foreign(target: Path, owns: Collection[str], error: type[TupletError]) -> None:
+    if target.exists() and not target.is_dir():
+        raise error(f"{target} is a file, not a folder.", hint="Choose another folder.", reference="foreign-folder")
+    foreign = sorted({path.name for path in target.iterdir()} - set(owns)) if target.exists() else []
+    if foreign:
+        raise error(
+            f"{target} already holds {foreign[0]!r}, which was not written by tuplet; the folder would be replaced.",
+            hint="Choose another folder, or empty this one.",
+            reference="foreign-folder",
+        )
+
+
+def _flush(folder: Path) -> None:
+    """Make content and names durable before the folder takes its place."""
+    for path in [*sorted(folder.rglob("*")), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    previous = _previous(target)
+    shutil.rmtree(previous, ignore_errors=True)
+    if target.exists():
+        target.rename(previous)
+    try:
+        partial.rename(target)
+    except OSError:
+        settle(target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+    _sync(target.parent)
+
+
+def _remedy(problem: OSError) -> str:
+    if problem.errno in _FULL:
+        return "Free some space, or choose a folder on another disk. Nothing was left half-written."
+    if problem.errno in _FORBIDDEN:
+        return "Choose a folder that you may write to."
+    return "Choose another folder."
