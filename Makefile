@@ -1,0 +1,63 @@
+# One command each. A fresh checkout needs only Python 3.11: whatever is missing is installed into .venv on first use.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell .ci/find-python)
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo quick test check fix docs bench results changelog dist clean
+
+help:  ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(VENV)/.dev $(VENV)/.docs  ## Install everything a developer needs into .venv.
+
+demo: $(VENV)/.demo  ## Train on glyphs, judge on unseen characters, search, write a report.
+	$(BIN)/tuplet demo
+
+quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser ones.
+	$(PYTEST) -m "not slow and not distributed and not browser" $(TESTS)
+
+test: $(VENV)/.dev  ## All tests but the slow ones.
+	$(PYTEST) -m "not slow" $(TESTS)
+
+check: $(VENV)/.dev  ## Lint, types, layers, freshness of generated docs; writes nothing.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/python docs/generate.py
+
+docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an error.
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.
+	$(BIN)/python -m benchmarks $(BENCH)
+
+results: $(VENV)/.dev  ## Train every recipe of docs/results.md again; ROW=name for one of them.
+	$(BIN)/python docs/results.py $(ROW)
+
+changelog: $(VENV)/.dev  ## Show what changelog.d adds to the next release.
+	$(BIN)/towncrier build --draft --version next
+
+dist: $(VENV)/.dev  ## Build wheel and sdist into dist/.
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## Remove what was built, but not .venv.
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A stamp per extra: installed again only when the list of packages changes. Every extra named here contains `demo`.
+$(BIN)/python:
+	@test -n "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[$*]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,45 @@
+"""Settings of the whole suite: one thread per process, deterministic examples, skips that say what is missing."""
+
+import importlib.util
+import os
+import shutil
+
+# Two workers share two cores. Set before torch is imported, and inherited by every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# The same clone gives the same result; `--hypothesis-profile=explore` looks for new examples.
+settings.register_profile("fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=500, print_blob=True)
+settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("browser") and (reason := _no_browser()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("gpu") and (reason := _no_accelerator()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_browser() -> str:
+    if CHROMIUM is None:
+        return "no Chromium on the PATH (apt-get install chromium)"
+    return "" if importlib.util.find_spec("playwright") else "playwright is not installed (make setup)"
+
+
+def _no_accelerator() -> str:
+    import torch  # noqa: PLC0415  # most runs hold no gpu test and need no torch to collect
+
+    return "" if torch.cuda.is_available() else "torch.cuda.is_available() is false"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser that `browser` tests drive."""
+    assert CHROMIUM is not None, "mark the test with pytest.mark.browser"
+    return CHROMIUM
