@@ -1,12 +1,14 @@
 """The shape of the code is a fact, not a wish."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import shapes
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "src" / "tuplet").rglob("*.py"))
@@ -69,3 +71,11 @@ def test_test_modules_have_names_of_their_own():
     """One name in two folders would hide one of them from a reader of a failure."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_every_signature_with_a_shape_is_checked_when_tests_run():
+    for name in (f"tuplet.{'.'.join(path.relative_to(ROOT / 'src' / 'tuplet').with_suffix('').parts)}" for path in MODULES):
+        if not name.endswith("__"):
+            importlib.import_module(name)
+    shaped = [one.__qualname__ for one in shapes.UNCHECKED if "jaxtyping" in str(getattr(one, "__annotations__", ""))]
+    assert shaped == []

@@ -1,0 +1,22 @@
+"""The run-time type checker of the test run: beartype, but for the few signatures that it cannot read.
+
+Those are methods that return `Self` and functions that take a Protocol which is not `runtime_checkable`;
+`test_architecture.py` sees to it that no signature with a tensor shape is among them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from beartype import beartype
+from beartype.roar import BeartypeDecorHintException
+
+UNCHECKED: list[Callable[..., Any]] = []
+
+
+def check(item: Callable[..., Any]) -> Callable[..., Any]:
+    """The function or class with its annotations checked on every call."""
+    try:
+        return beartype(item)
+    except BeartypeDecorHintException:
+        UNCHECKED.append(item)
+        return item
