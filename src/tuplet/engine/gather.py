@@ -1,0 +1,142 @@
+"""The one module that knows about several processes.
+
+Each process owns its anchors and needs everybody's references. Losses and counts are summed over all processes and divided once;
+gradients of references are summed back to their owner. The backward pass multiplies by the number of processes, because
+DistributedDataParallel divides by it: what an encoder's parameters receive is then the gradient of one process with all data.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Who works on a batch together.
+
+    Args:
+        rank: Which of the processes this is.
+        size: How many there are.
+        group: Their process group; None if there is only one process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    @staticmethod
+    def default() -> "Processes":
+        """The default process group, or one process if none was started."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return ALONE
+        return Processes(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
+
+
+ALONE = Processes()
+
+
+def counts(rows: int, processes: Processes, device: torch.device | str = "cpu") -> list[int]:
+    """How many rows each process holds."""
+    if processes.size == 1:
+        return [rows]
+    mine = torch.tensor([rows], dtype=torch.int64, device=device)
+    everyone = [torch.empty_like(mine) for _ in range(processes.size)]
+    dist.all_gather(everyone, mine, group=processes.group)
+    return [int(count) for count in torch.cat(everyone)]
+
+
+def gather(x: Tensor, processes: Processes) -> Tensor:
+    """Rows of all processes in the order of their ranks; the gradient is summed back to the owner.
+
+    Args:
+        x: (rows, ...); processes may hold different numbers of rows.
+        processes: Who takes part.
+
+    Returns:
+        (rows of all, ...).
+    """
+    return x if processes.size == 1 else _Gather.apply(x, processes)
+
+
+def everyones(x: Tensor, processes: Processes) -> Tensor:
+    """Like `gather` for constants such as labels: nothing flows back."""
+    return x if processes.size == 1 else _rows_of_all(x.detach(), processes)[0]
+
+
+def add_up(total: Tensor, processes: Processes) -> Tensor:
+    """Sum over processes; backward multiplies by their number (see the top of this file)."""
+    return total if processes.size == 1 else _AddUp.apply(total, processes)
+
+
+def sum_of(x: Tensor, processes: Processes) -> Tensor:
+    """Sum over processes of a constant."""
+    if processes.size == 1:
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x, group=processes.group)
+    return x
+
+
+def shared(parameter: Tensor, processes: Processes) -> Tensor:
+    """A parameter that every process holds in full; its gradient is averaged, so that all get the same.
+
+    Together with `add_up` this gives each process the gradient of one process with all data, and it stays right if
+    DistributedDataParallel averages the equal gradients once more.
+    """
+    return parameter if processes.size == 1 else _Shared.apply(parameter, processes)
+
+
+def first_row(rows: int, processes: Processes, device: torch.device | str = "cpu") -> int:
+    """Position of this process's first row among the rows of all."""
+    return sum(counts(rows, processes, device)[: processes.rank])
+
+
+def _rows_of_all(x: Tensor, processes: Processes) -> tuple[Tensor, list[int]]:
+    rows = counts(len(x), processes, x.device)
+    padded = x.new_zeros(max(rows), *x.shape[1:])  # gloo aborts on uneven rows
+    padded[: len(x)] = x
+    everyone = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(everyone, padded.contiguous(), group=processes.group)
+    return torch.cat([part[:count] for part, count in zip(everyone, rows, strict=True)]), rows
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:
+        everyone, rows = _rows_of_all(x, processes)
+        ctx.processes, ctx.rows = processes, rows
+        return everyone
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad, group=ctx.processes.group)
+        begin = sum(ctx.rows[: ctx.processes.rank])
+        return grad[begin : begin + ctx.rows[ctx.processes.rank]], None
+
+
+class _AddUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, processes: Processes) -> Tensor:
+        ctx.size = processes.size
+        return sum_of(total, processes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad * ctx.size, None
+
+
+class _Shared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, processes: Processes) -> Tensor:
+        ctx.processes = processes
+        return parameter.view_as(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad, group=ctx.processes.group)
+        return grad / ctx.processes.size, None

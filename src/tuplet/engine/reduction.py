@@ -1,0 +1,250 @@
+"""What a loss author writes: how one row of scores becomes a number, and how that number pulls on the scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from tuplet.relation import Entries, Relation
+
+State = TypeVar("State")
+
+
+@dataclass
+class Tile:
+    """One tile of the score matrix, with its masks at hand.
+
+    Args:
+        scores: (rows, cols) in the accumulation type. The last reader may overwrite them.
+        rows: Which anchors.
+        cols: Which references.
+        relation: Who is whose positive.
+        whole: True if the tile spans all references, so that what `fold` leaves in `scores` is what `slope` finds there.
+        measured: True if statistics are asked for.
+    """
+
+    scores: Tensor
+    rows: slice
+    cols: slice
+    relation: Relation
+    whole: bool
+    measured: bool = False
+    _few: Any = field(default=False, repr=False)
+    _masks: Any = field(default=None, repr=False)
+    _positives: Any = field(default=None, repr=False)
+
+    @property
+    def positive(self) -> Tensor:
+        """Bool (rows, cols)."""
+        return self._both()[0]
+
+    @property
+    def negative(self) -> Tensor:
+        """Bool (rows, cols)."""
+        return self._both()[1]
+
+    @property
+    def gaps(self) -> Tensor | None:
+        """Distances between graded labels."""
+        return self.relation.gaps(self.rows, self.cols)
+
+    @property
+    def positives(self) -> Entries:
+        """Positive entries one by one, row by row."""
+        if self._positives is None:
+            few = self._listed()
+            self._positives = few[0] if few else Entries.of(self.positive)
+        return self._positives
+
+    def hide_ignored(self, value: float, scores: Tensor | None = None) -> Tensor:
+        """Overwrite the entries that do not count, in place; returns the scores."""
+        scores = self.scores if scores is None else scores
+        few = self._listed()
+        if few is None:
+            return scores.masked_fill_(~(self.positive | self.negative), value)
+        scores[few[1].rows, few[1].cols] = value
+        return scores
+
+    def hide_all_but_negatives(self, value: float, scores: Tensor | None = None) -> Tensor:
+        """Overwrite the entries that are not negative, in place; returns the scores."""
+        scores = self.hide_ignored(value, scores)
+        scores[self.positives.rows, self.positives.cols] = value
+        return scores
+
+    def per_row(self, values: Tensor) -> Tensor:
+        """Sums over the positives of each row of `values`, one per positive."""
+        return values.new_zeros(self.scores.shape[0]).index_add_(0, self.positives.rows, values)
+
+    def negatives_per_row(self, span: slice = slice(None)) -> Tensor:
+        """How many negatives each row has among the columns `span` of the tile, (rows,)."""
+        few = self._listed()
+        if few is None:
+            return self.negative[:, span].sum(1)
+        begin, stop, _ = span.indices(self.scores.shape[1])
+        others = [at.rows[(at.cols >= begin) & (at.cols < stop)] for at in few]
+        return (stop - begin) - torch.bincount(torch.cat(others), minlength=self.scores.shape[0])
+
+    def _both(self) -> tuple[Tensor, Tensor]:
+        if self._masks is None:
+            self._masks = self.relation.masks(self.rows, self.cols)
+        return self._masks
+
+    def _listed(self) -> tuple[Entries, Entries] | None:
+        if self._few is False:
+            self._few = self.relation.few(self.rows, self.cols)
+        return self._few
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What a block of anchors contributes, not yet divided.
+
+    Args:
+        loss: (rows,), sum of each anchor's terms.
+        count: (rows,), each anchor's share of what the mean divides by.
+        stats: (rows,) each; numbers to be summed over anchors and reported by name.
+    """
+
+    loss: Tensor
+    count: Tensor
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a walk.
+
+    Args:
+        total: Sum of all terms, differentiable.
+        count: What the mean divides by; weighted if weights were given.
+        stats: Sums over all anchors, by name.
+    """
+
+    total: Tensor
+    count: Tensor
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def value(self) -> Tensor:
+        """Mean of the terms, differentiable; 0 if there is none."""
+        return self.total / torch.where(self.count > 0, self.count, 1).to(self.total.dtype)
+
+
+def combine(*outcomes: Outcome) -> Outcome:
+    """Sums, counts and statistics of several walks as if they were one."""
+    stats: dict[str, Tensor] = {}
+    for outcome in outcomes:
+        for name, value in outcome.stats.items():
+            stats[name] = stats[name] + value if name in stats else value
+    total, count = outcomes[0].total, outcomes[0].count
+    for outcome in outcomes[1:]:
+        total, count = total + outcome.total, count + outcome.count
+    return Outcome(total, count, stats)
+
+
+class Reduction(Generic[State]):
+    """Folds rows of scores into losses.
+
+    The engine calls, for each block of anchors: `start`; `fold` for every tile, `folds` times over; `finish`; `slope` for every
+    tile. A reduction sees sums only: the engine divides once, at the end, so the result does not depend on the tiles.
+    """
+
+    reads: ClassVar[Literal["similarity", "distance"]] = "similarity"
+    folds: int = 1
+    """Walks over a row needed before its slopes are known."""
+    whole_rows: bool = False
+    """True if a tile must span all references."""
+    local: bool = False
+    """True if an entry's slope depends on that entry alone: then one walk does, and slopes may be asked before `finish`."""
+
+    def start(self, like: Tensor, rows: slice) -> State:
+        """An empty state for these anchors; `like` has the accumulation type."""
+        raise NotImplementedError
+
+    def fold(self, step: int, state: State, tile: Tile) -> None:
+        """Take in one tile; `step` counts the walks from 0."""
+        raise NotImplementedError
+
+    def finish(self, state: State) -> Partial:
+        """Losses and counts of these anchors."""
+        raise NotImplementedError
+
+    def slope(self, state: State, tile: Tile) -> Tensor:
+        """Derivative of the sum of losses by the scores of this tile; may overwrite `tile.scores`."""
+        raise NotImplementedError
+
+    def halved(self, peak: float | None) -> "Reduction[Any] | None":
+        """The same for one set against itself, where each tile above the diagonal also serves its mirror image.
+
+        Its state spans all anchors; `fold` takes a tile in for its rows and, transposed, for its columns (for its rows alone
+        on the diagonal, which holds both mirror images); `slope` is that of an entry plus that of its mirror image.
+
+        Args:
+            peak: Bound of the scores from above, if there is one.
+
+        Returns:
+            None if rows and columns have to be walked separately.
+        """
+        del peak
+
+
+Rows = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass
+class _RowsState:
+    loss: Tensor
+    count: Tensor
+    slope: Tensor | None = None
+
+
+class _FromRows(Reduction[_RowsState]):
+    """A reduction given by a function of complete rows, differentiated strip by strip."""
+
+    whole_rows = True
+
+    def __init__(self, rows: Rows, reads: Literal["similarity", "distance"]) -> None:
+        self.rows = rows
+        self.reads = reads  # type: ignore[misc]  # a class variable in classes written by hand
+
+    def start(self, like: Tensor, rows: slice) -> _RowsState:
+        empty = like.new_zeros(rows.stop - rows.start)
+        return _RowsState(empty, empty)
+
+    def fold(self, step: int, state: _RowsState, tile: Tile) -> None:
+        del step
+        positive, negative = tile.positive, tile.negative
+        valid = positive.any(1)
+        with torch.enable_grad():
+            scores = tile.scores.detach().requires_grad_()
+            # anchors without a positive are left out of the graph: what they would do to it is not defined
+            loss = scores.new_zeros(len(scores)).index_put(
+                (valid.nonzero()[:, 0],), self.rows(scores[valid], positive[valid], negative[valid])
+            )
+            state.slope = torch.autograd.grad(loss.sum(), scores)[0] if bool(valid.any()) else torch.zeros_like(scores)
+        state.loss, state.count = loss.detach(), valid.to(scores.dtype)
+
+    def finish(self, state: _RowsState) -> Partial:
+        return Partial(state.loss, state.count)
+
+    def slope(self, state: _RowsState, tile: Tile) -> Tensor:
+        del tile
+        if state.slope is None:
+            raise AssertionError("slope before fold")
+        return state.slope
+
+
+def from_rows(rows: Rows, reads: Literal["similarity", "distance"] = "similarity") -> Reduction[Any]:
+    """A reduction from a plain function of complete rows.
+
+    Args:
+        rows: Takes scores, positive and negative, all (rows, references), and returns one loss per row. It is called for
+            anchors that have a positive.
+        reads: Whether larger scores mean nearer ("similarity") or smaller ones ("distance").
+
+    Returns:
+        A reduction that is exact and bounded in memory; each strip is differentiated by autograd.
+    """
+    return _FromRows(rows, reads)

@@ -1,0 +1,93 @@
+"""One set against itself under a symmetric reduction: only the tiles on and above the diagonal.
+
+Each tile serves its rows and, mirrored, its columns, which halves the work of every product.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.engine.tiles import spans
+from tuplet.geometry import Geometry
+from tuplet.relation import Relation
+
+HALF_SIDE = 512
+"""Side of a tile when nothing is said."""
+
+
+def walk_half(
+    reduction: Reduction[Any],
+    x: Tensor,
+    relation: Relation,
+    geometry: Geometry,
+    factor: float,
+    shift: float,
+    tile_size: int | None,
+    grad: Tensor | None,
+) -> Partial:
+    """Fold and pull the upper triangle.
+
+    Args:
+        reduction: What `Reduction.halved` gave.
+        x: Prepared embeddings (rows, dim).
+        relation: One set: row i is column i.
+        geometry: Symmetric in its two sides.
+        factor: Multiplies scores.
+        shift: Added to scores after that.
+        tile_size: Most entries of a tile.
+        grad: Gradient to add to, or None.
+
+    Returns:
+        Losses and counts of all rows.
+    """
+    size = max(1, HALF_SIDE if tile_size is None else math.isqrt(tile_size))
+    blocks = spans(len(x), size)
+    tiles = [(rows, cols) for k, rows in enumerate(blocks) for cols in blocks[k:]]
+    buffer = x.new_empty(min(size, len(x)) ** 2)
+    state = reduction.start(x, slice(0, len(x)))
+    for rows, cols in tiles:
+        tile, memo, mine = _score(x, rows, cols, relation, geometry, factor, shift, buffer)
+        reduction.fold(0, state, tile)
+        if reduction.local and grad is not None:
+            _pull(reduction.slope(state, tile), tile, memo, mine, x, geometry, factor, grad)
+    partial = reduction.finish(state)
+    for rows, cols in tiles if grad is not None and not reduction.local else ():
+        tile, memo, mine = _score(x, rows, cols, relation, geometry, factor, shift, buffer)
+        _pull(reduction.slope(state, tile), tile, memo, mine, x, geometry, factor, grad)
+    return partial
+
+
+def _score(
+    x: Tensor, rows: slice, cols: slice, relation: Relation, geometry: Geometry, factor: float, shift: float, buffer: Tensor
+) -> tuple[Tile, Any, Tensor]:
+    height, width = rows.stop - rows.start, cols.stop - cols.start
+    out = buffer[: height * width].view(height, width)
+    similar = geometry.kind == "similarity"
+    mine = x[rows] * factor if similar and factor != 1.0 else x[rows]
+    memo = geometry.scores(mine, x[cols], out)
+    if not similar and factor != 1.0:
+        out.mul_(factor)
+    if shift:
+        out.add_(shift)
+    return Tile(out, rows, cols, relation, whole=False), memo, mine
+
+
+def _pull(
+    slope: Tensor, tile: Tile, memo: Any, mine: Tensor, x: Tensor, geometry: Geometry, factor: float, grad: Tensor | None
+) -> None:
+    """A tile off the diagonal pulls on both of its sides; one on it holds both mirror images already."""
+    if grad is None:
+        return
+    similar = geometry.kind == "similarity"
+    if not similar and factor != 1.0:
+        slope.mul_(factor)
+    theirs = None if tile.rows == tile.cols else grad[tile.cols]
+    if similar and factor != 1.0:
+        pulled = torch.zeros_like(mine)
+        geometry.pull(slope, memo, mine, x[tile.cols], pulled, theirs)
+        grad[tile.rows].add_(pulled, alpha=factor)
+    else:
+        geometry.pull(slope, memo, mine, x[tile.cols], grad[tile.rows], theirs)

@@ -1,0 +1,66 @@
+"""Cut the matrix anchors × references into tiles that fit a size budget."""
+
+from dataclasses import dataclass
+
+PANEL = 256
+"""Rows of a panel when all columns fit: enough for the matrix products to run at full speed, small enough for the cache."""
+
+LEAST_ROWS = 32
+"""Below so many rows a panel's products wait for memory; then columns are cut too."""
+
+TILE_SIZE = 2**20
+"""Entries of a tile when nothing is said: 4 MiB in float32."""
+
+SIDE = 1024
+"""Side of a square tile when columns are cut."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Spans of rows and of columns; tiles are their products.
+
+    Args:
+        rows: Spans of anchors.
+        cols: Spans of references; a single one if tiles hold whole rows.
+    """
+
+    rows: tuple[slice, ...]
+    cols: tuple[slice, ...]
+
+    @property
+    def whole(self) -> bool:
+        """True if every tile spans all references."""
+        return len(self.cols) <= 1
+
+
+def plan(anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False) -> Plan:
+    """Choose the spans.
+
+    Args:
+        anchors: Rows of the matrix.
+        references: Columns of the matrix.
+        tile_size: Most entries of a tile; by default about a million, and never fewer than a panel of 32 rows needs
+            as long as that stays below 16 times as many.
+        whole_rows: True if a tile must span all references, however few rows that leaves.
+
+    Returns:
+        The plan; the last span of either side may be shorter.
+    """
+    budget = tile_size if tile_size is not None else _default(references)
+    rows = min(anchors, PANEL, budget // max(1, references))
+    if whole_rows:
+        return Plan(spans(anchors, max(1, rows)), spans(references, max(1, references)))
+    least = 1 if tile_size is not None else LEAST_ROWS
+    if rows >= min(least, max(1, anchors)):
+        return Plan(spans(anchors, rows), spans(references, max(1, references)))
+    rows = max(1, min(anchors, SIDE, budget))
+    return Plan(spans(anchors, rows), spans(references, max(1, min(references, budget // rows))))
+
+
+def spans(total: int, size: int) -> tuple[slice, ...]:
+    """Consecutive slices of at most `size`; one empty slice if there is nothing."""
+    return tuple(slice(begin, min(begin + size, total)) for begin in range(0, total, max(1, size))) or (slice(0, 0),)
+
+
+def _default(references: int) -> int:
+    return max(TILE_SIZE, min(LEAST_ROWS * references, 16 * TILE_SIZE))

@@ -1,0 +1,334 @@
+"""Exact nearest neighbours, walked in tiles.
+
+A matrix product is fast, but its last bits depend on where a row lies in the panel, so two equal rows may get
+two scores. Here products only preselect, with a proven error bound; what they leave is scored again by one fixed order
+of float64 operations. A neighbour list is therefore the same for every tile size, and equal rows tie exactly.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tuplet.errors import DataError, ShapeError
+from tuplet.types import GeometryName
+
+TILE_SIZE = 1 << 22
+"""Numbers in one tile by default; 16 MB in float32."""
+
+Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
+"""Embeddings in memory, or a (memory-mapped) array that is read tile by tile."""
+
+_SPARE = 16  # candidates beyond `top` that are scored again; more spare, fewer queries that need the second walk
+_SMALLEST_NORM = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """Nearest neighbours, best first; equal scores by lower position.
+
+    Attributes:
+        scores: float64, in the geometry's own unit. Where a query has too few neighbours: minus infinity, plus
+            infinity for distances.
+        positions: Rows of the gallery; -1 where a query has too few neighbours.
+    """
+
+    scores: Float[Tensor, "queries top"]
+    positions: Int64[Tensor, "queries top"]
+
+
+@torch.no_grad()
+def topk(
+    queries: Float[Tensor, "queries dim"],
+    gallery: Rows,
+    top: int,
+    geometry: GeometryName = "cosine",
+    *,
+    exclude: Int[Tensor, "queries"] | None = None,
+    groups: tuple[Int[Tensor, "queries"], Int[Tensor, "gallery"]] | None = None,
+    tile_size: int = TILE_SIZE,
+) -> TopK:
+    """Find the nearest rows of a gallery for each query.
+
+    Working memory is a few tiles and `queries x top`. Scores and order do not depend on `tile_size`.
+
+    Args:
+        queries: Embeddings that ask.
+        gallery: Embeddings that answer; a memory-mapped array is read once, tile by tile, and where it is rescored.
+        top: Neighbours per query, at least 1; at most the size of the gallery is returned.
+        geometry: How two embeddings are compared. Similarities are best when large, distances when small.
+        exclude: For each query one position of the gallery that is left out, usually its own; -1 for none.
+        groups: Groups of queries and gallery; a query does not see gallery rows of its own group.
+        tile_size: Numbers in one tile, at least 1.
+
+    Returns:
+        `min(top, len(gallery))` neighbours for each query.
+
+    Raises:
+        ShapeError: If the arguments do not fit together.
+        DataError: If a row holds NaN or infinity, or its squared norm overflows.
+    """
+    _check(queries, gallery, top, exclude, groups, tile_size)
+    walk = _Walk(queries.detach(), gallery, geometry, exclude, groups, tile_size)
+    top = min(top, len(gallery))
+    with torch.autocast(queries.device.type, enabled=False):
+        keys, positions, unsure = walk.select(top)
+        if len(unsure):
+            keys[unsure], positions[unsure] = walk.settle(unsure, keys[unsure, -1], top)
+    missing = keys == -torch.inf
+    scores = keys if geometry in ("cosine", "dot") else -keys
+    return TopK(scores, positions.masked_fill(missing, -1))
+
+
+def pair_scores(
+    first: Float[Tensor, "*pairs dim"], second: Float[Tensor, "*pairs dim"], geometry: GeometryName = "cosine"
+) -> Float[Tensor, "*pairs"]:
+    """Score row i of one set with row i of another, as `topk` does, bit for bit.
+
+    Args:
+        first: One row of each pair.
+        second: The other; order within a pair does not matter.
+        geometry: How two embeddings are compared.
+
+    Returns:
+        float64 scores in the geometry's own unit.
+    """
+    scores = _keys(_prepare(first, geometry), _prepare(second, geometry), geometry)
+    return scores if geometry in ("cosine", "dot") else -scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """One search. A key is a score turned so that larger is nearer."""
+
+    queries: Tensor
+    gallery: Rows
+    geometry: GeometryName
+    exclude: Tensor | None
+    groups: tuple[Tensor, Tensor] | None
+    tile_size: int
+
+    def select(self, top: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Best `top` keys and positions of each query, and the queries for which this is not yet certain."""
+        count, kept = len(self.queries), min(top + _SPARE, len(self.gallery))
+        rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
+        positions = torch.full((count, kept), len(self.gallery), device=rough.device)
+        asked = _Rough.of(self.queries, rough.dtype, self.geometry)
+        longest = 0.0
+        for cols in self._tiles(count):
+            tile = asked.beside(self._rows(cols), self.gallery, cols)
+            longest = max(longest, tile.longest)
+            for rows in _spans(count, self.tile_size // (cols.stop - cols.start)):
+                scores = self._hide(asked.keys(tile, rows), rows, cols)
+                best, where = scores.topk(min(kept, scores.shape[1]))
+                best, where = torch.cat([rough[rows], best], 1), torch.cat([positions[rows], where + cols.start], 1)
+                rough[rows], chosen = best.topk(kept)
+                positions[rows] = where.gather(1, chosen)
+        keys, positions = self._rescore(positions.where(rough > -torch.inf, len(self.gallery)), top)
+        bound = _from_squared(rough[:, -1].double() + asked.error(longest), self.geometry)
+        unsure = (bound >= keys[:, -1]) & (bound > -torch.inf) & (kept < len(self.gallery))
+        return keys, positions, unsure.nonzero()[:, 0]
+
+    def _rescore(self, positions: Tensor, top: int) -> tuple[Tensor, Tensor]:
+        positions = positions.sort(dim=1).values
+        best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
+        for rows in _spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
+            found = positions[rows]
+            rivals = self._rows(found.clamp_max(len(self.gallery) - 1).flatten()).unflatten(0, found.shape)
+            asking = _prepare(self.queries[rows], self.geometry)[:, None]
+            keys = _keys(asking, _prepare(rivals, self.geometry), self.geometry)
+            keys = keys.where(found < len(self.gallery), -torch.inf)
+            keys, order = keys.sort(dim=1, descending=True, stable=True)  # columns are in order of position
+            best[0][rows], best[1][rows] = keys[:, :top], found.gather(1, order)[:, :top]
+        return best
+
+    def settle(self, asking: Tensor, floor: Tensor, top: int) -> tuple[Tensor, Tensor]:
+        """Score again everything that reaches `floor`, for queries with more near ties than spare candidates."""
+        part = _Walk(
+            self.queries[asking],
+            self.gallery,
+            self.geometry,
+            None if self.exclude is None else self.exclude[asking],
+            None if self.groups is None else (self.groups[0][asking], self.groups[1]),
+            self.tile_size,
+        )
+        keys = floor.new_full((len(asking), top), -torch.inf)
+        positions = torch.full_like(keys, len(self.gallery), dtype=torch.int64)
+        asked = _Rough.of(part.queries, torch.float64, self.geometry)
+        for cols in self._tiles(len(asking)):
+            # Equal rows are why we are here: each is scored once.
+            distinct, copies = self._rows(cols).unique(dim=0, return_inverse=True)
+            tile = asked.beside(distinct, self.gallery, cols)
+            for rows in _spans(len(asking), self.tile_size // (cols.stop - cols.start)):
+                bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
+                exact = part._score_where(bound >= floor[rows, None], rows, distinct)
+                exact = part._hide(exact[:, copies], rows, cols)
+                where = torch.arange(cols.start, cols.stop, device=keys.device).expand(len(exact), -1)
+                exact, where = torch.cat([keys[rows], exact], 1), torch.cat([positions[rows], where], 1)
+                chosen = _first_best(exact, top)
+                keys[rows], positions[rows] = exact.gather(1, chosen), where.gather(1, chosen)
+        keys, order = keys.sort(dim=1, descending=True, stable=True)
+        return keys, positions.gather(1, order)
+
+    def _score_where(self, wanted: Tensor, rows: slice, rivals: Tensor) -> Tensor:
+        keys = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
+        row, col = wanted.nonzero(as_tuple=True)
+        asking, rivals = _prepare(self.queries[rows], self.geometry), _prepare(rivals, self.geometry)
+        for part in _spans(len(row), self.tile_size // (16 * rivals.shape[1])):
+            keys[row[part], col[part]] = _keys(asking[row[part]], rivals[col[part]], self.geometry)
+        return keys
+
+    def _hide(self, keys: Tensor, rows: slice, cols: slice) -> Tensor:
+        if self.groups is not None:
+            keys = keys.masked_fill_(self.groups[0][rows, None] == self.groups[1][cols], -torch.inf)
+        if self.exclude is not None:
+            own = self.exclude[rows] - cols.start
+            inside = ((own >= 0) & (own < keys.shape[1])).nonzero()[:, 0]
+            keys[inside, own[inside]] = -torch.inf
+        return keys
+
+    def _tiles(self, queries: int) -> Iterator[slice]:
+        # A tile of the gallery is a copy too: both it and its scores stay within the budget.
+        beside = max(self.queries.shape[1], min(queries, 1024))
+        return _spans(len(self.gallery), self.tile_size // beside)
+
+    def _rows(self, which: slice | Tensor) -> Tensor:
+        if isinstance(self.gallery, Tensor):
+            return self.gallery[which].detach()
+        found = self.gallery[which if isinstance(which, slice) else which.cpu().numpy()]
+        copy = np.array(found, dtype=found.dtype.newbyteorder("="))  # a mapped file may be read-only
+        return torch.from_numpy(copy).to(self.queries.device)
+
+    def _fast_dtype(self) -> torch.dtype:
+        # float32 products are only as good as their bound if no switch of torch makes them coarser.
+        wide = torch.float64 in (self.queries.dtype, self._rows(slice(0, 1)).dtype)
+        return torch.float64 if wide or torch.get_float32_matmul_precision() != "highest" else torch.float32
+
+
+@dataclass(frozen=True, eq=False)
+class _Rough:
+    """Rows ready for matrix products. For distances, keys are squared and negated until `_from_squared`."""
+
+    rows: Tensor
+    norms: Tensor
+    centre: Tensor
+    geometry: GeometryName
+
+    @classmethod
+    def of(cls, rows: Tensor, dtype: torch.dtype, geometry: GeometryName) -> "_Rough":
+        distance = geometry in ("euclidean", "squared_euclidean")
+        # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
+        centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
+        moved = _prepare(rows, geometry).to(dtype) - centre
+        norms = torch.linalg.vector_norm(moved, dim=1)
+        _refuse_non_finite(norms, "queries", 0)
+        return cls(moved, norms, centre, geometry)
+
+    @property
+    def longest(self) -> float:
+        return float(self.norms.max())
+
+    def beside(self, rows: Tensor, gallery: Rows, cols: slice) -> "_Rough":
+        """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
+        moved = rows.to(self.rows.dtype) - self.centre
+        norms = torch.linalg.vector_norm(moved, dim=1)
+        if not norms.isfinite().all():
+            whole = torch.as_tensor(np.asarray(gallery[cols])) if not isinstance(gallery, Tensor) else gallery[cols]
+            _refuse_non_finite(torch.linalg.vector_norm(whole.to(moved.dtype), dim=1), "gallery", cols.start)
+        return _Rough(moved, norms, self.centre, self.geometry)
+
+    def keys(self, tile: "_Rough", rows: slice) -> Tensor:
+        keys = self.rows[rows] @ tile.rows.T
+        if self.geometry == "cosine":
+            return keys.div_(tile.norms.clamp_min(_SMALLEST_NORM))
+        if self.geometry == "dot":
+            return keys
+        return keys.mul_(2).sub_(tile.norms.square()).sub_(self.norms[rows, None].square())
+
+    def error(self, longest: float) -> Tensor:
+        """Bound of |rough key - exact key| for each query: products of n terms err by n roundings at most."""
+        rounding = (2 * self.rows.shape[1] + 32) * torch.finfo(self.rows.dtype).eps
+        if self.geometry == "cosine":
+            return torch.full_like(self.norms, rounding, dtype=torch.float64)
+        norms = self.norms.double()
+        return rounding * (norms * longest if self.geometry == "dot" else (norms + longest).square())
+
+
+def _prepare(rows: Tensor, geometry: GeometryName) -> Tensor:
+    rows = rows.double()
+    if geometry != "cosine":
+        return rows
+    return rows / _sum(rows.square()).sqrt().clamp_min(_SMALLEST_NORM)[..., None]
+
+
+def _keys(first: Tensor, second: Tensor, geometry: GeometryName) -> Tensor:
+    if geometry in ("cosine", "dot"):
+        return _sum(first * second)
+    return _from_squared(-_sum((first - second).square_()), geometry)
+
+
+def _from_squared(keys: Tensor, geometry: GeometryName) -> Tensor:
+    return -keys.neg().clamp_min(0).sqrt() if geometry == "euclidean" else keys
+
+
+def _sum(terms: Tensor) -> Tensor:
+    """Sum over the last axis by halves; overwrites `terms`. Elementwise additions have no panel to depend on."""
+    width = terms.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[..., : width - half] += terms[..., half:width]
+        width = half
+    return terms[..., 0]
+
+
+def _first_best(keys: Tensor, top: int) -> Tensor:
+    """Columns of the `top` largest keys of each row, in order of column; of equal keys the first columns."""
+    least = keys.topk(top).values[:, -1:]
+    above, level = keys > least, keys == least
+    room = top - above.sum(1, keepdim=True)
+    chosen = above | (level & (level.cumsum(1) <= room))
+    return chosen.nonzero()[:, 1].view(-1, top)
+
+
+def _spans(count: int, size: int) -> Iterator[slice]:
+    size = max(1, size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _refuse_non_finite(norms: Tensor, name: str, start: int) -> None:
+    bad = (~norms.isfinite()).nonzero()[:, 0] + start
+    if len(bad):
+        shown = ", ".join(map(str, bad[:5].tolist())) + (", ..." if len(bad) > 5 else "")
+        raise DataError(
+            f"{len(bad)} rows of the {name} hold NaN, infinity or numbers too large to square: rows {shown}.",
+            hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
+            reference="embeddings-not-finite",
+        )
+
+
+def _check(
+    queries: Tensor,
+    gallery: Rows,
+    top: int,
+    exclude: Tensor | None,
+    groups: tuple[Tensor, Tensor] | None,
+    tile_size: int,
+) -> None:
+    wrong = ""
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1] or queries.shape[1] == 0:
+        wrong = f"queries are {tuple(queries.shape)} and the gallery is {tuple(gallery.shape)}; expected (n, d), (m, d)"
+    elif len(gallery) == 0:
+        wrong = "the gallery is empty"
+    elif top < 1 or tile_size < 1:
+        wrong = f"top is {top} and tile_size {tile_size}; both are at least 1"
+    elif exclude is not None and exclude.shape != queries.shape[:1]:
+        wrong = f"exclude has {tuple(exclude.shape)} entries for {len(queries)} queries"
+    elif groups is not None and (len(groups[0]), len(groups[1])) != (len(queries), len(gallery)):
+        wrong = f"{len(groups[0])} and {len(groups[1])} groups for {len(queries)} queries and {len(gallery)} rows"
+    if wrong:
+        raise ShapeError(f"Nearest neighbours: {wrong}.", hint="Check the shapes.", reference="topk-arguments")

@@ -1,0 +1,206 @@
+"""How two embeddings are compared, tile by tile.
+
+A geometry scores a tile of anchors against a tile of references and turns slopes (derivatives of the loss with respect to
+those scores) back into gradients of the embeddings. It never sees more than one tile.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tuplet.errors import ShapeError
+from tuplet.types import GeometryName
+
+NEAR = 1e-3
+"""Below this share of ‖a‖² + ‖r‖² the Gram form of a squared distance has lost too many digits; see `SquaredEuclidean`."""
+
+_DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate by coordinate
+
+
+class Geometry(Protocol):
+    """Scores of a tile and the way back to the embeddings."""
+
+    kind: Literal["similarity", "distance"]
+    peak: float | None
+    """Largest score two embeddings can have, if there is one."""
+    flip: float
+    """The score as the other kind is `flip - score`: 1 for cosine, 0 for the others."""
+
+    def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        """What is done once per embedding, O(n dim); differentiated by autograd. One set stays one tensor."""
+
+    def scores(self, a: Tensor, r: Tensor, out: Tensor) -> Any:
+        """Write the scores of all pairs into `out`, shape (rows, cols), and return what `pull` needs back."""
+
+    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+        """Add slope times the derivative of the scores to `grad_a` (rows, dim) and `grad_r` (cols, dim). May spoil `slope`."""
+
+    def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
+        """The references that gave the scores of these entries, (entries, dim)."""
+
+
+def normalise(x: Float[Tensor, "*rows dim"], eps: float = 1e-12) -> Float[Tensor, "*rows dim"]:
+    r"""Rows scaled to length one; a row no longer than `eps` keeps its value over `eps` and gets no gradient.
+
+    $$\hat x = x / \max(\lVert x \rVert, \epsilon)$$
+
+    The exact derivative of this definition at a zero row is $1/\epsilon$; it is set to zero because no direction exists there.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.where(length > eps, x / length.clamp_min(eps), (x / eps).detach())
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Inner product of the embeddings as they are."""
+
+    kind: Literal["similarity", "distance"] = "similarity"
+    peak: float | None = None
+    flip: float = 0.0
+
+    def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        """Nothing is done to the embeddings."""
+        return anchors, references
+
+    def scores(self, a: Tensor, r: Tensor, out: Tensor) -> None:
+        """One matrix product."""
+        torch.mm(a, r.T, out=out)
+
+    def pick(self, r: Tensor, memo: None, rows: Tensor, cols: Tensor) -> Tensor:
+        """Row `cols` of the references."""
+        del memo, rows
+        return r[cols]
+
+    def pull(self, slope: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+        """Two matrix products."""
+        del memo
+        if grad_a is not None:
+            grad_a.addmm_(slope, r)
+        if grad_r is not None:
+            grad_r.addmm_(slope.T, a)
+
+
+@dataclass(frozen=True)
+class Cosine(Dot):
+    """Inner product of the embeddings scaled to length one."""
+
+    peak: float | None = 1.0
+    flip: float = 1.0
+
+    def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale every row to length one."""
+        a = normalise(anchors)
+        return a, a if references is anchors else normalise(references)
+
+
+@dataclass(frozen=True)
+class SquaredEuclidean:
+    """‖a − r‖², from the Gram form where it is accurate and coordinate by coordinate where it is not.
+
+    ‖a‖² + ‖r‖² − 2 a·r loses all digits of a distance that is small beside the norms, so pairs below `NEAR` of the norms
+    are compared directly, both in value and in gradient. Embeddings are centred first, which keeps such pairs few.
+    """
+
+    kind: Literal["similarity", "distance"] = "distance"
+    peak: float | None = None
+    flip: float = 0.0
+
+    def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the origin near the mean; distances and gradients do not depend on it."""
+        centre = _centre(anchors.detach(), references.detach())
+        a = anchors - centre
+        return a, a if references is anchors else references - centre
+
+    def scores(self, a: Tensor, r: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """One matrix product, and the near pairs again by hand; returns where those are."""
+        a_norm, r_norm = a.square().sum(1), r.square().sum(1)
+        torch.addmm(r_norm.expand_as(out), a, r.T, alpha=-2, out=out)
+        out.add_(a_norm[:, None])
+        if not out.numel():
+            return _nowhere(out), _nowhere(out)
+        near = (out < NEAR * (a_norm + r_norm.amax())[:, None]).nonzero()
+        rows, cols = near[:, 0], near[:, 1]
+        for part in torch.arange(len(near), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):
+            out[rows[part], cols[part]] = (a[rows[part]] - r[cols[part]]).square().sum(1)
+        return rows, cols
+
+    def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
+        """Row `cols` of the references."""
+        del memo, rows
+        return r[cols]
+
+    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+        """2 (rowsum(C) ⊙ a − C r) for C the slopes; near pairs add 2 c (a − r) themselves."""
+        rows, cols = memo
+        near = slope[rows, cols]
+        slope[rows, cols] = 0
+        if grad_a is not None:
+            grad_a.addmm_(slope, r, alpha=-2).addcmul_(slope.sum(1)[:, None], a, value=2)
+        if grad_r is not None:
+            grad_r.addmm_(slope.T, a, alpha=-2).addcmul_(slope.sum(0)[:, None], r, value=2)
+        for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):
+            step = 2 * near[part, None] * (a[rows[part]] - r[cols[part]])
+            if grad_a is not None:
+                grad_a.index_add_(0, rows[part], step)
+            if grad_r is not None:
+                grad_r.index_add_(0, cols[part], step, alpha=-1)
+
+
+@dataclass(frozen=True)
+class Euclidean(SquaredEuclidean):
+    """‖a − r‖; the gradient at distance zero is zero, since no direction exists there."""
+
+    def scores(self, a: Tensor, r: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Root of the squared distances; also returns 1 / 2d, the derivative of d by d²."""
+        rows, cols = super().scores(a, r, out)
+        out.clamp_min_(0).sqrt_()
+        return rows, cols, torch.where(out > 0, 0.5 / out, 0.0)
+
+    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+        """Slopes by d become slopes by d², the rest is the same."""
+        rows, cols, steepness = memo
+        super().pull(slope.mul_(steepness), (rows, cols), a, r, grad_a, grad_r)
+
+
+GEOMETRIES: dict[str, Geometry] = {
+    "cosine": Cosine(),
+    "dot": Dot(),
+    "euclidean": Euclidean(),
+    "squared_euclidean": SquaredEuclidean(),
+}
+
+
+def geometry_of(name: GeometryName | Geometry) -> Geometry:
+    """The geometry of that name; a geometry passes through.
+
+    Raises:
+        ShapeError: If there is no geometry of that name.
+    """
+    if not isinstance(name, str):
+        return name
+    if name not in GEOMETRIES:
+        raise ShapeError(
+            f"There is no geometry called {name!r}.", hint=f"Use one of {', '.join(GEOMETRIES)}.", reference="unknown-geometry"
+        )
+    return GEOMETRIES[name]
+
+
+def _centre(a: Tensor, r: Tensor) -> Tensor:
+    """The mean, rounded to a grid as coarse as the data's spread, so that data on a grid stay on it exactly."""
+    rows = a if a is r else torch.cat([a, r])
+    if not len(rows):
+        return rows.new_zeros(a.shape[1])
+    mean = rows.mean(0)
+    spread = float((rows - mean).abs().amax()) if rows.numel() else 0.0
+    if not (0 < spread < math.inf):
+        return rows[0].clone()
+    grid = 2.0 ** math.floor(math.log2(spread / 4))
+    return (mean / grid).round() * grid
+
+
+def _nowhere(like: Tensor) -> Tensor:
+    return torch.empty(0, dtype=torch.int64, device=like.device)

@@ -1,0 +1,114 @@
+"""Pulls positives together and pushes negatives that are nearer than a margin."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.softmax import add_at
+from tuplet.types import MeanOver
+
+
+@dataclass
+class _State:  # every field has shape (rows,)
+    loss: Tensor
+    pairs: Tensor  # pairs, a visit of a pair inside one set counting half
+    active: Tensor  # those with a loss above 0
+    drawn: Tensor  # distances of the positives of the latest tile, which fold overwrites
+
+
+class Hinge(Reduction[_State]):
+    r"""$c\,D^p$ for positives and $c\,[m - D]_+^p$ for negatives.
+
+    Args:
+        margin: m, in the unit of the distance.
+        power: p, 1 or 2.
+        factor: c.
+        mean_over: What the mean divides by: all pairs, those with a loss above 0, or the anchors that have a pair.
+        inside: So many leading references are the anchors' own set: a walk meets such a pair twice, so a visit counts half.
+    """
+
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+    local = True
+
+    def __init__(
+        self, margin: float, power: int = 2, factor: float = 1.0, mean_over: MeanOver = "all", inside: int = 0
+    ) -> None:
+        self.margin, self.power, self.factor, self.mean_over, self.inside = margin, power, factor, mean_over, inside
+
+    def start(self, like: Tensor, rows: slice) -> _State:
+        """No pair yet."""
+        zero = like.new_zeros(rows.stop - rows.start, dtype=torch.float64)
+        return _State(zero, zero, zero, like.new_zeros(0))
+
+    def fold(self, step: int, state: _State, tile: Tile) -> None:
+        """Leaves [m - D]_+ of the negatives in the tile."""
+        del step
+        at = tile.positives
+        state.drawn = tile.scores[at.rows, at.cols]
+        visits = self._visits(tile, at.cols).double()
+        state.loss = state.loss + tile.per_row(self._penalty(state.drawn).double() * visits)
+        state.active = state.active + tile.per_row((state.drawn > 0) * visits)
+        state.pairs = state.pairs + tile.per_row(visits)
+        gaps = tile.hide_all_but_negatives(self.margin).neg_().add_(self.margin).clamp_min_(0)
+        for span, visit in self._parts(tile):
+            part = gaps[:, span]
+            state.loss = state.loss + visit * self._penalty(part).sum(1)
+            if self.mean_over == "active":
+                state.active = state.active + visit * (part > 0).sum(1)
+            state.pairs = state.pairs + visit * tile.negatives_per_row(span)
+
+    def finish(self, state: _State) -> Partial:
+        """Counts as `mean_over` says."""
+        count = {"all": state.pairs, "active": state.active, "anchors": (state.pairs > 0).double()}[self.mean_over]
+        return Partial(state.loss, count)
+
+    def slope(self, state: _State, tile: Tile) -> Tensor:
+        """c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
+        at = tile.positives
+        gaps = tile.scores
+        slope = gaps.mul_(-2 * self.factor) if self.power == 2 else gaps.gt_(0).mul_(-self.factor)
+        for span, visit in self._parts(tile):
+            if visit != 1:
+                slope[:, span].mul_(visit)
+        drawn = 2 * self.factor * state.drawn if self.power == 2 else torch.full_like(state.drawn, self.factor)
+        return add_at(slope, at.rows, at.cols, drawn * self._visits(tile, at.cols))
+
+    def halved(self, peak: float | None) -> "Reduction[Any] | None":
+        """Half of the tiles do for sums over pairs."""
+        del peak
+        return None if self.mean_over == "anchors" else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.inside)
+
+    def _penalty(self, x: Tensor) -> Tensor:
+        return x.square() * self.factor if self.power == 2 else x * self.factor
+
+    def _visits(self, tile: Tile, cols: Tensor) -> Tensor:
+        return torch.where(cols + tile.cols.start < self.inside, 0.5, 1.0).to(tile.scores.dtype)
+
+    def _parts(self, tile: Tile) -> list[tuple[slice, float]]:
+        """Columns of the tile inside the anchors' own set, and the others."""
+        width = tile.cols.stop - tile.cols.start
+        cut = min(max(self.inside - tile.cols.start, 0), width)
+        return [(span, visit) for span, visit in ((slice(0, cut), 0.5), (slice(cut, width), 1.0)) if span.stop > span.start]
+
+
+class _HalfHinge(Hinge):
+    """`Hinge` of one set against itself: off the diagonal a tile stands for its mirror image too."""
+
+    def fold(self, step: int, state: _State, tile: Tile) -> None:
+        before = (state.loss, state.pairs, state.active)
+        mine = _State(*(x.new_zeros(tile.rows.stop - tile.rows.start) for x in before), state.drawn)
+        super().fold(step, mine, tile)
+        sides = 1 if tile.rows == tile.cols else 2
+        for total, part in zip(before, (mine.loss, mine.pairs, mine.active), strict=True):
+            total[tile.rows] += sides * part
+        state.drawn = mine.drawn
+
+    def start(self, like: Tensor, rows: slice) -> _State:
+        zero = like.new_zeros(rows.stop - rows.start, dtype=torch.float64)
+        return _State(zero, zero.clone(), zero.clone(), like.new_zeros(0))
+
+    def slope(self, state: _State, tile: Tile) -> Tensor:
+        return super().slope(state, tile).mul_(2)

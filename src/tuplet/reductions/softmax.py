@@ -1,0 +1,196 @@
+"""Cross-entropy of each anchor's positives against all its references."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+
+LOWEST = -1e30
+"""Stands for the largest score of a row that has no candidate yet; finite, so that differences stay numbers."""
+
+SAFE_SPREAD = 40.0
+"""exp(-2 * 40) is a normal float32: scores within ±40 need no search for the row's peak."""
+
+
+@dataclass
+class _State:  # every field but the last has shape (rows,)
+    peak: Tensor  # largest score so far
+    mass: Tensor  # sum of exp(score - peak) over the candidates
+    drawn: Tensor  # "out": sum of the positives' scores; "in": sum of exp(score - best) over them
+    best: Tensor  # "in": largest score of a positive so far
+    positives: Tensor  # how many positives
+    kept: Tensor | None = None  # "in", whole rows: the positives' scores, which fold overwrites
+
+
+class Softmax(Reduction[_State]):
+    r"""$\ell_i = \log \sum_k e^{s_{ik}} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}$, or with the mean of the positives inside the log.
+
+    The sum over k runs over positives and negatives.
+
+    Args:
+        where: "out": the mean over positives is outside the log, as printed; "in": $\log \frac{1}{|P_i|} \sum_p e^{s_{ip}}$.
+    """
+
+    def __init__(self, where: Literal["out", "in"] = "out") -> None:
+        self.where = where
+
+    def start(self, like: Tensor, rows: slice) -> _State:
+        """No candidate, no positive."""
+        zero = like.new_zeros(rows.stop - rows.start)
+        return _State(zero + LOWEST, zero, zero, zero + LOWEST, zero)
+
+    def fold(self, step: int, state: _State, tile: Tile) -> None:
+        """Online log-sum-exp; leaves exp(score - peak) in a tile of whole rows."""
+        del step
+        self._draw(state, tile)
+        scores = tile.hide_ignored(-torch.inf)
+        peak = torch.maximum(state.peak, scores.amax(1)) if scores.shape[1] else state.peak
+        mass = scores.sub_(peak[:, None]).exp_().sum(1)
+        state.mass = state.mass * (state.peak - peak).exp() + mass
+        state.peak = peak
+
+    def finish(self, state: _State) -> Partial:
+        """Anchors without a positive are not counted."""
+        valid = state.positives > 0
+        if self.where == "in":
+            wanted = state.best + state.drawn.log() - state.positives.log()
+        else:
+            wanted = state.drawn / state.positives.clamp_min(1)
+        loss = state.peak + state.mass.log() - wanted
+        return Partial(torch.where(valid, loss, 0.0), valid.to(loss))
+
+    def slope(self, state: _State, tile: Tile) -> Tensor:
+        """Share of all candidates minus share of the positives."""
+        at = tile.positives
+        wanted = self._wanted(state, tile)
+        valid = (state.positives > 0).to(state.mass)
+        if tile.whole:
+            shares = tile.scores.mul_((valid / state.mass.clamp_min(torch.finfo(valid.dtype).tiny))[:, None])
+        else:
+            log_mass = torch.where(state.mass > 0, state.peak + state.mass.log(), 0.0)
+            shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_().mul_(valid[:, None])
+        return add_at(shares, at.rows, at.cols, -wanted)
+
+    def halved(self, peak: float | None) -> "Reduction[_HalfState] | None":
+        """Half of the tiles do if the scores are bounded, so that one exp serves both sides."""
+        return _HalfSoftmax(peak) if self.where == "out" and peak is not None and peak <= SAFE_SPREAD else None
+
+    def _draw(self, state: _State, tile: Tile) -> None:
+        at = tile.positives
+        scores = tile.scores[at.rows, at.cols]
+        state.positives = state.positives + tile.per_row(torch.ones_like(scores))
+        if self.where == "out":
+            state.drawn = state.drawn + tile.per_row(scores)
+            return
+        best = state.best.scatter_reduce(0, at.rows, scores, "amax")
+        state.drawn = state.drawn * (state.best - best).exp() + tile.per_row((scores - best[at.rows]).exp())
+        state.best = best
+        state.kept = scores if tile.whole else None
+
+    def _wanted(self, state: _State, tile: Tile) -> Tensor:
+        """Share of each positive of the tile among its anchor's positives."""
+        at = tile.positives
+        if self.where == "out":
+            return (1 / state.positives.clamp_min(1))[at.rows]
+        scores = tile.scores[at.rows, at.cols] if state.kept is None else state.kept
+        return (scores - state.best[at.rows]).exp() / state.drawn[at.rows]
+
+
+@dataclass
+class _HalfState:  # every field has shape (rows,), for all rows of the set
+    mass: Tensor
+    drawn: Tensor
+    positives: Tensor
+
+
+class _HalfSoftmax(Reduction[_HalfState]):
+    """`Softmax` of one set against itself: an exp serves both mirror images, with coefficient e^s (1/mass_i + 1/mass_j)."""
+
+    def __init__(self, peak: float) -> None:
+        self.peak = peak
+
+    def start(self, like: Tensor, rows: slice) -> _HalfState:
+        return _HalfState(*(like.new_zeros(rows.stop - rows.start) for _ in range(3)))
+
+    def fold(self, step: int, state: _HalfState, tile: Tile) -> None:
+        del step
+        at = tile.positives
+        scores = tile.scores[at.rows, at.cols]
+        exps = self._exps(tile)
+        sides = ((tile.rows, at.rows, 1),) if tile.rows == tile.cols else ((tile.rows, at.rows, 1), (tile.cols, at.cols, 0))
+        for span, rows, across in sides:
+            state.mass[span] += exps.sum(across)
+            state.drawn[span].index_add_(0, rows, scores)
+            state.positives[span].index_add_(0, rows, torch.ones_like(scores))
+
+    def finish(self, state: _HalfState) -> Partial:
+        valid = state.positives > 0
+        loss = self.peak + state.mass.log() - state.drawn / state.positives.clamp_min(1)
+        return Partial(torch.where(valid, loss, 0.0), valid.to(loss))
+
+    def slope(self, state: _HalfState, tile: Tile) -> Tensor:
+        at = tile.positives
+        valid = (state.positives > 0).to(state.mass)
+        share = valid / state.mass.clamp_min(torch.finfo(valid.dtype).tiny)
+        wanted = valid / state.positives.clamp_min(1)
+        shares = self._exps(tile).mul_(share[tile.rows, None] + share[None, tile.cols])
+        return add_at(shares, at.rows, at.cols, -(wanted[tile.rows][at.rows] + wanted[tile.cols][at.cols]))
+
+    def _exps(self, tile: Tile) -> Tensor:
+        return tile.hide_ignored(-torch.inf).sub_(self.peak).exp_()
+
+
+@dataclass
+class _EachState:
+    losses: Tensor
+    positives: Tensor
+    pulls: Tensor  # slopes of the positives, one by one
+
+
+class SoftmaxEach(Reduction[_EachState]):
+    r"""Each positive alone against the negatives: $\frac{1}{|P_i|} \sum_p \log(1 + \sum_{n \in N_i} e^{s_{in} - s_{ip}})$.
+
+    With λ the log of the negatives' mass, a term is softplus(λ - s_p).
+    """
+
+    whole_rows = True
+
+    def start(self, like: Tensor, rows: slice) -> _EachState:
+        """Nothing drawn yet."""
+        zero = like.new_zeros(rows.stop - rows.start)
+        return _EachState(zero, zero, zero[:0])
+
+    def fold(self, step: int, state: _EachState, tile: Tile) -> None:
+        """Leaves the shares of the negatives among themselves in the tile."""
+        del step
+        at = tile.positives
+        drawn = tile.scores[at.rows, at.cols]
+        scores = tile.hide_all_but_negatives(-torch.inf)
+        peak = scores.amax(1).clamp_min(LOWEST) if scores.shape[1] else state.losses + LOWEST
+        mass = scores.sub_(peak[:, None]).exp_().sum(1)
+        scores.div_(mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None])
+        log_mass = peak + mass.log()  # -inf without negatives: then the term is 0
+        gap = log_mass[at.rows] - drawn
+        positives = tile.per_row(torch.ones_like(drawn))
+        share = 1 / positives.clamp_min(1)
+        state.losses = tile.per_row(torch.nn.functional.softplus(gap, threshold=torch.inf)) * share
+        state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
+
+    def finish(self, state: _EachState) -> Partial:
+        """Anchors without a positive are not counted."""
+        return Partial(state.losses, (state.positives > 0).to(state.losses))
+
+    def slope(self, state: _EachState, tile: Tile) -> Tensor:
+        """Negatives share what the positives are pulled by."""
+        at = tile.positives
+        slope = tile.scores.mul_(tile.per_row(state.pulls)[:, None])
+        return add_at(slope, at.rows, at.cols, -state.pulls)
+
+
+def add_at(x: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:
+    """Add to single entries of a contiguous tile, in place."""
+    x.view(-1).index_add_(0, rows * x.shape[1] + cols, values)
+    return x

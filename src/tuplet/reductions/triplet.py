@@ -1,0 +1,295 @@
+"""Triplets (anchor, positive, negative): all of a kind, the hardest of each anchor, or one negative for each positive pair.
+
+There are no index lists of triplets. The positives of an anchor are sorted; which of them a negative meets is a range in that order,
+found by binary search; sums over ranges are cumulative sums. All triplets of an anchor cost O(N log P) in place of O(N P).
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.softmax import add_at
+from tuplet.types import MeanOver
+
+Kind = Literal["all", "easy", "semihard", "hard"]
+
+
+@dataclass
+class State:
+    """What a block of anchors contributes, and how it pulls."""
+
+    loss: Tensor | None = None
+    count: Tensor | None = None
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    slope: Tensor | None = None
+
+
+class _Whole(Reduction[State]):
+    """What the three selections share: whole rows, one fold that leaves the slopes."""
+
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+    whole_rows = True
+
+    def __init__(self, margin: float = 0.2, *, power: int = 1, soft: bool = False, mean_over: MeanOver = "active") -> None:
+        self.margin, self.power, self.soft, self.mean_over = margin, power, soft, mean_over
+
+    def start(self, like: Tensor, rows: slice) -> State:
+        """Nothing met yet."""
+        del like, rows
+        return State()
+
+    def finish(self, state: State) -> Partial:
+        """Hand over what the fold found."""
+        if state.loss is None or state.count is None:
+            raise AssertionError("finish before fold")
+        return Partial(state.loss, state.count, state.stats)
+
+    def slope(self, state: State, tile: Tile) -> Tensor:
+        """Hand over what the fold found."""
+        del tile
+        if state.slope is None:
+            raise AssertionError("slope before fold")
+        return state.slope
+
+    def _term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of triplets with these D_ap - D_an, and its derivative."""
+        if self.soft:
+            return softplus(gap, threshold=torch.inf), gap.sigmoid()
+        z = (gap + self.margin).clamp_min(0)
+        return z**self.power, self.power * z ** (self.power - 1) * (z > 0)
+
+
+@dataclass
+class _Positives:
+    """Distances of the positives, sorted in each row and padded with infinity."""
+
+    sorted: Tensor  # (rows, most)
+    counts: Tensor  # (rows,)
+    back: Tensor  # (rows, most): which positive of the row stands there
+    within: Tensor  # (positives,): its place in the row
+
+    @staticmethod
+    def of(tile: Tile) -> "_Positives":
+        at = tile.positives
+        counts = torch.bincount(at.rows, minlength=len(tile.scores))
+        within = torch.arange(len(at), device=counts.device) - (counts.cumsum(0) - counts)[at.rows]
+        most = int(counts.max()) if len(at) else 1
+        padded = tile.scores.new_full((len(tile.scores), most), torch.inf)
+        padded[at.rows, within] = tile.scores[at.rows, at.cols]
+        values, back = padded.sort(dim=1, stable=True)
+        return _Positives(values, counts, back, within)
+
+    def spread(self, values: Tensor, tile: Tile) -> Tensor:
+        """Values in sorted order (rows, most) -> one for each positive entry of the tile."""
+        unsorted = torch.empty_like(values).scatter_(1, self.back, values)
+        return unsorted[tile.positives.rows, self.within]
+
+
+class Triplet(_Whole):
+    r"""$[D_{ap} - D_{an} + m]_+^p$ over all triplets of a kind; $\mathrm{softplus}(D_{ap} - D_{an})$ if soft.
+
+    Args:
+        margin: m, in the unit of the distance.
+        kind: easy: D_ap + m < D_an; semihard: D_ap < D_an < D_ap + m; hard: D_an + `hard_offset` < D_ap.
+        power: p, 1 or 2.
+        soft: True for the smooth form; the margin then only tells easy from semi-hard.
+        hard_offset: At least 0; only selects.
+        mean_over: What the mean divides by: triplets with a loss above 0 (all selected ones if soft), all valid triplets
+            whatever the kind, or the anchors that have a triplet.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        kind: Kind = "all",
+        *,
+        power: int = 1,
+        soft: bool = False,
+        hard_offset: float = 0.0,
+        mean_over: MeanOver = "active",
+    ) -> None:
+        super().__init__(margin, power=power, soft=soft, mean_over=mean_over)
+        self.kind, self.hard_offset = kind, hard_offset
+
+    def fold(self, step: int, state: State, tile: Tile) -> None:
+        """Sort, search, sum; leaves the slopes in the state."""
+        del step
+        near = _Positives.of(tile)
+        negatives = tile.negatives_per_row()
+        far = tile.hide_all_but_negatives(-torch.inf if self.kind == "easy" and self.soft else torch.inf)
+        if tile.measured:
+            state.stats = self._shares(near, far, tile)
+        triplets = near.counts * negatives
+        if self.kind == "easy" and not self.soft:  # the hinge of an easy triplet is 0 by definition
+            low = high = torch.zeros_like(far, dtype=torch.int64)
+        else:
+            low, high = self._ranges(near, far, self.kind)
+        met = high - low
+        active = met.sum(1)
+        if self.soft:
+            state.loss, at_positives, slope = self._walk(near, far, low, high)
+        else:
+            state.loss, at_positives, slope = self._sums(near, far, low, high, met)
+        at = tile.positives
+        state.slope = add_at(slope, at.rows, at.cols, near.spread(at_positives, tile))
+        state.stats |= {"active": active, "triplets": triplets}
+        state.count = {"active": active, "all": triplets, "anchors": triplets > 0}[self.mean_over].double()
+
+    def _ranges(self, near: _Positives, far: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+        """For each negative, which of the sorted positives it meets: [low, high)."""
+        most = near.counts[:, None]
+        reach = near.sorted + self.margin  # one rounding; a triplet is active if D_an < fl(D_ap + m)
+        if kind == "easy":
+            return torch.zeros_like(far, dtype=torch.int64), torch.searchsorted(reach, far).minimum(most)
+        low = torch.searchsorted(reach, far, right=True).minimum(most)
+        if kind == "all":
+            if self.soft:
+                low = torch.where(far < torch.inf, torch.zeros_like(low), most)
+            return low, most.expand_as(low)
+        if kind == "semihard":
+            return low, torch.searchsorted(near.sorted, far).minimum(most).maximum(low)
+        below = torch.searchsorted(near.sorted, far + self.hard_offset, right=True).minimum(most)
+        return (below if self.soft else below.maximum(low)), most.expand_as(low)
+
+    def _sums(self, near: _Positives, far: Tensor, low: Tensor, high: Tensor, met: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The hinge by cumulative sums: losses (rows,), slopes of sorted positives, slopes of the tile."""
+        real = torch.isfinite(near.sorted)
+        # reach * partners and n * met cancel: the row's mean is taken out first, and all sums are float64
+        centre = torch.where(real, near.sorted, 0.0).double().sum(1, keepdim=True) / near.counts.clamp_min(1)[:, None]
+        reach = torch.where(real, near.sorted - centre + self.margin, 0.0)
+        n = torch.where(met > 0, far - centre, 0.0)
+        ends = torch.zeros(len(far), near.sorted.shape[1] + 1, dtype=torch.float64, device=far.device)
+        if self.power == 1:
+            ones = torch.ones_like(ends[:, :1]).expand_as(n)
+            ends.scatter_add_(1, low, ones).scatter_add_(1, high, -ones)
+            partners = ends.cumsum(1)[:, :-1]
+            loss = (reach * partners).sum(1) - (n * met).sum(1)
+            return loss, partners.to(far.dtype), met.neg().to(far.dtype)
+        first, second = (torch.nn.functional.pad(x.cumsum(1), (1, 0)) for x in (reach, reach.square()))
+        first = first.gather(1, high) - first.gather(1, low)
+        second = second.gather(1, high) - second.gather(1, low)
+        loss = (second - 2 * n * first + n.square() * met).sum(1)
+        steps = torch.zeros_like(ends).scatter_add_(1, low, n).scatter_add_(1, high, -n)
+        ones = torch.ones_like(n)
+        partners = ends.scatter_add_(1, low, ones).scatter_add_(1, high, -ones).cumsum(1)[:, :-1]
+        pulls = 2 * (reach * partners - steps.cumsum(1)[:, :-1])
+        return loss, pulls.to(far.dtype), (-2 * (first - n * met)).to(far.dtype)
+
+    def _walk(self, near: _Positives, far: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The smooth form, one sorted positive at a time."""
+        loss = far.new_zeros(len(far), dtype=torch.float64)
+        slope, pulls = torch.zeros_like(far), torch.zeros_like(near.sorted)
+        for k in range(near.sorted.shape[1]):
+            chosen = (low <= k) & (k < high)
+            value, steep = self._term(torch.where(chosen, near.sorted[:, k, None] - far, 0.0))
+            loss += torch.where(chosen, value, 0.0).sum(1)
+            steep = torch.where(chosen, steep, 0.0)
+            pulls[:, k] = steep.sum(1)
+            slope -= steep
+        return loss, pulls, slope
+
+    def _shares(self, near: _Positives, far: Tensor, tile: Tile) -> dict[str, Tensor]:
+        """Numbers of easy, semi-hard and hard triplets."""
+        found = {}
+        kinds: tuple[Kind, ...] = ("easy", "semihard", "hard")
+        for kind in kinds:
+            shown = tile.hide_all_but_negatives(-torch.inf, far.clone()) if kind == "easy" else far
+            low, high = Triplet(self.margin, kind, soft=True, hard_offset=self.hard_offset)._ranges(near, shown, kind)
+            found[kind] = (high - low).sum(1)
+        return found
+
+
+class HardestTriplet(_Whole):
+    r"""The farthest positive and the nearest negative of each anchor: $[\max_p D_{ap} - \min_n D_{an} + m]_+$.
+
+    Args:
+        margin: m, in the unit of the distance.
+        power: Exponent of the hinge.
+        soft: True for softplus without margin.
+        mean_over: What the mean divides by: anchors that have both ("anchors", "all") or those with a loss above 0.
+    """
+
+    def fold(self, step: int, state: State, tile: Tile) -> None:
+        """Among equals the lowest position is chosen."""
+        del step
+        near = _Positives.of(tile)
+        valid = (near.counts > 0) & (tile.negatives_per_row() > 0)
+        at = tile.positives
+        mine = tile.scores[at.rows, at.cols]
+        far = tile.hide_all_but_negatives(torch.inf)
+        if not far.shape[1]:
+            state.loss = state.count = far.new_zeros(len(far))
+            state.slope = far
+            return
+        farthest = mine.new_full((len(far),), -torch.inf).scatter_reduce(0, at.rows, mine, "amax")
+        first = torch.where(mine == farthest[at.rows], at.cols, far.shape[1])
+        positive = torch.full_like(near.counts, far.shape[1]).scatter_reduce(0, at.rows, first, "amin")
+        negative = far.argmin(1)
+        gap = torch.where(valid, farthest - far.gather(1, negative[:, None])[:, 0], -torch.inf)
+        loss, steep = self._term(gap)
+        active = valid & (loss > 0) if not self.soft else valid
+        state.loss = torch.where(valid, loss, 0.0)
+        state.count = (active if self.mean_over == "active" else valid).double()
+        steep = torch.where(valid, steep, 0.0)
+        rows = valid.nonzero()[:, 0]
+        state.slope = add_at(far.zero_(), rows, positive[rows], steep[rows])
+        state.slope = add_at(state.slope, rows, negative[rows], -steep[rows])
+        state.stats = {"active": active, "anchors": valid}
+
+
+class NearestBeyond(_Whole):
+    r"""For each positive pair the nearest negative beyond the positive; if none is, the farthest negative.
+
+    $[D_{ap} - D_{an} + m]_+$ with $n = \arg\min_{D_{an} > D_{ap}} D_{an}$, even if that is beyond the margin.
+
+    Args:
+        margin: m, in the unit of the distance.
+        power: Exponent of the hinge.
+        soft: True for softplus without margin.
+        mean_over: What the mean divides by: positive pairs whose anchor has a negative ("all"), pairs with a loss above 0,
+            or anchors.
+    """
+
+    def fold(self, step: int, state: State, tile: Tile) -> None:
+        """Nearest negatives of all sorted positives at once: negatives fall into the intervals between positives."""
+        del step
+        near = _Positives.of(tile)
+        at = tile.positives
+        mine = tile.scores[at.rows, at.cols]
+        valid = tile.negatives_per_row() > 0
+        far = tile.hide_all_but_negatives(torch.inf)
+        if not far.shape[1]:
+            state.loss = state.count = far.new_zeros(len(far))
+            state.slope = far
+            return
+        interval = torch.searchsorted(near.sorted, far).minimum(near.counts[:, None])  # so many positives are nearer
+        shape = (len(far), near.sorted.shape[1] + 1)
+        least = far.new_full(shape, torch.inf).scatter_reduce(1, interval, far, "amin")
+        columns = torch.arange(far.shape[1], device=far.device).expand_as(far)
+        first = torch.where(far == least.gather(1, interval), columns, far.shape[1])
+        first = torch.full(shape, far.shape[1], device=far.device).scatter_reduce(1, interval, first, "amin")
+        beyond, where = least.flip(1)[:, :-1].cummin(1)  # over the intervals above each positive
+        chosen = first.flip(1).gather(1, where)
+        beyond, chosen = beyond.flip(1), chosen.flip(1)
+        worst = torch.where(far < torch.inf, far, -torch.inf)
+        farthest = worst.argmax(1, keepdim=True)
+        none = beyond == torch.inf
+        chosen = torch.where(none, farthest, chosen)
+        distance = torch.where(none, worst.gather(1, farthest), beyond)
+        rows, negative = at.rows, near.spread(chosen, tile)
+        counted = valid[rows]
+        gap = torch.where(counted, mine - near.spread(distance, tile), -torch.inf)
+        loss, steep = self._term(gap)
+        loss, steep = torch.where(counted, loss, 0.0), torch.where(counted, steep, 0.0)
+        active = tile.per_row((loss > 0).double() if not self.soft else counted.double())
+        pairs = tile.per_row(counted.double())
+        state.loss = tile.per_row(loss.double())
+        state.count = {"active": active, "all": pairs, "anchors": (pairs > 0).double()}[self.mean_over]
+        state.stats = {"active": active, "pairs": pairs}
+        negative = torch.where(counted, negative, 0)
+        slope = add_at(far.zero_(), rows, at.cols, steep)
+        state.slope = add_at(slope, rows, negative, -steep)

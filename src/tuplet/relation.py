@@ -1,0 +1,290 @@
+"""Which pairs are positive, negative or ignored, answered one tile at a time.
+
+Labels stay int64: as float32, ids above 2^24 would collide. A label of -1 means "not in this batch": such an example is
+neither anchor nor reference. An anchor is never a reference of itself; *self* is known by position, not by value.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tuplet.errors import LabelError
+from tuplet.geometry import geometry_of
+from tuplet.types import GeometryName
+
+SPARSE = 8
+"""Positives are listed one by one while they fill less than one entry in so many."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of a tile by position in it: `rows[k]`, `cols[k]`."""
+
+    rows: Tensor
+    cols: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @staticmethod
+    def of(mask: Tensor) -> "Entries":
+        """The true entries of a mask, row by row."""
+        rows, cols = mask.nonzero(as_tuple=True)
+        return Entries(rows, cols)
+
+
+class Relation(Protocol):
+    """Masks of one tile, never of the matrix."""
+
+    anchors: int
+    references: int
+    first: int | None
+    """Position of anchor 0 among the references; None if the references are another set."""
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Positive and negative pairs of a tile, both bool (rows, cols); pairs in neither are ignored."""
+
+    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+        """Positive and ignored entries of a tile if all others are negative and these are few, else None."""
+
+    def gaps(self, rows: slice, cols: slice) -> Tensor | None:
+        """Distances between graded labels (rows, cols); None if the labels are not graded."""
+
+    def transposed(self) -> "Relation":
+        """The same pairs with references as anchors."""
+
+
+class SameLabel:
+    """Positive if the labels are equal, negative if they differ.
+
+    Args:
+        labels: Class ids of the anchors; -1 leaves an example out.
+        reference_labels: Class ids of the references. By default anchors and references are one set.
+        first: Position of anchor 0 among the references. Default: 0 for one set, none for two.
+    """
+
+    def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, *, first: int | None = None) -> None:
+        self.labels = _ids(labels, "labels")
+        self.reference_labels = self.labels if reference_labels is None else _ids(reference_labels, "reference_labels")
+        self.first = 0 if reference_labels is None and first is None else first
+        self.anchors, self.references = len(self.labels), len(self.reference_labels)
+        self._all_known = not bool((self.labels == -1).any()) and not bool((self.reference_labels == -1).any())
+        classes, ranks = torch.cat([self.labels, self.reference_labels]).unique(return_inverse=True)
+        del classes
+        # One number per (class, position): the positives of a tile are one range of the sorted references.
+        self._wanted = ranks[: self.anchors] * self.references
+        order = ranks[self.anchors :].argsort(stable=True)
+        self._columns = order
+        self._keys = ranks[self.anchors :][order] * self.references + order
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Compare the labels of the tile."""
+        mine, theirs = self.labels[rows, None], self.reference_labels[None, cols]
+        same = mine == theirs
+        other = ~same
+        if not self._all_known:
+            known = (mine != -1) & (theirs != -1)
+            same, other = same & known, other & known
+        itself = _diagonal(self, rows, cols)
+        if itself is not None:
+            same[itself.rows, itself.cols] = False
+        return same, other
+
+    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+        """Look the positives up in the sorted references."""
+        if not self._all_known:
+            return None
+        wanted = self._wanted[rows]
+        begin = torch.searchsorted(self._keys, wanted + cols.start)
+        count = torch.searchsorted(self._keys, wanted + cols.stop) - begin
+        total = int(count.sum())
+        if total * SPARSE > (rows.stop - rows.start) * (cols.stop - cols.start):
+            return None
+        i = torch.arange(len(count), device=count.device).repeat_interleave(count, output_size=total)
+        within = torch.arange(total, device=count.device) - (count.cumsum(0) - count)[i]
+        j = self._columns[begin[i] + within] - cols.start
+        itself = _diagonal(self, rows, cols)
+        if itself is None:
+            return Entries(i, j), Entries(i[:0], i[:0])
+        other = j + cols.start != i + (rows.start + (self.first or 0))
+        return Entries(i[other], j[other]), itself
+
+    def gaps(self, rows: slice, cols: slice) -> None:
+        """Class ids have no distance."""
+        del rows, cols
+
+    def transposed(self) -> "SameLabel":
+        """References ask, anchors answer."""
+        first = None if self.first is None else -self.first
+        return SameLabel(self.reference_labels, self.labels, first=first)
+
+
+class SharedLabel:
+    """Positive if two examples share a label, negative if both have labels and share none.
+
+    Args:
+        labels: Multi-hot labels of the anchors, integer or bool (anchors, classes); a row without any is left out.
+        reference_labels: The same for the references. By default anchors and references are one set.
+        first: As in `SameLabel`.
+    """
+
+    def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, *, first: int | None = None) -> None:
+        self.labels = _multi_hot(labels, "labels")
+        self.reference_labels = self.labels if reference_labels is None else _multi_hot(reference_labels, "reference_labels")
+        if self.labels.shape[1] != self.reference_labels.shape[1]:
+            raise LabelError(
+                f"labels have {self.labels.shape[1]} columns, reference_labels have {self.reference_labels.shape[1]}.",
+                hint="Give both one column for each class, in the same order.",
+                reference="label-shape",
+            )
+        self.first = 0 if reference_labels is None and first is None else first
+        self.anchors, self.references = len(self.labels), len(self.reference_labels)
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Count the shared labels of the tile."""
+        mine, theirs = self.labels[rows], self.reference_labels[cols]
+        # float32 counts are exact up to 2^24 shared labels, far above any number of columns
+        share = (mine.float() @ theirs.float().T) > 0
+        known = mine.any(1)[:, None] & theirs.any(1)[None, :]
+        positive, negative = share & known, ~share & known
+        itself = _diagonal(self, rows, cols)
+        if itself is not None:
+            positive[itself.rows, itself.cols] = False
+        return positive, negative
+
+    def few(self, rows: slice, cols: slice) -> None:
+        """Shared labels are not sorted; the masks answer."""
+        del rows, cols
+
+    def gaps(self, rows: slice, cols: slice) -> None:
+        """Labels in common have no distance."""
+        del rows, cols
+
+    def transposed(self) -> "SharedLabel":
+        """References ask, anchors answer."""
+        return SharedLabel(self.reference_labels, self.labels, first=None if self.first is None else -self.first)
+
+
+class Paired:
+    """Each anchor has at most one positive; all other references are its negatives.
+
+    Args:
+        partner: Position of each anchor's positive among the references; -1 for none.
+        references: How many references there are.
+    """
+
+    def __init__(self, partner: Tensor, references: int) -> None:
+        self.partner = _ids(partner, "partner")
+        self.anchors, self.references = len(partner), references
+        self.first: int | None = None
+
+    @staticmethod
+    def diagonal(anchors: int, references: int | None = None, device: torch.device | None = None) -> "Paired":
+        """Reference i is the positive of anchor i."""
+        return Paired(torch.arange(anchors, device=device), anchors if references is None else references)
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Compare positions."""
+        positive = self.partner[rows, None] == torch.arange(cols.start, cols.stop, device=self.partner.device)[None, :]
+        return positive, ~positive
+
+    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+        """One entry per row at most."""
+        partner = self.partner[rows]
+        i = ((partner >= cols.start) & (partner < cols.stop)).nonzero()[:, 0]
+        return Entries(i, partner[i] - cols.start), Entries(i[:0], i[:0])
+
+    def gaps(self, rows: slice, cols: slice) -> None:
+        """Pairs have no distance."""
+        del rows, cols
+
+    def transposed(self) -> "Paired":
+        """References ask, anchors answer; a reference without an anchor has no positive."""
+        back = self.partner.new_full((self.references,), -1)
+        known = self.partner >= 0
+        back[self.partner[known]] = torch.arange(self.anchors, device=back.device)[known]
+        return Paired(back, self.anchors)
+
+
+class Graded:
+    """Labels are numbers; every pair has a label distance and no pair is positive.
+
+    Args:
+        labels: Values of the anchors, (anchors,) or (anchors, values).
+        reference_labels: The same for the references. By default anchors and references are one set.
+        geometry: Distance between two labels, "euclidean" or "squared_euclidean".
+        first: As in `SameLabel`.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        reference_labels: Tensor | None = None,
+        geometry: GeometryName = "squared_euclidean",
+        *,
+        first: int | None = None,
+    ) -> None:
+        self.labels = labels.reshape(len(labels), -1)
+        self.reference_labels = self.labels if reference_labels is None else reference_labels.reshape(len(reference_labels), -1)
+        self.geometry = geometry
+        self.first = 0 if reference_labels is None and first is None else first
+        self.anchors, self.references = len(self.labels), len(self.reference_labels)
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """All pairs but an anchor with itself count."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start)
+        negative = torch.ones(shape, dtype=torch.bool, device=self.labels.device)
+        itself = _diagonal(self, rows, cols)
+        if itself is not None:
+            negative[itself.rows, itself.cols] = False
+        return torch.zeros_like(negative), negative
+
+    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+        """No positives; at most one ignored entry per row."""
+        nothing = torch.empty(0, dtype=torch.int64, device=self.labels.device)
+        return Entries(nothing, nothing), _diagonal(self, rows, cols) or Entries(nothing, nothing)
+
+    def gaps(self, rows: slice, cols: slice) -> Tensor:
+        """Distances of the labels of a tile."""
+        mine, theirs = self.labels[rows], self.reference_labels[cols]
+        out = mine.new_empty(len(mine), len(theirs))
+        geometry_of(self.geometry).scores(mine, theirs, out)
+        return out
+
+    def transposed(self) -> "Graded":
+        """References ask, anchors answer."""
+        first = None if self.first is None else -self.first
+        return Graded(self.reference_labels, self.labels, self.geometry, first=first)
+
+
+def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:
+    """Where anchors of a tile meet themselves; None if anchors and references are two sets."""
+    if relation.first is None:
+        return None
+    begin = max(rows.start + relation.first, cols.start)
+    stop = min(rows.stop + relation.first, cols.stop)
+    device = relation.labels.device if hasattr(relation, "labels") else None
+    met = torch.arange(begin, max(begin, stop), device=device)
+    return Entries(met - (rows.start + relation.first), met - cols.start)
+
+
+def _ids(labels: Tensor, name: str) -> Tensor:
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        raise LabelError(
+            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype}; one whole number per example is expected.",
+            hint="Pass a 1-D tensor of int64 class ids; graded labels belong to LogRatioLoss, multi-hot labels are 2-D.",
+            reference="label-shape",
+        )
+    return labels.long()
+
+
+def _multi_hot(labels: Tensor, name: str) -> Tensor:
+    if labels.ndim != 2 or labels.is_floating_point() or bool((labels < 0).any()):
+        raise LabelError(
+            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype}; multi-hot rows of 0 and 1 are expected.",
+            hint="Pass an integer or bool tensor of shape (examples, classes).",
+            reference="label-shape",
+        )
+    return labels != 0
