@@ -1,0 +1,90 @@
+"""The picture of the README: anchors × references, walked in tiles and folded into a few numbers per anchor."""
+
+CELL, GAP, LEFT, TOP = 18, 3, 150, 74
+CLASSES = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]  # labels of the rows and columns
+TILE = (slice(4, 8), slice(4, 8))
+INK, QUIET, POSITIVE, NEGATIVE, SELF, ACCENT = "#1f2430", "#6b7280", "#2a9d8f", "#d5dde6", "#9aa5b4", "#e76f51"
+
+
+def matrix() -> str:
+    """An SVG document that reads on light and on dark pages."""
+    size = len(CLASSES)
+    edge = size * (CELL + GAP) - GAP
+    rows, cols = TILE
+    shapes = [
+        _text(LEFT + edge / 2, 32, "references", anchor="middle", weight=600),
+        _text(LEFT + edge / 2, 52, "in tiles; the whole matrix never exists", anchor="middle", colour=QUIET, size=13),
+        _text(LEFT - 18, TOP + edge / 2 + 5, "anchors", anchor="end", weight=600),
+        *(_cell(row, col) for row in range(size) for col in range(size)),
+        _frame(_at(LEFT, cols.start) - GAP, _at(TOP, rows.start) - GAP, cols, rows),
+    ]
+    right = LEFT + edge + 70
+    shapes += [_fold(right, row) for row in range(size)]
+    shapes += [
+        _text(right + 58, 32, "folded", anchor="middle", weight=600),
+        _text(right + 58, 52, "a few numbers per anchor", anchor="middle", colour=QUIET, size=13),
+        _arrow(right + 134, TOP + edge / 2),
+        _text(right + 190, TOP + edge / 2 - 10, "loss = Σ loss / Σ count", weight=600),
+        _text(right + 190, TOP + edge / 2 + 12, "value and gradient exact", colour=QUIET, size=13),
+        _text(right + 190, TOP + edge / 2 + 32, "for every tile size", colour=QUIET, size=13),
+    ]
+    bottom = TOP + edge + 34
+    for x, colour, word in (
+        (LEFT, POSITIVE, "positive"),
+        (LEFT + 100, NEGATIVE, "negative"),
+        (LEFT + 205, SELF, "itself"),
+    ):
+        shapes += [_square(x, bottom - 12, 14, colour), _text(x + 21, bottom, word, size=13)]
+    width, height = right + 390, bottom + 24
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="15" role="img">\n'
+        f"<title>A matrix of anchors and references, walked tile by tile, folded into one number per anchor</title>\n"
+        f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff"/>\n' + "\n".join(shapes) + "\n</svg>\n"
+    )
+
+
+def _cell(row: int, col: int) -> str:
+    colour = SELF if row == col else POSITIVE if CLASSES[row] == CLASSES[col] else NEGATIVE
+    inside = TILE[0].start <= row < TILE[0].stop and TILE[1].start <= col < TILE[1].stop
+    seen = row < TILE[0].start or (row < TILE[0].stop and col < TILE[1].stop)
+    return _square(_at(LEFT, col), _at(TOP, row), CELL, colour, opacity=1.0 if inside else 0.6 if seen else 0.28)
+
+
+def _fold(x: float, row: int) -> str:
+    strength = (
+        1.0 if row < TILE[0].start else 0.5 if row < TILE[0].stop else 0.0
+    )  # finished, in the tile, still to come
+    colour = ACCENT if strength else NEGATIVE
+    parts = [
+        _square(x + 30 * part, _at(TOP, row), CELL + 8, colour, height=CELL, opacity=strength or 1) for part in range(4)
+    ]
+    return "\n".join(parts)
+
+
+def _at(start: int, position: int) -> int:
+    return start + position * (CELL + GAP)
+
+
+def _square(x: float, y: float, width: float, colour: str, *, height: float | None = None, opacity: float = 1.0) -> str:
+    tall = width if height is None else height
+    return (
+        f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{tall:g}" rx="3" fill="{colour}" opacity="{opacity:g}"/>'
+    )
+
+
+def _frame(x: float, y: float, cols: slice, rows: slice) -> str:
+    width, height = ((span.stop - span.start) * (CELL + GAP) + GAP for span in (cols, rows))
+    place = f'x="{x:g}" y="{y:g}" width="{width}" height="{height}"'
+    return f'<rect {place} rx="5" fill="none" stroke="{ACCENT}" stroke-width="3"/>'
+
+
+def _arrow(x: float, y: float) -> str:
+    return f'<path d="M{x:g} {y:g} h34 m-9 -7 l9 7 l-9 7" fill="none" stroke="{INK}" stroke-width="2"/>'
+
+
+def _text(
+    x: float, y: float, words: str, *, anchor: str = "start", weight: int = 400, colour: str = INK, size: int = 15
+) -> str:
+    style = f'text-anchor="{anchor}" font-weight="{weight}" font-size="{size}" fill="{colour}"'
+    return f'<text x="{x:g}" y="{y:g}" {style}>{words}</text>'

@@ -1,0 +1,102 @@
+"""Writes the pages that the code already knows: commands, settings, losses, Python names, pictures.
+
+`python docs/generate.py` writes them, `python docs/generate.py --check` only says which are out of date.
+A page is generated as a whole, or in part between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import draw
+import typer
+
+import tuplet
+from tuplet.app.cli.commands import app
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py; `make fix` writes it again. -->\n\n"
+ERRORS = [name for name in tuplet.__all__ if name.endswith("Error")]
+PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name), ModuleType)]
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file and what it must hold."""
+    texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
+    texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
+    texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
+    for name in PACKAGES:
+        texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))
+    for page, part, text in ((DOCS / "losses" / "index.md", "losses", loss_table()),):
+        texts[page] = between(page.read_text(), part, text)
+    return texts
+
+
+def between(page: str, part: str, text: str) -> str:
+    """The page with the text between the marks of one part replaced."""
+    marked = re.compile(rf"(<!-- generated: {part} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not marked.search(page):
+        raise SystemExit(f"A page has no part <!-- generated: {part} --> ... <!-- end -->.")
+    return marked.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
+
+
+def command_line() -> str:
+    """`tuplet --help`, and that of every command."""
+    command: Any = typer.main.get_command(app)
+    parts = ["# Command line\n", _help(command, "tuplet")]
+    for name, child in sorted(command.commands.items()):
+        parts += [f"## {name}\n", _help(child, f"tuplet {name}")]
+        for grandchild_name, grandchild in sorted(getattr(child, "commands", {}).items()):
+            parts += [f"### {name} {grandchild_name}\n", _help(grandchild, f"tuplet {name} {grandchild_name}")]
+    return "\n".join(parts)
+
+
+def _help(command: Any, name: str) -> str:
+    context = command.make_context(
+        name, [], resilient_parsing=True, terminal_width=100, max_content_width=100, color=False
+    )
+    return f"```text\n{command.get_help(context).strip()}\n```\n"
+
+
+def loss_table() -> str:
+    """One row per registered loss."""
+    rows = ["| recipe name | module and function | labels | what it is |", "| --- | --- | --- | --- |"]
+    for name in tuplet.losses.registry:
+        module = tuplet.losses.registry[name]
+        module_link = f"[`{module.__name__}`][tuplet.losses.{module.__name__}]"
+        function_link = f"[`{name}`][tuplet.losses.{name}]"
+        rows.append(f"| `{name}` | {module_link} {function_link} | {module.supervision} | {first_line(module)} |")
+    return "\n".join(rows) + "\n"
+
+
+def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
+    """A page that shows every public name of a module."""
+    names = [name for name in module.__all__ if name not in (skip or []) and not name.startswith("__")]
+    parts = [f"# {module.__name__}\n", f"{first_line(module)}\n"]
+    parts += [f"::: {module.__name__}.{name}\n" for name in names if not isinstance(getattr(module, name), ModuleType)]
+    return "\n".join(parts)
+
+
+def first_line(thing: Any) -> str:
+    """The summary of a docstring."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def main(arguments: list[str]) -> int | str:
+    """Write what is out of date, or with `--check` name it."""
+    stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
+    if "--check" in arguments:
+        names = ", ".join(str(path.relative_to(DOCS.parent)) for path in sorted(stale))
+        return f"Out of date: {names}. `make fix` writes them again." if stale else 0
+    for path, text in stale.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {path.relative_to(DOCS.parent)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

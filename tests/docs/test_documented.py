@@ -1,0 +1,112 @@
+"""Nothing a user can meet is undocumented, and nothing documented is gone."""
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import tuplet
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SOURCES = sorted((ROOT / "src" / "tuplet").rglob("*.py"))
+PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name), ModuleType)]
+PUBLIC = [(package, name) for package in PACKAGES for name in getattr(tuplet, package).__all__]
+
+public = pytest.mark.parametrize(("package", "name"), PUBLIC, ids=str)
+
+
+def slugs(page: Path) -> set[str]:
+    """Anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def references() -> set[str]:
+    """The ids that errors in the code refer to."""
+    return {found for path in SOURCES for found in re.findall(r"reference=\"([^\"]*)\"", path.read_text())}
+
+
+def test_every_error_reference_has_a_heading():
+    assert references() - slugs(DOCS / "errors.md") == set()
+
+
+def test_every_heading_of_the_error_page_is_an_error_that_the_code_can_raise():
+    headings = set(re.findall(r"^## ([a-z0-9-]+)$", (DOCS / "errors.md").read_text(), re.MULTILINE))
+    assert headings - references() == set()
+
+
+def test_every_error_says_its_reference_as_a_literal_kebab_case_id():
+    """An id that is put together at run time could not be checked against the page."""
+    computed = [
+        f"{path.name}: {found}"
+        for path in SOURCES
+        for found in re.findall(r"reference=[^\"\s][^,)\s]*", path.read_text())
+    ]
+    assert [found for found in computed if not found.startswith("errors.py")] == []
+    assert [one for one in references() if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one)] == []
+
+
+@public
+def test_every_public_name_says_what_it_is_in_one_sentence(package, name):
+    thing = getattr(getattr(tuplet, package), name)
+    if isinstance(thing, ModuleType) or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+        return
+    summary = (inspect.getdoc(thing) or "").partition("\n")[0]
+    assert summary.endswith(".")
+
+
+@public
+def test_every_parameter_of_a_public_function_is_described(package, name):
+    thing = getattr(getattr(tuplet, package), name)
+    if not inspect.isfunction(thing):
+        return
+    described = set(re.findall(r"^\s*\*{0,2}(\w+)(?: \([^)]*\))?:", inspect.getdoc(thing) or "", re.MULTILINE))
+    parameters = set(inspect.signature(thing).parameters)
+    assert parameters <= described or len(parameters) <= 1
+
+
+def test_the_generated_pages_are_fresh():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert listed == pages
+
+
+def test_every_dependency_has_its_sentence_and_no_other():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.match(r"[\w-]+", one)[0] for one in wanted} - {"tuplet"}
+    assert (
+        set(re.findall(r"^\|(?: `\[\w+\]` \|)? `([\w-]+)` \|", (DOCS / "dependencies.md").read_text(), re.MULTILINE))
+        == names
+    )
+
+
+def test_every_make_target_that_contributors_read_about_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`make ([a-z]+)", page.read_text())}
+    assert named - targets == set()
+
+
+def test_the_readme_fits_one_screen():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 60
+
+
+def test_every_change_is_of_a_known_kind():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    kinds = {kind["directory"] for kind in project["tool"]["towncrier"]["type"]}
+    changes = [path for path in (ROOT / "changelog.d").iterdir() if path.name not in ("README.md", "template.md")]
+    assert [path.name for path in changes if path.name.split(".")[1:] not in [[kind, "md"] for kind in kinds]] == []
