@@ -49,8 +49,8 @@ def topk(
     top: int,
     geometry: GeometryName = "cosine",
     *,
-    exclude: Int[Tensor, "queries"] | None = None,
-    groups: tuple[Int[Tensor, "queries"], Int[Tensor, "gallery"]] | None = None,
+    exclude: Int[Tensor, " queries"] | None = None,
+    groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
     tile_size: int = TILE_SIZE,
 ) -> TopK:
     """Find the nearest rows of a gallery for each query.
@@ -139,7 +139,7 @@ class _Walk:
         best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
         for rows in _spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
             found = positions[rows]
-            rivals = self._rows(found.clamp_max(len(self.gallery) - 1).flatten()).unflatten(0, found.shape)
+            rivals = self._rows(found.clamp_max(len(self.gallery) - 1).flatten()).view(*found.shape, -1)
             asking = _prepare(self.queries[rows], self.geometry)[:, None]
             keys = _keys(asking, _prepare(rivals, self.geometry), self.geometry)
             keys = keys.where(found < len(self.gallery), -torch.inf)
@@ -162,7 +162,7 @@ class _Walk:
         asked = _Rough.of(part.queries, torch.float64, self.geometry)
         for cols in self._tiles(len(asking)):
             # Equal rows are why we are here: each is scored once.
-            distinct, copies = self._rows(cols).unique(dim=0, return_inverse=True)
+            distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
             tile = asked.beside(distinct, self.gallery, cols)
             for rows in _spans(len(asking), self.tile_size // (cols.stop - cols.start)):
                 bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
