@@ -35,7 +35,7 @@ fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
 	$(BIN)/python docs/generate.py
 
 docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an error.
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.
