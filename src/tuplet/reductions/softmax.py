@@ -11,6 +11,9 @@ from tuplet.engine.reduction import Partial, Reduction, Tile
 LOWEST = -1e30
 """Stands for the largest score of a row that has no candidate yet; finite, so that differences stay numbers."""
 
+LINEAR = 40.0
+"""From here on softplus(z) is z to the last digit of float64; without a threshold its exp overflows."""
+
 SAFE_SPREAD = 40.0
 """exp(-2 * 40) is a normal float32: scores within ±40 need no search for the row's peak."""
 
@@ -176,7 +179,7 @@ class SoftmaxEach(Reduction[_EachState]):
         gap = log_mass[at.rows] - drawn
         positives = tile.per_row(torch.ones_like(drawn))
         share = 1 / positives.clamp_min(1)
-        state.losses = tile.per_row(torch.nn.functional.softplus(gap, threshold=torch.inf)) * share
+        state.losses = tile.per_row(torch.nn.functional.softplus(gap, threshold=LINEAR)) * share
         state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
 
     def finish(self, state: _EachState) -> Partial:

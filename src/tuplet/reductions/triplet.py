@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.softmax import add_at
+from tuplet.reductions.softmax import LINEAR, add_at
 from tuplet.types import MeanOver
 
 Kind = Literal["all", "easy", "semihard", "hard"]
@@ -58,7 +58,7 @@ class _Whole(Reduction[State]):
     def _term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of triplets with these D_ap - D_an, and its derivative."""
         if self.soft:
-            return softplus(gap, threshold=torch.inf), gap.sigmoid()
+            return softplus(gap, threshold=LINEAR), gap.sigmoid()
         z = (gap + self.margin).clamp_min(0)
         return z**self.power, self.power * z ** (self.power - 1) * (z > 0)
 
