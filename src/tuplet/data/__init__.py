@@ -2,7 +2,9 @@
 
 from tuplet.data.batch import Batch, take_batch
 from tuplet.data.dataset import Dataset, Inputs, Labels, labels_of, load_dataset, take
-from tuplet.data.manifest import Columns, Kind, Manifest, read_manifest
+from tuplet.data.manifest import Columns, Kind, Manifest
+from tuplet.data.raw import raw_features
+from tuplet.data.read import read_manifest
 
 __all__ = [
     "Batch",
@@ -14,6 +16,7 @@ __all__ = [
     "Manifest",
     "labels_of",
     "load_dataset",
+    "raw_features",
     "read_manifest",
     "take",
     "take_batch",

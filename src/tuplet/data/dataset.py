@@ -1,16 +1,40 @@
 """Decoded examples in memory, and what is known about them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
+import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from tuplet.data.manifest import Kind, Manifest
+from tuplet.errors import LabelError
 from tuplet.types import Supervision
 
 Inputs = Tensor | list[Tensor] | list[str]
 """Stored examples: uint8 images (n, c, h, w), float rows (n, d), series (n, c, t), or a list where lengths differ."""
+
+
+class Preprocessing(Protocol):
+    """What the kinds of preprocessing have in common."""
+
+    kind: ClassVar[Kind]
+
+    def load(self, items: Any) -> Inputs:
+        """Stored form of items as in `Manifest.items`, or of a plain list of them.
+
+        Raises:
+            DataError: Items that cannot be read, all in one report.
+        """
+
+    def fit(self, inputs: Inputs) -> Self:
+        """A copy whose statistics are those of the training examples."""
+
+    def __call__(self, inputs: Any) -> Any:
+        """What the encoder reads."""
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON form; `preprocessing_from_config` reads it back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +79,14 @@ class Dataset:
         return self.inputs[position], position
 
 
-def load_dataset(manifest: Manifest, preprocessing: Any, supervision: Supervision | None = None) -> Dataset:
+def load_dataset(manifest: Manifest, preprocessing: Preprocessing, supervision: Supervision | None = None) -> Dataset:
     """Decodes every item of a manifest once.
 
     Args:
         manifest: What to decode.
         preprocessing: Decides the stored form; see `tuplet.data.transforms`.
-        supervision: Which labels the data set carries; by default classes, else graded labels, else pairs, else positions.
+        supervision: Which labels the data set carries; by default the first known of classes,
+            graded labels, pairs and positions.
 
     Returns:
         The examples in the order of the manifest.
@@ -69,14 +94,46 @@ def load_dataset(manifest: Manifest, preprocessing: Any, supervision: Supervisio
     Raises:
         DataError: Files that cannot be decoded, all of them in one report.
     """
-    raise NotImplementedError
+    return Dataset(
+        kind=manifest.kind,
+        inputs=preprocessing.load(manifest.items),
+        ids=manifest.ids,
+        labels=labels_of(manifest, supervision),
+        class_names=manifest.class_names,
+        groups=manifest.groups,
+        partners=None if manifest.pairs is None else preprocessing.load(manifest.pairs),
+    )
 
 
 def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Labels:
-    """The labels of a manifest that fit a kind of supervision; the default is that of `load_dataset`."""
-    raise NotImplementedError
+    """The labels of a manifest that fit a kind of supervision; the default is that of `load_dataset`.
+
+    Raises:
+        LabelError: The manifest does not know what this supervision needs.
+    """
+    if supervision is None:
+        if manifest.labels is not None:
+            supervision = "class"
+        elif manifest.targets is not None:
+            supervision = "graded"
+        else:
+            supervision = "example" if manifest.pairs is None else "pair"
+    if supervision == "class" and manifest.labels is not None:
+        return Labels("class", torch.from_numpy(manifest.labels))
+    if supervision == "graded" and manifest.targets is not None:
+        return Labels("graded", torch.from_numpy(manifest.targets))
+    if supervision in ("example", "pair", "none"):  # a pair may also be two views of one example
+        return Labels(supervision, torch.arange(len(manifest)))
+    raise LabelError(
+        f"The loss needs labels of kind {supervision!r}, which {manifest.source} does not have.",
+        hint="Add a column label (classes), target (graded) or pair, or choose a loss that needs none.",
+        reference="missing-labels",
+    )
 
 
-def take(inputs: Inputs, positions: Tensor | Sequence[int]) -> Inputs:
+def take(inputs: Inputs, positions: Int64[Tensor, " chosen"]) -> Inputs:
     """The stored examples at `positions`."""
-    raise NotImplementedError
+    if isinstance(inputs, Tensor):
+        return inputs[positions.to(inputs.device)]
+    chosen: Any = [inputs[position] for position in positions.tolist()]
+    return chosen

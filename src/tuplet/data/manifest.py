@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["image", "vector", "text", "series"]
+Need = Literal["label", "target", "pair", "split", "group"]
 Items = tuple[Path, ...] | tuple[str, ...] | tuple[NDArray[Any], ...] | NDArray[Any]
-"""Image paths, texts, series of unequal length, or an array whose first axis counts the examples (may be memory-mapped)."""
-
-SPLITS = ("train", "validation", "test")
-UNKNOWN = -1
-"""The class id of an example without a label."""
+"""Image paths, texts, series of unequal length, or an array of examples along its first axis, perhaps memory-mapped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,31 +99,3 @@ class Columns:
     group: str = "group"
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
-
-
-def read_manifest(
-    source: Path | str,
-    *,
-    kind: Kind | None = None,
-    labels: Path | str | None = None,
-    targets: Path | str | None = None,
-    columns: Columns | None = None,
-) -> Manifest:
-    """Reads a folder of images, a table, an array or a set of series.
-
-    Everything is checked before it returns: one error reports all faults, with their lines.
-
-    Args:
-        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, or `.ts`.
-        kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
-        labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*` beside it.
-        targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
-        columns: Names of the columns of a table, where they are not the usual ones.
-
-    Returns:
-        One row per example, in the order of the table or of the sorted file names.
-
-    Raises:
-        DataError: The source has faults.
-    """
-    raise NotImplementedError

@@ -1,47 +1,49 @@
 """Preprocessing: from items (files, rows, texts) to their stored form, and from there to what an encoder reads.
 
-A preprocessing is a frozen record of numbers, so that it can be saved beside the weights:
-`load` runs once per example, `__call__` once per step on a batch that may already be on the device.
+A preprocessing is a frozen record of numbers, so that it can be saved beside the weights: `load` runs once per example,
+`__call__` once per step, on a batch that may already be on the device.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
-from tuplet.data.dataset import Inputs
-from tuplet.data.manifest import Items, Kind
+from tuplet.data.dataset import Inputs, Preprocessing
+from tuplet.data.images import FitBy, decode_images
+from tuplet.data.manifest import Kind
+from tuplet.data.text import hash_texts
+from tuplet.errors import DataError, ShapeError
+from tuplet.registry import did_you_mean
+
+_BLOCK = 1 << 24  # numbers looked at together: memory-mapped rows are never held whole
 
 
-class Preprocessing(Protocol):
-    """What the four kinds of preprocessing have in common."""
+class _Config:
+    """JSON form of a frozen dataclass with a kind."""
 
     kind: ClassVar[Kind]
 
-    def load(self, items: Items | Sequence[Any]) -> Inputs:
-        """Stored form of some items; all items that cannot be read are reported together."""
-
-    def fit(self, inputs: Inputs) -> Self:
-        """A copy whose statistics are those of the training examples."""
-
-    def __call__(self, inputs: Inputs) -> Tensor:
-        """What the encoder reads."""
-
     def to_config(self) -> dict[str, Any]:
         """JSON form; `preprocessing_from_config` reads it back."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
-class ImagePreprocessing:
+class ImagePreprocessing(_Config):
     """Square images of one size, decoded once and normalised per channel.
 
     Args:
         size: Height and width in pixels.
         channels: 1 for grey, 3 for colour.
-        mean: Mean of each channel, in units where white is 1.
-        std: Standard deviation of each channel, > 0, in the same units.
+        mean: Mean of each channel (or of all), in units where white is 1.
+        std: Standard deviation of each channel (or of all), > 0, in the same units.
         fit_by: How another shape becomes a square: "crop" the middle, "pad" with the border's colour, or "stretch".
     """
 
@@ -50,23 +52,30 @@ class ImagePreprocessing:
     channels: Literal[1, 3] = 3
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
-    fit_by: Literal["crop", "pad", "stretch"] = "crop"
+    fit_by: FitBy = "crop"
 
-    def load(self, items: Items | Sequence[Any]) -> Tensor:
-        raise NotImplementedError
+    def load(self, items: Any) -> Tensor:
+        """Decode files, Pillow images or uint8 arrays to uint8 (n, channels, size, size)."""
+        return decode_images(items, self.size, self.channels, self.fit_by)
 
     def fit(self, inputs: Inputs) -> Self:
-        raise NotImplementedError
+        """Measure mean and standard deviation of each channel."""
+        images = _tensor(inputs)
+        values = torch.arange(256, dtype=torch.float64) / 255
+        counts = [torch.bincount(images[:, channel].flatten(), minlength=256) for channel in range(self.channels)]
+        shares = torch.stack(counts).double() / max(1, images[:, 0].numel())
+        mean = shares @ values
+        std = (shares @ values.square() - mean.square()).clamp_min(0).sqrt()
+        return replace(self, mean=_numbers(mean), std=_numbers(std.where(std > 1e-6, 1.0)))
 
-    def __call__(self, inputs: Inputs) -> Float[Tensor, "n channels size size"]:
-        raise NotImplementedError
-
-    def to_config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
+    def __call__(self, inputs: Tensor) -> Float[Tensor, "n channels size size"]:
+        """Normalise uint8 images."""
+        mean, std = (torch.tensor(numbers, device=inputs.device)[:, None, None] for numbers in (self.mean, self.std))
+        return inputs * (1 / (255 * std)) - mean / std
 
 
 @dataclass(frozen=True)
-class VectorPreprocessing:
+class VectorPreprocessing(_Config):
     """Rows of numbers, each column centred and scaled.
 
     Args:
@@ -78,66 +87,113 @@ class VectorPreprocessing:
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
-    def load(self, items: Items | Sequence[Any]) -> Tensor:
-        raise NotImplementedError
+    def load(self, items: Any) -> Float[Tensor, "n dim"]:
+        """Rows as float32; an array of float32 is not copied, so it may be memory-mapped."""
+        rows = torch.as_tensor(np.asanyarray(items))
+        if rows.ndim != 2:
+            raise _wrong_shape("Rows of numbers", "(n, dim)", rows.shape)
+        if self.mean and rows.shape[1] != len(self.mean):
+            raise _wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
+        return _finite(rows.float(), "row")
 
     def fit(self, inputs: Inputs) -> Self:
-        raise NotImplementedError
+        """Measure mean and standard deviation of each column; a constant column is only centred."""
+        mean, std = _moments(_tensor(inputs)[:, :, None])
+        return replace(self, mean=_numbers(mean), scale=_numbers(std))
 
-    def __call__(self, inputs: Inputs) -> Float[Tensor, "n dim"]:
-        raise NotImplementedError
-
-    def to_config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
+    def __call__(self, inputs: Tensor) -> Float[Tensor, "n dim"]:
+        """Centre and scale."""
+        return _standardised(inputs.float(), self.mean, self.scale)
 
 
 @dataclass(frozen=True)
-class SeriesPreprocessing:
+class SeriesPreprocessing(_Config):
     """Series of one length, each channel centred and scaled.
 
+    What is filled up after the end of a short series is zero in every channel, also after scaling.
+
     Args:
-        channels: Channels of a series.
-        length: Time steps the encoder sees.
+        channels: Channels of a series; 0 for those of the training series.
+        length: Time steps the encoder reads; 0 for the longest training series.
         mean: Mean of each channel; empty for no centring.
         scale: Standard deviation of each channel, > 0; empty for no scaling.
-        fit_by: How another length becomes `length`: "pad" with zeros after the end (and cut there), or "resample" linearly.
+        fit_by: How another length becomes `length`: "pad" with zeros after the end (or cut there), or "resample".
         per_series: Centre and scale each series by its own statistics instead.
     """
 
     kind: ClassVar[Kind] = "series"
-    channels: int = 1
-    length: int = 128
+    channels: int = 0
+    length: int = 0
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     fit_by: Literal["pad", "resample"] = "pad"
     per_series: bool = False
 
-    def load(self, items: Items | Sequence[Any]) -> Tensor | list[Tensor]:
-        raise NotImplementedError
+    def load(self, items: Any) -> Tensor | list[Tensor]:
+        """Series as float32: one tensor (n, channels, time) if lengths are equal, else a list of (channels, time)."""
+        if isinstance(items, (np.ndarray, Tensor)):
+            together = torch.as_tensor(items)
+            if together.ndim not in (2, 3) or (
+                self.mean and together.ndim == 3 and together.shape[1] != len(self.mean)
+            ):
+                raise _wrong_shape("Series", f"(n, {len(self.mean) or 'channels'}, time) or (n, time)", together.shape)
+            return _finite(together.float().reshape(len(together), -1, together.shape[-1]), "series")
+        series = [torch.as_tensor(item).float() for item in items]
+        series = [one[None] if one.ndim == 1 else one for one in series]
+        channels = self.channels or len(series[0])
+        for one in series:
+            if one.ndim != 2 or len(one) != channels:
+                raise _wrong_shape("A series", f"({channels}, time)", one.shape)
+        _finite(torch.stack([one.sum() for one in series])[:, None], "series")
+        return torch.stack(series) if len({one.shape[1] for one in series}) == 1 else series
 
     def fit(self, inputs: Inputs) -> Self:
-        raise NotImplementedError
+        """Measure mean and standard deviation of each channel, and what is 0 of `channels` and `length`."""
+        shapes = [one.shape for one in inputs if isinstance(one, Tensor)]
+        longest = max(length for _, length in shapes)
+        fitted = replace(self, channels=self.channels or shapes[0][0], length=self.length or longest)
+        if self.per_series:
+            return fitted
+        if not isinstance(inputs, Tensor):
+            inputs = torch.cat([one for one in inputs if isinstance(one, Tensor)], dim=1)[None]
+        mean, std = _moments(inputs)
+        return replace(fitted, mean=_numbers(mean), scale=_numbers(std))
 
-    def __call__(self, inputs: Inputs) -> Float[Tensor, "n channels length"]:
-        raise NotImplementedError
-
-    def to_config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
+    def __call__(self, inputs: Tensor | list[Tensor]) -> Float[Tensor, "n channels length"]:
+        """Bring to one length, centre, scale."""
+        length = self.length or max(one.shape[-1] for one in inputs)
+        if self.fit_by == "resample":
+            batches = [inputs] if isinstance(inputs, Tensor) else [one[None] for one in inputs]
+            scaled = [functional.interpolate(one, length, mode="linear", align_corners=True) for one in batches]
+            series, lengths = torch.cat(scaled), torch.full((len(inputs),), length)
+        else:
+            cut = [one[:, :length].T for one in inputs]
+            lengths = torch.tensor([len(one) for one in cut])
+            padded = pad_sequence(cut, batch_first=True).transpose(1, 2)  # (n, channels, longest)
+            series = functional.pad(padded, (0, length - padded.shape[2]))
+        real = (torch.arange(length) < lengths[:, None]).to(series.device)[:, None]  # (n, 1, length)
+        if not self.per_series:
+            return _standardised(series.transpose(1, 2), self.mean, self.scale).transpose(1, 2) * real
+        count = real.sum(2, keepdim=True)
+        centred = (series - series.sum(2, keepdim=True) / count) * real
+        std = (centred.square().sum(2, keepdim=True) / count).sqrt()
+        return centred / std.where(std > 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
-class TextPreprocessing:
+class TextPreprocessing(_Config):
     """Texts as bags of hashed words and character n-grams.
 
-    A text is stored as the ids of its tokens, in [1, `buckets`); an encoder reads them padded with 0.
+    A text is stored as the ids of its tokens, in [1, `buckets`); an encoder reads them filled up with 0.
 
     Args:
-        buckets: Size of the id space, including the padding id 0.
+        buckets: Size of the id space, including 0.
         shortest: Length of the shortest character n-gram; 0 for none.
         longest: Length of the longest.
         words: Whole words are tokens too.
         lower: Case is ignored.
         most: Tokens kept of one text.
+        hashed: False hands the texts themselves to the encoder, for a pretrained one with its own tokens.
     """
 
     kind: ClassVar[Kind] = "text"
@@ -147,24 +203,114 @@ class TextPreprocessing:
     words: bool = True
     lower: bool = True
     most: int = 2048
+    hashed: bool = True
 
-    def load(self, items: Items | Sequence[Any]) -> list[Tensor]:
-        raise NotImplementedError
+    def load(self, items: Any) -> list[Tensor] | list[str]:
+        """Token ids of each text, or the texts."""
+        texts = [str(item) for item in items]
+        if not self.hashed:
+            return texts
+        return hash_texts(
+            texts,
+            buckets=self.buckets,
+            shortest=self.shortest,
+            longest=self.longest,
+            words=self.words,
+            lower=self.lower,
+            most=self.most,
+        )
 
     def fit(self, inputs: Inputs) -> Self:
-        raise NotImplementedError
+        """Hashing has no statistics."""
+        del inputs
+        return self
 
-    def __call__(self, inputs: Inputs) -> Int64[Tensor, "n tokens"]:
-        raise NotImplementedError
+    def __call__(self, inputs: list[Tensor] | list[str]) -> Int64[Tensor, "n tokens"] | list[str]:
+        """Token ids filled up with 0, or the texts."""
+        tokens = [one for one in inputs if isinstance(one, Tensor)]
+        if len(tokens) < len(inputs):
+            return [one for one in inputs if isinstance(one, str)]
+        padded = pad_sequence(tokens, batch_first=True).long()
+        return functional.pad(padded, (0, 1)) if not padded.shape[1] else padded  # all texts may be empty
 
-    def to_config(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
+
+_KINDS: dict[str, type[Any]] = {
+    known.kind: known for known in (ImagePreprocessing, VectorPreprocessing, SeriesPreprocessing, TextPreprocessing)
+}
 
 
-def preprocessing_from_config(config: dict[str, Any]) -> Preprocessing:
+def preprocessing_from_config(config: Mapping[str, Any]) -> Preprocessing:
     """Reads back what `to_config` wrote.
 
     Raises:
         DataError: The kind or an option is unknown.
     """
-    raise NotImplementedError
+    kind = config.get("kind")
+    if kind not in _KINDS:
+        raise DataError(
+            f"There is no preprocessing of kind {kind!r}.",
+            hint=did_you_mean(str(kind), [*_KINDS]),
+            reference="unknown-preprocessing",
+        )
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    del options["kind"]
+    known = [field.name for field in fields(_KINDS[kind])]
+    for name in options:
+        if name not in known:
+            raise DataError(
+                f"Preprocessing of kind {kind!r} has no option {name!r}.",
+                hint=did_you_mean(name, known),
+                reference="unknown-preprocessing",
+            )
+    return _KINDS[kind](**options)
+
+
+def _tensor(inputs: Inputs) -> Tensor:
+    assert isinstance(inputs, Tensor)  # noqa: S101  a list comes only from the preprocessing of another kind
+    return inputs
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(values.tolist())
+
+
+def _standardised(x: Tensor, mean: Sequence[float], scale: Sequence[float]) -> Tensor:
+    """Centre and scale the last axis; empty statistics change nothing."""
+    if mean:
+        x = x - torch.tensor(mean, device=x.device)
+    return x / torch.tensor(scale, device=x.device) if scale else x
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the first and last of three axes, in float64; 1 where nothing varies."""
+    blocks = torch.split(x, max(1, _BLOCK // max(1, x[0].numel())))
+    count = len(x) * x.shape[2]
+    mean = sum((block.double().sum((0, 2)) for block in blocks), torch.zeros(x.shape[1], dtype=torch.float64)) / count
+    squares = ((block.double() - mean[:, None]).square().sum((0, 2)) for block in blocks)
+    std = (sum(squares, torch.zeros(x.shape[1], dtype=torch.float64)) / count).sqrt()
+    return mean, std.where(std > 1e-6 * mean.abs() + 1e-12, 1.0)
+
+
+def _finite(x: Tensor, what: str) -> Tensor:
+    """The same numbers, all of them finite."""
+    step = max(1, _BLOCK // max(1, x[0].numel())) if len(x) else 1
+    bad = [
+        start + row
+        for start in range(0, len(x), step)
+        for row in (~x[start : start + step].flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
+    ]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(x)} inputs hold NaN or infinity; the first is {what} {bad[0]}.",
+            hint="Replace or remove these values.",
+            reference="not-a-number",
+        )
+    return x
+
+
+def _wrong_shape(what: str, expected: str, found: Sequence[int]) -> ShapeError:
+    return ShapeError(
+        f"{what} must have shape {expected}, not {tuple(found)}.",
+        hint="Give inputs of the shape that the model was trained on.",
+        reference="input-shape",
+    )

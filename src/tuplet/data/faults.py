@@ -1,0 +1,72 @@
+"""Everything that is wrong with a source, collected and reported in one error."""
+
+from tuplet.errors import DataError
+
+SHOWN = 20
+
+HINTS = {
+    "broken-image": "Replace or remove these files; images are PNG, JPEG, GIF, BMP, TIFF, WebP or PNM.",
+    "missing-file": "Correct the paths; they are relative to the table that names them.",
+    "missing-value": "Fill in these cells, or remove the lines.",
+    "not-a-number": "Every cell must hold a finite number. Correct these cells, or remove the lines.",
+    "missing-column": "Name the columns in the header as in docs, or say which column is which.",
+    "wrong-cell-count": "Put cells that contain the separator in double quotes; give every line all columns.",
+    "duplicate-id": "Give every example its own id; list every example once.",
+    "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
+    "empty-source": "A folder needs images at CLASS/FILE; a table needs a header and one line per example.",
+    "label-count": "Labels must stand in the order of the rows, one for each.",
+    "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
+    "bad-array": 'Save numbers (n, d) for vectors; (n, t) or (n, channels, t) for series, and say kind = "series".',
+    "bad-series": "A line after @data is DIM1:DIM2:...:LABEL with comma-separated values and no missing ones.",
+    "unreadable-source": "Give a folder, or a .csv, .tsv, .npy or .ts file that can be read.",
+}
+"""What to do about each kind of fault; the key is its heading in docs/errors.md."""
+
+
+class Faults:
+    """Faults of one source, in the order of its lines.
+
+    Args:
+        source: What is being read, as it is called in the message.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._found: list[tuple[int, str, str, str]] = []  # line (0: the whole source), text, reference, hint
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, reference: str, text: str, *, line: int = 0, hint: str = "") -> None:
+        """Notes a fault.
+
+        Args:
+            reference: Kind of fault, a key of `HINTS`.
+            text: What was found.
+            line: Where, counted from 1; 0 means the source as a whole.
+            hint: What to do, if there is more to say than `HINTS` does.
+        """
+        self._found.append((line, text, reference, hint or HINTS[reference]))
+
+    def raise_if_any(self) -> None:
+        """Raises one error with all faults noted so far.
+
+        Raises:
+            DataError: There are faults.
+        """
+        if not self._found:
+            return
+        found = sorted(self._found, key=lambda fault: fault[0])
+        told = [f"line {line}: {text}" if line else text for line, text, _, _ in found]
+        if len(found) == 1:
+            message = f"{self.source}, {told[0]}" if found[0][0] else f"{self.source}: {told[0]}"
+        else:
+            more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+            message = "\n  ".join([f"{self.source} has {len(found)} faults:", *told[:SHOWN], *more])
+        references = dict.fromkeys(reference for _, _, reference, _ in found)
+        hints = dict.fromkeys(hint for _, _, _, hint in found)
+        raise DataError(
+            message,
+            hint="\n".join(hints),
+            reference=next(iter(references)) if len(references) == 1 else "bad-data",
+        )

@@ -1,0 +1,53 @@
+"""One door for all sources: folders, tables, arrays and series."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tuplet.data.arrays import read_array
+from tuplet.data.faults import HINTS
+from tuplet.data.folders import read_folder
+from tuplet.data.manifest import Columns, Kind, Manifest, Need
+from tuplet.data.tables import read_table
+from tuplet.errors import DataError
+
+
+def read_manifest(
+    source: Path | str,
+    *,
+    kind: Kind | None = None,
+    labels: Path | str | None = None,
+    targets: Path | str | None = None,
+    columns: Columns | None = None,
+    needs: Collection[Need] = (),
+) -> Manifest:
+    """Reads a folder of images, a table, an array or a set of series.
+
+    Everything is checked before it returns: one error reports all faults, with their lines.
+
+    Args:
+        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, or `.ts`.
+        kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
+        labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
+            beside it.
+        targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
+        columns: Names of the columns of a table, where they are not the usual ones.
+        needs: What must be known about the examples; that it is missing is a fault like others.
+
+    Returns:
+        One row per example, in the order of the table or of the sorted file names.
+
+    Raises:
+        DataError: The source has faults.
+    """
+    path = Path(source)
+    columns = columns or Columns()
+    if path.is_dir():
+        return read_folder(path, needs=needs)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
+    if path.suffix in (".csv", ".tsv"):
+        return read_table(path, kind=kind, columns=columns, needs=needs)
+    if path.suffix == ".npy":
+        beside = (None if file is None else Path(file) for file in (labels, targets))
+        return read_array(path, *beside, kind=kind, columns=columns, needs=needs)
+    raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")
