@@ -1,11 +1,11 @@
-"""Folders that are written whole or not at all, and JSON files that say their format."""
+"""Folders and files that are written whole or not at all, and JSON files that say their format."""
 
 import errno
 import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,38 @@ def replaced_folder(folder: Path | str, *, owns: Collection[str], error: type[Tu
         _flush(partial)
         _swap(partial, target)
     except OSError as problem:
-        raise error(
-            f"{folder} could not be written: {problem.strerror or problem}.",
-            hint=_remedy(problem),
-            reference="cannot-write",
-        ) from problem
+        raise _cannot_write(folder, problem, error) from problem
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Path]:
+    """Write a file beside `path`, with the same suffix, and put it in its place at the end.
+
+    Args:
+        path: The file to write. Its parents are made.
+        error: What to raise.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        TupletError: Of the given kind, if the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        partial.replace(target)
+        _sync(target.parent)
+    except OSError as problem:
+        raise _cannot_write(path, problem, error) from problem
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def settle(folder: Path | str) -> None:
@@ -142,6 +167,11 @@ def _swap(partial: Path, target: Path) -> None:
         raise
     shutil.rmtree(previous, ignore_errors=True)
     _sync(target.parent)
+
+
+def _cannot_write(path: Path | str, problem: OSError, error: type[TupletError]) -> TupletError:
+    message = f"{path} could not be written: {problem.strerror or problem}."
+    return error(message, hint=_remedy(problem), reference="cannot-write")
 
 
 def _remedy(problem: OSError) -> str:

@@ -1,8 +1,7 @@
-"""What every index can do, and how one is opened."""
+"""What every index can do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from jaxtyping import Float, Int64
@@ -10,10 +9,21 @@ from torch import Tensor
 
 from tuplet.models import Embedder
 
+FORMAT = 1
+CONFIG = "index.json"
+REMEDY = "Build the index again: tuplet index build."
+
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The nearest items of each query, nearest first."""
+    """The nearest items of each query, nearest first; equal scores by lower position.
+
+    Attributes:
+        positions: Rows of the index; -1 where a query has fewer neighbours than asked for.
+        scores: In the unit of the index's geometry: similarities are best when large, distances when small.
+        ids: The items at `positions`, fewer where a query has fewer neighbours.
+        queries: Names of the queries.
+    """
 
     positions: Int64[Tensor, "queries top"]
     scores: Float[Tensor, "queries top"]
@@ -21,23 +31,28 @@ class Hits:
     queries: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per hit: query, rank (from 1), id, score."""
-        raise NotImplementedError
+        """One dict per hit, for tables and JSON lines: query, rank (from 1), id, score."""
+        return [
+            {"query": query, "rank": rank, "id": name, "score": score}
+            for query, names, scores in zip(self.queries, self.ids, self.scores.tolist(), strict=True)
+            for rank, (name, score) in enumerate(zip(names, scores, strict=False), start=1)
+        ]
 
 
 class Index(Protocol):
-    """Items that can be searched by their embeddings."""
+    """Items that are found by their embeddings."""
 
-    embedder: Embedder
-    items: Sequence[Mapping[str, Any]]
+    @property
+    def items(self) -> Sequence[Mapping[str, Any]]:
+        """What is known of each item: `id`, and where it is known `label` and `group`."""
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that made the embeddings, and makes those of queries."""
 
     def __len__(self) -> int: ...
 
     def search(
         self, vectors: Float[Tensor, "queries dim"], top: int = 10, *, names: Sequence[str] | None = None
-    ) -> Hits: ...
-
-
-def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like `gzip.open`
-    """Open the index in `folder`, or that of a run."""
-    raise NotImplementedError
+    ) -> Hits:
+        """The `top` nearest items of each query; `names` are those of the queries, by default their positions."""

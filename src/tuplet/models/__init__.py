@@ -3,6 +3,5 @@
 from tuplet.models import series, text
 from tuplet.models.embedder import Embedder
 from tuplet.models.encoders import build_encoder, registry
-from tuplet.models.export import export
 
-__all__ = ["Embedder", "build_encoder", "export", "registry", "series", "text"]
+__all__ = ["Embedder", "build_encoder", "registry", "series", "text"]

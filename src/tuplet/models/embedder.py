@@ -1,53 +1,299 @@
-"""An encoder together with all it takes to use it elsewhere."""
+"""An encoder together with all it takes to use it elsewhere: preprocessing, geometry, thresholds."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tuplet.data import Dataset, Manifest
+from tuplet.data.dataset import Preprocessing
+from tuplet.data.transforms import preprocessing_from_config
+from tuplet.errors import CheckpointError, DataError, MissingExtraError, ShapeError, TupletError
+from tuplet.models.encoders import build_encoder
+from tuplet.storage import read_json, replaced_folder, settle, write_json
 from tuplet.types import GeometryName
+
+FORMAT = 1
+_CONFIG, _WEIGHTS, _FILES = "embedder.json", "weights.safetensors", "encoder"
+_REMEDY = "Save the embedder again, or copy the whole folder again from where it came."
+_HASHED: dict[str, type] = {"dim": int, "geometry": str, "encoder": dict, "preprocessing": dict}
+_FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict}
 
 
 class Embedder(nn.Module):
-    """Encoder with its preprocessing, geometry and thresholds."""
+    """Encoder with its preprocessing, geometry and thresholds.
+
+    Args:
+        encoder: Turns preprocessed inputs into rows; its attribute `dim` is their length.
+        preprocessing: Turns items into stored inputs (`load`) and these into what the encoder reads (a call).
+        encoder_config: `{"name": ..., option: value, ...}`, from which `build_encoder` makes the same network.
+        geometry: How two embeddings are compared. Embeddings are returned as the encoder made them, not normalised.
+        thresholds: Scores at which two items count as the same, by name.
+
+    Raises:
+        ShapeError: If the length of the embeddings is not known.
+    """
 
     def __init__(
         self,
         encoder: nn.Module,
-        preprocessing: Any,
+        preprocessing: Preprocessing,
         *,
         encoder_config: Mapping[str, Any],
         geometry: GeometryName = "cosine",
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        raise NotImplementedError
+        self.encoder = encoder
+        self.preprocessing = preprocessing
+        self.encoder_config = dict(encoder_config)
+        self.geometry: GeometryName = geometry
+        self.thresholds = dict(thresholds or {})
+        dim = getattr(encoder, "dim", encoder_config.get("dim"))
+        if not isinstance(dim, int):
+            raise ShapeError(
+                f"The encoder {type(encoder).__name__} does not say how long its embeddings are.",
+                hint="Give it an attribute `dim`, or add `dim` to `encoder_config`.",
+                reference="encoder-output",
+            )
+        self.dim = dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return next((weight.device for weight in self.encoder.parameters()), torch.device("cpu"))
 
     def forward(self, stored: Any) -> Float[Tensor, "n dim"]:
-        """Embeddings of stored inputs: preprocessing, then encoder."""
-        raise NotImplementedError
+        """Embeddings of stored inputs that are already on the encoder's device: preprocessing, then encoder."""
+        return self.encoder(self.preprocessing(stored))
 
     def embed(
         self, items: Any, *, batch_size: int = 256, progress: Callable[[int, int], None] | None = None
     ) -> Float[Tensor, "n dim"]:
-        """Embeddings of paths, rows, texts, arrays or a data set, on the CPU; `progress` gets (done, total)."""
-        raise NotImplementedError
+        """Embeddings of items, whatever the encoder was trained on.
+
+        Args:
+            items: Paths, texts, rows or series (a list, an array or a tensor), a `Manifest`, or a `Dataset`.
+            batch_size: Items in memory at once, at least 1. It changes no result beyond rounding.
+            progress: Called with (items done, items in all) after each batch.
+
+        Returns:
+            One row per item, in float32, on the CPU, without a graph.
+
+        Raises:
+            DataError: If items cannot be read.
+        """
+        count = len(_sequence(items))
+        embeddings = torch.empty(count, self.dim)
+        done = 0
+        for rows in self.stream(items, batch_size=batch_size):
+            embeddings[done : done + len(rows)] = rows
+            done += len(rows)
+            if progress is not None:
+                progress(done, count)
+        return embeddings
 
     def stream(self, items: Any, *, batch_size: int = 256) -> Iterator[Float[Tensor, "rows dim"]]:
-        """The same, batch by batch."""
-        raise NotImplementedError
+        """What `embed` returns, batch by batch; items are read when their batch comes."""
+        source = _sequence(items)
+        for start in range(0, len(source), batch_size):
+            part = source[start : start + batch_size]
+            stored = part if isinstance(items, Dataset) else self.preprocessing.load(part)
+            with evaluating(self), torch.no_grad():
+                rows = self(_moved(stored, self.device))
+            yield rows.float().cpu()
+
+    def content_hash(self) -> str:
+        """SHA-256 of what decides embeddings and their scores: weights, encoder, preprocessing, geometry."""
+        return _hash(self._config(), self.encoder.state_dict())
 
     def save(self, folder: Path | str) -> None:
-        """Write `embedder.json` and `weights.safetensors`, atomically."""
-        raise NotImplementedError
+        """Write the embedder to a folder, whole or not at all; an embedder that is there is replaced.
+
+        Raises:
+            CheckpointError: If the folder holds other files or cannot be written, or the configuration is no JSON.
+        """
+        try:
+            json.dumps(self._config(), allow_nan=False)
+        except (TypeError, ValueError) as problem:
+            raise CheckpointError(
+                f"The configuration of the embedder cannot be saved: {problem}.",
+                hint="Use plain numbers, texts, lists and dictionaries in `encoder_config`.",
+                reference="config-not-json",
+            ) from problem
+        with replaced_folder(folder, owns={_CONFIG, _WEIGHTS, _FILES}, error=CheckpointError) as new:
+            # Copies, because safetensors refuses weights that share memory.
+            state = {
+                name: value.detach().cpu().contiguous().clone() for name, value in self.encoder.state_dict().items()
+            }
+            (new / _WEIGHTS).write_bytes(safetensors.torch.save(state))
+            if self._save_files is not None:
+                self._save_files(new / _FILES)
+            content = {"hash": _hash(self._config(), state), **self._config(), "thresholds": self.thresholds}
+            write_json(new / _CONFIG, content, version=FORMAT)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Embedder":
-        """Read what `save` wrote."""
-        raise NotImplementedError
+        """Read an embedder that `save` wrote. No code from the folder is run.
 
-    def content_hash(self) -> str:
-        """Hash over weights, encoder, preprocessing and geometry; thresholds do not change it."""
-        raise NotImplementedError
+        Returns:
+            The embedder in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: If files are missing, cut short, of an unknown format, or do not belong together.
+            MissingExtraError: If the encoder needs a package that is not installed.
+        """
+        folder = Path(folder)
+        content = _read_config(folder)
+        weights = _read_weights(folder / _WEIGHTS)
+        found = _hash({name: content[name] for name in _HASHED}, weights)
+        if found != content["hash"]:
+            raise CheckpointError(
+                f"The files in {folder} do not belong together: hash {found[:8]}, expected {content['hash'][:8]}.",
+                hint=_REMEDY,
+                reference="damaged-file",
+            )
+        embedder = _rebuild(folder, content)
+        _fill(embedder.encoder, weights, folder / _WEIGHTS)
+        return embedder.eval()
+
+    @property
+    def _save_files(self) -> Callable[[Path], None] | None:
+        """How the encoder writes what it needs besides weights, if anything."""
+        return getattr(self.encoder, "save_files", None)
+
+    def _config(self) -> dict[str, Any]:
+        """What is saved besides weights and thresholds."""
+        encoder = dict(self.encoder_config)
+        if self._save_files is not None:
+            encoder["folder"] = _FILES  # the files move along with the embedder
+        return {
+            "dim": self.dim,
+            "geometry": self.geometry,
+            "encoder": encoder,
+            "preprocessing": self.preprocessing.to_config(),
+        }
+
+
+def saved_hash(folder: Path | str) -> str:
+    """The content hash of an embedder that was saved in `folder`, without reading its weights.
+
+    Raises:
+        CheckpointError: If `embedder.json` is missing, damaged or of an unknown format.
+    """
+    return str(_read_config(Path(folder))["hash"])
+
+
+def _sequence(items: Any) -> Any:
+    """Something with a length that can be sliced."""
+    if isinstance(items, Dataset):
+        return items.inputs
+    if isinstance(items, Manifest):
+        return items.items
+    if isinstance(items, Tensor):
+        return items.numpy(force=True)
+    if isinstance(items, list | tuple | np.ndarray):
+        return items
+    raise DataError(
+        f"embed needs a list of items, an array, a Manifest or a Dataset, not {type(items).__name__}.",
+        hint="Put a single item into a list: embed([item]).",
+        reference="items-not-a-list",
+    )
+
+
+def _moved(stored: Any, device: torch.device) -> Any:
+    if isinstance(stored, Tensor):
+        return stored.to(device)
+    return [value.to(device) if isinstance(value, Tensor) else value for value in stored]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each part gets its own mode back, frozen ones too."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _hash(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    settle(folder)
+    path = folder / _CONFIG
+    content = read_json(path, version=FORMAT, error=CheckpointError, remedy=_REMEDY)
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(content.get(name), kind)]
+    if not wrong and content["geometry"] not in get_args(GeometryName):
+        wrong = ["geometry"]
+    if wrong:
+        raise CheckpointError(
+            f"{path} is damaged: {', '.join(map(repr, wrong))} missing or of the wrong kind.",
+            hint=_REMEDY,
+            reference="damaged-file",
+        )
+    return content
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except FileNotFoundError as problem:
+        raise CheckpointError(f"{path} is missing.", hint=_REMEDY, reference="missing-file") from problem
+    except OSError as problem:
+        message = f"{path} could not be read: {problem.strerror or problem}."
+        raise CheckpointError(message, hint=_REMEDY, reference="missing-file") from problem
+    except safetensors.SafetensorError as problem:
+        message = f"{path} is damaged or cut short: {problem}."
+        raise CheckpointError(message, hint=_REMEDY, reference="damaged-file") from problem
+
+
+def _rebuild(folder: Path, content: Mapping[str, Any]) -> Embedder:
+    config = dict(content["encoder"])
+    built_from = {**config, "folder": str(folder / _FILES)} if (folder / _FILES).is_dir() else config
+    try:
+        return Embedder(
+            build_encoder(built_from),
+            preprocessing_from_config(content["preprocessing"]),
+            encoder_config=config,
+            geometry=content["geometry"],
+            thresholds=content["thresholds"],
+        )
+    except MissingExtraError:
+        raise
+    except TupletError as problem:
+        message = f"{folder / _CONFIG} cannot be used: {problem.message}"
+        raise CheckpointError(message, hint=problem.hint, reference=problem.reference) from problem
+
+
+def _fill(encoder: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights in, keeping their number format and the encoder's memory layout."""
+    for name, own in (*encoder.named_parameters(), *encoder.named_buffers()):
+        if name in weights:
+            own.data = own.data.to(weights[name].dtype)
+    try:
+        encoder.load_state_dict(dict(weights))
+    except RuntimeError as problem:
+        raise CheckpointError(
+            f"{path} does not fit the encoder of {_CONFIG}: {problem}",
+            hint=_REMEDY,
+            reference="damaged-file",
+        ) from problem

@@ -1,20 +1,244 @@
-"""Networks that turn preprocessed inputs into embeddings."""
+"""Networks that turn preprocessed inputs into embeddings, and the table of their names.
 
+Every encoder is an `nn.Module` with an attribute `dim`, the length of its embeddings. What depends on the data is
+called `in_dim`, `channels`, `size` or `buckets`; everything else has a default. Initial weights come from torch's
+global generator, as in any torch module, so they repeat after `torch.manual_seed`; `build_encoder` seeds it for the
+constructor only and leaves the caller's state alone.
+"""
+
+import importlib
+import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from tuplet.registry import Registry
+from tuplet.errors import RecipeError, ShapeError
+from tuplet.registry import Registry, did_you_mean
+from tuplet.seeding import derive_seed
 
 registry: Registry[Callable[..., nn.Module]] = Registry("encoder", plugins="tuplet.encoders")
 
 
 def build_encoder(config: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
-    """Build a registered encoder with weights that depend on `seed` alone.
+    """Build a registered encoder whose initial weights depend on `seed` alone.
 
     Args:
         config: `{"name": ..., option: value, ...}`, as in the `[model]` section of a recipe.
         seed: Of the initial weights. The global random state is left as it was.
+
+    Returns:
+        The encoder, in training mode, on the CPU.
+
+    Raises:
+        RecipeError: If the name is unknown or the encoder refuses an option.
     """
-    raise NotImplementedError
+    name = str(config.get("name"))
+    constructor = registry[name]
+    options = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
+    }
+    known = list(inspect.signature(constructor).parameters)
+    for option in options:
+        if option not in known:
+            raise RecipeError(
+                f"The encoder {name!r} has no option {option!r}.",
+                hint=did_you_mean(option, known),
+                reference="unknown-option",
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "encoder"))
+        try:
+            return constructor(**options)
+        except (TypeError, ValueError, RuntimeError) as problem:  # what torch says of sizes that make no layer
+            raise RecipeError(
+                f"The encoder {name!r} refuses its options: {problem}.",
+                hint=f"Options: {', '.join(known)}.",
+                reference="refused-option",
+            ) from problem
+
+
+def require_features(x: Tensor, expected: tuple[int, ...], encoder: str) -> None:
+    """Raise `ShapeError` unless x is a batch of inputs of the expected shape; -1 stands for any size."""
+    fits = x.ndim == len(expected) + 1 and all(
+        want in (-1, have) for want, have in zip(expected, x.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size < 0 else str(size) for size in expected)
+        raise ShapeError(
+            f"The encoder {encoder!r} reads inputs of shape (n, {wanted}), not {tuple(x.shape)}.",
+            hint="Use the preprocessing that the encoder was built for.",
+            reference="encoder-input",
+        )
+
+
+@registry.register("linear")
+class Linear(nn.Linear):
+    """One linear map: the Mahalanobis metric of the classics.
+
+    Args:
+        in_dim: Length of an input row.
+        dim: Length of an embedding.
+        bias: Also learn an offset.
+    """
+
+    def __init__(self, in_dim: int, dim: int = 128, *, bias: bool = True) -> None:
+        super().__init__(in_dim, dim, bias)
+        self.dim = dim
+
+    def forward(self, x: Float[Tensor, "n in_dim"]) -> Float[Tensor, "n dim"]:
+        """Embeddings of rows."""
+        require_features(x, (self.in_features,), "linear")
+        return super().forward(x)
+
+
+@registry.register("mlp")
+class MLP(nn.Module):
+    """Linear layers with ReLU between them.
+
+    Args:
+        in_dim: Length of an input row.
+        dim: Length of an embedding.
+        hidden: Widths of the layers between.
+        norm: Normalisation before each ReLU; "batch" ties the rows of a batch to each other, "layer" does not.
+        dropout: Share of hidden values set to zero in training, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int = 128,
+        *,
+        hidden: tuple[int, ...] = (256,),
+        norm: Literal["none", "batch", "layer"] = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.dim = dim
+        norms: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        layers: list[nn.Module] = []
+        for before, after in zip((in_dim, *hidden), hidden, strict=False):
+            layers.append(nn.Linear(before, after))
+            layers += [norms[norm](after)] if norm != "none" else []
+            layers.append(nn.ReLU())
+            layers += [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(*layers, nn.Linear((in_dim, *hidden)[-1], dim))
+
+    def forward(self, x: Float[Tensor, "n in_dim"]) -> Float[Tensor, "n dim"]:
+        """Embeddings of rows."""
+        require_features(x, (self.in_dim,), "mlp")
+        return self.layers(x)
+
+
+@registry.register("conv-small")
+class ConvSmall(nn.Module):
+    """Strided convolutions, then a linear layer: a network for small images that trains in minutes on a CPU.
+
+    The first filter is 5 x 5, the others 3 x 3; each halves height and width. Activations stay in channels-last order.
+
+    Args:
+        channels: Channels of an image.
+        size: Height and width of an image in pixels.
+        dim: Length of an embedding.
+        width: Filters of each layer.
+        norm: "batch" ties the images of a batch to each other; "group" does not, so a batch can be encoded in parts.
+        pool: "flatten" keeps where a feature was seen, "mean" forgets it.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        size: int = 32,
+        dim: int = 128,
+        *,
+        width: tuple[int, ...] = (32, 64, 128),
+        norm: Literal["batch", "group"] = "batch",
+        pool: Literal["flatten", "mean"] = "flatten",
+    ) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        self.dim = dim
+        self.pool = pool
+        layers: list[nn.Module] = []
+        for depth, (before, after) in enumerate(zip((channels, *width), width, strict=False)):
+            kernel = 3 if depth else 5
+            layers += [
+                nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(after) if norm == "batch" else nn.GroupNorm(math.gcd(8, after), after),
+                nn.ReLU(inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        side = -(-size // 2 ** len(width))
+        self.head = nn.Linear((channels, *width)[-1] * (side**2 if pool == "flatten" else 1), dim)
+
+    def forward(self, x: Float[Tensor, "n channels size size"]) -> Float[Tensor, "n dim"]:
+        """Embeddings of images."""
+        require_features(x, self.shape, "conv-small")
+        maps = self.layers(x.contiguous(memory_format=torch.channels_last))
+        if self.pool == "mean":
+            return self.head(maps.mean((2, 3)))
+        return self.head(maps.permute(0, 2, 3, 1).flatten(1))  # (n, side * side * width), as it lies in memory
+
+
+@registry.register("callable")
+class CallableEncoder(nn.Module):
+    """Any `nn.Module` that can be imported, by name.
+
+    Only subclasses of `nn.Module` are ever called, but importing a module runs it: load an embedder that names one only
+    if you trust what is installed under that name.
+
+    Args:
+        target: Dotted name, `package.module:Class`.
+        dim: Length of the embeddings it returns.
+        options: Keyword arguments of its constructor.
+    """
+
+    def __init__(self, target: str, dim: int = 128, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.target = target
+        self.dim = dim
+        constructor = _import_module_class(target)
+        try:
+            self.module = constructor(**(options or {}))
+        except TypeError as problem:
+            raise RecipeError(
+                f"{target} refuses its options: {problem}.",
+                hint=f"Signature: {constructor.__name__}{inspect.signature(constructor)}.",
+                reference="refused-option",
+            ) from problem
+
+    def forward(self, x: Any) -> Float[Tensor, "n dim"]:
+        """Embeddings of whatever the module reads."""
+        embeddings = self.module(x)
+        if not isinstance(embeddings, Tensor) or embeddings.shape != (len(x), self.dim):
+            found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+            raise ShapeError(
+                f"{self.target} returned {found} for {len(x)} inputs; expected a tensor of shape {(len(x), self.dim)}.",
+                hint="Set `dim` of the encoder to the length of its embeddings, or return one row per input.",
+                reference="encoder-output",
+            )
+        return embeddings
+
+
+def _import_module_class(target: str) -> type[nn.Module]:
+    module, _, name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise RecipeError(
+            f"The encoder {target!r} cannot be imported: {problem}.",
+            hint="Write `package.module:Class`, and start Python where `import package.module` works.",
+            reference="encoder-import",
+        ) from problem
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise RecipeError(
+            f"{target} is not a class derived from torch.nn.Module.",
+            hint="Wrap it in a class derived from torch.nn.Module whose forward returns one row per input.",
+            reference="encoder-import",
+        )
+    return found

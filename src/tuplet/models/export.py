@@ -1,11 +1,131 @@
-"""Embedders as files that run without tuplet."""
+"""Embedders as one file that runs without tuplet."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuplet.models.embedder import Embedder
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuplet.errors import CheckpointError, DataError, MissingExtraError
+from tuplet.models.embedder import Embedder, evaluating
+from tuplet.seeding import derive
+from tuplet.storage import replaced_file
+
+_TOLERANCE = 1e-4  # of the largest coordinate
+_CHECKED = (1, 2, 5)  # batch sizes
 
 
 def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> float:
-    """Write `.pt2` (torch.export) or `.onnx`; returns the largest difference of the reloaded file's outputs."""
-    raise NotImplementedError
+    """Write an embedder for use elsewhere, reload it and compare outputs. Nothing is written if they differ.
+
+    Images go in as uint8 `(n, channels, size, size)` and rows as float32 `(n, dim)`, before preprocessing, which is
+    part of the file. Series and hashed texts go in as the encoder reads them. The number of inputs is free.
+
+    Args:
+        embedder: What to write.
+        path: `NAME.pt2` for `torch.export`, `NAME.onnx` for ONNX (the extra `export`).
+        example: Some items as for `Embedder.embed`; needed where the shape of an input is not known from the encoder's
+            options.
+
+    Returns:
+        Largest absolute difference of a coordinate between the embedder and the reloaded file.
+
+    Raises:
+        CheckpointError: If the suffix is unknown, the file cannot be written, or its outputs differ.
+        DataError: If an example is needed, or the encoder reads something else than tensors.
+        MissingExtraError: If ONNX is asked for and not installed.
+    """
+    writers = {".pt2": _write_pt2, ".onnx": _write_onnx}
+    suffix = Path(path).suffix
+    if suffix not in writers:
+        raise CheckpointError(
+            f"{path} ends in {suffix!r}, which is no format to export to.",
+            hint=f"End the name in {' or '.join(writers)}.",
+            reference="export-format",
+        )
+    inputs = _inputs(embedder, example)
+    whole = embedder.preprocessing.kind in ("image", "vector")
+    network: nn.Module = embedder if whole else embedder.encoder
+    with evaluating(network), torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
+        run = writers[suffix](network, inputs[:2], partial)
+        outputs = [(network(inputs[:count]), run(inputs[:count])) for count in _CHECKED]
+        difference = max(float((ours - theirs).abs().max()) for ours, theirs in outputs)
+        if not difference <= _TOLERANCE * max(float(ours.abs().max()) for ours, _ in outputs):
+            raise CheckpointError(
+                f"The exported file computes other embeddings: they differ by {difference:.2g}.",
+                hint="Export to the other format, or simplify the encoder.",
+                reference="export-differs",
+            )
+    return difference
+
+
+def _write_pt2(network: nn.Module, inputs: Tensor, path: Path) -> Any:
+    program = torch.export.export(network, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def _write_onnx(network: nn.Module, inputs: Tensor, path: Path) -> Any:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"Export to ONNX needs {', '.join(missing)}, not installed here.",
+            hint='pip install "tuplet[export]"',
+            reference="missing-extra",
+        )
+    import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: PLC0415  # optional
+
+    torch.onnx.export(
+        network,
+        (inputs,),
+        path,
+        dynamo=True,
+        input_names=["inputs"],
+        output_names=["embeddings"],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda given: torch.from_numpy(np.asarray(session.run(None, {"inputs": given.numpy()})[0]))
+
+
+def _inputs(embedder: Embedder, example: Any) -> Tensor:
+    """Inputs to trace and to compare with, as many as the largest checked batch."""
+    count = max(_CHECKED)
+    if example is not None:
+        stored = embedder.preprocessing.load([example[at % len(example)] for at in range(count)])
+    else:
+        stored = _made_up(embedder, count)
+    if embedder.preprocessing.kind not in ("image", "vector"):
+        stored = embedder.preprocessing(stored)
+    if not isinstance(stored, Tensor):
+        raise DataError(
+            "This encoder reads texts, not tensors, and cannot be exported.",
+            hint="Export the model inside it with its own library.",
+            reference="export-input",
+        )
+    return stored.to(embedder.device)
+
+
+def _made_up(embedder: Embedder, count: int) -> Any:
+    options = {**embedder.encoder_config, **embedder.preprocessing.to_config()}
+    noise = derive(0, "export")
+    match options:
+        case {"kind": "image", "channels": channels, "size": size}:
+            return torch.randint(0, 256, (count, channels, size, size), generator=noise, dtype=torch.uint8)
+        case {"kind": "vector", "in_dim": columns}:
+            return torch.randn(count, columns, generator=noise)
+        case {"kind": "series", "channels": channels, "length": length} if length:
+            return torch.randn(count, channels, length, generator=noise)
+        case {"kind": "text", "hashed": True, "buckets": buckets}:
+            return [torch.randint(1, buckets, (32,), generator=noise) for _ in range(count)]
+        case {"kind": "text"}:
+            return ["text"]
+    raise DataError(
+        f"The shape of an input of {options.get('name')!r} is not known.",
+        hint="Give some items: export(embedder, path, example=items).",
+        reference="export-input",
+    )

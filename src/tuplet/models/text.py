@@ -1,1 +1,76 @@
 """Encoders of text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from tuplet.errors import CheckpointError, MissingExtraError
+from tuplet.models.encoders import MLP, registry, require_features
+
+
+@registry.register("bag-of-words")
+class BagOfWords(nn.Module):
+    """The mean of one learned vector per token, then a head if asked for. Order is forgotten.
+
+    Args:
+        buckets: Token ids lie in [0, buckets); 0 fills up short texts and counts for nothing.
+        dim: Length of an embedding.
+        hidden: Widths between tokens and embedding: () for none, one width for a linear head, more for ReLU layers.
+    """
+
+    def __init__(self, buckets: int = 65536, dim: int = 128, *, hidden: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.dim = dim
+        width = hidden[0] if hidden else dim
+        self.tokens = nn.EmbeddingBag(buckets, width, mode="mean", padding_idx=0)
+        nn.init.normal_(self.tokens.weight, std=1 / math.sqrt(width))  # tokens of length about 1
+        with torch.no_grad():
+            self.tokens.weight[0].zero_()
+        self.head = MLP(width, dim, hidden=hidden[1:], norm="none") if hidden else nn.Identity()
+
+    def forward(self, tokens: Int64[Tensor, "n most"]) -> Float[Tensor, "n dim"]:
+        """Embeddings of texts given as rows of token ids."""
+        require_features(tokens, (-1,), "bag-of-words")
+        return self.head(self.tokens(tokens))
+
+
+@registry.register("sentence-transformers")
+class SentenceTransformersFolder(nn.Module):
+    """A pretrained model from a folder of the sentence-transformers format; trainable like any other encoder.
+
+    Args:
+        folder: The folder. Nothing is downloaded.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        try:
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # an optional part
+        except ImportError as problem:
+            raise MissingExtraError(
+                "The encoder 'sentence-transformers' needs the package sentence-transformers, which is not installed.",
+                hint='pip install "tuplet[models]"',
+                reference="missing-extra",
+            ) from problem
+        if not (Path(folder) / "modules.json").is_file():
+            raise CheckpointError(
+                f"{folder} is no folder of a sentence-transformers model: modules.json is missing.",
+                hint="Name the folder that SentenceTransformer(...).save(folder) wrote; nothing is downloaded.",
+                reference="missing-file",
+            )
+        self.model: Any = SentenceTransformer(folder, device="cpu", local_files_only=True)
+        self.dim = int(self.model.get_sentence_embedding_dimension())
+
+    def forward(self, texts: list[str]) -> Float[Tensor, "n dim"]:
+        """Embeddings of texts."""
+        device = next(self.model.parameters()).device
+        features = {name: value.to(device) for name, value in self.model.tokenize(texts).items()}
+        return self.model(features)["sentence_embedding"]
+
+    def save_files(self, folder: Path) -> None:
+        """Write what is needed beside the weights: architecture and tokenizer."""
+        self.model.save(str(folder))
