@@ -1,7 +1,8 @@
 """Recipes: what to train on, with and for, as TOML; and the objects they describe."""
 
 from tuplet.recipes.build import build
-from tuplet.recipes.load import dump_recipe, load_recipe, preset_names
+from tuplet.recipes.dump import dump_recipe
+from tuplet.recipes.load import load_recipe, preset_names, preset_text
 from tuplet.recipes.schema import Recipe
 
-__all__ = ["Recipe", "build", "dump_recipe", "load_recipe", "preset_names"]
+__all__ = ["Recipe", "build", "dump_recipe", "load_recipe", "preset_names", "preset_text"]

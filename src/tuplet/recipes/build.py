@@ -1,20 +1,168 @@
 """From a recipe to the objects it describes."""
 
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tuplet.recipes.schema import Recipe
+import numpy as np
+import torch
+
+from tuplet.data import Columns, Dataset, Labels, Manifest, load_dataset, read_manifest
+from tuplet.data.glyphs import glyph_facts, make_glyphs
+from tuplet.data.transforms import Preprocessing
+from tuplet.errors import RecipeError
+from tuplet.models import Embedder, build_encoder
+from tuplet.recipes.divide import divide
+from tuplet.recipes.dump import dump_recipe
+from tuplet.recipes.options import PREPROCESSING, SLOTS, constructor
+from tuplet.recipes.schema import Component, Data, Recipe, options_of
+from tuplet.recipes.tasks import TASKS
+from tuplet.seeding import derive_seed
 from tuplet.training import Job
+
+SLOT = {slot.path: slot for slot in SLOTS}
 
 
 def build(recipe: Recipe, *, cache: Path) -> Job:
-    """Read the data, split it, and make everything the recipe names.
+    """Read the data, divide it, and make everything that the recipe names.
 
     Args:
         recipe: From `load_recipe`.
-        cache: Folder for data sets that are drawn once (the built-in `glyphs`).
+        cache: Folder for data that is drawn once (the built-in `glyphs`).
 
     Raises:
-        DataError: If the data cannot be read or split as asked.
+        DataError: If the data cannot be read or divided as asked.
         RecipeError: If a component refuses its options.
     """
-    raise NotImplementedError
+    manifest = _read(recipe.data, cache)
+    parts = divide(manifest, recipe.data.split)
+    supervision = constructor(SLOT["loss",], recipe.loss.name).supervision
+    preprocessing = _preprocessing(recipe.model.preprocessing, manifest)
+    train = _renumbered(load_dataset(parts["train"], preprocessing, supervision))
+    preprocessing = preprocessing.fit(train.inputs)
+    held_out = {
+        name: load_dataset(parts[name], preprocessing) if name in parts else None for name in ("validation", "test")
+    }
+
+    facts = _facts(recipe, train, preprocessing)
+    encoder = {"name": recipe.model.encoder.name, **_arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    loss = _make(recipe.loss, ("loss",), facts)
+    geometry = loss.geometry if recipe.model.geometry == "loss" else recipe.model.geometry
+    embedder = Embedder(
+        build_encoder(encoder, seed=derive_seed(recipe.seed, "encoder")),
+        preprocessing,
+        encoder_config=encoder,
+        geometry=geometry,
+    )
+    return Job(
+        name=recipe.name,
+        seed=recipe.seed,
+        train=train,
+        validation=held_out["validation"],
+        test=held_out["test"],
+        sampler=_make(recipe.batch, ("batch",), facts),
+        embedder=embedder,
+        loss=loss,
+        task=TASKS[supervision],
+        augment=_make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
+        recipe=partial(dump_recipe, recipe),
+        settings=recipe.train,
+        evaluate=recipe.evaluate,
+        facts=_described(recipe, manifest, parts, cache),
+    )
+
+
+def _read(data: Data, cache: Path) -> Manifest:
+    if data.source == "glyphs":
+        return make_glyphs(cache)
+    columns = Columns(**data.columns.model_dump())
+    return read_manifest(data.source, kind=data.kind, labels=data.labels, targets=data.targets, columns=columns)
+
+
+def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
+    """As named; `auto` takes the shape of an array as it is."""
+    if component.name == "auto":
+        options: dict[str, Any] = {}
+        shape = manifest.items.shape if isinstance(manifest.items, np.ndarray) else ()
+        if manifest.kind == "image" and shape:
+            options = {"channels": shape[1], "size": max(shape[2:])}
+        elif manifest.kind == "series" and shape:
+            options = {"channels": shape[1], "length": shape[2]}
+        return PREPROCESSING[manifest.kind](**options)
+    if component.name != manifest.kind:
+        raise RecipeError(
+            f"model.preprocessing is for data of the kind {component.name}; {manifest.source} is of the kind {manifest.kind}.",
+            hint="Type --set model.preprocessing=auto, or name another source.",
+            reference="wrong-preprocessing",
+        )
+    return _make(component, ("model", "preprocessing"), {})
+
+
+def _renumbered(train: Dataset) -> Dataset:
+    """Classes of the training examples as 0, 1, 2, ..., which is how class weights count them."""
+    if train.labels.supervision != "class":
+        return train
+    values = train.labels.values
+    known, positions = torch.unique(values[values >= 0], return_inverse=True)
+    numbered = torch.full_like(values, -1)
+    numbered[values >= 0] = positions
+    names = tuple(train.class_names[label] for label in known.tolist())
+    return replace(train, labels=Labels("class", numbered), class_names=names)
+
+
+def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapping[str, Any]:
+    """What constructors may ask for beyond their options."""
+    shape = train.inputs.shape if isinstance(train.inputs, torch.Tensor) else ()
+    groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
+    return {
+        **{
+            key: value
+            for key, value in preprocessing.to_config().items()
+            if key in {"channels", "size", "length", "buckets"}
+        },
+        "in_dim": shape[1] if shape else None,
+        "dim": recipe.model.dim,
+        "seed": recipe.seed,
+        "labels": train.labels.values,
+        "groups": groups,
+        "count": len(train),
+        "num_classes": len(train.class_names),
+        "num_instances": len(train),
+    }
+
+
+def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:
+    """The object that a component names; its initial weights depend on the seed alone."""
+    made = constructor(SLOT[path], component.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(facts.get("seed", 0), *path))
+        try:
+            return made(**_arguments(component, path, facts))
+        except (TypeError, ValueError) as error:
+            raise RecipeError(
+                f"{'.'.join(path)} = {component.name!r} refuses its options: {error}.",
+                hint=f"Look at the options of {component.name!r} in the documentation.",
+                reference="refused-option",
+            ) from error
+
+
+def _arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
+    asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
+    given = {key: facts[key] for key in SLOT[path].given & asked.keys() & facts.keys()}
+    return given | options_of(component)
+
+
+def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
+    """What a report says about the data."""
+    counts = {
+        name: {"examples": len(part), "classes": len(np.unique(part.labels)) if part.labels is not None else 0}
+        for name, part in parts.items()
+    }
+    described = {"source": manifest.source, "kind": manifest.kind, "by": recipe.data.split.by, "splits": counts}
+    if recipe.data.source == "glyphs":
+        facts = glyph_facts(cache)
+        described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}
+    return described

@@ -1,32 +1,137 @@
-"""Recipe files: reading, inheriting, overriding, writing."""
+"""Recipe files: reading, inheriting, overriding."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from tuplet.recipes.schema import Recipe
+from tuplet.errors import RecipeError
+from tuplet.recipes.check import at, check
+from tuplet.recipes.options import SLOTS
+from tuplet.recipes.schema import BUILT_IN, Recipe
+from tuplet.registry import did_you_mean
+
+Document = dict[str, Any]
+PRESETS = resources.files("tuplet.recipes") / "presets"
+COMPONENTS = {slot.path for slot in SLOTS}
 
 
 def load_recipe(source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and check all of it.
 
+    Paths of its data become absolute: in a file they start at its folder, in an override at the current one.
+
     Args:
         source: File, or the name of a preset.
-        overrides: `section.key=value`, values as in TOML; text may stand without quotes.
+        overrides: `section.key=value`, values as in TOML; plain text may stand without quotes.
 
     Returns:
-        The recipe with every default filled in; relative paths of its data start at the recipe's folder.
+        The recipe with every default filled in.
 
     Raises:
         RecipeError: With all mistakes at once: where, what was found, what was expected.
     """
-    raise NotImplementedError
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML, every default filled in, in a fixed order."""
-    raise NotImplementedError
+    defaults = {"name": Path(source).stem, "model": {"preprocessing": {"name": "auto"}}}
+    return check(_merged(_merged(defaults, _read(source)), _parsed(overrides)), str(source))
 
 
 def preset_names() -> list[str]:
     """Names of the recipes that come with tuplet."""
-    raise NotImplementedError
+    return sorted(entry.name.removesuffix(".toml") for entry in PRESETS.iterdir() if entry.name.endswith(".toml"))
+
+
+def preset_text(name: str) -> str:
+    """A recipe that comes with tuplet, as it was written, comments included."""
+    return (PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _read(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
+    """A document with everything it extends."""
+    origin, path = str(source), Path(source)
+    if origin in heirs:
+        raise RecipeError(
+            f"{' extends '.join([*heirs, origin])}: that is a circle.",
+            hint="Take one `extends` line out.",
+            reference="recipe-circle",
+        )
+    is_preset = isinstance(source, str) and source in preset_names()
+    try:
+        document = tomllib.loads(preset_text(origin) if is_preset else path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"The recipe {origin} could not be read: {error.strerror}; nor is there a preset of that name.",
+            hint=did_you_mean(origin, preset_names()),
+            reference="recipe-missing",
+        ) from error
+    except ValueError as error:  # bad TOML and bad UTF-8
+        raise RecipeError(
+            f"{origin} is not TOML: {error}.",
+            hint='Write key = value, text in "quotes", and sections as [section].',
+            reference="recipe-not-toml",
+        ) from error
+    document = _settled(document, path.parent)
+    base = document.pop("extends", None)
+    if base is None:
+        return document
+    if not isinstance(base, str):
+        raise RecipeError(
+            f"{origin}: extends = {base!r} should be the name of a preset, or the path of a recipe.",
+            hint='Write extends = "glyphs", or extends = "other.toml".',
+            reference="recipe-missing",
+        )
+    below = base if base in preset_names() else path.parent / base
+    return _merged(_read(below, (*heirs, origin)), document)
+
+
+def _parsed(overrides: Sequence[str]) -> Document:
+    """`["loss.margin=0.4"]` as a document."""
+    document: Document = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        path = name.strip().split(".")
+        if not equals or not all(path):
+            raise RecipeError(
+                f"The override {override!r} does not say section.key=value.",
+                hint="For example: --set loss.margin=0.4 --set train.steps=500",
+                reference="bad-override",
+            )
+        value: Any = _value(text.strip())
+        for key in reversed(path):
+            value = {key: value}
+        document = _merged(document, _settled(value, Path.cwd()))
+    return document
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Document:
+    """`over` on top of `base`; a component takes nothing from one of another name."""
+    if path in COMPONENTS and over.get("name", base.get("name")) != base.get("name"):
+        return over
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        result[key] = _merged(below, value, (*path, key)) if both else value
+    return result
+
+
+def _settled(document: Document, folder: Path) -> Document:
+    """The same with paths made absolute, and components that are only named spelled out as tables."""
+    for *parents, key in COMPONENTS:
+        table = at(document, tuple(parents))
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = {"name": table[key]}
+    data = document.get("data")
+    for key in ("source", "labels", "targets") if isinstance(data, dict) else ():
+        place = data.get(key)
+        if isinstance(place, str) and not (key == "source" and place in BUILT_IN):
+            data[key] = str((folder / Path(place).expanduser()).resolve())
+    return document

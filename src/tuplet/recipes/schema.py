@@ -1,7 +1,108 @@
-"""What a recipe may say: sections, components, and their options as derived from constructors."""
+"""What a recipe may say: its sections, with options of components derived from their constructors."""
 
-from pydantic import BaseModel
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import BaseModel, ConfigDict
+
+from tuplet.data import Kind
+from tuplet.training import EvaluateSettings, TrainSettings
+from tuplet.types import GeometryName
+
+Share = Annotated[float, Ge(0), Lt(1)]
+BUILT_IN = ("glyphs",)
+"""Data sets that need no path."""
 
 
-class Recipe(BaseModel):
-    """One training, described: `name seed data model loss batch train evaluate`."""
+class Section(BaseModel):
+    """A table of a recipe: nothing unknown in it, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Component(Section):
+    """A table that names a constructor and its options; every constructor has its own subclass, see `options.py`."""
+
+    name: str
+
+
+def options_of(component: Component) -> dict[str, Any]:
+    """All of a component but its name."""
+    return {key: getattr(component, key) for key in type(component).model_fields if key != "name"}
+
+
+class Columns(Section):
+    """Names of the columns of a table, where they are not the usual ones."""
+
+    id: str = "id"
+    path: str = "path"
+    text: str = "text"
+    label: str = "label"
+    pair: str = "pair"
+    split: str = "split"
+    group: str = "group"
+    inputs: tuple[str, ...] | None = None
+    """Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning."""
+    targets: tuple[str, ...] | None = None
+    """Graded labels; by default every column whose name starts with `target`."""
+
+
+class Split(Section):
+    """Which examples train, which choose the best step, which judge."""
+
+    by: Literal["class", "row"] = "class"
+    """class: validation and test hold classes that training never sees; row: all hold all classes."""
+    given: bool = True
+    """Use the splits that the data names, where it names some."""
+    test: Share = 0.5
+    """Share of the classes, or rows, that judge."""
+    validation: Share = 0.1
+    """Share of the others that choose the best step."""
+    seed: Annotated[int, Ge(0)] = 0
+
+
+class Data(Section):
+    """What to train on."""
+
+    source: str
+    """Folder, table or array; or `glyphs`, the built-in data set."""
+    kind: Kind | None = None
+    """What an item is, where the source leaves it open."""
+    labels: str | None = None
+    """Classes of the rows of an array."""
+    targets: str | None = None
+    """Graded labels of the rows of an array."""
+    columns: Columns = Columns()
+    split: Split = Split()
+
+
+class Model(Section):
+    """What to train."""
+
+    encoder: Component
+    dim: Annotated[int, Gt(0)] = 128
+    """Size of an embedding."""
+    geometry: GeometryName | Literal["loss"] = "loss"
+    """How embeddings are compared after training; by default as the loss compares them."""
+    preprocessing: Component
+    """`auto` takes the one for the kind of the data, with its defaults."""
+
+
+class Train(TrainSettings):
+    """How to train."""
+
+    augment: Component | None = None
+    """Random change of each batch."""
+
+
+class Recipe(Section):
+    """One training, described."""
+
+    name: str
+    seed: Annotated[int, Ge(0)] = 0
+    data: Data
+    model: Model
+    loss: Component
+    batch: Component
+    train: Train
+    evaluate: EvaluateSettings = EvaluateSettings()

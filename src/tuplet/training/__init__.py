@@ -1,8 +1,8 @@
 """Training: one exact step, a loop on one screen, checkpoints that survive anything."""
 
 from tuplet.training.events import CLOCKS, Event
-from tuplet.training.job import Job
+from tuplet.training.job import Embed, Job, Task
 from tuplet.training.run import run
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 
-__all__ = ["CLOCKS", "EvaluateSettings", "Event", "Job", "TrainSettings", "run"]
+__all__ = ["CLOCKS", "Embed", "EvaluateSettings", "Event", "Job", "Task", "TrainSettings", "run"]

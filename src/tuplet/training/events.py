@@ -1,18 +1,87 @@
 """The diary of a run: one JSON object per line in `events.jsonl`.
 
-| kind | fields beside `kind` and `time` |
+| kind | fields beside `kind`, `time` (seconds since 1970) and `seconds` (since this process began the run) |
 | --- | --- |
-| start | name, seed, steps, examples, classes, batch, parameters, batches_per_epoch |
-| step | step, loss, learning_rate, gradient_norm, seconds, examples_per_second, stats (the loss's own, numbers) |
-| evaluation | step, split (validation, test), of (raw, model), best, values: {name: {value, low, high}}, seconds |
+| start | name, seed, steps, examples, classes, batches_per_epoch, batch, parameters |
+| step | step, loss, learning_rate, gradient_norm, examples_per_second, stats (of the loss: numbers by name) |
+| evaluation | step, split (train, validation, test), of (raw, model), best, values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
-| note | text; yielded, never written |
-| end | step, best_step, stopped_early, seconds |
+| note | text; shown, but no part of the diary |
+| end | step, best_step, stopped_early |
 
-`seconds` counts from the start of the process. `CLOCKS` are the fields that differ between two runs of one recipe.
+`CLOCKS` are the fields in which two runs of one recipe differ.
 """
 
-from typing import Any
+import json
+import math
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 Event = dict[str, Any]
 CLOCKS = ("time", "seconds", "examples_per_second")
+
+
+def note(text: str) -> Event:
+    """A remark for whoever watches; two runs of one recipe may differ in their remarks, so it is not written."""
+    return {"kind": "note", "text": text}
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a diary; a last line that was cut short is left out."""
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class Diary:
+    """Appends events to a file.
+
+    Args:
+        path: The file, made if missing; None writes nowhere.
+        size: Bytes to keep of what an earlier process wrote.
+    """
+
+    def __init__(self, path: Path | None, size: int = 0) -> None:
+        self._began = time.monotonic()
+        self._size = size
+        self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if self._file is not None:
+            self._size = min(size, os.fstat(self._file).st_size)
+            os.ftruncate(self._file, self._size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def write(self, kind: str, **fields: Any) -> Event:
+        """Append an event and return it; the operating system has it when this returns, the disk after `settle`."""
+        clock = {"time": round(time.time(), 3), "seconds": round(time.monotonic() - self._began, 3)}
+        event: Event = {"kind": kind, **_finite(fields), **clock}
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        written = 0
+        while self._file is not None and written < len(line):  # a full disk takes a part first and complains after that
+            written += os.pwrite(self._file, line[written:], self._size + written)
+        self._size += len(line)
+        return event
+
+    def settle(self) -> int:
+        """Force everything to the disk; how many bytes that is."""
+        if self._file is not None:
+            os.fsync(self._file)
+        return self._size
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

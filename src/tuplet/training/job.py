@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from tuplet.data import Batch, Dataset
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
+from tuplet.sampling import EpochSampler
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 
 Embed = Callable[[Any], Tensor]
@@ -20,16 +21,7 @@ Task = Callable[[Embed, Batch], Mapping[str, Any]]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
-class Sampler(Protocol):
-    """Endless positions of global batches, resumable between any two of them."""
-
-    def __iter__(self) -> "Sampler": ...
-    def __next__(self) -> Tensor: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One training, built and ready.
 
@@ -38,7 +30,7 @@ class Job:
         seed: All randomness of the run is derived from it.
         train: Examples that are trained on.
         validation: Examples that choose the best step; None keeps the last one.
-        test: Examples that judge the best embedder; None judges on the validation examples, and says so.
+        test: Examples that judge the best embedder.
         sampler: Positions in `train` of each global batch.
         embedder: Encoder with its preprocessing, trained in place.
         loss: With everything it owns: class weights, bank, queue.
@@ -55,7 +47,7 @@ class Job:
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
-    sampler: Sampler
+    sampler: EpochSampler
     embedder: Embedder
     loss: MetricLoss
     task: Task
@@ -64,3 +56,10 @@ class Job:
     settings: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict_on(self) -> tuple[str, Dataset]:
+        """The examples that judge the result, and the split they are: test, else validation, else train."""
+        if self.test is not None:
+            return "test", self.test
+        return ("train", self.train) if self.validation is None else ("validation", self.validation)

@@ -1,13 +1,22 @@
 """A whole run: its folder, its training, its verdict."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tuplet.engine import ALONE, Processes
-from tuplet.training.events import Event
+from tuplet.errors import DataError
+from tuplet.training import checkpoint
+from tuplet.training.environment import environment
+from tuplet.training.events import Diary, Event, note
+from tuplet.training.finish import finish
 from tuplet.training.job import Job
+from tuplet.training.judge import judge_raw, values_of
+from tuplet.training.loop import train
+from tuplet.training.state import State
 
 
 def run(
@@ -18,25 +27,83 @@ def run(
     processes: Processes = ALONE,
     device: torch.device | str = "cpu",
 ) -> Iterator[Event]:
-    """Train, judge and save; a folder that is complete and movable.
+    """Train, judge and save.
 
-    `recipe.toml`, `environment.json`, `events.jsonl`, `checkpoints/`, `model/`, `gallery/`, `evaluation.json`; the
-    report is the command line's.
+    The folder is complete and movable: `recipe.toml`, `environment.json`, `events.jsonl`, `checkpoints/`, `model/`,
+    `gallery/`, `evaluation.json`. Its report is written by the command line.
 
     Args:
-        job: What to train, from `tuplet.recipes.build`.
-        folder: New or empty; with `resume`, the folder of an earlier run of the same job.
-        resume: Continue from the last good checkpoint, bit for bit.
+        job: What to train, from `tuplet.recipes.build`; trained in place.
+        folder: New or empty; with `resume`, that of an earlier run of the same job.
+        resume: Go on from the last whole checkpoint, bit for bit.
         processes: Who trains together.
-        device: Where the encoder and the loss live.
+        device: Where encoder and loss live.
 
     Yields:
-        One `Event` at a time, as written to `events.jsonl`.
+        Each `Event` as it is written to `events.jsonl`, and notes.
 
     Raises:
-        DataError: If the folder holds another run, or cannot be written.
-        CheckpointError: If no checkpoint of the folder can be read.
+        DataError: If the folder holds something else, or cannot be written.
+        CheckpointError: If a checkpoint cannot be read or written.
         DivergedError: If the loss is no longer finite.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
-    raise NotImplementedError
+    state = State(job, torch.device(device))
+    if processes.rank == 0:
+        _prepare(folder, job, resume=resume, facts=environment(state.device, processes))
+    found, remarks = checkpoint.load_latest(folder / "checkpoints") if resume else (None, [])
+    yield from map(note, remarks)
+    with Diary(
+        folder / "events.jsonl" if processes.rank == 0 else None, found.progress.events if found else 0
+    ) as diary:
+        if found is None:
+            yield from _begin(job, diary)
+        else:
+            yield note(f"Going on from step {found.progress.step}.")
+            state.restore(found)
+            if found.progress.planned:
+                yield diary.write("checkpoint", step=found.progress.step, path=checkpoint.path_of(found.progress.step))
+        yield from train(state, diary, folder / "checkpoints", processes)
+        if processes.rank == 0:
+            yield from finish(state, diary, folder)
+
+
+def _prepare(folder: Path, job: Job, *, resume: bool, facts: Mapping[str, Any]) -> None:
+    """The folder with what it holds before the first step."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume and any(folder.iterdir()):
+            raise DataError(
+                f"{folder} is not empty.",
+                hint=f"Type tuplet train --resume {folder} to go on with it, or choose another folder.",
+                reference="run-exists",
+            )
+        for name, text in (
+            ("recipe.toml", job.recipe(folder)),
+            ("environment.json", json.dumps(facts, indent=2) + "\n"),
+        ):
+            if not (folder / name).exists():
+                checkpoint.write_file(folder / name, text)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror}.",
+            hint="Choose a folder that you may write to, on a disk with room.",
+            reference="cannot-write",
+        ) from error
+
+
+def _begin(job: Job, diary: Diary) -> Iterator[Event]:
+    """What is known before the first step, and how far the raw input gets."""
+    yield diary.write(
+        "start",
+        name=job.name,
+        seed=job.seed,
+        steps=job.settings.steps,
+        examples=len(job.train),
+        classes=len(job.train.class_names),
+        batches_per_epoch=job.sampler.batches_per_epoch,
+        parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
+    )
+    if job.validation is not None:
+        values = values_of(judge_raw(job.validation, job.evaluate))
+        yield diary.write("evaluation", step=0, split="validation", of="raw", best=False, values=values)

@@ -12,7 +12,7 @@ Count = Annotated[int, Ge(0)]
 class TrainSettings(BaseModel):
     """The `[train]` section of a recipe, without its augmentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     steps: Annotated[int, Gt(0)] = 1000
     """Optimiser steps in all; the clock never decides."""
@@ -48,10 +48,12 @@ class TrainSettings(BaseModel):
 class EvaluateSettings(BaseModel):
     """The `[evaluate]` section of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     top: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (1, 5, 10)
     """K of Recall@K."""
+    best_by: str = "recall@1"
+    """The number by which validation chooses the best step."""
     groups: bool = True
     """Where the data names groups, also judge with the neighbours of the query's own group left out."""
     bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000

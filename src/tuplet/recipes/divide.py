@@ -1,0 +1,58 @@
+"""Which examples train, which choose the best step, which judge."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuplet.data import Manifest
+from tuplet.data.split import find_leaks, split_by_class, split_by_row
+from tuplet.errors import DataError
+from tuplet.recipes.schema import Split
+
+
+def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
+    """The parts of a data set by name: train, and validation and test where they hold something.
+
+    The splits that the data names come first; what they leave open is drawn: a part of the training examples for
+    validation if none is named.
+
+    Raises:
+        DataError: If nothing is left to train on, or a class stands in two splits that should share none.
+    """
+    has_given = split.given and manifest.splits is not None
+    if has_given:
+        parts = {name: manifest.part(name) for name in ("train", "validation", "test")}
+    else:
+        parts = _draw(manifest, split, "test", split.test)
+    if not parts.get("validation"):
+        parts |= _draw(parts["train"], split, "validation", split.validation)
+    if not len(parts["train"]):
+        raise DataError(
+            f"{manifest.source} leaves no example to train on.",
+            hint='Say "train" in its split column, or draw the splits with `--set data.split.given=false`.',
+            reference="empty-split",
+        )
+    if has_given and split.by == "class":
+        _refuse_leaks(manifest)
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str, Manifest]:
+    """Some of the classes, or rows, under `name`; the rest trains."""
+    draw = split_by_class if split.by == "class" and manifest.labels is not None else split_by_row
+    labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
+    drawn = np.array(draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels))
+    return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}
+
+
+def _refuse_leaks(manifest: Manifest) -> None:
+    leaks = [leak for leak in find_leaks(manifest) if leak.kind == "class"]
+    if not leaks:
+        return
+    shown = ", ".join(f"{leak.name!r} ({' and '.join(leak.splits)})" for leak in leaks[:5])
+    raise DataError(
+        f"{manifest.source} puts {len(leaks)} classes into more than one split: {shown}{', ...' * (len(leaks) > 5)}.",
+        hint="Give each class one split. If all splits are meant to hold all classes: --set data.split.by=row",
+        reference="class-in-two-splits",
+    )

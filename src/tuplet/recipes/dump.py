@@ -1,0 +1,66 @@
+"""A recipe as TOML: every default filled in, in a fixed order."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tuplet.recipes.schema import BUILT_IN, Recipe
+
+
+def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
+    """The recipe as TOML, every default filled in, in a fixed order.
+
+    Args:
+        recipe: From `load_recipe`.
+        folder: Where the text will lie: paths of the data start there, so that both can be moved together.
+            By default paths are absolute.
+    """
+    tables = list(_tables((), recipe))
+    if folder is not None:
+        data = dict(tables)["data",]
+        for key in ("source", "labels", "targets"):
+            if data.get(key) is not None and data[key] not in BUILT_IN:
+                data[key] = Path(os.path.relpath(data[key], folder.resolve())).as_posix()
+    return "\n".join(_written(path, values) for path, values in tables)
+
+
+def _tables(path: tuple[str, ...], section: BaseModel) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """A section, then the sections within it; plain values come first, as TOML wants it."""
+    values = {key: getattr(section, key) for key in type(section).model_fields}
+    nested = {key: value for key, value in values.items() if isinstance(value, BaseModel)}
+    yield path, {key: _plain(section, key, value) for key, value in values.items() if key not in nested}
+    for key, value in nested.items():
+        yield from _tables((*path, key), value)
+
+
+def _plain(section: BaseModel, key: str, value: Any) -> Any:
+    """None where nothing needs to be said: TOML has no word for it."""
+    return "none" if value is None and type(section).model_fields[key].default is not None else value
+
+
+def _written(path: tuple[str, ...], values: Mapping[str, Any]) -> str:
+    heading = f"[{'.'.join(path)}]\n" if path else ""
+    return heading + "".join(f"{key} = {_value(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case int() | float():
+            return repr(value)
+        case Mapping():
+            return f"{{ {', '.join(f'{_key(key)} = {_value(entry)}' for key, entry in value.items())} }}"
+        case _:
+            return f"[{', '.join(map(_value, value))}]"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _value(key)

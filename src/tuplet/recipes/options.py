@@ -1,0 +1,111 @@
+"""Options of components: a constructor's signature is the one place for their names, types, bounds and defaults."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BeforeValidator, create_model
+
+from tuplet import losses, models, sampling
+from tuplet.data import augment, transforms
+from tuplet.errors import RecipeError
+from tuplet.recipes.schema import Component
+from tuplet.registry import Registry, did_you_mean
+
+Constructor = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a recipe where a component stands.
+
+    Attributes:
+        path: Where.
+        kind: What the names stand for, as written in messages.
+        names: Known constructors.
+        given: Arguments that come from the data, from other sections or from the run, never from this table.
+    """
+
+    path: tuple[str, ...]
+    kind: str
+    names: Mapping[str, Constructor] | Registry[Any]
+    given: frozenset[str]
+
+
+def _auto() -> None:
+    """Preprocessing for the kind of the data, with its defaults."""
+
+
+PREPROCESSING: dict[str, Constructor] = {
+    "auto": _auto,
+    "image": transforms.ImagePreprocessing,
+    "series": transforms.SeriesPreprocessing,
+    "text": transforms.TextPreprocessing,
+    "vector": transforms.VectorPreprocessing,
+}
+SLOTS = (
+    Slot(
+        ("model", "encoder"),
+        "encoder",
+        models.registry,
+        frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"}),
+    ),
+    Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale"})),
+    Slot(
+        ("loss",),
+        "loss",
+        losses.registry,
+        frozenset({"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}),
+    ),
+    Slot(("batch",), "sampler", sampling.registry, frozenset({"labels", "groups", "count", "contents", "seed"})),
+    Slot(("train", "augment"), "augmentation", augment.registry, frozenset()),
+)
+
+
+def constructor(slot: Slot, name: str) -> Constructor:
+    """The constructor that a component names.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    if isinstance(slot.names, Registry):
+        return slot.names[name]
+    if name not in slot.names:
+        raise RecipeError(
+            f"There is no {slot.kind} called {name!r}.",
+            hint=did_you_mean(name, dict(slot.names)),
+            reference="unknown-name",
+        )
+    return slot.names[name]
+
+
+def schema_of(slot: Slot, name: str) -> type[Component]:
+    """Options of one component.
+
+    Raises:
+        RecipeError: If the name is unknown.
+    """
+    built = constructor(slot, name)
+    hints = get_type_hints(built.__init__ if inspect.isclass(built) else built, include_extras=True)
+    fields: dict[str, Any] = {}
+    for option, parameter in inspect.signature(built).parameters.items():
+        is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        if is_named and option not in slot.given:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[option] = (_in_toml(hints.get(option, Any)), default)
+    return create_model(name, __base__=Component, __doc__=inspect.getdoc(built), name=(Literal[name], name), **fields)
+
+
+def _in_toml(annotation: Any) -> Any:
+    """The type of an option as it is written: a queue by its size, and "none" for what TOML cannot say."""
+    if get_origin(annotation) not in {Union, types.UnionType}:
+        return annotation
+    choices = get_args(annotation)
+    written = Union[choices]  # noqa: UP007  # a union of a tuple made at run time
+    return Annotated[written, BeforeValidator(_none)] if type(None) in choices else written
+
+
+def _none(value: Any) -> Any:
+    return None if value == "none" else value

@@ -1,0 +1,190 @@
+"""Checkpoints that are there in full or not at all.
+
+    checkpoints/step-000400/{model,objective}.safetensors, averaged.safetensors, optimizer.pt, progress.json
+    checkpoints/LATEST
+
+`progress.json` holds the digest of every other file, so that a torn checkpoint is known for what it is.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tuplet.errors import CheckpointError
+from tuplet.storage import read_json, replaced_folder, write_json
+
+FORMAT = 1
+FILES = ("model.safetensors", "objective.safetensors", "averaged.safetensors", "optimizer.pt", "progress.json")
+REMEDY = "Go back to an earlier checkpoint: `tuplet train --resume` finds it by itself."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, apart from its tensors.
+
+    Attributes:
+        step: Optimiser steps done.
+        events: Bytes of `events.jsonl` at that moment.
+        sampler: State of the sampler.
+        best_step: Step of the best validation so far; 0 before the first.
+        best_score: Its score.
+        waited: Validations since then.
+        planned: False for a checkpoint that an interruption asked for.
+    """
+
+    step: int = 0
+    events: int = 0
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    best_step: int = 0
+    best_score: float = -1.0
+    waited: int = 0
+    planned: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything that decides the future of a training.
+
+    Attributes:
+        progress: Where it stands.
+        tensors: State dictionaries by name: model, objective and, where weights are averaged, averaged.
+        optimizer: State dictionary of the optimiser.
+    """
+
+    progress: Progress
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    optimizer: Mapping[str, Any]
+
+
+def name_of(step: int) -> str:
+    """Folder of the checkpoint of a step."""
+    return f"step-{step:06d}"
+
+
+def path_of(step: int) -> str:
+    """The same, as seen from the run."""
+    return f"checkpoints/{name_of(step)}"
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        folder: `checkpoints` of a run; made if missing.
+        checkpoint: What to write.
+
+    Returns:
+        Folder of this checkpoint.
+
+    Raises:
+        CheckpointError: If it cannot be written; earlier checkpoints are untouched.
+    """
+    target = folder / name_of(checkpoint.progress.step)
+    contents = {f"{name}.safetensors": _to_bytes(state) for name, state in checkpoint.tensors.items()}
+    buffer = io.BytesIO()
+    torch.save(checkpoint.optimizer, buffer)
+    contents["optimizer.pt"] = buffer.getvalue()
+    digests = {name: _digest(content) for name, content in contents.items()}
+    with replaced_folder(target, owns=FILES, error=CheckpointError) as draft:
+        for name, content in contents.items():
+            (draft / name).write_bytes(content)
+        write_json(draft / "progress.json", {**asdict(checkpoint.progress), "files": digests}, version=FORMAT)
+    write_file(folder / "LATEST", f"{target.name}\n")
+    return target
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read one checkpoint and compare it with its digests; no code is run.
+
+    Raises:
+        CheckpointError: If it is torn, or of a format that this version does not know.
+    """
+    progress = read_json(folder / "progress.json", version=FORMAT, error=CheckpointError, remedy=REMEDY)
+    del progress["format"]
+    contents = {name: _verified(folder / name, digest) for name, digest in progress.pop("files").items()}
+    optimizer = torch.load(io.BytesIO(contents.pop("optimizer.pt")), map_location="cpu", weights_only=True)
+    tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
+    return Checkpoint(Progress(**progress), tensors, optimizer)
+
+
+def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The latest checkpoint that is whole.
+
+    Args:
+        folder: `checkpoints` of a run.
+
+    Returns:
+        The checkpoint, None if there is none; and a remark for every torn one that was passed over.
+
+    Raises:
+        CheckpointError: If none of the checkpoints is whole, or one is of an unknown format.
+    """
+    steps, remarks = steps_in(folder), list[str]()
+    for step in reversed(steps):
+        try:
+            return load(folder / name_of(step)), remarks
+        except CheckpointError as error:
+            if error.reference == "unknown-format":
+                raise
+            remarks.append(f"{error.message} Going back to the checkpoint before.")
+    if steps:
+        raise CheckpointError(
+            f"None of the {len(steps)} checkpoints in {folder} is whole.",
+            hint="Train again, into another folder.",
+            reference="damaged-file",
+        )
+    return None, remarks
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps that have a checkpoint, in order."""
+    return sorted(int(entry.name.removeprefix("step-")) for entry in folder.glob("step-*"))
+
+
+def prune(folder: Path, keep: Iterable[int]) -> None:
+    """Delete all checkpoints but those of the steps in `keep`, and what killed processes left half-written."""
+    kept = {name_of(step) for step in keep}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and entry.name not in kept:
+            shutil.rmtree(entry)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: under another name, forced to the disk, renamed."""
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    content = path.read_bytes() if path.is_file() else b""
+    if _digest(content) != digest:
+        message = f"The checkpoint {path.parent} is torn: {path.name} is missing, cut short or changed."
+        raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """Clones, because two names may stand for one tensor."""
+    return safetensors.torch.save(
+        {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    )

@@ -1,0 +1,99 @@
+"""The end of a run: its best embedder, what it is worth, and an index to search."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tuplet.data import Dataset
+from tuplet.evaluation import RetrievalResult, compare
+from tuplet.index import FlatIndex
+from tuplet.training import checkpoint
+from tuplet.training.events import Diary, Event
+from tuplet.training.judge import protocols, values_of
+from tuplet.training.state import State
+
+FORMAT = 1
+THUMBNAIL = 48
+"""Longest side of a thumbnail in pixels."""
+
+
+def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
+    """Save the best embedder as `model`, judge it, and index what it was judged on.
+
+    Args:
+        state: A training that is done; left with the best weights.
+        diary: Takes the events.
+        folder: The run.
+
+    Yields:
+        Events of kind evaluation, for the raw input and the model, and end.
+    """
+    job, progress = state.job, state.progress
+    state.restore_judged(checkpoint.load(folder / "checkpoints" / checkpoint.name_of(progress.best_step)))
+    embedder = state.judged
+    embedder.save(folder / "model")
+    split, dataset = job.verdict_on
+    embeddings = embedder.embed(dataset, batch_size=job.evaluate.batch_size)
+    (folder / "gallery").mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
+    FlatIndex.write(folder / "gallery", embedder, embeddings, _facts(dataset), model="../model")
+    _save_thumbnails(folder / "thumbnails.npy", dataset)
+    if dataset.labels.supervision == "class":
+        judged = protocols(embeddings, embedder.geometry, dataset, job.evaluate, job.seed)
+        for of in ("raw", "model"):
+            values = values_of(judged["all"][of])
+            yield diary.write(
+                "evaluation", step=progress.best_step, split=split, of=of, best=of == "model", values=values
+            )
+        verdict = {
+            "format": FORMAT,
+            "name": job.name,
+            "seed": job.seed,
+            "step": progress.best_step,
+            "split": split,
+            "geometry": embedder.geometry,
+            "data": job.facts,
+            "protocols": {name: _as_json(results) for name, results in judged.items()},
+        }
+        checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    yield diary.write(
+        "end", step=progress.step, best_step=progress.best_step, stopped_early=progress.step < job.settings.steps
+    )
+    diary.settle()
+
+
+def _facts(dataset: Dataset) -> list[dict[str, Any]]:
+    """What the index knows of each item."""
+    facts: list[dict[str, Any]] = [{"id": name} for name in dataset.ids]
+    if dataset.labels.supervision == "class":
+        for fact, label in zip(facts, dataset.labels.values.tolist(), strict=True):
+            fact["label"] = dataset.class_names[label] if label >= 0 else None
+    for fact, group in zip(facts, dataset.groups or (), strict=False):
+        fact["group"] = group
+    return facts
+
+
+def _save_thumbnails(path: Path, dataset: Dataset) -> None:
+    """Small copies of the images of the gallery, row by row, so that results can be shown wherever the run is moved."""
+    if dataset.kind != "image" or not isinstance(dataset.inputs, Tensor):
+        return
+    images = dataset.inputs  # uint8 (n, channels, height, width)
+    if max(images.shape[2:]) > THUMBNAIL:
+        small = [
+            functional.interpolate(part.float(), THUMBNAIL, mode="area").round().byte() for part in images.split(256)
+        ]
+        images = torch.cat(small)
+    content = io.BytesIO()
+    np.save(content, images.numpy())
+    checkpoint.write_file(path, content.getvalue())
+
+
+def _as_json(results: dict[str, RetrievalResult]) -> dict[str, Any]:
+    compared = compare(results["model"], results["raw"])
+    return {**{name: result.to_dict() for name, result in results.items()}, "comparison": compared.to_dict()}

@@ -1,0 +1,76 @@
+"""What an embedder is worth: retrieval among held-out examples, beside that of the raw input."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuplet.data import Dataset, raw_features
+from tuplet.evaluation import RetrievalResult, compare, retrieval
+from tuplet.models import Embedder
+from tuplet.training.settings import EvaluateSettings
+from tuplet.types import GeometryName
+
+
+def judge_embedder(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings) -> RetrievalResult:
+    """Retrieval of each example among the others, without intervals."""
+    embeddings = embedder.embed(dataset, batch_size=settings.batch_size)
+    return _retrieve(embeddings, dataset, embedder.geometry, settings)
+
+
+def judge_raw(dataset: Dataset, settings: EvaluateSettings) -> RetrievalResult:
+    """The same for the raw input: its numbers as they are, centred, compared by cosine."""
+    return _retrieve(raw_features(dataset), dataset, "cosine", settings)
+
+
+def protocols(
+    embeddings: Tensor, geometry: GeometryName, dataset: Dataset, settings: EvaluateSettings, seed: int
+) -> dict[str, dict[str, RetrievalResult]]:
+    """The embeddings and the raw input, judged with intervals under every protocol that the data allows.
+
+    Args:
+        embeddings: One row per example.
+        geometry: How they are compared.
+        dataset: Examples with classes.
+        settings: How to judge.
+        seed: Of the draws behind intervals.
+
+    Returns:
+        By protocol (`all`; `other_groups`, where the query's own group does not count), then by `model` and `raw`.
+    """
+    judged: dict[str, dict[str, RetrievalResult]] = {}
+    for protocol in ("all", "other_groups") if settings.groups and dataset.groups else ("all",):
+        groups = torch.from_numpy(np.unique(dataset.groups, return_inverse=True)[1]) if protocol != "all" else None
+        options: Any = {"groups": groups, "bootstrap": settings.bootstrap, "seed": seed}
+        judged[protocol] = {
+            "model": _retrieve(embeddings, dataset, geometry, settings, **options),
+            "raw": _retrieve(raw_features(dataset), dataset, "cosine", settings, **options),
+        }
+    return judged
+
+
+def values_of(result: RetrievalResult) -> dict[str, dict[str, float]]:
+    """The numbers of an `evaluation` event."""
+    return {name: {"value": value} for name, value in result.values.items()}
+
+
+def _retrieve(
+    embeddings: Tensor,
+    dataset: Dataset,
+    geometry: GeometryName,
+    settings: EvaluateSettings,
+    *,
+    groups: Tensor | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> RetrievalResult:
+    return retrieval(
+        embeddings,
+        dataset.labels.values,
+        geometry=geometry,
+        groups=groups,
+        top=settings.top,
+        bootstrap=bootstrap,
+        seed=seed,
+    )

@@ -1,0 +1,88 @@
+"""The training loop. It has no hooks: to change it, copy it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tuplet.data import take_batch
+from tuplet.engine import Processes
+from tuplet.training import checkpoint
+from tuplet.training.events import Diary, Event
+from tuplet.training.interrupt import Interruption
+from tuplet.training.judge import judge_embedder, values_of
+from tuplet.training.optim import learning_rate
+from tuplet.training.state import State
+from tuplet.training.step import take_step
+
+
+def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
+    """Take the steps that remain.
+
+    Args:
+        state: Where the training stands; advanced in place.
+        diary: Takes the events.
+        folder: Of the checkpoints.
+        processes: Who shares each global batch.
+
+    Yields:
+        Events of kind step, evaluation and checkpoint.
+    """
+    job, settings = state.job, state.job.settings
+    seen, since = 0, time.monotonic()
+    with Interruption() as interruption:
+        while not state.is_done:
+            step = state.progress.step
+            positions = next(job.sampler)
+            batch = take_batch(job.train, positions.tensor_split(processes.size)[processes.rank])
+            rate = learning_rate(settings, step)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
+            is_logged = (step + 1) % settings.log_every == 0
+            outcome, norm = take_step(job, batch, state.optimizer, step, processes, watch=is_logged)
+            state.advance()
+            seen += len(positions)
+
+            if is_logged:
+                stats = {name: float(value) for name, value in outcome.stats.items()}
+                speed = round(seen / (time.monotonic() - since), 1)
+                yield diary.write(
+                    "step",
+                    step=step + 1,
+                    loss=float(outcome.value.detach()),
+                    learning_rate=rate,
+                    gradient_norm=float(norm),
+                    stats=stats,
+                    examples_per_second=speed,
+                )
+            is_interrupted = interruption.is_wanted
+            if (step + 1) % settings.interval == 0 or state.is_done:
+                yield from _validate(state, diary)
+                yield _keep(state, diary, folder, processes)
+                seen, since = 0, time.monotonic()
+            elif is_interrupted:
+                _keep(state, diary, folder, processes, planned=False)
+            if is_interrupted:
+                raise KeyboardInterrupt
+
+
+def _validate(state: State, diary: Diary) -> Iterator[Event]:
+    """Judge on classes held out of training; without any, the latest step is the best."""
+    job, step = state.job, state.progress.step
+    if job.validation is None:
+        state.progress = replace(state.progress, best_step=step)
+        return
+    result = judge_embedder(state.judged, job.validation, job.evaluate)
+    state.job.embedder.train()
+    best = state.score(result.values[job.evaluate.best_by])
+    yield diary.write("evaluation", step=step, split="validation", of="model", best=best, values=values_of(result))
+
+
+def _keep(state: State, diary: Diary, folder: Path, processes: Processes, *, planned: bool = True) -> Event:
+    """Save a checkpoint; the last two stay, and the best."""
+    captured = state.capture(diary.settle(), planned=planned)
+    if processes.rank == 0:
+        checkpoint.save(folder, captured)
+        checkpoint.prune(folder, [captured.progress.best_step, *checkpoint.steps_in(folder)[-2:]])
+    step = captured.progress.step
+    return diary.write("checkpoint", step=step, path=checkpoint.path_of(step))

@@ -1,0 +1,86 @@
+"""Everything that changes while a job trains."""
+
+from dataclasses import replace
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tuplet.models import Embedder
+from tuplet.training.checkpoint import Checkpoint, Progress
+from tuplet.training.job import Job
+from tuplet.training.optim import build_optimizer
+
+
+class State:
+    """Optimiser, averaged weights and counters of a training; the rest of it lives in the job's own modules.
+
+    Args:
+        job: Moved to `device` and put in training mode.
+        device: Where encoder and loss live.
+
+    Attributes:
+        progress: Steps done, best score and the like; replaced, never changed.
+        optimizer: Of everything that learns.
+        average: Averaged weights of the embedder; None where weights are not averaged.
+    """
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.job = job
+        self.device = device
+        self.progress = Progress()
+        job.embedder.to(device, memory_format=torch.channels_last).train()
+        job.loss.to(device).train()
+        self.optimizer = build_optimizer(job.settings, [job.embedder, job.loss])
+        decay = job.settings.ema
+        self.average = AveragedModel(job.embedder, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+
+    @property
+    def judged(self) -> Embedder:
+        """The embedder that is validated and saved: with averaged weights, where weights are averaged."""
+        return self.average.module if self.average else self.job.embedder
+
+    @property
+    def is_done(self) -> bool:
+        """All steps are taken, or patience has run out."""
+        settings, progress = self.job.settings, self.progress
+        return progress.step >= settings.steps or 0 < settings.patience <= progress.waited
+
+    def advance(self) -> None:
+        """Note that one more step was taken."""
+        self.progress = replace(self.progress, step=self.progress.step + 1)
+        if self.average is not None:
+            self.average.update_parameters(self.job.embedder)
+
+    def score(self, score: float) -> bool:
+        """Note the score of a validation; whether it is the best so far."""
+        is_best = score > self.progress.best_score
+        if is_best:
+            self.progress = replace(self.progress, best_score=score, best_step=self.progress.step, waited=0)
+        else:
+            self.progress = replace(self.progress, waited=self.progress.waited + 1)
+        return is_best
+
+    def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
+        """What a checkpoint holds; `events` is the size of the diary."""
+        progress = replace(self.progress, events=events, sampler=self.job.sampler.state_dict(), planned=planned)
+        tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
+        if self.average is not None:
+            tensors["averaged"] = self.average.state_dict()
+        return Checkpoint(progress, tensors, self.optimizer.state_dict())
+
+    def restore_judged(self, checkpoint: Checkpoint) -> None:
+        """Give `judged` the weights of a checkpoint."""
+        if self.average is None:
+            self.job.embedder.load_state_dict(checkpoint.tensors["model"])
+        else:
+            self.average.load_state_dict(checkpoint.tensors["averaged"])
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from where a checkpoint was taken."""
+        self.job.embedder.load_state_dict(checkpoint.tensors["model"])
+        self.job.loss.load_state_dict(checkpoint.tensors["objective"])
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.tensors["averaged"])
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.job.sampler.load_state_dict(dict(checkpoint.progress.sampler))
+        self.progress = checkpoint.progress

@@ -1,0 +1,76 @@
+"""One optimiser step, whatever the loss."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tuplet.data import Batch
+from tuplet.engine import Outcome, Processes
+from tuplet.seeding import derive, derive_seed
+from tuplet.training.diverged import explain
+from tuplet.training.job import Embed, Job
+
+
+def take_step(
+    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, watch: bool
+) -> tuple[Outcome, Tensor]:
+    """Move encoder and loss one step down the gradient of a batch.
+
+    Args:
+        job: What to train; already on its device and in training mode.
+        batch: This process's slice of the global batch.
+        optimizer: Of everything that learns.
+        step: Steps done so far; decides augmentation and dropout.
+        processes: Who shares the global batch.
+        watch: Look at the loss, for which an accelerator has to wait; a CPU always looks.
+
+    Returns:
+        What the loss measured, and the norm of the gradient before clipping.
+
+    Raises:
+        DivergedError: If the loss is not finite.
+    """
+    torch.manual_seed(derive_seed(job.seed, "dropout", step, processes.rank))
+    optimizer.zero_grad()
+    outcome = job.loss.measure(**job.task(_embed_with(job, step), batch), processes=processes)
+    if (watch or outcome.value.device.type == "cpu") and not outcome.value.isfinite():
+        raise explain(job, batch, step)
+    outcome.value.backward()
+    learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if processes.size > 1:
+        _average_gradients(list(job.embedder.parameters()), processes)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learned])
+    if job.settings.clip < float("inf"):
+        torch.nn.utils.clip_grads_with_norm_(learned, job.settings.clip, norm)
+    optimizer.step()
+    return outcome, norm
+
+
+def _embed_with(job: Job, step: int) -> Embed:
+    """How inputs of this step become embeddings, in float32 at least whatever the precision of the encoder."""
+    device = next(job.embedder.parameters()).device
+    generator = derive(job.seed, "augment", step)
+    low = job.settings.precision == "bfloat16"
+
+    def embed(inputs: Any) -> Tensor:
+        with torch.no_grad():
+            seen = job.embedder.preprocessing(inputs)
+            seen = seen if job.augment is None else job.augment(seen, generator)
+            seen = seen.contiguous(memory_format=torch.channels_last) if seen.ndim == 4 else seen
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            embeddings: Tensor = job.embedder.encoder(seen)
+        return embeddings.float() if low else embeddings
+
+    return embed
+
+
+def _average_gradients(parameters: list[torch.nn.Parameter], processes: Processes) -> None:
+    """What DistributedDataParallel does, in one exchange; the loss has already taken its share of it into account."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat, group=processes.group)
+    flat /= processes.size
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
