@@ -1,7 +1,7 @@
 """Decoded examples in memory, and what is known about them."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Int64
@@ -27,7 +27,7 @@ class Preprocessing(Protocol):
             DataError: Items that cannot be read, all in one report.
         """
 
-    def fit(self, inputs: Inputs) -> Self:
+    def fit(self, inputs: Inputs) -> "Preprocessing":
         """A copy whose statistics are those of the training examples."""
 
     def __call__(self, inputs: Any) -> Any:

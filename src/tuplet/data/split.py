@@ -1,16 +1,14 @@
 """Which examples train, which choose the best step, which judge."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuplet.data.hashing import digests
 from tuplet.data.labels import SPLITS, UNKNOWN
 from tuplet.data.manifest import Manifest
 from tuplet.errors import DataError
@@ -120,21 +118,8 @@ def _across(
 
 
 def _contents(manifest: Manifest) -> list[Hashable]:
-    """Something equal for examples that are equal, both sides of a pair together; None for files of a unique size."""
-    items = [_content(manifest.items)] + ([] if manifest.pairs is None else [_content(manifest.pairs)])
-    return [None if None in both else both for both in zip(*items, strict=True)]
-
-
-def _content(items: Any) -> list[Hashable]:
-    if isinstance(items, tuple) and items and isinstance(items[0], Path):
-        sizes = [path.stat().st_size for path in items]
-        seen = Counter(sizes)
-        return [_digest(path.read_bytes()) if seen[size] > 1 else None for path, size in zip(items, sizes, strict=True)]
-    return [item if isinstance(item, str) else _digest(np.ascontiguousarray(item).tobytes()) for item in items]
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+    """Something equal for examples that are equal, on both sides if they are pairs."""
+    return [*zip(*(digests(side) for side in (manifest.items, manifest.pairs) if side is not None), strict=True)]
 
 
 def _checked(fractions: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:

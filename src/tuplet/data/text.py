@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.data.hashing import mix
+
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _BLOCK = 4096  # texts hashed together
@@ -65,7 +67,7 @@ def _tokens(
             starts = starts[(owner[starts] == owner[starts + length - 1]) & (codes[starts] != 0)]
             stops = starts + length
         owners.append(owner[starts])
-        hashes.append(_mix((sums[stops] - sums[starts]) * inverses[starts] + np.uint64(length)))
+        hashes.append(mix((sums[stops] - sums[starts]) * inverses[starts] + np.uint64(length)))
     all_owners = np.concatenate(owners) if owners else np.zeros(0, np.int64)
     order = np.argsort(all_owners, kind="stable")
     return all_owners[order], np.concatenate(hashes)[order] if hashes else np.zeros(0, np.uint64)
@@ -75,10 +77,3 @@ def _powers(base: int, count: int) -> NDArray[np.uint64]:
     steps = np.full(count, base, dtype=np.uint64)
     steps[:1] = 1
     return np.cumprod(steps)
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spreads close numbers over all 64 bits (the finaliser of splitmix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -6,7 +6,7 @@ A preprocessing is a frozen record of numbers, so that it can be saved beside th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class ImagePreprocessing(_Config):
         """Decode files, Pillow images or uint8 arrays to uint8 (n, channels, size, size)."""
         return decode_images(items, self.size, self.channels, self.fit_by)
 
-    def fit(self, inputs: Inputs) -> Self:
+    def fit(self, inputs: Inputs) -> "ImagePreprocessing":
         """Measure mean and standard deviation of each channel."""
         images = _tensor(inputs)
         values = torch.arange(256, dtype=torch.float64) / 255
@@ -96,7 +96,7 @@ class VectorPreprocessing(_Config):
             raise _wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
         return _finite(rows.float(), "row")
 
-    def fit(self, inputs: Inputs) -> Self:
+    def fit(self, inputs: Inputs) -> "VectorPreprocessing":
         """Measure mean and standard deviation of each column; a constant column is only centred."""
         mean, std = _moments(_tensor(inputs)[:, :, None])
         return replace(self, mean=_numbers(mean), scale=_numbers(std))
@@ -147,7 +147,7 @@ class SeriesPreprocessing(_Config):
         _finite(torch.stack([one.sum() for one in series])[:, None], "series")
         return torch.stack(series) if len({one.shape[1] for one in series}) == 1 else series
 
-    def fit(self, inputs: Inputs) -> Self:
+    def fit(self, inputs: Inputs) -> "SeriesPreprocessing":
         """Measure mean and standard deviation of each channel, and what is 0 of `channels` and `length`."""
         shapes = [one.shape for one in inputs if isinstance(one, Tensor)]
         longest = max(length for _, length in shapes)
@@ -220,7 +220,7 @@ class TextPreprocessing(_Config):
             most=self.most,
         )
 
-    def fit(self, inputs: Inputs) -> Self:
+    def fit(self, inputs: Inputs) -> "TextPreprocessing":
         """Hashing has no statistics."""
         del inputs
         return self

@@ -33,6 +33,7 @@ class UniformSampler(EpochSampler):
         self._batch_size = batch_size
 
     def plan(self, epoch: int) -> Int64[Tensor, "batches batch"]:
+        """All batches of an epoch."""
         order = torch.randperm(self._count, generator=derive(self.seed, "sampler", epoch))
         missing = self.batches_per_epoch * self._batch_size - self._count
         return torch.cat([order, order[:missing]]).view(self.batches_per_epoch, self._batch_size)

@@ -1,0 +1,92 @@
+"""Batches without regard to classes: every example once per epoch."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuplet.errors import DataError
+from tuplet.sampling import PairedSampler, UniformSampler
+
+
+def batches(sampler, count=None):
+    return torch.stack([next(sampler) for _ in range(count or sampler.batches_per_epoch)])
+
+
+@given(count=st.integers(1, 60), size=st.integers(1, 60))
+def test_uniform_batches_cover_every_example_and_repeat_none_within_a_batch(count, size):
+    if size > count:
+        with pytest.raises(DataError):
+            UniformSampler(count, size, seed=0)
+        return
+    sampler = UniformSampler(count, size, seed=0)
+    first, second = batches(sampler), batches(sampler)
+    assert set(first.flatten().tolist()) == set(range(count))
+    assert all(len(set(batch)) == size for batch in first.tolist())
+    assert set(Counter(first.flatten().tolist()).values()) <= {1, 2}
+    assert count < 10 or not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: UniformSampler(50, 7, seed=4),
+        lambda: PairedSampler(torch.arange(100).view(50, 2) // 4, 7, seed=4),
+    ],
+    ids=["uniform", "paired"],
+)
+def test_a_loaded_state_yields_exactly_the_remaining_batches(make):
+    for done in (0, 3, 8, 20):
+        whole, resumed = make(), make()
+        for _ in range(done):
+            next(whole)
+        resumed.load_state_dict(whole.state_dict())
+        assert torch.equal(batches(whole, 12), batches(resumed, 12))
+
+
+@given(seed=st.integers(0, 99), size=st.integers(2, 12))
+def test_no_batch_holds_two_pairs_that_share_a_side(seed, size):
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randint(40, (120,), generator=generator)
+    answers = torch.randint(50, (120,), generator=generator)
+    contents = torch.stack([queries, answers], 1)
+    sampler = PairedSampler(contents, size, seed=seed)
+    drawn = batches(sampler)
+    for batch in drawn:
+        assert all(len(set(side.tolist())) == size for side in contents[batch].T)
+    assert len(set(drawn.flatten().tolist())) > 120 - size  # the last batch may have to leave some twins out
+    assert set(batches(sampler, 4 * len(drawn)).flatten().tolist()) == set(range(120))
+
+
+def test_distinct_pairs_are_all_used_once_per_epoch():
+    contents = torch.arange(64).view(32, 2)
+    drawn = batches(PairedSampler(contents, 8, seed=0))
+    assert sorted(drawn.flatten().tolist()) == list(range(32))
+
+
+def test_twins_wait_for_a_later_batch():
+    contents = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 3], [2, 4], [2, 5]])
+    for seed in range(20):
+        drawn = batches(PairedSampler(contents, 3, seed=seed))
+        assert sorted(drawn.flatten().tolist()) == list(range(6))
+
+
+def test_entangled_contents_still_fill_their_batches():
+    contents = torch.tensor([[0, 0], [0, 1], [1, 0], [2, 0]])  # 3 queries and 2 answers, but no matching beyond two
+    drawn = batches(PairedSampler(contents, 2, seed=0), 6)
+    assert drawn.shape == (6, 2)
+    star = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]])  # no three pairs are free of twins
+    drawn = batches(PairedSampler(star, 3, seed=0), 6)
+    assert all(len(set(batch)) == 3 for batch in drawn.tolist())
+
+
+def test_impossible_batches_are_explained():
+    with pytest.raises(DataError, match="6 examples cannot be drawn from 5") as error:
+        UniformSampler(5, 6, seed=0)
+    assert "1 to 5" in error.value.hint
+    with pytest.raises(DataError, match="cannot be drawn from 0"):
+        UniformSampler(0, 1, seed=0)
+    with pytest.raises(DataError, match="from 2 different contents"):
+        PairedSampler(torch.tensor([[0, 0], [1, 1], [1, 2]]), 3, seed=0)
