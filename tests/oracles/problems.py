@@ -5,7 +5,7 @@ computed; off the grid, rows are in general position. Copies of rows, zero rows,
 and classes of one example each occur in both.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def rows(draw: st.DrawFn, count: int, dim: int, *, grid: bool | None = None, cop
         x = torch.randint(-2, 3, (count, dim), generator=generator).double() * draw(st.sampled_from([1.0, 0.125]))
     else:
         x = torch.randn(count, dim, generator=generator, dtype=torch.float64)
-    if count > 1 and (on_grid or copies):
+    if on_grid or copies:
         for _ in range(draw(st.integers(0, 2))):
             x[draw(st.integers(0, count - 1))] = x[draw(st.integers(0, count - 1))].clone()
         if draw(st.integers(0, 3)) == 0:
@@ -67,6 +67,7 @@ def problems(
     classes: int = 3,
     least: int = 1,
     most: int = 9,
+    dims: tuple[int, int] = (1, 5),
     grid: bool | None = None,
     copies: bool = True,
     unknown: bool = True,
@@ -78,12 +79,51 @@ def problems(
         classes: Most classes in one draw, if they are not all distinct.
         least: Fewest rows.
         most: Most rows.
+        dims: Shortest and longest row.
         grid: True: multiples of 1/8 only. False: never. None: both.
         copies: False: equal rows occur on the grid only. For losses that jump at ties.
         unknown: Whether labels may be -1.
     """
-    count, others, dim = draw(st.integers(least, most)), draw(st.integers(least, most)), draw(st.integers(1, 5))
+    count, others, dim = draw(st.integers(least, most)), draw(st.integers(least, most)), draw(st.integers(*dims))
     both = draw(rows(count + others, dim, grid=grid, copies=copies))  # so that copies occur across the sets
     both_labels = draw(class_ids(count + others, classes=classes, unknown=unknown))
     anchors, references = (part.clone().requires_grad_() for part in both.split([count, others]))
     return Problem(anchors, references, *both_labels.split([count, others]))
+
+
+class Posed(NamedTuple):
+    """Arguments of a pair, triplet or row loss: `loss(embeddings, labels, **sides)`."""
+
+    embeddings: Tensor  # leaf
+    labels: Tensor | None
+    sides: dict[str, Tensor]
+    leaves: tuple[Tensor, ...]
+
+
+@st.composite
+def posed(draw: st.DrawFn, *, pairs: bool = False, **options: Any) -> Posed:
+    """One set, a second set or a queue; class ids or multi-hot labels; with or without weights.
+
+    Args:
+        draw: Given by hypothesis.
+        pairs: Whether labels may be absent, so that row i of the references belongs to row i.
+        options: Those of `problems`.
+    """
+    problem = draw(problems(**options))
+    kind = draw(st.sampled_from(["one set", "second set", "queue", "shared"] + ["pairs"] * pairs))
+    x, y, labels, theirs = problem
+    if kind == "pairs":
+        x, y = (x, y) if len(x) <= len(y) else (y, x)
+    if kind == "shared":
+        generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+        both = torch.rand(len(x) + len(y), 3, generator=generator) < draw(st.sampled_from([0.2, 0.5]))
+        labels, theirs = both.long().split([len(x), len(y)])
+    w = draw(weights(len(x)))
+    sides = {} if w is None else {"weights": w}
+    if kind == "pairs":
+        return Posed(x, None, {"references": y, **sides}, (x, y))
+    if kind == "queue":
+        return Posed(x, labels, {"queue": y.detach(), "queue_labels": theirs, **sides}, (x,))
+    if kind == "second set" or (kind == "shared" and draw(st.booleans())):
+        return Posed(x, labels, {"references": y, "reference_labels": theirs, **sides}, (x, y))
+    return Posed(x, labels, sides, (x,))

@@ -1,0 +1,75 @@
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles.judge import assert_same, quick
+from oracles.problems import Posed, posed
+
+from tuplet.losses import TripletLoss, triplet
+
+selections = st.sampled_from(["all", "easy", "semihard", "hard", "batch_hard", "facenet"])
+tile_sizes = st.sampled_from([1, 7, None])
+means = st.sampled_from([None, "active", "all", "anchors"])
+
+
+@given(
+    posed=posed(pairs=True),
+    tile_size=tile_sizes,
+    select=selections,
+    geometry=st.sampled_from(["euclidean", "squared_euclidean"]),
+    margin=st.sampled_from([0.0, 0.2, 0.25, 1.0]),
+    power=st.sampled_from([1, 2]),
+    soft=st.booleans(),
+    hard_offset=st.sampled_from([0.0, 0.25, 1.0]),
+    mean_over=means,
+)
+def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
+    found = triplet(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
+    assert_same(found, oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+
+
+@quick
+@given(
+    posed=posed(dims=(2, 5), pairs=True, copies=False, grid=False),  # ties of cosines are ties up to rounding: not judged
+    tile_size=tile_sizes,
+    select=selections,
+    geometry=st.sampled_from(["cosine", "dot"]),
+    soft=st.booleans(),
+)
+def test_similarities_are_turned_into_distances(posed: Posed, tile_size, **options):
+    found = triplet(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
+    assert_same(found, oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+
+
+@quick
+@given(posed=posed(pairs=True), select=selections, soft=st.booleans(), mean_over=means)
+def test_measure_counts_what_the_mean_divides_by(posed: Posed, **options):
+    outcome = TripletLoss(**options).measure(posed.embeddings, posed.labels, **posed.sides)
+    truth = oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options)
+    assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
+    assert_same(outcome.value, truth.value, *posed.leaves)
+
+
+@quick
+@given(posed=posed(), margin=st.sampled_from([0.2, 1.0]), hard_offset=st.sampled_from([0.0, 0.25]))
+def test_the_shares_of_easy_semihard_and_hard_triplets_are_those_of_the_oracle(posed: Posed, margin, hard_offset):
+    sides = {name: side for name, side in posed.sides.items() if name != "weights"}
+    stats = TripletLoss(margin, hard_offset=hard_offset).measure(posed.embeddings, posed.labels, **sides).stats
+    for kind in ("easy", "semihard", "hard"):
+        options = {"margin": margin, "select": kind, "soft": True, "hard_offset": hard_offset}
+        assert stats[kind].item() == oracles.triplet(posed.embeddings, posed.labels, **sides, **options).counts["active"]
+
+
+def test_large_gaps_stay_finite_in_the_smooth_form():
+    x = torch.tensor([[0.0], [1e3], [1.0]], dtype=torch.float64, requires_grad=True)
+    value = triplet(x, torch.tensor([0, 0, 1]), soft=True)
+    assert_same(value, oracles.triplet(x, torch.tensor([0, 0, 1]), soft=True).value, x)
+
+
+def test_a_distance_far_from_the_origin_keeps_its_digits():
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    here = triplet(x, labels)
+    there = triplet((x + 1000).float(), labels)  # float32 keeps 1e-4 of the coordinates
+    torch.testing.assert_close(there.double(), here, rtol=1e-3, atol=0)
