@@ -24,11 +24,17 @@ _DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate
 class Geometry(Protocol):
     """Scores of a tile and the way back to the embeddings."""
 
-    kind: Literal["similarity", "distance"]
-    peak: float | None
-    """Largest score two embeddings can have, if there is one."""
-    flip: float
-    """The score as the other kind is `flip - score`: 1 for cosine, 0 for the others."""
+    @property
+    def kind(self) -> Literal["similarity", "distance"]:
+        """Whether larger or smaller scores mean nearer."""
+
+    @property
+    def peak(self) -> float | None:
+        """Largest score two embeddings can have, if there is one."""
+
+    @property
+    def flip(self) -> float:
+        """The score as the other kind is `flip - score`: 1 for cosine, 0 for the others."""
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """What is done once per embedding, O(n dim); differentiated by autograd. One set stays one tensor."""
@@ -36,7 +42,9 @@ class Geometry(Protocol):
     def scores(self, a: Tensor, r: Tensor, out: Tensor) -> Any:
         """Write the scores of all pairs into `out`, shape (rows, cols), and return what `pull` needs back."""
 
-    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+    def pull(
+        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    ) -> None:
         """Add slope times the derivative of the scores to `grad_a` (rows, dim) and `grad_r` (cols, dim). May spoil `slope`."""
 
     def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
@@ -75,7 +83,9 @@ class Dot:
         del memo, rows
         return r[cols]
 
-    def pull(self, slope: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+    def pull(
+        self, slope: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    ) -> None:
         """Two matrix products."""
         del memo
         if grad_a is not None:
@@ -124,7 +134,7 @@ class SquaredEuclidean:
             return _nowhere(out), _nowhere(out)
         near = (out < NEAR * (a_norm + r_norm.amax())[:, None]).nonzero()
         rows, cols = near[:, 0], near[:, 1]
-        for part in torch.arange(len(near), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):
+        for part in torch.arange(len(near), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
             out[rows[part], cols[part]] = (a[rows[part]] - r[cols[part]]).square().sum(1)
         return rows, cols
 
@@ -133,7 +143,9 @@ class SquaredEuclidean:
         del memo, rows
         return r[cols]
 
-    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+    def pull(
+        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    ) -> None:
         """2 (rowsum(C) ⊙ a − C r) for C the slopes; near pairs add 2 c (a − r) themselves."""
         rows, cols = memo
         near = slope[rows, cols]
@@ -142,7 +154,7 @@ class SquaredEuclidean:
             grad_a.addmm_(slope, r, alpha=-2).addcmul_(slope.sum(1)[:, None], a, value=2)
         if grad_r is not None:
             grad_r.addmm_(slope.T, a, alpha=-2).addcmul_(slope.sum(0)[:, None], r, value=2)
-        for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):
+        for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
             step = 2 * near[part, None] * (a[rows[part]] - r[cols[part]])
             if grad_a is not None:
                 grad_a.index_add_(0, rows[part], step)
@@ -160,7 +172,9 @@ class Euclidean(SquaredEuclidean):
         out.clamp_min_(0).sqrt_()
         return rows, cols, torch.where(out > 0, 0.5 / out, 0.0)
 
-    def pull(self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None) -> None:
+    def pull(
+        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    ) -> None:
         """Slopes by d become slopes by d², the rest is the same."""
         rows, cols, steepness = memo
         super().pull(slope.mul_(steepness), (rows, cols), a, r, grad_a, grad_r)
@@ -184,7 +198,9 @@ def geometry_of(name: GeometryName | Geometry) -> Geometry:
         return name
     if name not in GEOMETRIES:
         raise ShapeError(
-            f"There is no geometry called {name!r}.", hint=f"Use one of {', '.join(GEOMETRIES)}.", reference="unknown-geometry"
+            f"There is no geometry called {name!r}.",
+            hint=f"Use one of {', '.join(GEOMETRIES)}.",
+            reference="unknown-geometry",
         )
     return GEOMETRIES[name]
 

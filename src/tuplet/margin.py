@@ -65,7 +65,9 @@ def bend(margin: Margin, at: Entries, scores: Tensor, a: Tensor, r: Tensor) -> B
     u, v = a[at.rows], r
     apart, together = v - u, v + u
     near, far = apart.square().sum(1), together.square().sum(1)  # 2 - 2cos, 2 + 2cos
-    exists = (u.square().sum(1) > 0.25) & (v.square().sum(1) > 0.25)  # a zero row has no direction: angle pi/2, no gradient
+    exists = (u.square().sum(1) > 0.25) & (
+        v.square().sum(1) > 0.25
+    )  # a zero row has no direction: angle pi/2, no gradient
     cosine = torch.where(exists, scores[at.rows, at.cols], 0.0)
     sine = torch.where(exists, 0.5 * (near * far).sqrt(), 1.0)
     bent, fall = margin(cosine, sine)

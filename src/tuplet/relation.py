@@ -38,10 +38,17 @@ class Entries:
 class Relation(Protocol):
     """Masks of one tile, never of the matrix."""
 
-    anchors: int
-    references: int
-    first: int | None
-    """Position of anchor 0 among the references; None if the references are another set."""
+    @property
+    def anchors(self) -> int:
+        """Number of rows."""
+
+    @property
+    def references(self) -> int:
+        """Number of columns."""
+
+    @property
+    def first(self) -> int | None:
+        """Position of anchor 0 among the references; None if the references are another set."""
 
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """Positive and negative pairs of a tile, both bool (rows, cols); pairs in neither are ignored."""
@@ -71,7 +78,7 @@ class SameLabel:
         self.first = 0 if reference_labels is None and first is None else first
         self.anchors, self.references = len(self.labels), len(self.reference_labels)
         self._all_known = not bool((self.labels == -1).any()) and not bool((self.reference_labels == -1).any())
-        classes, ranks = torch.cat([self.labels, self.reference_labels]).unique(return_inverse=True)
+        classes, ranks = torch.cat([self.labels, self.reference_labels]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         del classes
         # One number per (class, position): the positives of a tile are one range of the sorted references.
         self._wanted = ranks[: self.anchors] * self.references
@@ -132,7 +139,9 @@ class SharedLabel:
 
     def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, *, first: int | None = None) -> None:
         self.labels = _multi_hot(labels, "labels")
-        self.reference_labels = self.labels if reference_labels is None else _multi_hot(reference_labels, "reference_labels")
+        self.reference_labels = (
+            self.labels if reference_labels is None else _multi_hot(reference_labels, "reference_labels")
+        )
         if self.labels.shape[1] != self.reference_labels.shape[1]:
             raise LabelError(
                 f"labels have {self.labels.shape[1]} columns, reference_labels have {self.reference_labels.shape[1]}.",
@@ -227,7 +236,9 @@ class Graded:
         first: int | None = None,
     ) -> None:
         self.labels = labels.reshape(len(labels), -1)
-        self.reference_labels = self.labels if reference_labels is None else reference_labels.reshape(len(reference_labels), -1)
+        self.reference_labels = (
+            self.labels if reference_labels is None else reference_labels.reshape(len(reference_labels), -1)
+        )
         self.geometry = geometry
         self.first = 0 if reference_labels is None and first is None else first
         self.anchors, self.references = len(self.labels), len(self.reference_labels)

@@ -58,7 +58,7 @@ def gather(x: Tensor, processes: Processes) -> Tensor:
     Returns:
         (rows of all, ...).
     """
-    return x if processes.size == 1 else _Gather.apply(x, processes)
+    return x if processes.size == 1 else _Gather.apply(x, processes)  # type: ignore[no-untyped-call]
 
 
 def everyones(x: Tensor, processes: Processes) -> Tensor:
@@ -68,7 +68,7 @@ def everyones(x: Tensor, processes: Processes) -> Tensor:
 
 def add_up(total: Tensor, processes: Processes) -> Tensor:
     """Sum over processes; backward multiplies by their number (see the top of this file)."""
-    return total if processes.size == 1 else _AddUp.apply(total, processes)
+    return total if processes.size == 1 else _AddUp.apply(total, processes)  # type: ignore[no-untyped-call]
 
 
 def sum_of(x: Tensor, processes: Processes) -> Tensor:
@@ -86,7 +86,7 @@ def shared(parameter: Tensor, processes: Processes) -> Tensor:
     Together with `add_up` this gives each process the gradient of one process with all data, and it stays right if
     DistributedDataParallel averages the equal gradients once more.
     """
-    return parameter if processes.size == 1 else _Shared.apply(parameter, processes)
+    return parameter if processes.size == 1 else _Shared.apply(parameter, processes)  # type: ignore[no-untyped-call]
 
 
 def first_row(rows: int, processes: Processes, device: torch.device | str = "cpu") -> int:
@@ -111,7 +111,7 @@ class _Gather(torch.autograd.Function):
         return everyone
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad, group=ctx.processes.group)
         begin = sum(ctx.rows[: ctx.processes.rank])
@@ -125,7 +125,7 @@ class _AddUp(torch.autograd.Function):
         return sum_of(total, processes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.size, None
 
 
@@ -136,7 +136,7 @@ class _Shared(torch.autograd.Function):
         return parameter.view_as(parameter)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad, group=ctx.processes.group)
         return grad / ctx.processes.size, None

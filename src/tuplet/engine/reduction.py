@@ -188,6 +188,7 @@ class Reduction(Generic[State]):
             None if rows and columns have to be walked separately.
         """
         del peak
+        return None
 
 
 Rows = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
 from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile
-from tuplet.engine.symmetric import walk_half
+from tuplet.engine.symmetric import HALF_SIDE, walk_half
 from tuplet.engine.tiles import Plan, plan
 from tuplet.errors import ShapeError, TupletError
 from tuplet.geometry import Geometry, geometry_of
@@ -67,9 +67,16 @@ def stream(
         a, r = geometry.prepare(anchors, references)
         scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
         walk = _Walk(
-            reduction, relation, geometry, margin, 1.0 if isinstance(scale, Tensor) else float(scale), weights, tile_size, stats
+            reduction,
+            relation,
+            geometry,
+            margin,
+            1.0 if isinstance(scale, Tensor) else float(scale),
+            weights,
+            tile_size,
+            stats,
         )
-        total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)
+        total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)  # type: ignore[no-untyped-call]
     names = walk.stat_names
     return Outcome(
         add_up(total, processes),
@@ -136,7 +143,12 @@ class _Stream(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, walk: _Walk) -> Any:
         asked = ctx.needs_input_grad
-        grads = _Grads(*(torch.zeros_like(x) if x is not None and need else None for x, need in zip((a, r, scale, offset), asked, strict=False)))
+        grads = _Grads(
+            *(
+                torch.zeros_like(x) if x is not None and need else None
+                for x, need in zip((a, r, scale, offset), asked, strict=False)
+            )
+        )
         half = _half(walk, a, r, scale, offset)
         if half is not None:
             factor, shift = _sign(walk) * walk.scale, _shift(walk)
@@ -159,8 +171,8 @@ class _Stream(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
-        return (*(None if saved is None else _Multiply.apply(saved, grad) for saved in ctx.saved_tensors), None)
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        return (*(None if saved is None else _Multiply.apply(saved, grad) for saved in ctx.saved_tensors), None)  # type: ignore[no-untyped-call]
 
 
 class _Multiply(torch.autograd.Function):
@@ -172,7 +184,7 @@ class _Multiply(torch.autograd.Function):
         return saved * grad
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         del ctx, grad
         raise TupletError(
             "The second derivative of a streamed loss was asked for; only the first is accumulated in the walk.",
@@ -182,7 +194,14 @@ class _Multiply(torch.autograd.Function):
 
 
 def _block(
-    walk: _Walk, cuts: Plan, rows: slice, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, grads: _Grads
+    walk: _Walk,
+    cuts: Plan,
+    rows: slice,
+    a: Tensor,
+    r: Tensor,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    grads: _Grads,
 ) -> Partial:
     """All tiles of one block of anchors: fold, finish, slope."""
     reduction = walk.reduction
@@ -209,7 +228,16 @@ def _block(
 
 
 def _score(
-    walk: _Walk, rows: slice, cols: slice, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, buffer: Tensor, *, whole: bool
+    walk: _Walk,
+    rows: slice,
+    cols: slice,
+    a: Tensor,
+    r: Tensor,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    buffer: Tensor,
+    *,
+    whole: bool,
 ) -> _Scored:
     """Scores of one tile, in the sense the reduction reads them."""
     height, width = rows.stop - rows.start, cols.stop - cols.start
@@ -224,7 +252,13 @@ def _score(
     else:
         memo = walk.geometry.scores(mine, r[cols], out)
         if walk.margin is not None:
-            bent = bend(walk.margin, tile.positives, out, mine, walk.geometry.pick(r[cols], memo, tile.positives.rows, tile.positives.cols))
+            bent = bend(
+                walk.margin,
+                tile.positives,
+                out,
+                mine,
+                walk.geometry.pick(r[cols], memo, tile.positives.rows, tile.positives.cols),
+            )
         elif scale is not None and scale.requires_grad:
             raw = out.clone()
         if scaled:
@@ -289,7 +323,7 @@ def _half(walk: _Walk, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tenso
     """The reduction for half of the tiles, if one set meets itself and nothing tells rows from columns."""
     if walk.relation.first != 0 or r is not a or any(x is not None for x in (scale, offset, walk.margin, walk.weights)):
         return None
-    if walk.stats:
+    if walk.stats or (walk.tile_size is None and len(a) <= HALF_SIDE):
         return None
     peak = walk.geometry.peak
     return walk.reduction.halved(None if peak is None or walk.turned else peak * walk.scale)
@@ -303,7 +337,9 @@ def _shift(walk: _Walk) -> float:
     return walk.geometry.flip * walk.scale if walk.turned else 0.0
 
 
-def _check(anchors: Tensor, references: Tensor, relation: Relation, weights: Tensor | None, offset: Tensor | None) -> None:
+def _check(
+    anchors: Tensor, references: Tensor, relation: Relation, weights: Tensor | None, offset: Tensor | None
+) -> None:
     found = (len(anchors), len(references), anchors.shape[-1], references.shape[-1])
     if anchors.ndim != 2 or found[:2] != (relation.anchors, relation.references) or found[2] != found[3]:
         raise ShapeError(

@@ -14,8 +14,8 @@ from tuplet.engine.tiles import spans
 from tuplet.geometry import Geometry
 from tuplet.relation import Relation
 
-HALF_SIDE = 512
-"""Side of a tile when nothing is said."""
+HALF_SIDE = 1024
+"""Side of a tile when nothing is said; half of it for sets that would make fewer than three blocks."""
 
 
 def walk_half(
@@ -43,7 +43,8 @@ def walk_half(
     Returns:
         Losses and counts of all rows.
     """
-    size = max(1, HALF_SIDE if tile_size is None else math.isqrt(tile_size))
+    usual = HALF_SIDE if len(x) > 2 * HALF_SIDE else HALF_SIDE // 2
+    size = max(1, usual if tile_size is None else math.isqrt(tile_size))
     blocks = spans(len(x), size)
     tiles = [(rows, cols) for k, rows in enumerate(blocks) for cols in blocks[k:]]
     buffer = x.new_empty(min(size, len(x)) ** 2)
@@ -61,7 +62,14 @@ def walk_half(
 
 
 def _score(
-    x: Tensor, rows: slice, cols: slice, relation: Relation, geometry: Geometry, factor: float, shift: float, buffer: Tensor
+    x: Tensor,
+    rows: slice,
+    cols: slice,
+    relation: Relation,
+    geometry: Geometry,
+    factor: float,
+    shift: float,
+    buffer: Tensor,
 ) -> tuple[Tile, Any, Tensor]:
     height, width = rows.stop - rows.start, cols.stop - cols.start
     out = buffer[: height * width].view(height, width)
@@ -76,7 +84,14 @@ def _score(
 
 
 def _pull(
-    slope: Tensor, tile: Tile, memo: Any, mine: Tensor, x: Tensor, geometry: Geometry, factor: float, grad: Tensor | None
+    slope: Tensor,
+    tile: Tile,
+    memo: Any,
+    mine: Tensor,
+    x: Tensor,
+    geometry: Geometry,
+    factor: float,
+    grad: Tensor | None,
 ) -> None:
     """A tile off the diagonal pulls on both of its sides; one on it holds both mirror images already."""
     if grad is None:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuplet.errors import DataError, ShapeError
+from tuplet.errors import ShapeError
 from tuplet.types import GeometryName
 
 TILE_SIZE = 1 << 22
@@ -70,16 +70,13 @@ def topk(
         `min(top, len(gallery))` neighbours for each query.
 
     Raises:
-        ShapeError: If the arguments do not fit together.
-        DataError: If a row holds NaN or infinity, or its squared norm overflows.
+        ShapeError: If the arguments do not fit together, or a row holds NaN, infinity or numbers too large to square.
     """
-    _check(queries, gallery, top, exclude, groups, tile_size)
+    _check(queries, gallery, exclude, groups, top=top, tile_size=tile_size)
     walk = _Walk(queries.detach(), gallery, geometry, exclude, groups, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
-        keys, positions, unsure = walk.select(top)
-        if len(unsure):
-            keys[unsure], positions[unsure] = walk.settle(unsure, keys[unsure, -1], top)
+        keys, positions = walk.best(top)
     missing = keys == -torch.inf
     scores = keys if geometry in ("cosine", "dot") else -keys
     return TopK(scores, positions.masked_fill(missing, -1))
@@ -113,9 +110,19 @@ class _Walk:
     groups: tuple[Tensor, Tensor] | None
     tile_size: int
 
+    def best(self, top: int) -> tuple[Tensor, Tensor]:
+        """Keys and positions of the `top` nearest of each query."""
+        if top + _SPARE >= len(self.gallery):
+            everything = torch.arange(len(self.queries), device=self.queries.device)
+            return self.settle(everything, torch.full_like(everything, -torch.inf, dtype=torch.float64), top)
+        keys, positions, unsure = self.select(top)
+        if len(unsure):
+            keys[unsure], positions[unsure] = self.settle(unsure, keys[unsure, -1], top)
+        return keys, positions
+
     def select(self, top: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Best `top` keys and positions of each query, and the queries for which this is not yet certain."""
-        count, kept = len(self.queries), min(top + _SPARE, len(self.gallery))
+        """The same by products, and the queries whose spare candidates do not suffice to be certain."""
+        count, kept = len(self.queries), top + _SPARE
         rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
         positions = torch.full((count, kept), len(self.gallery), device=rough.device)
         asked = _Rough.of(self.queries, rough.dtype, self.geometry)
@@ -131,7 +138,7 @@ class _Walk:
                 positions[rows] = where.gather(1, chosen)
         keys, positions = self._rescore(positions.where(rough > -torch.inf, len(self.gallery)), top)
         bound = _from_squared(rough[:, -1].double() + asked.error(longest), self.geometry)
-        unsure = (bound >= keys[:, -1]) & (bound > -torch.inf) & (kept < len(self.gallery))
+        unsure = (bound >= keys[:, -1]) & (bound > -torch.inf)
         return keys, positions, unsure.nonzero()[:, 0]
 
     def _rescore(self, positions: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -165,13 +172,18 @@ class _Walk:
             distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
             tile = asked.beside(distinct, self.gallery, cols)
             for rows in _spans(len(asking), self.tile_size // (cols.stop - cols.start)):
+                least = keys[rows].amin(1, keepdim=True)
                 bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
-                exact = part._score_where(bound >= floor[rows, None], rows, distinct)
-                exact = part._hide(exact[:, copies], rows, cols)
+                exact = part._score_where(bound >= floor[rows, None].maximum(least), rows, distinct)
+                # Of equal keys the first stay, and rows of later tiles come later: most tiles change nothing.
+                changed = (exact > least).any(1).nonzero()[:, 0]
+                exact = exact[changed][:, copies]
+                changed += rows.start
+                exact = part._hide(exact, changed, cols)
                 where = torch.arange(cols.start, cols.stop, device=keys.device).expand(len(exact), -1)
-                exact, where = torch.cat([keys[rows], exact], 1), torch.cat([positions[rows], where], 1)
+                exact, where = torch.cat([keys[changed], exact], 1), torch.cat([positions[changed], where], 1)
                 chosen = _first_best(exact, top)
-                keys[rows], positions[rows] = exact.gather(1, chosen), where.gather(1, chosen)
+                keys[changed], positions[changed] = exact.gather(1, chosen), where.gather(1, chosen)
         keys, order = keys.sort(dim=1, descending=True, stable=True)
         return keys, positions.gather(1, order)
 
@@ -183,9 +195,9 @@ class _Walk:
             keys[row[part], col[part]] = _keys(asking[row[part]], rivals[col[part]], self.geometry)
         return keys
 
-    def _hide(self, keys: Tensor, rows: slice, cols: slice) -> Tensor:
+    def _hide(self, keys: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:
         if self.groups is not None:
-            keys = keys.masked_fill_(self.groups[0][rows, None] == self.groups[1][cols], -torch.inf)
+            keys = keys.masked_fill_(self.groups[0][rows][:, None] == self.groups[1][cols], -torch.inf)
         if self.exclude is not None:
             own = self.exclude[rows] - cols.start
             inside = ((own >= 0) & (own < keys.shape[1])).nonzero()[:, 0]
@@ -194,7 +206,7 @@ class _Walk:
 
     def _tiles(self, queries: int) -> Iterator[slice]:
         # A tile of the gallery is a copy too: both it and its scores stay within the budget.
-        beside = max(self.queries.shape[1], min(queries, 1024))
+        beside = max(self.queries.shape[1], min(queries, 256))
         return _spans(len(self.gallery), self.tile_size // beside)
 
     def _rows(self, which: slice | Tensor) -> Tensor:
@@ -225,9 +237,8 @@ class _Rough:
         # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
         centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
         moved = _prepare(rows, geometry).to(dtype) - centre
-        norms = torch.linalg.vector_norm(moved, dim=1)
-        _refuse_non_finite(norms, "queries", 0)
-        return cls(moved, norms, centre, geometry)
+        _refuse_non_finite(torch.linalg.vector_norm(rows.to(dtype), dim=1), "queries", 0)
+        return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
 
     @property
     def longest(self) -> float:
@@ -239,7 +250,9 @@ class _Rough:
         norms = torch.linalg.vector_norm(moved, dim=1)
         if not norms.isfinite().all():
             whole = torch.as_tensor(np.asarray(gallery[cols])) if not isinstance(gallery, Tensor) else gallery[cols]
-            _refuse_non_finite(torch.linalg.vector_norm(whole.to(moved.dtype), dim=1), "gallery", cols.start)
+            _refuse_non_finite(
+                torch.linalg.vector_norm(whole.to(moved.dtype), dim=1), "rows of the gallery", cols.start
+            )
         return _Rough(moved, norms, self.centre, self.geometry)
 
     def keys(self, tile: "_Rough", rows: slice) -> Tensor:
@@ -251,12 +264,15 @@ class _Rough:
         return keys.mul_(2).sub_(tile.norms.square()).sub_(self.norms[rows, None].square())
 
     def error(self, longest: float) -> Tensor:
-        """Bound of |rough key - exact key| for each query: products of n terms err by n roundings at most."""
-        rounding = (2 * self.rows.shape[1] + 32) * torch.finfo(self.rows.dtype).eps
+        """Bound of |rough key - exact key| for each query: a product of n terms errs by n roundings at most."""
+        norms, limits = self.norms.double(), torch.finfo(self.rows.dtype)
         if self.geometry == "cosine":
-            return torch.full_like(self.norms, rounding, dtype=torch.float64)
-        norms = self.norms.double()
-        return rounding * (norms * longest if self.geometry == "dot" else (norms + longest).square())
+            size = torch.ones_like(norms)
+        elif self.geometry == "dot":
+            size = norms * longest
+        else:
+            size = (norms + longest).square()
+        return (self.rows.shape[1] + 16) * (limits.eps * size + limits.tiny)
 
 
 def _prepare(rows: Tensor, geometry: GeometryName) -> Tensor:
@@ -303,20 +319,21 @@ def _spans(count: int, size: int) -> Iterator[slice]:
 def _refuse_non_finite(norms: Tensor, name: str, start: int) -> None:
     bad = (~norms.isfinite()).nonzero()[:, 0] + start
     if len(bad):
-        shown = ", ".join(map(str, bad[:5].tolist())) + (", ..." if len(bad) > 5 else "")
-        raise DataError(
-            f"{len(bad)} rows of the {name} hold NaN, infinity or numbers too large to square: rows {shown}.",
+        shown = ", ".join(map(str, bad[:10].tolist())) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ShapeError(
+            f"The {name} hold NaN, infinity or numbers too large to square in {len(bad)} rows: {shown}.",
             hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
-            reference="embeddings-not-finite",
+            reference="non-finite-embeddings",
         )
 
 
 def _check(
     queries: Tensor,
     gallery: Rows,
-    top: int,
     exclude: Tensor | None,
     groups: tuple[Tensor, Tensor] | None,
+    *,
+    top: int,
     tile_size: int,
 ) -> None:
     wrong = ""

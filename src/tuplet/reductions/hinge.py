@@ -79,7 +79,11 @@ class Hinge(Reduction[_State]):
     def halved(self, peak: float | None) -> "Reduction[Any] | None":
         """Half of the tiles do for sums over pairs."""
         del peak
-        return None if self.mean_over == "anchors" else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.inside)
+        return (
+            None
+            if self.mean_over == "anchors"
+            else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.inside)
+        )
 
     def _penalty(self, x: Tensor) -> Tensor:
         return x.square() * self.factor if self.power == 2 else x * self.factor
@@ -91,7 +95,9 @@ class Hinge(Reduction[_State]):
         """Columns of the tile inside the anchors' own set, and the others."""
         width = tile.cols.stop - tile.cols.start
         cut = min(max(self.inside - tile.cols.start, 0), width)
-        return [(span, visit) for span, visit in ((slice(0, cut), 0.5), (slice(cut, width), 1.0)) if span.stop > span.start]
+        return [
+            (span, visit) for span, visit in ((slice(0, cut), 0.5), (slice(cut, width), 1.0)) if span.stop > span.start
+        ]
 
 
 class _HalfHinge(Hinge):
@@ -99,7 +105,7 @@ class _HalfHinge(Hinge):
 
     def fold(self, step: int, state: _State, tile: Tile) -> None:
         before = (state.loss, state.pairs, state.active)
-        mine = _State(*(x.new_zeros(tile.rows.stop - tile.rows.start) for x in before), state.drawn)
+        mine = super().start(tile.scores, tile.rows)
         super().fold(step, mine, tile)
         sides = 1 if tile.rows == tile.cols else 2
         for total, part in zip(before, (mine.loss, mine.pairs, mine.active), strict=True):

@@ -123,7 +123,9 @@ class _HalfSoftmax(Reduction[_HalfState]):
         at = tile.positives
         scores = tile.scores[at.rows, at.cols]
         exps = self._exps(tile)
-        sides = ((tile.rows, at.rows, 1),) if tile.rows == tile.cols else ((tile.rows, at.rows, 1), (tile.cols, at.cols, 0))
+        sides = (
+            ((tile.rows, at.rows, 1),) if tile.rows == tile.cols else ((tile.rows, at.rows, 1), (tile.cols, at.cols, 0))
+        )
         for span, rows, across in sides:
             state.mass[span] += exps.sum(across)
             state.drawn[span].index_add_(0, rows, scores)

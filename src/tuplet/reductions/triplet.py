@@ -34,7 +34,9 @@ class _Whole(Reduction[State]):
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     whole_rows = True
 
-    def __init__(self, margin: float = 0.2, *, power: int = 1, soft: bool = False, mean_over: MeanOver = "active") -> None:
+    def __init__(
+        self, margin: float = 0.2, *, power: int = 1, soft: bool = False, mean_over: MeanOver = "active"
+    ) -> None:
         self.margin, self.power, self.soft, self.mean_over = margin, power, soft, mean_over
 
     def start(self, like: Tensor, rows: slice) -> State:
@@ -155,7 +157,9 @@ class Triplet(_Whole):
         below = torch.searchsorted(near.sorted, far + self.hard_offset, right=True).minimum(most)
         return (below if self.soft else below.maximum(low)), most.expand_as(low)
 
-    def _sums(self, near: _Positives, far: Tensor, low: Tensor, high: Tensor, met: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _sums(
+        self, near: _Positives, far: Tensor, low: Tensor, high: Tensor, met: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The hinge by cumulative sums: losses (rows,), slopes of sorted positives, slopes of the tile."""
         real = torch.isfinite(near.sorted)
         # reach * partners and n * met cancel: the row's mean is taken out first, and all sums are float64
@@ -194,7 +198,7 @@ class Triplet(_Whole):
 
     def _shares(self, near: _Positives, far: Tensor, tile: Tile) -> dict[str, Tensor]:
         """Numbers of easy, semi-hard and hard triplets."""
-        found = {}
+        found: dict[str, Tensor] = {}
         kinds: tuple[Kind, ...] = ("easy", "semihard", "hard")
         for kind in kinds:
             shown = tile.hide_all_but_negatives(-torch.inf, far.clone()) if kind == "easy" else far

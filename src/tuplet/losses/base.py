@@ -1,0 +1,263 @@
+"""What all losses share: the door where inputs are checked, and the module around a function."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypedDict, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tuplet.engine import ALONE, Outcome, Processes, gather
+from tuplet.engine.gather import counts, everyones
+from tuplet.errors import LabelError, ShapeError
+from tuplet.memory import FeatureQueue
+from tuplet.registry import Registry
+from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
+from tuplet.types import Supervision
+
+Loss = TypeVar("Loss", bound="type[MetricLoss]")
+
+registry: Registry[Any] = Registry("loss", plugins="tuplet.losses")
+"""Modules by recipe key."""
+
+
+def register(name: str) -> Callable[[Loss], Loss]:
+    """Decorator that makes a module known to recipes, the command line and the docs under `name`."""
+    return registry.register(name)
+
+
+class Options(TypedDict, total=False):
+    """Options of every loss over pairs.
+
+    queue: Further references that are constants, (rows, dim), behind the batch.
+    queue_labels: Labels of the queue; -1 for an unfilled slot.
+    weights: One number >= 0 per anchor; multiplies its loss and its share of the mean.
+    tile_size: Most entries of a tile; changes memory, not the result.
+    processes: Who computes the loss together.
+    stats: True to add statistics to an outcome.
+    """
+
+    queue: Tensor | None
+    queue_labels: Tensor | None
+    weights: Tensor | None
+    tile_size: int | None
+    processes: Processes
+    stats: bool
+
+
+class Sides(Options, total=False):
+    """Options of a loss whose references may be a second set.
+
+    references: A second set (references, dim); the anchors' own set is then no reference.
+    reference_labels: Labels of the second set.
+    """
+
+    references: Tensor | None
+    reference_labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Anchors and references of a walk, checked and without unknown labels."""
+
+    anchors: Tensor
+    references: Tensor
+    relation: Relation
+    weights: Tensor | None
+    inside: int
+    """So many leading references are the anchors' own set."""
+    walk: dict[str, Any]
+    """What `stream` takes besides: weights, tile size, processes, stats."""
+
+
+def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    """Check the inputs of a pair, triplet or row loss and say who meets whom.
+
+    Without labels, row i of the references is the positive of anchor i. Examples with label -1 are left out.
+
+    Raises:
+        ShapeError: If embeddings are not (rows, dim), or hold NaN or infinity; the message names the rows.
+        LabelError: If labels do not fit the embeddings.
+    """
+    processes = sides.get("processes", ALONE)
+    references, weights = sides.get("references"), sides.get("weights")
+    check_embeddings(embeddings, "embeddings")
+    check_weights(weights, embeddings)
+    if references is not None:
+        check_embeddings(references, "references")
+    walk = {"tile_size": sides.get("tile_size"), "processes": processes, "stats": sides.get("stats", False)}
+    if labels is None:
+        return _pose_pairs(embeddings, references, sides, walk)
+    check_labels(labels, embeddings, "labels")
+    embeddings, labels, weights = _known(embeddings, labels, weights)
+    if references is not None:
+        theirs = sides.get("reference_labels")
+        if theirs is None:
+            raise LabelError(
+                "labels and references were given without reference_labels.",
+                hint="Pass reference_labels=, or leave labels out if row i of the references belongs to row i.",
+                reference="label-shape",
+            )
+        check_labels(theirs, references, "reference_labels")
+        references, theirs, _ = _known(references, theirs, None)
+        everyone, all_labels, first = gather(references, processes), everyones(theirs, processes), None
+        inside = 0
+    else:
+        everyone, all_labels = gather(embeddings, processes), everyones(labels, processes)
+        first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
+        inside = len(all_labels)
+    queue, queue_labels = sides.get("queue"), sides.get("queue_labels")
+    if queue is not None and queue_labels is not None:
+        check_embeddings(queue, "queue")
+        queue, queue_labels, _ = _known(queue, queue_labels, None)
+        everyone, all_labels = (
+            torch.cat([everyone, queue.detach().to(everyone.dtype)]),
+            torch.cat([all_labels, queue_labels]),
+        )
+    relate = SameLabel if labels.ndim == 1 else SharedLabel
+    if everyone is embeddings:
+        relation: Relation = relate(labels)
+    else:
+        relation = relate(labels, all_labels, first=first)
+    return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
+
+
+def _pose_pairs(
+    embeddings: Tensor, references: Tensor | None, sides: Mapping[str, Any], walk: dict[str, Any]
+) -> Problem:
+    processes = walk["processes"]
+    if references is None or len(references) < len(embeddings):
+        found = "no references" if references is None else f"{len(references)} references for {len(embeddings)} anchors"
+        raise LabelError(
+            f"Without labels, row i of the references is the positive of row i; there are {found}.",
+            hint="Pass labels, or references with at least as many rows as embeddings.",
+            reference="labels-missing",
+        )
+    everyone = gather(references, processes)
+    begin = sum(counts(len(references), processes, references.device)[: processes.rank])
+    partner = torch.arange(len(embeddings), device=embeddings.device) + begin
+    queue = sides.get("queue")
+    if queue is not None:
+        known = sides.get("queue_labels")
+        everyone = torch.cat([everyone, (queue if known is None else queue[known != -1]).detach().to(everyone.dtype)])
+    weights = sides.get("weights")
+    relation = Paired(partner, len(everyone))
+    return Problem(embeddings, everyone, relation, weights, 0, {"weights": weights, **walk})
+
+
+class MetricLoss(nn.Module):
+    """Base of all losses: `loss(embeddings, labels)` is a differentiable number, `loss.measure(...)` also counts and statistics.
+
+    A call in training mode is one step: what a loss remembers (queue, bank, annealing, noise counter) advances at its end. In
+    `eval()` mode nothing moves.
+
+    Args:
+        queue: Latest batches as further references, or None.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "class"
+
+    def __init__(self, *, queue: FeatureQueue | None = None, processes: Processes = ALONE) -> None:
+        super().__init__()
+        self.queue = queue
+        self.processes = processes
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
+        """Mean over what the loss says it divides by; 0 if there is nothing to divide by."""
+        outcome = self._outcome(embeddings, labels, **self._with_own(sides))
+        self._advance(embeddings, labels, sides)
+        return outcome.value
+
+    def measure(self, embeddings: Tensor, labels: Tensor | None = None, *, stats: bool = True, **sides: Any) -> Outcome:
+        """Like calling the module; returns sum, count and statistics.
+
+        Args:
+            embeddings: Anchors, (rows, dim).
+            labels: As `supervision` says.
+            stats: False to leave out statistics that cost a pass over the tiles.
+            sides: See `Sides`.
+
+        Returns:
+            `value` is what calling the module returns.
+        """
+        outcome = self._outcome(embeddings, labels, stats=stats, **self._with_own(sides))
+        self._advance(embeddings, labels, sides)
+        return outcome
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        raise NotImplementedError
+
+    def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
+        own: dict[str, Any] = {"processes": self.processes}
+        if self.queue is not None:
+            own["queue"], own["queue_labels"] = self.queue.filled()
+        return own | sides
+
+    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
+        if self.queue is None or not self.training:
+            return
+        references = sides.get("references")
+        pushed = embeddings if labels is not None or references is None else references
+        self.queue.push(pushed.detach(), labels, sides.get("processes", self.processes))
+
+
+def check_embeddings(x: Tensor, name: str) -> None:
+    """Refuse embeddings of the wrong shape, and name the rows that are not finite.
+
+    Raises:
+        ShapeError: See above.
+    """
+    if x.ndim != 2 or not x.is_floating_point():
+        raise ShapeError(
+            f"{name} have shape {tuple(x.shape)} and type {x.dtype}; floating point (rows, dim) is expected.",
+            hint="Flatten or pool the encoder's output to one row per example.",
+            reference="embedding-shape",
+        )
+    sums = x.detach().abs().amax(1) if x.shape[1] else x.detach().new_zeros(len(x))
+    if not bool(torch.isfinite(sums).all()):
+        rows = (~torch.isfinite(sums)).nonzero()[:, 0].tolist()
+        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        raise ShapeError(
+            f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
+            hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
+            reference="non-finite-embeddings",
+        )
+
+
+def check_labels(labels: Tensor, x: Tensor, name: str) -> None:
+    """Refuse labels that are not one per row.
+
+    Raises:
+        LabelError: See above.
+    """
+    if len(labels) != len(x) or labels.ndim not in (1, 2) or labels.is_floating_point():
+        raise LabelError(
+            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
+            hint="Pass int64 class ids of shape (rows,), or multi-hot integers of shape (rows, classes).",
+            reference="label-shape",
+        )
+
+
+def check_weights(weights: Tensor | None, x: Tensor) -> None:
+    """Refuse weights that are not one finite number >= 0 per row.
+
+    Raises:
+        ShapeError: See above.
+    """
+    if weights is None:
+        return
+    if weights.shape != (len(x),) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+        raise ShapeError(
+            f"weights have shape {tuple(weights.shape)} for {len(x)} anchors, or hold numbers that are negative or not finite.",
+            hint="Pass one finite number >= 0 per anchor.",
+            reference="weight-shape",
+        )
+
+
+def _known(x: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Without the examples that are not in this batch."""
+    known = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
+    if bool(known.all()):
+        return x, labels, weights
+    return x[known], labels[known], None if weights is None else weights[known]

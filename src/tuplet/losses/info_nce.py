@@ -1,0 +1,270 @@
+"""Cross-entropy of positives against all candidates: InfoNCE, SupCon, NT-Xent."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Unpack
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from tuplet.engine import ALONE, Outcome, Processes, stream
+from tuplet.engine.gather import first_row
+from tuplet.errors import LabelError
+from tuplet.losses.base import MetricLoss, Options, Problem, Sides, check_embeddings, check_weights, pose, register
+from tuplet.losses.temperature import Temperature, scale_of
+from tuplet.memory import FeatureQueue
+from tuplet.reductions import Softmax
+from tuplet.relation import Relation
+from tuplet.types import GeometryName, Supervision
+
+Where = Literal["out", "in"]
+
+
+def info_nce(
+    anchors: Float[Tensor, "anchors dim"],
+    references: Float[Tensor, "references dim"],
+    relation: Relation | None = None,
+    *,
+    temperature: float | Tensor = 0.07,
+    symmetric: bool = False,
+    geometry: GeometryName = "cosine",
+    **options: Unpack[Options],
+) -> Float[Tensor, ""]:
+    r"""Cross-entropy of each anchor's positives against all its references.
+
+    $$L_i = \log \sum_k e^{s_{ik}/\tau} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}/\tau$$
+
+    Args:
+        anchors: Embeddings that ask.
+        references: Embeddings that answer.
+        relation: Positives and negatives of each anchor. By default reference i is the only positive of anchor i, and further
+            references are negatives.
+        temperature: tau > 0, no unit; a tensor is learned.
+        symmetric: Average with the loss of the first references as anchors.
+        geometry: How two embeddings are compared.
+        options: See `Options`; a queue needs the default relation.
+
+    Returns:
+        Mean over the anchors that have a positive; 0 if none has one.
+
+    References:
+        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 4.
+    """
+    if relation is None:
+        sides = {"references": references, **options}
+        return _info_nce(anchors, None, temperature, geometry, sides, symmetric=symmetric).value
+    for x, name in ((anchors, "anchors"), (references, "references")):
+        check_embeddings(x, name)
+    weights = options.get("weights")
+    check_weights(weights, anchors)
+    walk = {"tile_size": options.get("tile_size"), "processes": options.get("processes", ALONE), "weights": weights}
+    forth = _walk(Problem(anchors, references, relation, weights, 0, walk), Softmax(), geometry, temperature).value
+    if not symmetric:
+        return forth
+    back = Problem(references, anchors, relation.transposed(), None, 0, walk | {"weights": None})
+    return (forth + _walk(back, Softmax(), geometry, temperature).value) / 2
+
+
+def supcon(
+    embeddings: Float[Tensor, "anchors dim"],
+    labels: Shaped[Tensor, "anchors *classes"] | None = None,
+    *,
+    temperature: float | Tensor = 0.1,
+    where: Where = "out",
+    geometry: GeometryName = "cosine",
+    **sides: Unpack[Sides],
+) -> Float[Tensor, ""]:
+    r"""Supervised contrastive loss: all examples of the anchor's class against everything else in the batch.
+
+    $$L_i = \frac{-1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}, \qquad
+    L_i^{in} = -\log \frac{\frac{1}{|P_i|} \sum_p e^{s_{ip}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}$$
+
+    Args:
+        embeddings: One row per example.
+        labels: Class ids, or multi-hot rows; without them row i of `references` is the positive of row i.
+        temperature: tau > 0; a tensor is learned.
+        where: Mean over positives outside ("out") or inside ("in") the log; in <= out, equal for one positive.
+        geometry: How two embeddings are compared.
+        sides: See `Sides`.
+
+    Returns:
+        Mean over the anchors that have a positive; 0 if none has one.
+
+    References:
+        Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 and 3.
+    """
+    return _walk(pose(embeddings, labels, sides), Softmax(where), geometry, temperature).value
+
+
+def nt_xent(
+    embeddings: Float[Tensor, "anchors dim"],
+    labels: Shaped[Tensor, " anchors"] | None = None,
+    *,
+    temperature: float | Tensor = 0.1,
+    geometry: GeometryName = "cosine",
+    **sides: Unpack[Sides],
+) -> Float[Tensor, ""]:
+    r"""Normalised temperature-scaled cross-entropy over two views of each example, joined into one set.
+
+    $$L_i = -\log \frac{e^{s_{ij}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}, \quad j \text{ the other view of } i$$
+
+    Unlike symmetric InfoNCE, the other examples of the same view are negatives too.
+
+    Args:
+        embeddings: First views; row i of `references` is the second view of row i.
+        labels: Pair ids, if both views are among the embeddings.
+        temperature: tau > 0; a tensor is learned.
+        geometry: How two embeddings are compared.
+        sides: See `Sides`; a weight counts for both views of its row.
+
+    Returns:
+        Mean over all views that have a partner.
+
+    References:
+        Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
+    """
+    return _walk(_joined(embeddings, labels, sides), Softmax(), geometry, temperature).value
+
+
+@register("info_nce")
+class InfoNCELoss(MetricLoss):
+    """Module form of `info_nce`; labels are class ids or pair ids, or row i of the references belongs to row i.
+
+    Args:
+        temperature: tau, or "learned" (starts at 0.07).
+        symmetric: Average with the loss of the references as anchors.
+        geometry: How two embeddings are compared.
+        queue: Latest references as further negatives.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "pair"
+
+    def __init__(
+        self,
+        temperature: float | Literal["learned"] = 0.07,
+        symmetric: bool = False,
+        geometry: GeometryName = "cosine",
+        *,
+        queue: FeatureQueue | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(queue=queue, processes=processes)
+        self.temperature, self.symmetric, self.geometry = Temperature(temperature, 0.07), symmetric, geometry
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        temperature = self.temperature.value(sides["processes"])
+        return _info_nce(embeddings, labels, temperature, self.geometry, sides, symmetric=self.symmetric)
+
+
+@register("supcon")
+class SupConLoss(MetricLoss):
+    """Module form of `supcon`; labels are class ids.
+
+    Args:
+        temperature: tau, or "learned" (starts at 0.1).
+        where: Mean over positives outside ("out") or inside ("in") the log.
+        geometry: How two embeddings are compared.
+        queue: Latest batches as further references.
+        processes: Who computes the loss together.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Literal["learned"] = 0.1,
+        where: Where = "out",
+        geometry: GeometryName = "cosine",
+        *,
+        queue: FeatureQueue | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(queue=queue, processes=processes)
+        self.temperature, self.where, self.geometry = Temperature(temperature, 0.1), where, geometry
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        temperature = self.temperature.value(sides["processes"])
+        return _walk(pose(embeddings, labels, sides), Softmax(self.where), self.geometry, temperature)
+
+
+@register("nt_xent")
+class NTXentLoss(MetricLoss):
+    """Module form of `nt_xent`; `loss(a, references=b)` joins two views, or labels are pair ids.
+
+    Args:
+        temperature: tau, or "learned" (starts at 0.1).
+        geometry: How two embeddings are compared.
+        queue: Latest batches as further references; needs pair ids that do not come again.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "pair"
+
+    def __init__(
+        self,
+        temperature: float | Literal["learned"] = 0.1,
+        geometry: GeometryName = "cosine",
+        *,
+        queue: FeatureQueue | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(queue=queue, processes=processes)
+        self.temperature, self.geometry = Temperature(temperature, 0.1), geometry
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        temperature = self.temperature.value(sides["processes"])
+        return _walk(_joined(embeddings, labels, sides), Softmax(), self.geometry, temperature)
+
+
+def _walk(problem: Problem, reduction: Softmax, geometry: GeometryName, temperature: float | Tensor) -> Outcome:
+    scale = scale_of(temperature)
+    return stream(
+        reduction, problem.anchors, problem.references, problem.relation, geometry, scale=scale, **problem.walk
+    )
+
+
+def _info_nce(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    temperature: float | Tensor,
+    geometry: GeometryName,
+    sides: Mapping[str, Any],
+    *,
+    symmetric: bool,
+) -> Outcome:
+    forth = _walk(pose(embeddings, labels, sides), Softmax(), geometry, temperature)
+    references, theirs = sides.get("references"), sides.get("reference_labels")
+    if not symmetric or references is None:
+        return forth
+    back = {**sides, "references": embeddings, "reference_labels": labels, "queue": None, "queue_labels": None}
+    if labels is None:
+        references = references[: len(embeddings)]
+    elif len(references) != len(embeddings):
+        back["weights"] = None
+    second = _walk(pose(references, theirs, back), Softmax(), geometry, temperature)
+    return Outcome((forth.value + second.value) / 2 * forth.count.to(forth.total.dtype), forth.count, forth.stats)
+
+
+def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    """Both views as one set, with the number of the pair as label."""
+    references, weights = sides.get("references"), sides.get("weights")
+    if references is None:
+        return pose(embeddings, labels, sides)
+    if len(references) != len(embeddings):
+        raise LabelError(
+            f"There are {len(embeddings)} first views and {len(references)} second views.",
+            hint="Pass as many references as embeddings: row i of both are views of one example.",
+            reference="labels-missing",
+        )
+    if labels is None:
+        begin = first_row(len(embeddings), sides.get("processes", ALONE), embeddings.device)
+        labels = torch.arange(len(embeddings), device=embeddings.device) + begin
+    theirs = sides.get("reference_labels")
+    both = {
+        **sides,
+        "references": None,
+        "reference_labels": None,
+        "weights": None if weights is None else torch.cat([weights, weights]),
+    }
+    check_weights(weights, embeddings)
+    labels = torch.cat([labels, labels if theirs is None else theirs])
+    return pose(torch.cat([embeddings, references]), labels, both)

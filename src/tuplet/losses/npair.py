@@ -1,0 +1,141 @@
+"""N-pair losses: one positive against the negatives of many classes at once."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Unpack
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
+from tuplet.engine.gather import add_up
+from tuplet.engine.listed import listed
+from tuplet.errors import LabelError
+from tuplet.losses.base import MetricLoss, Sides, check_embeddings, check_weights, pose, register
+from tuplet.memory import FeatureQueue
+from tuplet.reductions import Softmax, SoftmaxEach, Triplet
+from tuplet.types import Supervision
+
+
+def npair(
+    embeddings: Float[Tensor, "anchors dim"],
+    labels: Shaped[Tensor, "anchors *classes"] | None = None,
+    *,
+    negatives: Float[Tensor, "anchors n dim"] | None = None,
+    norm_penalty: float = 0.0,
+    one_vs_one: bool = False,
+    **sides: Unpack[Sides],
+) -> Float[Tensor, ""]:
+    r"""The positive's similarity against that of all negatives, by dot products of embeddings as they are.
+
+    $$L = \frac{1}{N} \sum_i \log\Big(1 + \sum_{j \ne i} e^{f_i \cdot f_j^+ - f_i \cdot f_i^+}\Big)$$
+
+    Pairs (`references`): the N-pair-mc loss above. Pairs and `negatives`: the (N+1)-tuplet loss, each anchor with its own
+    negatives. Labels: each positive alone against the anchor's negatives, mean over positives, then over anchors.
+
+    Args:
+        embeddings: Anchors f.
+        labels: Class ids; without them row i of `references` is f_i^+.
+        negatives: Each anchor's own negatives.
+        norm_penalty: Adds this times the mean of ‖f‖² over all embeddings, which takes the place of normalising.
+        one_vs_one: $\sum_j \log(1 + e^{\dots})$ in the place of the log of the sum; for pairs.
+        sides: See `Sides`.
+
+    Returns:
+        Mean over the anchors that have a positive; 0 if none has one.
+
+    References:
+        Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016, eq. 6 and 7.
+    """
+    return _outcome(embeddings, labels, negatives, norm_penalty, sides, one_vs_one=one_vs_one).value
+
+
+@register("npair")
+class NPairLoss(MetricLoss):
+    """Module form of `npair`: `loss(anchors, references=positives)`, also with `negatives=`, or class ids.
+
+    Args:
+        norm_penalty: Times the mean squared norm of all embeddings.
+        one_vs_one: True for a sum of logs, one per negative.
+        queue: Latest batches as further references.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "class"
+
+    def __init__(
+        self,
+        norm_penalty: float = 0.0,
+        one_vs_one: bool = False,
+        *,
+        queue: FeatureQueue | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(queue=queue, processes=processes)
+        self.norm_penalty, self.one_vs_one = norm_penalty, one_vs_one
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        negatives = sides.pop("negatives", None)
+        return _outcome(embeddings, labels, negatives, self.norm_penalty, sides, one_vs_one=self.one_vs_one)
+
+
+def _outcome(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    negatives: Tensor | None,
+    norm_penalty: float,
+    sides: Mapping[str, Any],
+    *,
+    one_vs_one: bool,
+) -> Outcome:
+    if one_vs_one and (labels is not None or negatives is not None):
+        raise LabelError(
+            "The one-vs-one form is defined for pairs; labels or negatives were given.",
+            hint="Call loss(anchors, references=positives), or use one_vs_one=False.",
+            reference="one-vs-one",
+        )
+    references, weights = sides.get("references"), sides.get("weights")
+    if negatives is not None and references is not None:
+        outcome = _tuplet(embeddings, references, negatives, sides)
+    else:
+        problem = pose(embeddings, labels, sides)
+        reduction: Reduction[Any] = SoftmaxEach() if labels is not None else Softmax()
+        if one_vs_one:
+            reduction = Triplet(soft=True, mean_over="anchors")  # of -dot as the distance
+        outcome = stream(reduction, problem.anchors, problem.references, problem.relation, "dot", **problem.walk)
+    if not norm_penalty:
+        return outcome
+    sets = [embeddings] if references is None else [embeddings, references]
+    norms = _mean_square(sets, weights, labels is None, sides.get("processes", ALONE))
+    return Outcome(outcome.total + norm_penalty * norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
+
+
+def _mean_square(sets: list[Tensor], weights: Tensor | None, paired: bool, processes: Processes) -> Tensor:
+    """Mean of ‖f‖² over all embeddings; in pairs a weight counts for both."""
+    total, number = sets[0].new_zeros(()), sets[0].new_zeros((), dtype=torch.float64)
+    for k, x in enumerate(sets):
+        w = weights if weights is not None and (paired or k == 0) else None
+        squares = x.square().sum(1)
+        total = total + (squares.sum() if w is None else (squares * w).sum())
+        number = number + (len(x) if w is None else w.sum().double())
+    total, number = add_up(total, processes), add_up(number, processes)
+    return total / torch.where(number > 0, number, 1).to(total.dtype)
+
+
+def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Mapping[str, Any]) -> Outcome:
+    count, each = len(embeddings), negatives.shape[1]
+    check_embeddings(embeddings, "embeddings")
+    check_embeddings(positives, "references")
+    check_embeddings(negatives.reshape(-1, negatives.shape[-1]), "negatives")
+    check_weights(sides.get("weights"), embeddings)
+    if len(positives) != count or len(negatives) != count:
+        raise LabelError(
+            f"{count} anchors came with {len(positives)} positives and negatives for {len(negatives)}.",
+            hint="Give every anchor one positive, (anchors, dim), and n negatives, (anchors, n, dim).",
+            reference="labels-missing",
+        )
+    table = torch.cat([positives, negatives.reshape(count * each, -1)])
+    mine = torch.arange(count, device=table.device)[:, None]
+    lists = torch.cat([mine, count + mine * each + torch.arange(each, device=table.device)], 1)
+    weights, processes = sides.get("weights"), sides.get("processes", ALONE)
+    return listed(Softmax(), embeddings, table, lists, "dot", weights=weights, processes=processes)
