@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tuplet import losses
 from tuplet.data import Columns, Dataset, Labels, Manifest, load_dataset, read_manifest
+from tuplet.data.dataset import Preprocessing
 from tuplet.data.glyphs import glyph_facts, make_glyphs
-from tuplet.data.transforms import Preprocessing
 from tuplet.errors import RecipeError
+from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import divide
 from tuplet.recipes.dump import dump_recipe
@@ -22,6 +24,7 @@ from tuplet.recipes.schema import Component, Data, Recipe, options_of
 from tuplet.recipes.tasks import TASKS
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
+from tuplet.types import GeometryName, Supervision
 
 SLOT = {slot.path: slot for slot in SLOTS}
 
@@ -39,30 +42,29 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     """
     manifest = _read(recipe.data, cache)
     parts = divide(manifest, recipe.data.split)
-    supervision = constructor(SLOT["loss",], recipe.loss.name).supervision
+    supervision: Supervision = losses.registry[recipe.loss.name].supervision
     preprocessing = _preprocessing(recipe.model.preprocessing, manifest)
-    train = _renumbered(load_dataset(parts["train"], preprocessing, supervision))
+    labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
+    train = _renumbered(load_dataset(parts["train"], preprocessing, labels))
     preprocessing = preprocessing.fit(train.inputs)
-    held_out = {
-        name: load_dataset(parts[name], preprocessing) if name in parts else None for name in ("validation", "test")
-    }
+    held_out = {name: load_dataset(part, preprocessing) for name, part in parts.items() if name != "train"}
 
     facts = _facts(recipe, train, preprocessing)
     encoder = {"name": recipe.model.encoder.name, **_arguments(recipe.model.encoder, ("model", "encoder"), facts)}
     loss = _make(recipe.loss, ("loss",), facts)
-    geometry = loss.geometry if recipe.model.geometry == "loss" else recipe.model.geometry
+    compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
     embedder = Embedder(
         build_encoder(encoder, seed=derive_seed(recipe.seed, "encoder")),
         preprocessing,
         encoder_config=encoder,
-        geometry=geometry,
+        geometry=compared if recipe.model.geometry == "loss" else recipe.model.geometry,
     )
     return Job(
         name=recipe.name,
         seed=recipe.seed,
         train=train,
-        validation=held_out["validation"],
-        test=held_out["test"],
+        validation=held_out.get("validation"),
+        test=held_out.get("test"),
         sampler=_make(recipe.batch, ("batch",), facts),
         embedder=embedder,
         loss=loss,
@@ -94,7 +96,7 @@ def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
         return PREPROCESSING[manifest.kind](**options)
     if component.name != manifest.kind:
         raise RecipeError(
-            f"model.preprocessing is for data of the kind {component.name}; {manifest.source} is of the kind {manifest.kind}.",
+            f"model.preprocessing is for the kind {component.name}; {manifest.source} is of the kind {manifest.kind}.",
             hint="Type --set model.preprocessing=auto, or name another source.",
             reference="wrong-preprocessing",
         )
@@ -117,12 +119,9 @@ def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapp
     """What constructors may ask for beyond their options."""
     shape = train.inputs.shape if isinstance(train.inputs, torch.Tensor) else ()
     groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
+    known = preprocessing.to_config()
     return {
-        **{
-            key: value
-            for key, value in preprocessing.to_config().items()
-            if key in {"channels", "size", "length", "buckets"}
-        },
+        **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
         "in_dim": shape[1] if shape else None,
         "dim": recipe.model.dim,
         "seed": recipe.seed,
@@ -152,7 +151,10 @@ def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any])
 def _arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
     asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
     given = {key: facts[key] for key in SLOT[path].given & asked.keys() & facts.keys()}
-    return given | options_of(component)
+    options = options_of(component)
+    if options.get("queue") is not None:  # a recipe gives its size
+        options["queue"] = FeatureQueue(options["queue"], facts["dim"])
+    return given | options
 
 
 def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
@@ -161,7 +163,12 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
         name: {"examples": len(part), "classes": len(np.unique(part.labels)) if part.labels is not None else 0}
         for name, part in parts.items()
     }
-    described = {"source": manifest.source, "kind": manifest.kind, "by": recipe.data.split.by, "splits": counts}
+    described: dict[str, Any] = {
+        "source": manifest.source,
+        "kind": manifest.kind,
+        "by": recipe.data.split.by,
+        "splits": counts,
+    }
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}

@@ -1,7 +1,8 @@
 """From a document to a recipe: all mistakes of a file at once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model
 
@@ -11,6 +12,7 @@ from tuplet.recipes.schema import Component, Model, Recipe, Train
 from tuplet.registry import did_you_mean
 
 Path = tuple[str | int, ...]
+Narrowed = TypeVar("Narrowed", bound=BaseModel)
 SLOT_AT: Mapping[Path, Slot] = {slot.path: slot for slot in SLOTS}
 
 
@@ -65,22 +67,15 @@ def _schema_for(document: Mapping[str, Any]) -> tuple[type[Recipe], dict[Path, s
             except RecipeError as error:
                 schemas[slot.path] = Any
                 mistakes[*slot.path, "name"] = f": {error.message} {error.hint}"
-    model = create_model(
-        "Model",
-        __base__=Model,
-        encoder=(schemas["model", "encoder"], ...),
-        preprocessing=(schemas["model", "preprocessing"], ...),
-    )
-    train = create_model("Train", __base__=Train, augment=(schemas["train", "augment"] | None, None))
-    recipe = create_model(
-        "Recipe",
-        __base__=Recipe,
-        model=(model, ...),
-        loss=(schemas["loss",], ...),
-        batch=(schemas["batch",], ...),
-        train=(train, Train()),
-    )
-    return recipe, mistakes
+    model = _narrowed(Model, encoder=schemas["model", "encoder"], preprocessing=schemas["model", "preprocessing"])
+    train = _narrowed(Train, augment=schemas["train", "augment"] | None)
+    return _narrowed(Recipe, model=model, loss=schemas["loss",], batch=schemas["batch",], train=train), mistakes
+
+
+def _narrowed(section: type[Narrowed], **types: Any) -> type[Narrowed]:
+    """A section whose components have the options of the constructors that were named; defaults stay."""
+    fields: Any = {name: (kind, copy(section.model_fields[name])) for name, kind in types.items()}
+    return create_model(section.__name__, __base__=section, **fields)
 
 
 def _mistakes(error: ValidationError, document: Mapping[str, Any], schema: type[BaseModel]) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tuplet.recipes.schema import BUILT_IN, Recipe
+from tuplet.recipes.schema import BUILT_IN, PATHS, Recipe
 
 
 def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
@@ -23,7 +23,7 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
     tables = list(_tables((), recipe))
     if folder is not None:
         data = dict(tables)["data",]
-        for key in ("source", "labels", "targets"):
+        for key in PATHS:
             if data.get(key) is not None and data[key] not in BUILT_IN:
                 data[key] = Path(os.path.relpath(data[key], folder.resolve())).as_posix()
     return "\n".join(_written(path, values) for path, values in tables)

@@ -1,7 +1,7 @@
 """Recipe files: reading, inheriting, overriding."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from tuplet.errors import RecipeError
 from tuplet.recipes.check import at, check
 from tuplet.recipes.options import SLOTS
-from tuplet.recipes.schema import BUILT_IN, Recipe
+from tuplet.recipes.schema import BUILT_IN, PATHS, Recipe
 from tuplet.registry import did_you_mean
 
 Document = dict[str, Any]
@@ -48,20 +48,21 @@ def preset_text(name: str) -> str:
 
 def _read(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
     """A document with everything it extends."""
-    origin, path = str(source), Path(source)
+    is_preset = isinstance(source, str) and source in preset_names()
+    path = Path(source)
+    origin = str(source) if is_preset else str(path.resolve())
     if origin in heirs:
         raise RecipeError(
             f"{' extends '.join([*heirs, origin])}: that is a circle.",
             hint="Take one `extends` line out.",
             reference="recipe-circle",
         )
-    is_preset = isinstance(source, str) and source in preset_names()
     try:
         document = tomllib.loads(preset_text(origin) if is_preset else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            f"The recipe {origin} could not be read: {error.strerror}; nor is there a preset of that name.",
-            hint=did_you_mean(origin, preset_names()),
+            f"The recipe {source} could not be read: {error.strerror}; nor is there a preset of that name.",
+            hint=did_you_mean(str(source), preset_names()),
             reference="recipe-missing",
         ) from error
     except ValueError as error:  # bad TOML and bad UTF-8
@@ -96,10 +97,10 @@ def _parsed(overrides: Sequence[str]) -> Document:
                 hint="For example: --set loss.margin=0.4 --set train.steps=500",
                 reference="bad-override",
             )
-        value: Any = _value(text.strip())
+        entry: Any = _value(text.strip())
         for key in reversed(path):
-            value = {key: value}
-        document = _merged(document, _settled(value, Path.cwd()))
+            entry = {key: entry}
+        document = _merged(document, _settled(entry, Path.cwd()))
     return document
 
 
@@ -118,8 +119,10 @@ def _merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Docum
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        result[key] = _merged(below, value, (*path, key)) if both else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            result[key] = _merged(below, value, (*path, key))
+        else:
+            result[key] = value
     return result
 
 
@@ -130,8 +133,8 @@ def _settled(document: Document, folder: Path) -> Document:
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = {"name": table[key]}
     data = document.get("data")
-    for key in ("source", "labels", "targets") if isinstance(data, dict) else ():
-        place = data.get(key)
-        if isinstance(place, str) and not (key == "source" and place in BUILT_IN):
-            data[key] = str((folder / Path(place).expanduser()).resolve())
+    if isinstance(data, dict):
+        for key in PATHS:
+            if isinstance(data.get(key), str) and data[key] not in BUILT_IN:
+                data[key] = str((folder / Path(data[key]).expanduser()).resolve())
     return document

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Gt
 from pydantic import BeforeValidator, create_model
 
 from tuplet import losses, models, sampling
 from tuplet.data import augment, transforms
 from tuplet.errors import RecipeError
+from tuplet.memory import FeatureQueue
 from tuplet.recipes.schema import Component
 from tuplet.registry import Registry, did_you_mean
 
@@ -45,21 +47,16 @@ PREPROCESSING: dict[str, Constructor] = {
     "text": transforms.TextPreprocessing,
     "vector": transforms.VectorPreprocessing,
 }
+ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"})
+LOSS_IS_GIVEN = frozenset(
+    {"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}
+)
+SAMPLER_IS_GIVEN = frozenset({"labels", "groups", "count", "contents", "seed"})
 SLOTS = (
-    Slot(
-        ("model", "encoder"),
-        "encoder",
-        models.registry,
-        frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"}),
-    ),
+    Slot(("model", "encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
     Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale"})),
-    Slot(
-        ("loss",),
-        "loss",
-        losses.registry,
-        frozenset({"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}),
-    ),
-    Slot(("batch",), "sampler", sampling.registry, frozenset({"labels", "groups", "count", "contents", "seed"})),
+    Slot(("loss",), "loss", losses.registry, LOSS_IS_GIVEN),
+    Slot(("batch",), "sampler", sampling.registry, SAMPLER_IS_GIVEN),
     Slot(("train", "augment"), "augmentation", augment.registry, frozenset()),
 )
 
@@ -95,16 +92,16 @@ def schema_of(slot: Slot, name: str) -> type[Component]:
         if is_named and option not in slot.given:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[option] = (_in_toml(hints.get(option, Any)), default)
-    return create_model(name, __base__=Component, __doc__=inspect.getdoc(built), name=(Literal[name], name), **fields)
+    fields["name"] = (Literal[name], name)
+    return create_model(name, __base__=Component, __doc__=inspect.getdoc(built), **fields)
 
 
 def _in_toml(annotation: Any) -> Any:
-    """The type of an option as it is written: a queue by its size, and "none" for what TOML cannot say."""
-    if get_origin(annotation) not in {Union, types.UnionType}:
-        return annotation
-    choices = get_args(annotation)
-    written = Union[choices]  # noqa: UP007  # a union of a tuple made at run time
-    return Annotated[written, BeforeValidator(_none)] if type(None) in choices else written
+    """The type of an option as it is written: "none" for None, for which TOML has no word; a queue by its size."""
+    if annotation == FeatureQueue | None:
+        annotation = Annotated[int, Gt(0)] | None
+    is_optional = get_origin(annotation) in {Union, types.UnionType} and type(None) in get_args(annotation)
+    return Annotated[annotation, BeforeValidator(_none)] if is_optional else annotation
 
 
 def _none(value: Any) -> Any:

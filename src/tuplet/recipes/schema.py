@@ -12,6 +12,8 @@ from tuplet.types import GeometryName
 Share = Annotated[float, Ge(0), Lt(1)]
 BUILT_IN = ("glyphs",)
 """Data sets that need no path."""
+PATHS = ("source", "labels", "targets")
+"""Keys of `data` that name files."""
 
 
 class Section(BaseModel):
@@ -104,5 +106,5 @@ class Recipe(Section):
     model: Model
     loss: Component
     batch: Component
-    train: Train
+    train: Train = Train()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -1,6 +1,8 @@
 """Why a loss stopped being finite."""
 
-import torch
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from tuplet.data import Batch
 from tuplet.errors import DivergedError
@@ -18,9 +20,7 @@ def explain(job: Job, batch: Batch, step: int) -> DivergedError:
         step: Steps done before it.
     """
     settings = job.settings
-    bad = [
-        row for row, entry in enumerate(batch.inputs) if isinstance(entry, torch.Tensor) and not entry.isfinite().all()
-    ]
+    bad = [row for row, entry in enumerate(batch.inputs) if isinstance(entry, Tensor) and not entry.isfinite().all()]
     weights_are_finite = all(p.isfinite().all() for module in (job.embedder, job.loss) for p in module.parameters())
     if bad:
         cause = f"the inputs of {_names(job, batch, bad)} hold NaN or infinity"
@@ -44,6 +44,6 @@ def explain(job: Job, batch: Batch, step: int) -> DivergedError:
     )
 
 
-def _names(job: Job, batch: Batch, rows: "range | list[int]") -> str:
+def _names(job: Job, batch: Batch, rows: Sequence[int]) -> str:
     ids = [job.train.ids[int(batch.positions[row])] for row in rows[:NAMED]]
     return ", ".join(ids) + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")

@@ -47,10 +47,8 @@ def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
     if dataset.labels.supervision == "class":
         judged = protocols(embeddings, embedder.geometry, dataset, job.evaluate, job.seed)
         for of in ("raw", "model"):
-            values = values_of(judged["all"][of])
-            yield diary.write(
-                "evaluation", step=progress.best_step, split=split, of=of, best=of == "model", values=values
-            )
+            values, is_best = values_of(judged["all"][of]), of == "model"
+            yield diary.write("evaluation", step=progress.best_step, split=split, of=of, best=is_best, values=values)
         verdict = {
             "format": FORMAT,
             "name": job.name,
@@ -85,10 +83,10 @@ def _save_thumbnails(path: Path, dataset: Dataset) -> None:
         return
     images = dataset.inputs  # uint8 (n, channels, height, width)
     if max(images.shape[2:]) > THUMBNAIL:
-        small = [
-            functional.interpolate(part.float(), THUMBNAIL, mode="area").round().byte() for part in images.split(256)
-        ]
-        images = torch.cat(small)
+        parts = torch.split(images, 256)
+        images = torch.cat(
+            [functional.interpolate(part.float(), THUMBNAIL, mode="area").round().byte() for part in parts]
+        )
     content = io.BytesIO()
     np.save(content, images.numpy())
     checkpoint.write_file(path, content.getvalue())

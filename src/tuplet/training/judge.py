@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tuplet.data import Dataset, raw_features
-from tuplet.evaluation import RetrievalResult, compare, retrieval
+from tuplet.evaluation import RetrievalResult, retrieval
 from tuplet.models import Embedder
 from tuplet.training.settings import EvaluateSettings
 from tuplet.types import GeometryName

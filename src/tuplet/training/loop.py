@@ -39,7 +39,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             is_logged = (step + 1) % settings.log_every == 0
-            outcome, norm = take_step(job, batch, state.optimizer, step, processes, watch=is_logged)
+            outcome, norm = take_step(job, batch, state.optimizer, step, processes, stats=is_logged)
             state.advance()
             seen += len(positions)
 

@@ -1,9 +1,9 @@
 """Everything that changes while a job trains."""
 
+import copy
 from dataclasses import replace
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tuplet.models import Embedder
 from tuplet.training.checkpoint import Checkpoint, Progress
@@ -28,16 +28,15 @@ class State:
         self.job = job
         self.device = device
         self.progress = Progress()
-        job.embedder.to(device, memory_format=torch.channels_last).train()
+        job.embedder.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         job.loss.to(device).train()
         self.optimizer = build_optimizer(job.settings, [job.embedder, job.loss])
-        decay = job.settings.ema
-        self.average = AveragedModel(job.embedder, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.average = copy.deepcopy(job.embedder) if job.settings.ema else None
 
     @property
     def judged(self) -> Embedder:
         """The embedder that is validated and saved: with averaged weights, where weights are averaged."""
-        return self.average.module if self.average else self.job.embedder
+        return self.job.embedder if self.average is None else self.average
 
     @property
     def is_done(self) -> bool:
@@ -49,7 +48,7 @@ class State:
         """Note that one more step was taken."""
         self.progress = replace(self.progress, step=self.progress.step + 1)
         if self.average is not None:
-            self.average.update_parameters(self.job.embedder)
+            self._follow(self.average)
 
     def score(self, score: float) -> bool:
         """Note the score of a validation; whether it is the best so far."""
@@ -70,10 +69,7 @@ class State:
 
     def restore_judged(self, checkpoint: Checkpoint) -> None:
         """Give `judged` the weights of a checkpoint."""
-        if self.average is None:
-            self.job.embedder.load_state_dict(checkpoint.tensors["model"])
-        else:
-            self.average.load_state_dict(checkpoint.tensors["averaged"])
+        self.judged.load_state_dict(checkpoint.tensors["model" if self.average is None else "averaged"])
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from where a checkpoint was taken."""
@@ -81,6 +77,16 @@ class State:
         self.job.loss.load_state_dict(checkpoint.tensors["objective"])
         if self.average is not None:
             self.average.load_state_dict(checkpoint.tensors["averaged"])
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.job.sampler.load_state_dict(dict(checkpoint.progress.sampler))
         self.progress = checkpoint.progress
+
+    @torch.no_grad()
+    def _follow(self, average: Embedder) -> None:
+        """Move averaged weights towards the present ones, fast in the first steps, which are worth little."""
+        step, embedder = self.progress.step, self.job.embedder
+        decay = min(self.job.settings.ema, step / (step + 9))
+        for mine, latest in zip(average.parameters(), embedder.parameters(), strict=True):
+            mine.lerp_(latest, 1 - decay)
+        for kept, newest in zip(average.buffers(), embedder.buffers(), strict=True):
+            kept.copy_(newest)

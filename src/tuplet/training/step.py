@@ -1,5 +1,6 @@
 """One optimiser step, whatever the loss."""
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -8,13 +9,14 @@ from torch import Tensor
 
 from tuplet.data import Batch
 from tuplet.engine import Outcome, Processes
+from tuplet.errors import ShapeError
 from tuplet.seeding import derive, derive_seed
 from tuplet.training.diverged import explain
 from tuplet.training.job import Embed, Job
 
 
 def take_step(
-    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, watch: bool
+    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, stats: bool
 ) -> tuple[Outcome, Tensor]:
     """Move encoder and loss one step down the gradient of a batch.
 
@@ -24,20 +26,27 @@ def take_step(
         optimizer: Of everything that learns.
         step: Steps done so far; decides augmentation and dropout.
         processes: Who shares the global batch.
-        watch: Look at the loss, for which an accelerator has to wait; a CPU always looks.
+        stats: Also take the loss's statistics, which may cost a pass.
 
     Returns:
         What the loss measured, and the norm of the gradient before clipping.
 
     Raises:
-        DivergedError: If the loss is not finite.
+        DivergedError: If the embeddings or the loss are not finite.
     """
     torch.manual_seed(derive_seed(job.seed, "dropout", step, processes.rank))
     optimizer.zero_grad()
-    outcome = job.loss.measure(**job.task(_embed_with(job, step), batch), processes=processes)
-    if (watch or outcome.value.device.type == "cpu") and not outcome.value.isfinite():
+    batch = _on(job.embedder.device, batch)
+    arguments = job.task(_embed_with(job, step), batch)
+    try:
+        outcome = job.loss.measure(**arguments, stats=stats, processes=processes)
+    except ShapeError as error:
+        if error.reference != "non-finite-embeddings":
+            raise
+        raise explain(job, batch, step) from error
+    if not outcome.value.isfinite():
         raise explain(job, batch, step)
-    outcome.value.backward()
+    outcome.value.backward()  # type: ignore[no-untyped-call]  # as torch ships it
     learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if processes.size > 1:
         _average_gradients(list(job.embedder.parameters()), processes)
@@ -50,7 +59,7 @@ def take_step(
 
 def _embed_with(job: Job, step: int) -> Embed:
     """How inputs of this step become embeddings, in float32 at least whatever the precision of the encoder."""
-    device = next(job.embedder.parameters()).device
+    kind = job.embedder.device.type
     generator = derive(job.seed, "augment", step)
     low = job.settings.precision == "bfloat16"
 
@@ -59,11 +68,24 @@ def _embed_with(job: Job, step: int) -> Embed:
             seen = job.embedder.preprocessing(inputs)
             seen = seen if job.augment is None else job.augment(seen, generator)
             seen = seen.contiguous(memory_format=torch.channels_last) if seen.ndim == 4 else seen
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+        with torch.autocast(kind, torch.bfloat16, enabled=low):
             embeddings: Tensor = job.embedder.encoder(seen)
         return embeddings.float() if low else embeddings
 
     return embed
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    if device.type == "cpu":
+        return batch
+    moved = {field.name: _moved(getattr(batch, field.name), device) for field in fields(batch)}
+    return replace(batch, **moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [_moved(entry, device) for entry in value]
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
 
 def _average_gradients(parameters: list[torch.nn.Parameter], processes: Processes) -> None:
@@ -72,5 +94,5 @@ def _average_gradients(parameters: list[torch.nn.Parameter], processes: Processe
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat, group=processes.group)
     flat /= processes.size
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
