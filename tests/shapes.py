@@ -4,9 +4,11 @@ Those are methods that return `Self` and functions that take a Protocol which is
 `test_architecture.py` sees to it that no signature with a tensor shape is among them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import jaxtyping
 from beartype import beartype
 from beartype.roar import BeartypeDecorHintException
 
@@ -20,3 +22,13 @@ def check(item: Callable[..., Any]) -> Callable[..., Any]:
     except BeartypeDecorHintException:
         UNCHECKED.append(item)
         return item
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Calls inside reach the library's own checks, as a user's calls do."""
+    jaxtyping.config.update("jaxtyping_disable", True)  # noqa: FBT003  its signature
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)  # noqa: FBT003

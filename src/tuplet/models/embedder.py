@@ -108,7 +108,7 @@ class Embedder(nn.Module):
         for start in range(0, len(source), batch_size):
             part = source[start : start + batch_size]
             stored = part if isinstance(items, Dataset) else self.preprocessing.load(part)
-            with evaluating(self), torch.no_grad():
+            with _evaluating(self), torch.no_grad():
                 rows = self(_moved(stored, self.device))
             yield rows.float().cpu()
 
@@ -217,7 +217,7 @@ def _moved(stored: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def _evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; each part gets its own mode back, frozen ones too."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

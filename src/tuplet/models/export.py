@@ -1,5 +1,7 @@
 """Embedders as one file that runs without tuplet."""
 
+import copy
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.errors import CheckpointError, DataError, MissingExtraError
-from tuplet.models.embedder import Embedder, evaluating
+from tuplet.models.embedder import Embedder
 from tuplet.seeding import derive
 from tuplet.storage import replaced_file
 
@@ -47,9 +49,13 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
         )
     inputs = _inputs(embedder, example)
     whole = embedder.preprocessing.kind in ("image", "vector")
-    network: nn.Module = embedder if whole else embedder.encoder
-    with evaluating(network), torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
-        run = writers[suffix](network, inputs[:2], partial)
+    network: nn.Module = copy.deepcopy(embedder if whole else embedder.encoder).cpu().eval()
+    for weight in network.parameters():
+        weight.data = weight.data.contiguous()  # torch.export cannot save another memory order
+    with torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own parts; what counts is compared below
+            run = writers[suffix](network, inputs[:2], partial)
         outputs = [(network(inputs[:count]), run(inputs[:count])) for count in _CHECKED]
         difference = max(float((ours - theirs).abs().max()) for ours, theirs in outputs)
         if not difference <= _TOLERANCE * max(float(ours.abs().max()) for ours, _ in outputs):
@@ -107,11 +113,11 @@ def _inputs(embedder: Embedder, example: Any) -> Tensor:
             hint="Export the model inside it with its own library.",
             reference="export-input",
         )
-    return stored.to(embedder.device)
+    return stored.cpu()
 
 
 def _made_up(embedder: Embedder, count: int) -> Any:
-    options = {**embedder.encoder_config, **embedder.preprocessing.to_config()}
+    options = {**embedder.preprocessing.to_config(), **embedder.encoder_config}
     noise = derive(0, "export")
     match options:
         case {"kind": "image", "channels": channels, "size": size}:

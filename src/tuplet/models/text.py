@@ -63,14 +63,20 @@ class SentenceTransformersFolder(nn.Module):
                 reference="missing-file",
             )
         self.model: Any = SentenceTransformer(folder, device="cpu", local_files_only=True)
-        self.dim = int(self.model.get_sentence_embedding_dimension())
+        self.dim = int(_either(self.model, "get_embedding_dimension", "get_sentence_embedding_dimension")())
 
     def forward(self, texts: list[str]) -> Float[Tensor, "n dim"]:
         """Embeddings of texts."""
         device = next(self.model.parameters()).device
-        features = {name: value.to(device) for name, value in self.model.tokenize(texts).items()}
-        return self.model(features)["sentence_embedding"]
+        features = _either(self.model, "preprocess", "tokenize")(texts)
+        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
+        return self.model(moved)["sentence_embedding"]
 
     def save_files(self, folder: Path) -> None:
         """Write what is needed beside the weights: architecture and tokenizer."""
         self.model.save(str(folder))
+
+
+def _either(model: Any, name: str, before: str) -> Any:
+    """A method by its name since sentence-transformers 6, or the one it had before."""
+    return getattr(model, name, None) or getattr(model, before)
