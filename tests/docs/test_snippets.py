@@ -18,21 +18,28 @@ PAGES = [
 ]
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of one language; a block under `<!-- not run: why -->` is left out."""
-    text = re.sub(r"<!-- not run: [^>]+ -->\n+```.*?```", "", page.read_text(), flags=re.DOTALL)
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+def code(page: Path, language: str) -> str:
+    """The code blocks of one language, each on the lines where the page has it; `<!-- not run: why -->` leaves one out."""
+    kept, wanted = [], False
+    lines = page.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("```"):
+            wanted = line == f"```{language}" and not any(
+                "<!-- not run: " in above for above in lines[max(0, number - 2) : number]
+            )
+        kept.append("" if line.startswith("```") or not wanted else line)
+    return "\n".join(kept)
 
 
 def commands(page: Path) -> list[str]:
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    lines = code(page, "sh").replace("\\\n", " ").splitlines()
     return [bare for line in lines if (bare := line.partition("  #")[0].strip()).startswith("tuplet ")]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if code(page, "python").strip()], ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile("\n".join(blocks(page, "python")), str(page), "exec"), {"__name__": page.stem})  # noqa: S102
+    exec(compile(code(page, "python"), str(page), "exec"), {"__name__": page.stem})  # noqa: S102
 
 
 @pytest.fixture
