@@ -1,6 +1,5 @@
 """What the pages tell people to type, typed."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ PAGES = [
 
 
 def code(page: Path, language: str) -> str:
-    """The code blocks of one language, each on the lines where the page has it; `<!-- not run: why -->` leaves one out."""
+    """The code blocks of one language, on the lines where the page has them; `<!-- not run: why -->` leaves one out."""
     kept, wanted = [], False
     lines = page.read_text().splitlines()
     for number, line in enumerate(lines):
