@@ -170,8 +170,9 @@ def _swap(partial: Path, target: Path) -> None:
 
 
 def _cannot_write(path: Path | str, problem: OSError, error: type[TupletError]) -> TupletError:
-    message = f"{path} could not be written: {problem.strerror or problem}."
-    return error(message, hint=_remedy(problem), reference="cannot-write")
+    above = isinstance(problem, FileExistsError | NotADirectoryError)
+    reason = "a part of this path is a file, not a folder" if above else problem.strerror or problem
+    return error(f"{path} could not be written: {reason}.", hint=_remedy(problem), reference="cannot-write")
 
 
 def _remedy(problem: OSError) -> str:
