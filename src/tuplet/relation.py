@@ -18,6 +18,10 @@ SPARSE = 8
 """Positives are listed one by one while they fill less than one entry in so many."""
 
 
+FEW_VALUES = 4
+"""Labels of so many values are compared value by value, longer ones by a matrix product."""
+
+
 @dataclass(frozen=True)
 class Entries:
     """Entries of a tile by position in it: `rows[k]`, `cols[k]`."""
@@ -260,9 +264,12 @@ class Graded:
     def gaps(self, rows: slice, cols: slice) -> Tensor:
         """Distances of the labels of a tile."""
         mine, theirs = self.labels[rows], self.reference_labels[cols]
-        out = mine.new_empty(len(mine), len(theirs))
-        geometry_of(self.geometry).scores(mine, theirs, out)
-        return out
+        if self.geometry not in ("euclidean", "squared_euclidean") or mine.shape[1] > FEW_VALUES:
+            out = mine.new_empty(len(mine), len(theirs))
+            geometry_of(self.geometry).scores(mine, theirs, out)
+            return out
+        squares = torch.stack([(mine[:, k, None] - theirs[:, k]).square_() for k in range(mine.shape[1])]).sum(0)
+        return squares.sqrt_() if self.geometry == "euclidean" else squares
 
     def transposed(self) -> "Graded":
         """References ask, anchors answer."""

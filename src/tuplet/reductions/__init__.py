@@ -1,7 +1,9 @@
 """Five programs that fold rows of scores into losses."""
 
 from tuplet.reductions.hinge import Hinge
+from tuplet.reductions.log_ratio import LogRatio
+from tuplet.reductions.logistic import Logistic
 from tuplet.reductions.softmax import Softmax, SoftmaxEach
 from tuplet.reductions.triplet import HardestTriplet, NearestBeyond, Triplet
 
-__all__ = ["HardestTriplet", "Hinge", "NearestBeyond", "Softmax", "SoftmaxEach", "Triplet"]
+__all__ = ["HardestTriplet", "Hinge", "LogRatio", "Logistic", "NearestBeyond", "Softmax", "SoftmaxEach", "Triplet"]

@@ -1,0 +1,143 @@
+"""Log-ratio loss: metric learning with continuous labels."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine.gather import everyones, first_row
+from tuplet.errors import LabelError
+from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.reductions import LogRatio
+from tuplet.relation import Graded
+from tuplet.types import GeometryName, Supervision
+
+
+def log_ratio(
+    embeddings: Float[Tensor, "anchors dim"],
+    labels: Num[Tensor, "anchors *values"],
+    *,
+    geometry: GeometryName = "squared_euclidean",
+    eps: float = 1e-6,
+    anchors: Literal["all", "first"] = "all",
+    mask_zero_label: bool = True,
+    weights: Float[Tensor, " anchors"] | None = None,
+    reference_weights: Float[Tensor, " anchors"] | None = None,
+    tile_size: int | None = None,
+    processes: Processes = ALONE,
+) -> Float[Tensor, ""]:
+    r"""The ratio of two distances follows the ratio of the label distances, for every anchor and pair of others.
+
+    $$L = \frac{1}{n} \sum_a \sum_{i<j} \Big(\log\frac{D(f_a, f_i)}{D(f_a, f_j)} - \log\frac{D(y_a, y_i)}{D(y_a, y_j)}\Big)^2$$
+
+    Dense triplet mining takes all pairs (i, j); the sum over them collapses to a variance, O(anchors²) in all.
+
+    Args:
+        embeddings: f, one row per example.
+        labels: y, one number or one vector per example.
+        geometry: D, for embeddings and labels alike: "squared_euclidean" (the paper) or "euclidean" (its code).
+        eps: Added to D inside the logarithms.
+        anchors: Every example is an anchor, or the first alone, as in the paper's batches.
+        mask_zero_label: Leave out examples whose label equals the anchor's; False is the paper.
+        weights: One per anchor.
+        reference_weights: v: the pair (i, j) weighs v_i v_j.
+        tile_size: Most entries of a tile.
+        processes: Who computes the loss together.
+
+    Returns:
+        Mean over anchors and unordered pairs; 0 if there is none.
+
+    Raises:
+        LabelError: If labels are not one finite number or vector per row.
+
+    References:
+        Kim, Seo, Laptev, Cho, Kwak, "Deep Metric Learning Beyond Binary Supervision", 2019, eq. 3.
+    """
+    walk = {"weights": weights, "reference_weights": reference_weights, "tile_size": tile_size, "processes": processes}
+    return _outcome(embeddings, labels, geometry, eps, anchors, walk, mask_zero_label=mask_zero_label).value
+
+
+@register("log_ratio")
+class LogRatioLoss(MetricLoss):
+    """Module form of `log_ratio`; labels are graded values `(n,)` or `(n, d)`.
+
+    Args:
+        geometry: Distance of embeddings and of labels.
+        eps: Added to distances inside the logarithms.
+        anchors: "all" or "first".
+        mask_zero_label: True to leave out examples whose label equals the anchor's.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "graded"
+
+    def __init__(
+        self,
+        geometry: GeometryName = "squared_euclidean",
+        eps: float = 1e-6,
+        anchors: Literal["all", "first"] = "all",
+        mask_zero_label: bool = True,
+        *,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(processes=processes)
+        self.geometry, self.eps, self.anchors, self.mask_zero_label = geometry, eps, anchors, mask_zero_label
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        if labels is None:
+            raise LabelError(
+                "The log-ratio loss was called without labels.",
+                hint="Pass one number or one vector per example.",
+                reference="labels-missing",
+            )
+        chosen = self.geometry, self.eps, self.anchors
+        return _outcome(embeddings, labels, *chosen, sides, mask_zero_label=self.mask_zero_label)
+
+
+def _outcome(
+    embeddings: Tensor,
+    labels: Tensor,
+    geometry: GeometryName,
+    eps: float,
+    anchors: Literal["all", "first"],
+    walk: Mapping[str, Any],
+    *,
+    mask_zero_label: bool,
+) -> Outcome:
+    check_embeddings(embeddings, "embeddings")
+    weights, processes = walk.get("weights"), walk.get("processes", ALONE)
+    reference_weights = walk.get("reference_weights")
+    check_weights(weights, embeddings)
+    check_weights(reference_weights, embeddings)
+    if len(labels) != len(embeddings) or not bool(torch.isfinite(labels.double()).all()):
+        raise LabelError(
+            f"labels have shape {tuple(labels.shape)} for {len(embeddings)} embeddings, or hold NaN or infinity.",
+            hint="Pass one finite number or one vector of them per example.",
+            reference="label-shape",
+        )
+    everyone, graded = gather(embeddings, processes), everyones(labels.double(), processes)
+    first = first_row(len(embeddings), processes, embeddings.device)
+    mine = slice(first, first + len(embeddings))
+    if anchors == "first":
+        mine = slice(first, first + min(1, len(embeddings)) if first == 0 else first)
+    # differences are taken in float64, so that large label values (years, time stamps) keep their digits
+    relation = Graded(graded[mine], graded, geometry, first=first)
+    if reference_weights is not None:
+        reference_weights = everyones(reference_weights, processes)
+    reduction = LogRatio(eps, mask_zero_label=mask_zero_label, reference_weights=reference_weights)
+    count = mine.stop - mine.start
+    asking = everyone if everyone is embeddings and count == len(embeddings) else embeddings[:count]
+    return stream(
+        reduction,
+        asking,
+        everyone,
+        relation,
+        geometry,
+        weights=None if weights is None else weights[:count],
+        tile_size=walk.get("tile_size"),
+        processes=processes,
+        stats=walk.get("stats", False),
+    )

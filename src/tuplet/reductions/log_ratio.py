@@ -1,0 +1,77 @@
+"""Ratios of distances follow ratios of label distances, over all pairs of references of an anchor at once."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+
+
+@dataclass
+class _State:
+    loss: Tensor | None = None
+    count: Tensor | None = None
+    slope: Tensor | None = None
+
+
+class LogRatio(Reduction[_State]):
+    r"""$\sum_{i<j} v_i v_j (r_i - r_j)^2 = V \sum_i v_i (r_i - \bar r)^2$ with $r_i = \log(D_i + \epsilon) - \log(y_i + \epsilon)$.
+
+    V is the sum of the v and r̄ their weighted mean: O(n) for the n(n-1)/2 pairs of an anchor.
+
+    Args:
+        eps: Added to both distances inside the logarithm.
+        mask_zero_label: True to leave out references whose label equals the anchor's: log(eps) would rule the mean.
+        reference_weights: v, one per reference.
+    """
+
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+    whole_rows = True
+
+    def __init__(
+        self, eps: float = 1e-6, *, mask_zero_label: bool = True, reference_weights: Tensor | None = None
+    ) -> None:
+        self.eps, self.mask_zero_label, self.reference_weights = eps, mask_zero_label, reference_weights
+
+    def start(self, like: Tensor, rows: slice) -> _State:
+        """Nothing met yet."""
+        del like, rows
+        return _State()
+
+    def fold(self, step: int, state: _State, tile: Tile) -> None:
+        """Centre first: n sum r^2 - (sum r)^2 would cancel."""
+        del step
+        gaps = tile.gaps
+        if gaps is None:
+            raise AssertionError("LogRatio needs a graded relation")
+        gaps = gaps.to(tile.scores)
+        chosen = tile.hide_ignored(0.0, torch.ones_like(tile.scores))
+        if self.mask_zero_label:
+            chosen.mul_(gaps > 0)
+        if self.reference_weights is not None:
+            chosen.mul_(self.reference_weights[None, tile.cols].to(chosen))
+        ratio = (tile.scores + self.eps).log_().sub_(gaps.add_(self.eps).log_())
+        ratio = torch.where(chosen > 0, ratio, 0.0)
+        mass = chosen.sum(1, dtype=torch.float64)
+        mean = (ratio * chosen).sum(1, dtype=torch.float64) / torch.where(mass > 0, mass, 1)
+        ratio.sub_(mean[:, None].to(ratio.dtype)).mul_(chosen)  # v (r - mean); v is 0 or more
+        squares = torch.where(chosen > 0, ratio.square() / chosen, 0.0).sum(1, dtype=torch.float64)
+        state.loss = mass * squares
+        state.count = (mass.square() - chosen.double().square().sum(1)) / 2
+        state.slope = ratio.mul_(2 * mass[:, None].to(ratio.dtype)).div_(tile.scores + self.eps)
+
+    def finish(self, state: _State) -> Partial:
+        """Pairs of references, weighted by v."""
+        if state.loss is None or state.count is None:
+            raise AssertionError("finish before fold")
+        alone = state.count <= 0  # fewer than two references: no pair, whatever rounding left
+        return Partial(torch.where(alone, 0.0, state.loss), torch.where(alone, 0.0, state.count))
+
+    def slope(self, state: _State, tile: Tile) -> Tensor:
+        """2 V v (r - mean) / (D + eps)."""
+        del tile
+        if state.slope is None:
+            raise AssertionError("slope before fold")
+        return state.slope

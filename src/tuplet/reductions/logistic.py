@@ -1,0 +1,49 @@
+"""Tells each positive and each negative apart on its own: binary cross-entropy."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.softmax import add_at
+
+
+@dataclass
+class _State:
+    loss: Tensor  # (rows,)
+    positives: Tensor  # (rows,)
+    drawn: Tensor  # scores of the positives of the latest tile
+
+
+class Logistic(Reduction[_State]):
+    r"""$\ell_i = \sum_p \mathrm{softplus}(-s_{ip}) + \sum_n \mathrm{softplus}(s_{in})$, a sum over negatives and not their mean.
+
+    Anchors with a positive are counted, so a walk over noise alone adds to the sum and not to the count.
+    """
+
+    local = True
+
+    def start(self, like: Tensor, rows: slice) -> _State:
+        """Nothing met yet."""
+        zero = like.new_zeros(rows.stop - rows.start)
+        return _State(zero, zero, zero[:0])
+
+    def fold(self, step: int, state: _State, tile: Tile) -> None:
+        """Leaves the negatives' scores, all others hidden, in the tile."""
+        del step
+        at = tile.positives
+        state.drawn = tile.scores[at.rows, at.cols]
+        state.positives = state.positives + tile.per_row(torch.ones_like(state.drawn))
+        drawn = tile.per_row(softplus(-state.drawn, threshold=torch.inf))
+        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf), threshold=torch.inf).sum(1)
+
+    def finish(self, state: _State) -> Partial:
+        """One for each anchor that has a positive."""
+        return Partial(state.loss, (state.positives > 0).to(state.loss))
+
+    def slope(self, state: _State, tile: Tile) -> Tensor:
+        """Probability of being a positive, minus 1 for those that are."""
+        at = tile.positives
+        return add_at(tile.scores.sigmoid_(), at.rows, at.cols, -(-state.drawn).sigmoid())
