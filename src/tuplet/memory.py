@@ -5,7 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.engine.gather import ALONE, Processes, everyones
-from tuplet.errors import ShapeError
+from tuplet.errors import LabelError, ShapeError
+from tuplet.geometry import normalise
+from tuplet.seeding import derive
 
 
 class FeatureQueue(nn.Module):
@@ -66,3 +68,66 @@ class FeatureQueue(nn.Module):
         """Stored rows and their labels, by slot."""
         known = self.labels != -1
         return self.embeddings[known], self.labels[known]
+
+
+class MemoryBank(nn.Module):
+    r"""One unit row per example of the data set: $v_i \leftarrow \mathrm{normalise}(\mu v_i + (1 - \mu) \hat f_i)$.
+
+    Args:
+        size: Number of examples.
+        dim: Length of an embedding.
+        momentum: mu in [0, 1); 0 replaces the row.
+        seed: Rows start as normalised Gaussians.
+    """
+
+    rows: Tensor
+
+    def __init__(self, size: int, dim: int, momentum: float = 0.5, *, seed: int = 0) -> None:
+        super().__init__()
+        if size < 1 or not 0 <= momentum < 1:
+            raise ShapeError(
+                f"A bank of {size} rows with momentum {momentum} was asked for.",
+                hint="Use one row per example and a momentum in [0, 1).",
+                reference="bank-size",
+            )
+        self.momentum = momentum
+        self.register_buffer("rows", normalise(torch.randn(size, dim, generator=derive(seed, "bank"))))
+
+    @torch.no_grad()
+    def update(
+        self, embeddings: Float[Tensor, "rows dim"], positions: Int[Tensor, " rows"], processes: Processes = ALONE
+    ) -> None:
+        """Mix the mean of the unit embeddings of each position into its row.
+
+        A position that comes twice is updated once, so neither the order nor the number of processes matters. A row stays as it
+        is if nothing is left of the mixture, or if its embeddings are zero.
+
+        Args:
+            embeddings: The examples of this process.
+            positions: Which rows they belong to; -1 for none.
+            processes: Who updates together; all hold the same bank afterwards.
+        """
+        units = everyones(normalise(embeddings.to(self.rows)), processes)
+        positions = everyones(positions, processes)
+        units, positions = units[positions != -1], positions[positions != -1]
+        touched, which, times = positions.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+        mean = units.new_zeros(len(touched), units.shape[1]).index_add_(0, which, units) / times[:, None]
+        before = self.rows[touched]
+        mixed = self.momentum * before + (1 - self.momentum) * mean
+        length = torch.linalg.vector_norm(mixed, dim=1, keepdim=True)
+        there = (length > 1e-12) & (torch.linalg.vector_norm(mean, dim=1, keepdim=True) > 1e-12)
+        self.rows[touched] = torch.where(there, mixed / length.clamp_min(1e-12), before)
+
+    def check(self, positions: Tensor) -> None:
+        """Refuse positions outside the bank.
+
+        Raises:
+            LabelError: See above.
+        """
+        outside = (positions < -1) | (positions >= len(self.rows))
+        if bool(outside.any()):
+            raise LabelError(
+                f"Position {int(positions[outside][0])} lies outside a bank of {len(self.rows)} rows.",
+                hint="Labels of this loss are positions in the data set: 0 to size - 1, or -1 for an example that does not count.",
+                reference="bank-position",
+            )

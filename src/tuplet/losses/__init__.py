@@ -2,14 +2,18 @@
 
 from tuplet.losses.base import MetricLoss, register, registry
 from tuplet.losses.contrastive import ContrastiveLoss, contrastive
+from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.info_nce import InfoNCELoss, NTXentLoss, SupConLoss, info_nce, nt_xent, supcon
+from tuplet.losses.instance import InstanceDiscriminationLoss, estimate_log_z, instance_discrimination
 from tuplet.losses.log_ratio import LogRatioLoss, log_ratio
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.triplet import TripletLoss, triplet
 
 __all__ = [
+    "CPCLoss",
     "ContrastiveLoss",
     "InfoNCELoss",
+    "InstanceDiscriminationLoss",
     "LogRatioLoss",
     "MetricLoss",
     "NPairLoss",
@@ -17,8 +21,12 @@ __all__ = [
     "SupConLoss",
     "TripletLoss",
     "contrastive",
+    "cpc",
+    "estimate_log_z",
     "info_nce",
+    "instance_discrimination",
     "log_ratio",
+    "mutual_information_bound",
     "npair",
     "nt_xent",
     "register",

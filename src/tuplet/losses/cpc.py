@@ -1,0 +1,163 @@
+"""Contrastive predictive coding: the context at a time tells the latents some steps ahead from those of others."""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
+from tuplet.engine.gather import counts, shared
+from tuplet.engine.listed import listed
+from tuplet.errors import ShapeError
+from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.reductions import Softmax
+from tuplet.relation import Paired
+from tuplet.seeding import derive
+from tuplet.types import Supervision
+
+Negatives = Literal["batch", "all"]
+
+
+def cpc(
+    latents: Float[Tensor, "batch time latent"],
+    contexts: Float[Tensor, "batch time context"],
+    maps: Float[Tensor, "steps latent context"],
+    *,
+    negatives: Negatives = "batch",
+    weights: Float[Tensor, " batch"] | None = None,
+    processes: Processes = ALONE,
+) -> Float[Tensor, ""]:
+    r"""Cross-entropy of the latent k steps ahead among its candidates, under one bilinear critic per step.
+
+    $$f_k(x_{t+k}, c_t) = e^{z_{t+k}^\top W_k c_t}, \quad
+    L = -\mathrm{E}_{n,t,k} \log \frac{f_k(x_{t+k}, c_t)}{\sum_{j} f_k(x_j, c_t)}$$
+
+    The best critic is proportional to the density ratio p(x|c) / p(x), and log N - L bounds the mutual information from below
+    (`mutual_information_bound`).
+
+    Args:
+        latents: z.
+        contexts: c, each made of the latents up to its time.
+        maps: W_k for k = 1 to steps; steps that no sequence is long enough for have no terms.
+        negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of the batch
+            ("all", N T of them).
+        weights: One per sequence, at all its times.
+        processes: Who computes the loss together; sequences have one length.
+
+    Returns:
+        Mean over all (n, t, k) with t + k inside the sequence; 0 if there is none.
+
+    References:
+        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 3 and 4.
+    """
+    return _outcome(latents, contexts, maps, negatives, weights, processes, stats=False).value
+
+
+def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
+    r"""$I(x; c) \ge \log N - L$: what a loss of InfoNCE's form says about the mutual information, in nats.
+
+    The bound never exceeds log N, since L is at least 0: N has to grow with $e^I$.
+
+    Args:
+        value: L, the mean of the loss.
+        candidates: N, positive included.
+
+    Returns:
+        log N - L.
+    """
+    return math.log(candidates) - value
+
+
+@register("cpc")
+class CPCLoss(MetricLoss):
+    """Module form of `cpc`: `loss(latents, contexts)`, both `(batch, time, dim)`; owns the maps.
+
+    Args:
+        latent_dim: Length of a latent.
+        context_dim: Length of a context.
+        steps: How many steps ahead are predicted.
+        negatives: "batch" or "all".
+        seed: Of the maps' first values.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "none"
+
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        steps: int,
+        negatives: Negatives = "batch",
+        *,
+        seed: int = 0,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(processes=processes)
+        self.negatives = negatives
+        start = torch.randn(steps, latent_dim, context_dim, generator=derive(seed, "cpc maps"))
+        self.maps = nn.Parameter(start / math.sqrt(context_dim))
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        if labels is None or labels.ndim != 3:
+            raise ShapeError(
+                "CPC was called without contexts.",
+                hint="Call loss(latents, contexts), both of shape (batch, time, dim).",
+                reference="embedding-shape",
+            )
+        processes = sides["processes"]
+        maps = shared(self.maps, processes)
+        return _outcome(
+            embeddings, labels, maps, self.negatives, sides.get("weights"), processes, stats=sides.get("stats", False)
+        )
+
+
+def _outcome(
+    latents: Tensor,
+    contexts: Tensor,
+    maps: Tensor,
+    negatives: Negatives,
+    weights: Tensor | None,
+    processes: Processes,
+    *,
+    stats: bool,
+) -> Outcome:
+    batch, times, dim = latents.shape
+    if contexts.shape[:2] != latents.shape[:2] or maps.shape[1:] != (dim, contexts.shape[2]):
+        raise ShapeError(
+            f"latents have shape {tuple(latents.shape)}, contexts {tuple(contexts.shape)}, maps {tuple(maps.shape)}.",
+            hint="Expected (batch, time, latent), (batch, time, context) and (steps, latent, context).",
+            reference="embedding-shape",
+        )
+    check_embeddings(latents.reshape(-1, dim), "latents")
+    check_embeddings(contexts.reshape(-1, contexts.shape[2]), "contexts")
+    check_weights(weights, latents[:, 0, 0])
+    everyone = gather(latents, processes)  # (all sequences, time, latent)
+    sizes = counts(batch, processes, latents.device)
+    mine = torch.arange(batch, device=latents.device) + sum(sizes[: processes.rank])
+    table = everyone.reshape(-1, dim)
+    outcomes = []
+    for k in range(1, min(len(maps), times - 1) + 1):
+        wanted = contexts[:, : times - k] @ maps[k - 1].T  # (batch, time - k, latent)
+        ahead = torch.arange(k, times, device=latents.device)
+        hit = (mine[:, None] * times + ahead).reshape(-1)
+        asked = None if weights is None else weights[:, None].expand(-1, times - k).reshape(-1)
+        anchors = wanted.reshape(-1, dim)
+        if negatives == "all":
+            relation = Paired(hit, len(table))
+            outcomes.append(
+                stream(Softmax(), anchors, table, relation, "dot", weights=asked, processes=processes, stats=stats)
+            )
+            continue
+        others = torch.arange(len(everyone) - 1, device=latents.device).expand(batch, -1)
+        others = others + (others >= mine[:, None])  # every sequence but the anchor's own
+        lists = torch.cat([mine[:, None], others], 1)[:, None, :] * times + ahead[:, None]
+        lists = lists.reshape(-1, len(everyone))
+        outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=asked, processes=processes))
+    if not outcomes:
+        return Outcome(
+            latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
+        )
+    return combine(*outcomes)
