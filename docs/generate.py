@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import draw
+import settings
 import typer
 
 import tuplet
@@ -27,6 +28,7 @@ def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
     texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
+    texts |= {DOCS / "reference" / "settings.md": NOTE + settings.page()}
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))

@@ -1,0 +1,111 @@
+"""The page of all settings of a recipe, read from the models that check recipes."""
+
+import ast
+import inspect
+import itertools
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from tuplet.recipes.options import SLOTS, Slot, constructor, schema_of
+from tuplet.recipes.schema import Component, Recipe
+
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+INTRODUCTION = """# Settings
+
+What a recipe may say. A recipe is a TOML file; `--set section.key=value` overrides one setting,
+`extends = "glyphs"` starts from a preset or from another recipe.
+A component (loss, encoder, …) is a table with a `name` and the options of that name.
+"""
+
+
+def page() -> str:
+    """Sections first, then the components that can stand in them."""
+    parts = [INTRODUCTION, *_section("", Recipe)]
+    for slot in SLOTS:
+        parts.append(f"## {'.'.join(slot.path)}\n\nOne of:\n")
+        parts += [_component(slot, name) for name in slot.names]
+    return "\n".join(parts)
+
+
+def _section(path: str, model: type[BaseModel]) -> Iterator[str]:
+    nested = {key: kind for key, kind in _kinds(model).items() if not issubclass(kind, Component)}
+    if path:
+        yield f"## {path}\n"
+    yield _table(model, _notes(model), leave_out=nested)
+    for key, kind in nested.items():
+        yield from _section(f"{path}.{key}".lstrip("."), kind)
+
+
+def _kinds(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The sections within a section."""
+    kinds = {key: field.annotation for key, field in model.model_fields.items()}
+    return {key: kind for key, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, BaseModel)}
+
+
+def _component(slot: Slot, name: str) -> str:
+    built, model = constructor(slot, name), schema_of(slot, name)
+    summary, notes = _arguments(built)
+    table = _table(model, notes, leave_out={"name": None})
+    return f'### {slot.kind} "{name}"\n\n{summary}\n\n{table}'
+
+
+def _table(model: type[BaseModel], notes: Mapping[str, str], leave_out: Mapping[str, Any]) -> str:
+    schema = model.model_json_schema(by_alias=False)
+    rows = [
+        f"| `{key}` | {_kind(told, schema.get('$defs', {}))} | {_default(told)} | {notes.get(key, '')} |"
+        for key, told in schema["properties"].items()
+        if key not in leave_out
+    ]
+    return "\n".join(["| setting | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]) if rows else ""
+
+
+def _kind(told: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if "$ref" in told:
+        referred = told["$ref"].rpartition("/")[2]
+        return "component" if referred == "Component" else _kind(definitions[referred], definitions)
+    if "anyOf" in told:
+        return " or ".join(dict.fromkeys(_kind(part, definitions) for part in told["anyOf"]))
+    if "enum" in told or "const" in told:
+        return ", ".join(f"`{json.dumps(choice)}`" for choice in told.get("enum", [told.get("const")]))
+    if told.get("type") == "array":
+        inner = told.get("items") or next(iter(told.get("prefixItems", [])), {})
+        return f"list of {_kind(inner, definitions)}"
+    words = {"null": '`"none"`', "integer": "whole number", "boolean": "true or false", "string": "text"}
+    bounds = [f"{sign} {told[key]:g}" for key, sign in BOUNDS.items() if key in told]
+    return " ".join([words.get(told.get("type", ""), told.get("type", "any")), ", ".join(bounds)]).strip()
+
+
+def _default(told: Mapping[str, Any]) -> str:
+    if "default" not in told:
+        return "–"
+    return '`"none"`' if told["default"] is None else f"`{json.dumps(told['default'])}`"
+
+
+def _notes(model: type[BaseModel]) -> dict[str, str]:
+    """The strings that stand below the settings of a section, its parents' included."""
+    notes: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, BaseModel) and kind is not BaseModel:
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
+            for line, below in itertools.pairwise(body):
+                if (
+                    isinstance(line, ast.AnnAssign)
+                    and isinstance(below, ast.Expr)
+                    and isinstance(below.value, ast.Constant)
+                ):
+                    notes[line.target.id] = " ".join(below.value.value.split())
+    return notes
+
+
+def _arguments(built: Any) -> tuple[str, dict[str, str]]:
+    """Summary and arguments of a docstring in Google form."""
+    text = inspect.getdoc(built) or ""
+    arguments = re.search(r"^(?:Args|Attributes):\n((?: +.*\n|\n)*)", text + "\n", re.MULTILINE)
+    entries = re.split(r"^ {4}(?=\w)", arguments[1] if arguments else "", flags=re.MULTILINE)[1:]
+    notes = {key.strip(): " ".join(note.split()) for key, _, note in (entry.partition(":") for entry in entries)}
+    return text.partition("\n")[0], {name: note for key, note in notes.items() for name in re.split(r",\s*", key)}
