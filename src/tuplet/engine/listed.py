@@ -1,0 +1,161 @@
+"""The same fold over per-anchor candidate lists: sampled noise, mined negatives, latents of one time.
+
+Every anchor has its own list of rows of a table, of equal length, and the first of them are its positives.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.reduction import Outcome, Reduction, Tile
+from tuplet.engine.tiles import spans
+from tuplet.errors import ShapeError
+from tuplet.geometry import Dot, Geometry, geometry_of
+from tuplet.relation import Entries, Relation
+from tuplet.types import GeometryName
+
+BUDGET = 2**22
+"""Numbers of gathered candidates held at once: 16 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The first `positives` entries of each list are positive, the others negative."""
+
+    anchors: int
+    references: int
+    positives: int = 1
+    device: torch.device | None = None
+    first: int | None = None
+
+    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Compare places in the list."""
+        place = torch.arange(cols.start, cols.stop, device=self.device) < self.positives
+        positive = place.expand(rows.stop - rows.start, -1)
+        return positive, ~positive
+
+    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+        """The leading entries, row by row."""
+        del cols
+        count = rows.stop - rows.start
+        i = torch.arange(count, device=self.device).repeat_interleave(self.positives)
+        j = torch.arange(self.positives, device=self.device).repeat(count)
+        return Entries(i, j), Entries(i[:0], i[:0])
+
+    def gaps(self, rows: slice, cols: slice) -> None:
+        """Lists have no graded labels."""
+        del rows, cols
+
+    def transposed(self) -> Relation:
+        """Lists belong to anchors; there is no other direction."""
+        raise NotImplementedError
+
+
+def listed(
+    reduction: Reduction[Any],
+    anchors: Tensor,
+    table: Tensor,
+    lists: Tensor,
+    geometry: GeometryName | Geometry = "dot",
+    *,
+    positives: int = 1,
+    scale: float | Tensor = 1.0,
+    offset: Tensor | None = None,
+    weights: Tensor | None = None,
+    processes: Processes = ALONE,
+) -> Outcome:
+    """Fold the scores of each anchor with its own candidates into a loss.
+
+    Args:
+        reduction: What a list of scores becomes.
+        anchors: (anchors, dim).
+        table: Rows that candidates are taken from, (rows, dim).
+        lists: Positions in the table, (anchors, candidates); the same row may come several times.
+        geometry: "dot" or "cosine".
+        positives: So many leading candidates are positives.
+        scale: Multiplies scores; a number or a tensor without shape.
+        offset: Added to the scores, (anchors, candidates) or anything that broadcasts to it.
+        weights: One per anchor.
+        processes: Who walks together.
+
+    Returns:
+        Sum of losses (differentiable), what the mean divides by, and statistics.
+
+    Raises:
+        ShapeError: For geometries other than similarities, or lists that do not fit the anchors.
+    """
+    geometry = geometry_of(geometry)
+    if not isinstance(geometry, Dot) or lists.ndim != 2 or len(lists) != len(anchors):
+        raise ShapeError(
+            f"lists have shape {tuple(lists.shape)} for {len(anchors)} anchors, the geometry is {type(geometry).__name__}.",
+            hint="Give every anchor one list of equal length, and use the geometry 'dot' or 'cosine'.",
+            reference="candidate-lists",
+        )
+    wide = torch.promote_types(torch.promote_types(anchors.dtype, table.dtype), torch.float32)
+    with torch.autocast(anchors.device.type, enabled=False):
+        a, rows = geometry.prepare(anchors.to(wide), table.to(wide))
+        a = a * scale
+        if reduction.reads == "distance":
+            a = -a
+        offset = None if offset is None else offset.to(wide).expand(lists.shape)
+        total, count = _Listed.apply(a, rows, offset, lists, reduction, positives, weights)  # type: ignore[no-untyped-call]
+    return Outcome(add_up(total, processes), sum_of(count, processes))
+
+
+class _Listed(torch.autograd.Function):
+    """Gathers a few anchors' candidates at a time; gradients are summed per row of the table."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        table: Tensor,
+        offset: Tensor | None,
+        lists: Tensor,
+        reduction: Reduction[Any],
+        positives: int,
+        weights: Tensor | None,
+    ) -> Any:
+        need_a, need_table, need_offset = ctx.needs_input_grad[:3]
+        grad_a = torch.zeros_like(a) if need_a else None
+        grad_table = torch.zeros_like(table) if need_table else None
+        grad_offset = a.new_zeros(lists.shape) if need_offset else None
+        losses, numbers = [], []
+        for rows in spans(len(a), max(1, BUDGET // max(1, lists.shape[1] * a.shape[1]))):
+            chosen = table[lists[rows]]  # (rows, candidates, dim)
+            scores = torch.einsum("rd,rcd->rc", a[rows], chosen)
+            if offset is not None:
+                scores = scores + offset[rows]
+            relation = Leading(len(a), lists.shape[1], positives, a.device)
+            tile = Tile(scores.contiguous(), rows, slice(0, lists.shape[1]), relation, whole=True)
+            state = reduction.start(a, rows)
+            for step in range(reduction.folds):
+                reduction.fold(step, state, tile)
+            slope = reduction.slope(state, tile) if need_a or need_table or need_offset else None
+            partial = reduction.finish(state)
+            losses.append(partial.loss)
+            numbers.append(partial.count)
+            if slope is None:
+                continue
+            slope = slope if weights is None else slope * weights[rows, None].to(slope.dtype)
+            if grad_a is not None:
+                grad_a[rows] = torch.einsum("rc,rcd->rd", slope, chosen)
+            if grad_table is not None:
+                pulls = slope[:, :, None] * a[rows, None, :]
+                grad_table.index_add_(0, lists[rows].reshape(-1), pulls.reshape(-1, a.shape[1]))
+            if grad_offset is not None:
+                grad_offset[rows] = slope
+        loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
+        if weights is not None:
+            loss, count = loss * weights.double(), count * weights.double()
+        ctx.save_for_backward(grad_a, grad_table, grad_offset)
+        outputs = (loss.sum().to(a.dtype), count.sum())
+        ctx.mark_non_differentiable(outputs[1])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        return (*(None if saved is None else saved * grad for saved in ctx.saved_tensors), None, None, None, None)
