@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from battery.setups import Batch, batch, build, draws
-from oracles.judge import gradients
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from battery.setups import Batch, batch, build, draws
+from oracles.judge import gradients
 from tuplet.errors import TupletError
 from tuplet.losses import registry
 

@@ -1,11 +1,11 @@
-import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import oracles
 from oracles.judge import assert_same, quick
 from oracles.problems import Posed, posed
-
 from tuplet.losses import ContrastiveLoss, contrastive
 
 conventions = st.sampled_from(["sohn", "hadsell", "note"])
@@ -22,19 +22,25 @@ tile_sizes = st.sampled_from([1, 7, None])
 )
 def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
     found = contrastive(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
-    assert_same(found, oracles.contrastive(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+    assert_same(
+        found, oracles.contrastive(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves
+    )
 
 
 @quick
 @given(
-    posed=posed(dims=(2, 5), pairs=True, copies=False, grid=False),  # 1 - s of equal rows is 0 or a rounding: not judged
+    posed=posed(
+        dims=(2, 5), pairs=True, copies=False, grid=False
+    ),  # 1 - s of equal rows is 0 or a rounding: not judged
     tile_size=tile_sizes,
     convention=conventions,
     mean_over=st.sampled_from(["all", "active", "anchors"]),
     margin=st.sampled_from([0.3, 1.0]),
 )
 def test_one_minus_cosine_takes_the_place_of_the_distance(posed: Posed, tile_size, **options):
-    found = contrastive(posed.embeddings, posed.labels, geometry="cosine", tile_size=tile_size, **posed.sides, **options)
+    found = contrastive(
+        posed.embeddings, posed.labels, geometry="cosine", tile_size=tile_size, **posed.sides, **options
+    )
     truth = oracles.contrastive(posed.embeddings, posed.labels, geometry="cosine", **posed.sides, **options)
     assert_same(found, truth.value, *posed.leaves)
 

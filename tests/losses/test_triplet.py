@@ -1,11 +1,11 @@
-import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import oracles
 from oracles.judge import assert_same, quick
 from oracles.problems import Posed, posed
-
 from tuplet.losses import TripletLoss, triplet
 
 selections = st.sampled_from(["all", "easy", "semihard", "hard", "batch_hard", "facenet"])
@@ -31,7 +31,9 @@ def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile
 
 @quick
 @given(
-    posed=posed(dims=(2, 5), pairs=True, copies=False, grid=False),  # ties of cosines are ties up to rounding: not judged
+    posed=posed(
+        dims=(2, 5), pairs=True, copies=False, grid=False
+    ),  # ties of cosines are ties up to rounding: not judged
     tile_size=tile_sizes,
     select=selections,
     geometry=st.sampled_from(["cosine", "dot"]),
@@ -58,7 +60,9 @@ def test_the_shares_of_easy_semihard_and_hard_triplets_are_those_of_the_oracle(p
     stats = TripletLoss(margin, hard_offset=hard_offset).measure(posed.embeddings, posed.labels, **sides).stats
     for kind in ("easy", "semihard", "hard"):
         options = {"margin": margin, "select": kind, "soft": True, "hard_offset": hard_offset}
-        assert stats[kind].item() == oracles.triplet(posed.embeddings, posed.labels, **sides, **options).counts["active"]
+        assert (
+            stats[kind].item() == oracles.triplet(posed.embeddings, posed.labels, **sides, **options).counts["active"]
+        )
 
 
 def test_large_gaps_stay_finite_in_the_smooth_form():

@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracles
+from oracles import rules
+from oracles.judge import assert_same, quick
+from oracles.problems import Problem, posed, problems, weights
+from tuplet.losses import InfoNCELoss, info_nce
+from tuplet.relation import SameLabel
+
+temperatures = st.sampled_from([0.01, 0.07, 1.0])
+tile_sizes = st.sampled_from([1, 7, None])
+geometries = st.sampled_from(["cosine", "dot", "squared_euclidean"])
+
+
+def paired(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """Anchors, and at least as many references."""
+    x, y = problem.anchors, problem.references
+    return (x, y) if len(x) <= len(y) else (y, x)
+
+
+@given(
+    problem=problems(),
+    data=st.data(),
+    tile_size=tile_sizes,
+    temperature=temperatures,
+    symmetric=st.booleans(),
+    geometry=geometries,
+)
+def test_value_and_gradient_equal_the_oracle_for_every_tiling(problem: Problem, data, tile_size, **options):
+    x, y = paired(problem)
+    w = data.draw(weights(len(x)))
+    found = info_nce(x, y, weights=w, tile_size=tile_size, **options)
+    assert_same(found, oracles.info_nce(x, y, weights=w, **options).value, x, y)
+
+
+@quick
+@given(problem=problems(), tile_size=tile_sizes, symmetric=st.booleans(), temperature=temperatures)
+def test_the_temperature_has_its_gradient(problem: Problem, tile_size, symmetric, temperature):
+    x, y = paired(problem)
+    tau = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+    found = info_nce(x, y, temperature=tau, symmetric=symmetric, tile_size=tile_size)
+    assert_same(found, oracles.info_nce(x, y, temperature=tau, symmetric=symmetric).value, x, y, tau)
+
+
+@quick
+@given(problem=problems(), data=st.data(), tile_size=tile_sizes, temperature=temperatures)
+def test_any_relation_says_who_is_positive(problem: Problem, data, tile_size, temperature):
+    x, y, mine, theirs = problem
+    w = data.draw(weights(len(x)))
+    found = info_nce(x, y, SameLabel(mine, theirs), temperature=temperature, weights=w, tile_size=tile_size)
+    masks = rules.masks(rules.relate(x, mine, references=y, reference_labels=theirs))
+    assert_same(found, oracles.info_nce(x, y, *masks, temperature=temperature, weights=w).value, x, y)
+
+
+@quick
+@given(problem=problems(least=4, most=4), data=st.data(), symmetric=st.booleans())
+def test_class_ids_make_every_row_of_the_class_a_positive(problem: Problem, data, symmetric):
+    x, y, mine, theirs = problem
+    w = data.draw(weights(len(x)))
+    given_weights = {} if w is None else {"weights": w}
+    found = InfoNCELoss(0.2, symmetric=symmetric)(x, mine, references=y, reference_labels=theirs, **given_weights)
+    masks = rules.masks(rules.relate(x, mine, references=y, reference_labels=theirs))
+    truth = oracles.info_nce(x, y, *masks, temperature=0.2, symmetric=symmetric, weights=w)
+    assert_same(found, truth.value, x, y)
+
+
+@quick
+@given(posed=posed())
+def test_one_set_or_a_queue_is_as_in_supcon(posed):
+    found = InfoNCELoss(0.1)(posed.embeddings, posed.labels, **posed.sides)
+    assert_same(found, oracles.supcon(posed.embeddings, posed.labels, **posed.sides).value, *posed.leaves)
+
+
+@pytest.mark.parametrize("log_scale", [math.log(1 / 0.07), math.log(99.0), math.log(101.0), 9.0])
+def test_a_learned_temperature_is_a_log_scale_with_a_cap(log_scale):
+    x, y = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    x, y = x.requires_grad_(), y.requires_grad_()
+    loss = InfoNCELoss("learned", symmetric=True).double()
+    (parameter,) = loss.parameters()
+    assert parameter.item() == pytest.approx(math.log(1 / 0.07))
+    parameter.data.fill_(log_scale)
+    truth = oracles.info_nce(x, y, temperature=oracles.capped_temperature(parameter), symmetric=True)
+    assert_same(loss(x, references=y), truth.value, x, y, parameter)

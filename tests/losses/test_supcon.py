@@ -1,0 +1,56 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracles
+from oracles.judge import assert_same, gradients, quick
+from oracles.problems import Posed, posed
+from tuplet.losses import SupConLoss, supcon
+
+temperatures = st.sampled_from([0.01, 0.07, 1.0])
+tile_sizes = st.sampled_from([1, 7, None])
+
+
+@given(
+    posed=posed(pairs=True),
+    tile_size=tile_sizes,
+    temperature=temperatures,
+    where=st.sampled_from(["out", "in"]),
+    geometry=st.sampled_from(["cosine", "dot", "euclidean", "squared_euclidean"]),
+)
+def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
+    found = supcon(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
+    assert_same(found, oracles.supcon(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+
+
+@quick
+@given(
+    posed=posed(),
+    tile_size=tile_sizes,
+    temperature=temperatures,
+    where=st.sampled_from(["out", "in"]),
+    geometry=st.sampled_from(["cosine", "dot", "squared_euclidean"]),
+)
+def test_the_temperature_has_its_gradient(posed: Posed, tile_size, temperature, **options):
+    tau = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+    found = supcon(posed.embeddings, posed.labels, temperature=tau, tile_size=tile_size, **posed.sides, **options)
+    truth = oracles.supcon(posed.embeddings, posed.labels, temperature=tau, **posed.sides, **options)
+    assert_same(found, truth.value, *posed.leaves, tau)
+
+
+@quick
+@given(posed=posed())
+def test_measure_counts_the_anchors_with_a_positive(posed: Posed):
+    outcome = SupConLoss().measure(posed.embeddings, posed.labels, **posed.sides)
+    truth = oracles.supcon(posed.embeddings, posed.labels, **posed.sides)
+    assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
+
+
+@pytest.mark.parametrize("tile_size", [7, None])
+def test_the_hardest_row_is_pulled_at_temperature_one_hundredth(tile_size):
+    angles = torch.tensor([0.0, 3.1, 0.1, 3.0])  # both positives lie opposite of their anchors
+    x = torch.stack([angles.cos(), angles.sin()], 1).requires_grad_()
+    value = supcon(x, torch.tensor([0, 0, 1, 1]), temperature=0.01, tile_size=tile_size)
+    assert torch.isfinite(value)
+    assert gradients(value, x)[0].norm(dim=1).min() > 1
