@@ -89,7 +89,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     if labels is None:
         return _pose_pairs(embeddings, references, sides, walk)
     check_labels(labels, embeddings, "labels")
-    embeddings, labels, weights = _known(embeddings, labels, weights)
+    embeddings, labels, weights = known(embeddings, labels, weights)
     if references is not None:
         theirs = sides.get("reference_labels")
         if theirs is None:
@@ -99,7 +99,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
                 reference="label-shape",
             )
         check_labels(theirs, references, "reference_labels")
-        references, theirs, _ = _known(references, theirs, None)
+        references, theirs, _ = known(references, theirs, None)
         everyone, all_labels, first = gather(references, processes), everyones(theirs, processes), None
         inside = 0
     else:
@@ -109,7 +109,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     queue, queue_labels = sides.get("queue"), sides.get("queue_labels")
     if queue is not None and queue_labels is not None:
         check_embeddings(queue, "queue")
-        queue, queue_labels, _ = _known(queue, queue_labels, None)
+        queue, queue_labels, _ = known(queue, queue_labels, None)
         everyone, all_labels = (
             torch.cat([everyone, queue.detach().to(everyone.dtype)]),
             torch.cat([all_labels, queue_labels]),
@@ -255,9 +255,9 @@ def check_weights(weights: Tensor | None, x: Tensor) -> None:
         )
 
 
-def _known(x: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def known(x: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Without the examples that are not in this batch."""
-    known = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
-    if bool(known.all()):
+    there = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
+    if bool(there.all()):
         return x, labels, weights
-    return x[known], labels[known], None if weights is None else weights[known]
+    return x[there], labels[there], None if weights is None else weights[there]

@@ -11,7 +11,7 @@ from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, Sides, check_embeddings, check_weights, pose, register
+from tuplet.losses.base import MetricLoss, Sides, check_embeddings, check_weights, known, pose, register
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.types import Supervision
@@ -95,6 +95,12 @@ def _outcome(
             reference="one-vs-one",
         )
     references, weights = sides.get("references"), sides.get("weights")
+    if negatives is not None and (references is None or labels is not None):
+        raise LabelError(
+            "negatives were given with labels or without references; they belong to pairs.",
+            hint="Call loss(anchors, references=positives, negatives=(anchors, n, dim)).",
+            reference="labels-missing",
+        )
     if negatives is not None and references is not None:
         outcome = _tuplet(embeddings, references, negatives, sides)
     else:
@@ -105,6 +111,11 @@ def _outcome(
         outcome = stream(reduction, problem.anchors, problem.references, problem.relation, "dot", **problem.walk)
     if not norm_penalty:
         return outcome
+    theirs = sides.get("reference_labels")
+    if labels is not None:
+        embeddings, _, weights = known(embeddings, labels, weights)
+    if references is not None and theirs is not None:
+        references, _, _ = known(references, theirs, None)
     sets = [embeddings] if references is None else [embeddings, references]
     norms = _mean_square(sets, weights, labels is None, sides.get("processes", ALONE))
     return Outcome(outcome.total + norm_penalty * norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
