@@ -6,6 +6,7 @@ from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.info_nce import InfoNCELoss, NTXentLoss, SupConLoss, info_nce, nt_xent, supcon
 from tuplet.losses.instance import InstanceDiscriminationLoss, estimate_log_z, instance_discrimination
 from tuplet.losses.log_ratio import LogRatioLoss, log_ratio
+from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.triplet import TripletLoss, triplet
 
@@ -16,6 +17,7 @@ __all__ = [
     "InstanceDiscriminationLoss",
     "LogRatioLoss",
     "MetricLoss",
+    "NCELoss",
     "NPairLoss",
     "NTXentLoss",
     "SupConLoss",
@@ -27,6 +29,7 @@ __all__ = [
     "instance_discrimination",
     "log_ratio",
     "mutual_information_bound",
+    "nce",
     "npair",
     "nt_xent",
     "register",

@@ -1,0 +1,210 @@
+"""Noise-contrastive estimation of word embeddings, and negative sampling as its special case."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tuplet.engine import ALONE, Outcome, Processes, combine, stream
+from tuplet.engine.gather import counts, shared
+from tuplet.engine.listed import listed
+from tuplet.errors import LabelError
+from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.noise import AliasTable
+from tuplet.reductions import Logistic
+from tuplet.relation import Paired
+from tuplet.seeding import derive
+from tuplet.types import Supervision
+
+Objective = Literal["nce", "negative_sampling"]
+
+
+def nce(
+    embeddings: Float[Tensor, "anchors dim"],
+    weight: Float[Tensor, "words dim"],
+    bias: Float[Tensor, " words"],
+    targets: Int[Tensor, " anchors"],
+    noise: Int[Tensor, "*anchors samples"],
+    noise_probability: Float[Tensor, " words"] | None = None,
+    *,
+    objective: Objective = "nce",
+    log_partition: float | Tensor = 0.0,
+    weights: Float[Tensor, " anchors"] | None = None,
+    tile_size: int | None = None,
+    processes: Processes = ALONE,
+) -> Float[Tensor, ""]:
+    r"""Tells the target word from k noise words, so that no sum over the vocabulary is needed.
+
+    $$L = \mathrm{E}\Big[\mathrm{softplus}(-\Delta(w^+)) + \sum_{j=1}^{k} \mathrm{softplus}(\Delta(w_j))\Big], \quad
+    \Delta(w) = h \cdot q_w + b_w - c - \log(k P_n(w))$$
+
+    Negative sampling leaves $\log(k P_n)$ out; its scores are then not log-probabilities.
+
+    Args:
+        embeddings: h, one context per row.
+        weight: q, one row per word.
+        bias: b.
+        targets: The word that belongs to each context; -1 leaves the row out.
+        noise: k words drawn from P_n for each row, or k words shared by all rows.
+        noise_probability: P_n of every word; not needed for negative sampling.
+        objective: "nce" or "negative_sampling".
+        log_partition: c, a number or a learned tensor without shape.
+        weights: One per row.
+        tile_size: Most entries of a tile, for shared noise.
+        processes: Who computes the loss together.
+
+    Returns:
+        Mean over rows of the sum over the k noise words.
+
+    Raises:
+        LabelError: If a target or noise word lies outside the vocabulary, or `noise_probability` is missing.
+
+    References:
+        Mnih, Kavukcuoglu, "Learning word embeddings efficiently with noise-contrastive estimation", 2013, eq. 7 and 8.
+        Mikolov, Sutskever, Chen, Corrado, Dean, "Distributed Representations of Words and Phrases", 2013, eq. 4.
+    """
+    if objective == "nce" and noise_probability is None:
+        raise LabelError(
+            "The NCE objective was called without noise_probability.",
+            hint="Pass P_n of every word, or objective='negative_sampling'.",
+            reference="noise-probability",
+        )
+    expected = None
+    if objective == "nce" and noise_probability is not None:
+        expected = noise_probability.log() + math.log(max(1, noise.shape[-1]))
+    options = {"weights": weights, "tile_size": tile_size, "processes": processes}
+    return _outcome(embeddings, weight, bias, targets, noise, expected, log_partition, options).value
+
+
+@register("nce")
+class NCELoss(MetricLoss):
+    """Module form of `nce`: owns the words' vectors `weight` and `bias`, and draws the noise; labels are target ids.
+
+    Args:
+        counts: How often each word of the vocabulary occurs.
+        dim: Length of an embedding.
+        noise_samples: k.
+        power: Noise is drawn from counts^power.
+        objective: "nce" or "negative_sampling".
+        log_partition: c, a number or "learned".
+        shared_noise: True to draw k words once for the whole batch; the noise term is then one matrix product.
+        seed: Of the noise.
+        processes: Who computes the loss together.
+    """
+
+    supervision: ClassVar[Supervision] = "target"
+    calls: Tensor
+
+    def __init__(
+        self,
+        counts: Sequence[int] | Tensor,
+        dim: int,
+        noise_samples: int = 10,
+        power: float = 0.75,
+        objective: Objective = "nce",
+        log_partition: float | Literal["learned"] = 0.0,
+        shared_noise: bool = False,
+        *,
+        seed: int = 0,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(processes=processes)
+        self.noise = AliasTable(counts, power)
+        self.noise_samples, self.objective, self.shared_noise, self.seed = noise_samples, objective, shared_noise, seed
+        words = len(self.noise.probability)
+        self.weight = nn.Parameter(torch.zeros(words, dim))
+        self.bias = nn.Parameter(torch.zeros(words))
+        learned = log_partition == "learned"
+        self.fixed = 0.0 if learned else float(log_partition)
+        self.log_partition = nn.Parameter(torch.zeros(())) if learned else None
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def draw(self, rows: int, processes: Processes = ALONE) -> Tensor:
+        """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples), a slice of the global batch's."""
+        generator = derive(self.seed, "word noise", int(self.calls))
+        if self.shared_noise:
+            return self.noise.draw((self.noise_samples,), generator)
+        sizes = counts(rows, processes, self.weight.device)
+        begin = sum(sizes[: processes.rank])
+        return self.noise.draw((sum(sizes), self.noise_samples), generator)[begin : begin + rows]
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        if labels is None:
+            raise LabelError(
+                "The NCE loss was called without targets.",
+                hint="Pass the id of the word that belongs to each context.",
+                reference="labels-missing",
+            )
+        processes = sides["processes"]
+        noise = self.draw(len(labels), processes)
+        expected = self.noise.log_expected(self.noise_samples) if self.objective == "nce" else None
+        weight, bias = shared(self.weight, processes), shared(self.bias, processes)
+        constant = self.fixed if self.log_partition is None else shared(self.log_partition, processes)
+        return _outcome(embeddings, weight, bias, labels, noise, expected, constant, sides)
+
+    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
+        del embeddings, labels, sides
+        if self.training:
+            self.calls += 1
+
+
+def _outcome(
+    embeddings: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    noise: Tensor,
+    expected: Tensor | None,
+    log_partition: float | Tensor,
+    options: Mapping[str, Any],
+) -> Outcome:
+    weights, processes = options.get("weights"), options.get("processes", ALONE)
+    check_embeddings(embeddings, "embeddings")
+    check_weights(weights, embeddings)
+    _check_words(targets, noise, len(weight))
+    known = targets != -1
+    if not bool(known.all()):
+        embeddings, targets = embeddings[known], targets[known]
+        weights = None if weights is None else weights[known]
+        noise = noise if noise.ndim == 1 else noise[known]
+
+    def offset(words: Tensor) -> Tensor:
+        drawn = 0.0 if expected is None else expected[words].to(bias.dtype)
+        return bias[words] - log_partition - drawn
+
+    if noise.ndim == 2:
+        lists = torch.cat([targets[:, None], noise], 1)
+        return listed(
+            Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), weights=weights, processes=processes
+        )
+    mine = targets[:, None]
+    wanted = listed(
+        Logistic(), embeddings, weight, mine, "dot", offset=offset(mine), weights=weights, processes=processes
+    )
+    nobody = Paired(torch.full_like(targets, -1), len(noise))
+    drawn = stream(
+        Logistic(),
+        embeddings,
+        weight[noise],
+        nobody,
+        "dot",
+        offset=offset(noise),
+        weights=weights,
+        tile_size=options.get("tile_size"),
+        processes=processes,
+    )
+    return combine(wanted, drawn)
+
+
+def _check_words(targets: Tensor, noise: Tensor, words: int) -> None:
+    for ids, name, least in ((targets, "targets", -1), (noise, "noise", 0)):
+        outside = (ids < least) | (ids >= words)
+        if bool(outside.any()):
+            raise LabelError(
+                f"{name} hold the word id {int(ids[outside][0])}; the vocabulary has {words} words.",
+                hint="Word ids run from 0 to the size of the vocabulary minus 1; a target of -1 leaves its row out.",
+                reference="word-id",
+            )
