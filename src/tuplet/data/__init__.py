@@ -1,23 +1,48 @@
-"""Folders, tables and arrays as data sets."""
+"""Folders, tables, arrays and series as data sets."""
 
+from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment
 from tuplet.data.batch import Batch, take_batch
-from tuplet.data.dataset import Dataset, Inputs, Labels, labels_of, load_dataset, take
-from tuplet.data.manifest import Columns, Kind, Manifest
+from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
+from tuplet.data.hashing import content_ids
+from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.raw import raw_features
 from tuplet.data.read import read_manifest
+from tuplet.data.split import Leak, find_leaks, split_by_class, split_by_row
+from tuplet.data.transforms import (
+    ImagePreprocessing,
+    SeriesPreprocessing,
+    TextPreprocessing,
+    VectorPreprocessing,
+    preprocessing_from_config,
+)
 
 __all__ = [
+    "AffineAugment",
+    "Augmentation",
     "Batch",
     "Columns",
     "Dataset",
+    "ImagePreprocessing",
     "Inputs",
     "Kind",
     "Labels",
+    "Leak",
     "Manifest",
+    "Need",
+    "NoiseAugment",
+    "Preprocessing",
+    "SeriesPreprocessing",
+    "TextPreprocessing",
+    "VectorPreprocessing",
+    "content_ids",
+    "find_leaks",
     "labels_of",
     "load_dataset",
+    "preprocessing_from_config",
     "raw_features",
     "read_manifest",
+    "split_by_class",
+    "split_by_row",
     "take",
     "take_batch",
 ]

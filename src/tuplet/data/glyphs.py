@@ -113,13 +113,13 @@ def _cached(cache: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
             return np.load(io.BytesIO(pixels), allow_pickle=False), table
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing there, or cut short: draw again
-    images, rows, facts = _draw()
-    buffer = io.BytesIO()
-    np.save(buffer, images, allow_pickle=False)
-    pixels = buffer.getvalue()
-    table = {**wanted, "sha256": hashlib.sha256(pixels).hexdigest(), "facts": asdict(facts), "rows": rows}
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        images, rows, facts = _draw()
+        buffer = io.BytesIO()
+        np.save(buffer, images, allow_pickle=False)
+        pixels = buffer.getvalue()
+        table = {**wanted, "sha256": hashlib.sha256(pixels).hexdigest(), "facts": asdict(facts), "rows": rows}
         _write(cache / "glyphs.npy", pixels)
         _write(cache / "glyphs.json", json.dumps(table).encode())  # last: it vouches for the pixels
     except OSError as error:

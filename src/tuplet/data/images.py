@@ -64,13 +64,13 @@ def decode_images(
             return stored
     _require_pillow()
     found = torch.empty(len(items), channels, size, size, dtype=torch.uint8)
+    pixels = found.numpy()
 
     def decode(position: int) -> str | None:
         try:
-            square = _square(_opened(items[position], size), size, channels, fit_by)
+            pixels[position] = _square(_opened(items[position], size), size, channels, fit_by)
         except _UNREADABLE as error:
             return f"{_name(items[position], position)}: {_reason(error)}"
-        found[position] = torch.from_numpy(square)
         return None
 
     faults = Faults("images")
@@ -116,14 +116,14 @@ def _opened(item: Any, size: int) -> Any:
     if isinstance(item, (np.ndarray, Tensor)):
         return Image.fromarray(_rows_first(np.asarray(item)))
     if isinstance(item, Image.Image):
-        image = item
+        image = ImageOps.exif_transpose(item)
     else:
         try:
-            image = Image.open(item)
+            with Image.open(item) as file:
+                file.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at a fraction, never below this size
+                image = ImageOps.exif_transpose(file)
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
-        image.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at a fraction of the size, never below this one
-    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, not 8-bit or 16-bit ones")
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them to 255
@@ -159,7 +159,7 @@ def _square(image: Any, size: int, channels: int, fit_by: FitBy) -> NDArray[np.u
         else:
             image = ImageOps.pad(image, (size, size), bilinear, color=_border(image))
     pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _border(image: Any) -> int | tuple[int, ...]:

@@ -13,22 +13,22 @@ TEXT_DIM = 4096  # tokens are folded into so many columns, with random signs: in
 def raw_features(dataset: Dataset, gallery: Dataset | None = None) -> Float[Tensor, "n dim"]:
     """The inputs themselves as vectors, to be compared by cosine.
 
-    Images are their pixels and series their values, each series scaled by itself; columns of numbers are scaled to one
-    standard deviation; texts are counted words and n-grams, weighted by how rare they are (tf-idf).
+    Images are their pixels, series their values (each series scaled by itself), rows their numbers (each column scaled
+    to one standard deviation): all of them minus the mean. Texts are their words and n-grams, counted and weighted by
+    how rare they are (tf-idf).
 
     Args:
         dataset: What to represent.
-        gallery: Whose mean is taken off, and whose statistics scale; by default those of `dataset`.
+        gallery: Whose mean and other statistics count; by default those of `dataset`.
 
     Returns:
-        Mean-centred vectors in float32.
+        Vectors in float32.
     """
     gallery = dataset if gallery is None else gallery
     if dataset.kind == "text":
         known = _counts(gallery.inputs)
         rarity = torch.log((1 + len(known)) / (1 + (known != 0).sum(0)))
-        mean = (known * rarity).mean(0)
-        return (known if gallery is dataset else _counts(dataset.inputs)) * rarity - mean
+        return (known if gallery is dataset else _counts(dataset.inputs)) * rarity
     if dataset.kind == "series":
         longest = max(one.shape[-1] for one in gallery.inputs if isinstance(one, Tensor))
         scaled = SeriesPreprocessing(length=longest, per_series=True)

@@ -133,11 +133,10 @@ class SeriesPreprocessing(_Config):
         """Series as float32: one tensor (n, channels, time) if lengths are equal, else a list of (channels, time)."""
         if isinstance(items, (np.ndarray, Tensor)):
             together = torch.as_tensor(items)
-            if together.ndim not in (2, 3) or (
-                self.mean and together.ndim == 3 and together.shape[1] != len(self.mean)
-            ):
-                raise _wrong_shape("Series", f"(n, {len(self.mean) or 'channels'}, time) or (n, time)", together.shape)
-            return _finite(together.float().reshape(len(together), -1, together.shape[-1]), "series")
+            together = together[:, None] if together.ndim == 2 else together
+            if together.ndim != 3 or self.channels not in (0, together.shape[1]):
+                raise _wrong_shape("Series", f"(n, {self.channels or 'channels'}, time)", together.shape)
+            return _finite(together.float(), "series")
         series = [torch.as_tensor(item).float() for item in items]
         series = [one[None] if one.ndim == 1 else one for one in series]
         channels = self.channels or len(series[0])

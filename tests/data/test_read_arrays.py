@@ -1,0 +1,134 @@
+"""Saved arrays and their labels as manifests."""
+
+import numpy as np
+import pytest
+import torch
+
+from tuplet.data import VectorPreprocessing, load_dataset, read_manifest
+from tuplet.errors import DataError
+
+
+def fault(path, **options):
+    with pytest.raises(DataError) as error:
+        read_manifest(path, **options)
+    assert error.value.hint
+    return error.value
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(12, dtype=np.float32).reshape(4, 3))
+    return path
+
+
+def test_rows_stay_on_disk_and_are_never_changed(rows):
+    before = rows.read_bytes()
+    manifest = read_manifest(rows)
+    assert isinstance(manifest.items, np.memmap)
+    dataset = load_dataset(manifest, VectorPreprocessing())
+    assert dataset.inputs.data_ptr() == manifest.items.ctypes.data  # not copied
+    dataset.inputs[0, 0] = 99.0
+    assert rows.read_bytes() == before
+
+
+def test_integer_labels_above_two_to_the_24_stay_exact(rows, tmp_path):
+    np.save(tmp_path / "rows.labels.npy", np.array([2**62 + 1, 2**62, -1, 2**24 + 1]))
+    manifest = read_manifest(rows)
+    assert manifest.class_names == (str(2**24 + 1), str(2**62), str(2**62 + 1))
+    assert manifest.labels.tolist() == [2, 1, -1, 0]
+    assert manifest.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "values", [np.uint64([2**63, 1, 1, 2**63]), np.float64([7, 3, 3, 7]), np.array([True, 0, 0, 1])]
+)
+def test_labels_of_other_number_types(rows, tmp_path, values):
+    np.save(tmp_path / "labels.npy", values)
+    assert read_manifest(rows).labels.tolist() == [1, 0, 0, 1]
+
+
+def test_labels_as_text_of_several_kinds(rows, tmp_path):
+    np.save(tmp_path / "names.npy", np.array(["b", "a", "b", ""]))
+    (tmp_path / "names.txt").write_text("b\na\nb\n\n")
+    (tmp_path / "names.csv").write_text("id,label,split\nw,b,train\nx,a,train\ny,b,test\nz,,test\n")
+    for suffix in ("npy", "txt", "csv"):
+        manifest = read_manifest(rows, labels=tmp_path / f"names.{suffix}")
+        assert manifest.class_names == ("a", "b")
+        assert manifest.labels.tolist() == [1, 0, 1, -1]
+    assert manifest.ids == ("w", "x", "y", "z")
+    assert manifest.splits == ("train", "train", "test", "test")
+
+
+def test_graded_values_beside_the_rows(rows, tmp_path):
+    np.save(tmp_path / "rows.targets.npy", np.array([0.5, 1.5, 2.5, 3.5]))
+    assert read_manifest(rows).targets.tolist() == [[0.5], [1.5], [2.5], [3.5]]
+    np.save(tmp_path / "rows.targets.npy", np.array([0.5, np.nan, 2.5, 3.5]))
+    assert "row 1, column 0 of rows.targets.npy is nan" in fault(rows).message
+
+
+def test_series_and_images(tmp_path):
+    np.save(tmp_path / "s.npy", np.zeros((5, 2, 7)))
+    np.save(tmp_path / "flat.npy", np.zeros((5, 7)))
+    np.save(tmp_path / "i.npy", np.zeros((5, 3, 8, 8), np.uint8))
+    assert read_manifest(tmp_path / "s.npy").kind == "series"
+    assert read_manifest(tmp_path / "flat.npy", kind="series").kind == "series"
+    assert read_manifest(tmp_path / "i.npy").kind == "image"
+
+
+@pytest.mark.parametrize(
+    ("labels", "reference", "text"),
+    [
+        (np.arange(3), "label-count", "4 rows, but 3 labels"),
+        (np.zeros((4, 2), int), "bad-labels", "not one label per row"),
+        (np.float32([0, 1, 2, 2**24]), "bad-labels", "too large for float32"),
+        (np.float64([0.5, 1, 2, 3]), "bad-labels", "not whole numbers"),
+        (np.float64([np.nan, 1, 2, 3]), "bad-labels", "not whole numbers"),
+    ],
+)
+def test_labels_that_do_not_fit(rows, tmp_path, labels, reference, text):
+    np.save(tmp_path / "rows.labels.npy", labels)
+    error = fault(rows)
+    assert text in error.message
+    assert error.reference == reference
+
+
+def test_values_that_are_not_finite_are_located(tmp_path):
+    values = np.zeros((6, 3), np.float32)
+    values[2, 1], values[5, 0] = np.nan, -np.inf
+    np.save(tmp_path / "rows.npy", values)
+    np.save(tmp_path / "labels.npy", np.arange(5))
+    message = fault(tmp_path / "rows.npy").message
+    assert "3 faults" in message
+    assert "row 2, column 1 is nan" in message
+    assert "row 5, column 0 is -inf" in message
+    assert "6 rows, but 5 labels" in message
+
+
+def test_files_that_are_no_arrays_are_explained(tmp_path, rows):
+    (tmp_path / "text.npy").write_text("hello")
+    (tmp_path / "cut.npy").write_bytes(rows.read_bytes()[:-5])
+    np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "empty.npy", np.zeros((0, 3)))
+    for name in ("text", "cut", "objects"):
+        assert fault(tmp_path / f"{name}.npy").reference == "unreadable-source"
+    assert fault(tmp_path / "empty.npy").reference in ("unreadable-source", "empty-source")
+    np.save(tmp_path / "complex.npy", np.zeros((3, 3), complex))
+    np.save(tmp_path / "line.npy", np.zeros(3))
+    np.save(tmp_path / "point.npy", np.float64(3))
+    np.save(tmp_path / "floats.npy", np.zeros((3, 1, 8, 8)))
+    for name in ("complex", "line", "point", "floats"):
+        assert fault(tmp_path / f"{name}.npy").reference == "bad-array"
+
+
+def test_what_is_needed_and_missing_is_named(rows):
+    assert "there are no labels" in fault(rows, needs=["label"]).message
+    assert "rows.targets.npy" in fault(rows, needs=["target"]).hint
+
+
+def test_the_rows_become_a_tensor_of_float32(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(6).reshape(2, 3))
+    dataset = load_dataset(read_manifest(tmp_path / "rows.npy"), VectorPreprocessing())
+    assert dataset.inputs.dtype == torch.float32
+    assert dataset.labels.supervision == "example"
+    assert dataset.labels.values.tolist() == [0, 1]
