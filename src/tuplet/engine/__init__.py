@@ -2,6 +2,7 @@
 
 from tuplet.engine.gather import ALONE, Processes, gather
 from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile, combine, from_rows
+from tuplet.engine.reference import reference
 from tuplet.engine.stream import stream
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "combine",
     "from_rows",
     "gather",
+    "reference",
     "stream",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.once import multiplied
 from tuplet.engine.reduction import Outcome, Reduction, Tile
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
@@ -151,11 +152,11 @@ class _Listed(torch.autograd.Function):
         loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
         if weights is not None:
             loss, count = loss * weights.double(), count * weights.double()
-        ctx.save_for_backward(grad_a, grad_table, grad_offset)
+        ctx.save_for_backward(a, table, offset, grad_a, grad_table, grad_offset)
         outputs = (loss.sum().to(a.dtype), count.sum())
         ctx.mark_non_differentiable(outputs[1])
         return outputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*(None if saved is None else saved * grad for saved in ctx.saved_tensors), None, None, None, None)
+        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None)

@@ -175,6 +175,12 @@ class Reduction(Generic[State]):
         """Derivative of the sum of losses by the scores of this tile; may overwrite `tile.scores`."""
         raise NotImplementedError
 
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation, by autograd, from complete rows: losses and counts, both (anchors,). `engine.reference` uses it."""
+        raise NotImplementedError
+
     def halved(self, peak: float | None) -> "Reduction[Any] | None":
         """The same for one set against itself, where each tile above the diagonal also serves its mirror image.
 
@@ -226,6 +232,14 @@ class _FromRows(Reduction[_RowsState]):
             )
             state.slope = torch.autograd.grad(loss.sum(), scores)[0] if bool(valid.any()) else torch.zeros_like(scores)
         state.loss, state.count = loss.detach(), valid.to(scores.dtype)
+
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        del gaps
+        valid = positive.any(1)
+        losses = self.rows(scores[valid], positive[valid], negative[valid])
+        return scores.new_zeros(len(scores)).index_put((valid.nonzero()[:, 0],), losses), valid.to(scores)
 
     def finish(self, state: _RowsState) -> Partial:
         return Partial(state.loss, state.count)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.once import multiplied
 from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile
 from tuplet.engine.symmetric import HALF_SIDE, walk_half
 from tuplet.engine.tiles import Plan, plan
-from tuplet.errors import ShapeError, TupletError
+from tuplet.errors import ShapeError
 from tuplet.geometry import Geometry, geometry_of
 from tuplet.margin import Bend, Margin, bend
 from tuplet.relation import Relation
@@ -165,32 +166,14 @@ class _Stream(torch.autograd.Function):
         walk.stat_names = tuple(partials[0].stats)
         rows = [torch.cat([part.stats[name] for part in partials]).double() for name in walk.stat_names]
         sums = [(row if weights is None else row * weights.double()).sum() for row in rows]
-        ctx.save_for_backward(grads.a, grads.r, grads.scale, grads.offset)
+        ctx.save_for_backward(a, r, scale, offset, grads.a, grads.r, grads.scale, grads.offset)
         outputs = (loss.sum().to(a.dtype), count.sum(), *sums)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*(None if saved is None else _Multiply.apply(saved, grad) for saved in ctx.saved_tensors), None)  # type: ignore[no-untyped-call]
-
-
-class _Multiply(torch.autograd.Function):
-    """Product in the first derivative, an explanation in the second."""
-
-    @staticmethod
-    def forward(ctx: Any, saved: Tensor, grad: Tensor) -> Tensor:
-        del ctx
-        return saved * grad
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        del ctx, grad
-        raise TupletError(
-            "The second derivative of a streamed loss was asked for; only the first is accumulated in the walk.",
-            hint="Use tuplet.engine.reference in place of stream: the same numbers from the whole matrix, by autograd.",
-            reference="double-backward",
-        )
+        return (*multiplied(ctx.saved_tensors, grad), None)
 
 
 def _block(

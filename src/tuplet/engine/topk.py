@@ -5,8 +5,10 @@ two scores. Here products only preselect, with a proven error bound; what they l
 of float64 operations. A neighbour list is therefore the same for every tile size, and equal rows tie exactly.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,7 @@ class _Walk:
 
     def best(self, top: int) -> tuple[Tensor, Tensor]:
         """Keys and positions of the `top` nearest of each query."""
+        _refuse_non_finite([self.queries], "queries", self._fast_dtype())
         if top + _SPARE >= len(self.gallery):
             everything = torch.arange(len(self.queries), device=self.queries.device)
             return self.settle(everything, torch.full_like(everything, -torch.inf, dtype=torch.float64), top)
@@ -128,7 +131,7 @@ class _Walk:
         asked = _Rough.of(self.queries, rough.dtype, self.geometry)
         longest = 0.0
         for cols in self._tiles(count):
-            tile = asked.beside(self._rows(cols), self.gallery, cols)
+            tile = self._accept(asked.beside(self._rows(cols)))
             longest = max(longest, tile.longest)
             for rows in _spans(count, self.tile_size // (cols.stop - cols.start)):
                 scores = self._hide(asked.keys(tile, rows), rows, cols)
@@ -170,7 +173,7 @@ class _Walk:
         for cols in self._tiles(len(asking)):
             # Equal rows are why we are here: each is scored once.
             distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
-            tile = asked.beside(distinct, self.gallery, cols)
+            tile = self._accept(asked.beside(distinct))
             for rows in _spans(len(asking), self.tile_size // (cols.stop - cols.start)):
                 least = keys[rows].amin(1, keepdim=True)
                 bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
@@ -203,6 +206,11 @@ class _Walk:
             inside = ((own >= 0) & (own < keys.shape[1])).nonzero()[:, 0]
             keys[inside, own[inside]] = -torch.inf
         return keys
+
+    def _accept(self, tile: "_Rough") -> "_Rough":
+        if not tile.longest < _longest_norm(tile.rows.dtype):  # or NaN; all broken rows are named, not those of a tile
+            _refuse_non_finite(map(self._rows, self._tiles(1)), "rows of the gallery", self._fast_dtype())
+        return tile
 
     def _tiles(self, queries: int) -> Iterator[slice]:
         # A tile of the gallery is a copy too: both it and its scores stay within the budget.
@@ -237,22 +245,16 @@ class _Rough:
         # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
         centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
         moved = _prepare(rows, geometry).to(dtype) - centre
-        _refuse_non_finite(torch.linalg.vector_norm(rows.to(dtype), dim=1), "queries", 0)
         return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
 
-    @property
+    @cached_property
     def longest(self) -> float:
-        return float(self.norms.max())
+        return float(self.norms.max())  # NaN if a row holds NaN
 
-    def beside(self, rows: Tensor, gallery: Rows, cols: slice) -> "_Rough":
+    def beside(self, rows: Tensor) -> "_Rough":
         """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
         moved = rows.to(self.rows.dtype) - self.centre
         norms = torch.linalg.vector_norm(moved, dim=1)
-        if not norms.isfinite().all():
-            whole = torch.as_tensor(np.asarray(gallery[cols])) if not isinstance(gallery, Tensor) else gallery[cols]
-            _refuse_non_finite(
-                torch.linalg.vector_norm(whole.to(moved.dtype), dim=1), "rows of the gallery", cols.start
-            )
         return _Rough(moved, norms, self.centre, self.geometry)
 
     def keys(self, tile: "_Rough", rows: slice) -> Tensor:
@@ -316,8 +318,13 @@ def _spans(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _refuse_non_finite(norms: Tensor, name: str, start: int) -> None:
-    bad = (~norms.isfinite()).nonzero()[:, 0] + start
+def _longest_norm(dtype: torch.dtype) -> float:
+    return math.sqrt(torch.finfo(dtype).max) / 4  # squares of sums and differences of such rows are finite
+
+
+def _refuse_non_finite(tiles: Iterable[Tensor], name: str, dtype: torch.dtype) -> None:
+    norms = torch.cat([torch.linalg.vector_norm(tile.to(dtype), dim=1) for tile in tiles])
+    bad = (~(norms < _longest_norm(dtype))).nonzero()[:, 0]
     if len(bad):
         shown = ", ".join(map(str, bad[:10].tolist())) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise ShapeError(

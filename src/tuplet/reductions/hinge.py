@@ -50,7 +50,7 @@ class Hinge(Reduction[_State]):
         state.drawn = tile.scores[at.rows, at.cols]
         visits = self._visits(tile, at.cols).double()
         state.loss = state.loss + tile.per_row(self._penalty(state.drawn).double() * visits)
-        state.active = state.active + tile.per_row((state.drawn > 0) * visits)
+        state.active = state.active + tile.per_row((self._penalty(state.drawn) > 0) * visits)
         state.pairs = state.pairs + tile.per_row(visits)
         gaps = tile.hide_all_but_negatives(self.margin).neg_().add_(self.margin).clamp_min_(0)
         for span, visit in self._parts(tile):
@@ -75,6 +75,17 @@ class Hinge(Reduction[_State]):
                 slope[:, span].mul_(visit)
         drawn = 2 * self.factor * state.drawn if self.power == 2 else torch.full_like(state.drawn, self.factor)
         return add_at(slope, at.rows, at.cols, drawn * self._visits(tile, at.cols))
+
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation."""
+        del gaps
+        visits = torch.where(torch.arange(scores.shape[1], device=scores.device) < self.inside, 0.5, 1.0).to(scores)
+        terms = positive * self._penalty(scores) + negative * self._penalty((self.margin - scores).clamp_min(0))
+        pairs = ((positive | negative) * visits).sum(1)
+        counts = {"all": pairs, "active": ((terms > 0) * visits).sum(1), "anchors": (pairs > 0).to(scores)}
+        return (terms * visits).sum(1), counts[self.mean_over]
 
     def halved(self, peak: float | None) -> "Reduction[Any] | None":
         """Half of the tiles do for sums over pairs."""

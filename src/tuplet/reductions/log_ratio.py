@@ -69,6 +69,21 @@ class LogRatio(Reduction[_State]):
         alone = state.count <= 0  # fewer than two references: no pair, whatever rounding left
         return Partial(torch.where(alone, 0.0, state.loss), torch.where(alone, 0.0, state.count))
 
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation, over all pairs of references."""
+        del positive
+        if gaps is None:
+            raise AssertionError("LogRatio needs a graded relation")
+        gaps = gaps.to(scores)
+        chosen = negative & (gaps > 0) if self.mask_zero_label else negative
+        v = chosen.to(scores) if self.reference_weights is None else chosen * self.reference_weights
+        ratio = (scores + self.eps).log() - (gaps + self.eps).log()
+        apart = (ratio[:, :, None] - ratio[:, None, :]).square()
+        both = (v[:, :, None] * v[:, None, :]).triu(1)
+        return (both * apart).sum((1, 2)), both.sum((1, 2))
+
     def slope(self, state: _State, tile: Tile) -> Tensor:
         """2 V v (r - mean) / (D + eps)."""
         del tile

@@ -43,6 +43,14 @@ class Logistic(Reduction[_State]):
         """One for each anchor that has a positive."""
         return Partial(state.loss, (state.positives > 0).to(state.loss))
 
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation."""
+        del gaps
+        terms = positive * softplus(-scores, threshold=torch.inf) + negative * softplus(scores, threshold=torch.inf)
+        return terms.sum(1), positive.any(1).to(scores)
+
     def slope(self, state: _State, tile: Tile) -> Tensor:
         """Probability of being a positive, minus 1 for those that are."""
         at = tile.positives

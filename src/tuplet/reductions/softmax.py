@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from tuplet.engine.reduction import Partial, Reduction, Tile
 
@@ -76,6 +77,20 @@ class Softmax(Reduction[_State]):
             log_mass = torch.where(state.mass > 0, state.peak + state.mass.log(), 0.0)
             shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_().mul_(valid[:, None])
         return add_at(shares, at.rows, at.cols, -wanted)
+
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation."""
+        del gaps
+        valid = positive.any(1)
+        rows, drawn, count = scores[valid], positive[valid], positive[valid].sum(1).to(scores)
+        mass = rows.masked_fill(~(positive | negative)[valid], -torch.inf).logsumexp(1)
+        if self.where == "in":
+            wanted = rows.masked_fill(~drawn, -torch.inf).logsumexp(1) - count.log()
+        else:
+            wanted = (rows * drawn).sum(1) / count
+        return scores.new_zeros(len(scores)).index_put((valid.nonzero()[:, 0],), mass - wanted), valid.to(scores)
 
     def halved(self, peak: float | None) -> "Reduction[_HalfState] | None":
         """Half of the tiles do if the scores are bounded, so that one exp serves both sides."""
@@ -181,8 +196,19 @@ class SoftmaxEach(Reduction[_EachState]):
         gap = log_mass[at.rows] - drawn
         positives = tile.per_row(torch.ones_like(drawn))
         share = 1 / positives.clamp_min(1)
-        state.losses = tile.per_row(torch.nn.functional.softplus(gap, threshold=LINEAR)) * share
+        state.losses = tile.per_row(softplus(gap, threshold=LINEAR)) * share
         state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
+
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation."""
+        del gaps
+        meets = positive.any(1) & negative.any(1)
+        mass = scores[meets].masked_fill(~negative[meets], -torch.inf).logsumexp(1, keepdim=True)
+        terms = torch.where(positive[meets], softplus(mass - scores[meets], threshold=torch.inf), 0.0)
+        losses = terms.sum(1) / positive[meets].sum(1)
+        return scores.new_zeros(len(scores)).index_put((meets.nonzero()[:, 0],), losses), positive.any(1).to(scores)
 
     def finish(self, state: _EachState) -> Partial:
         """Anchors without a positive are not counted."""

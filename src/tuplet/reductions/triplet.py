@@ -44,6 +44,31 @@ class _Whole(Reduction[State]):
         del like, rows
         return State()
 
+    def plain(
+        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The equation, over all (anchor, positive, negative)."""
+        del gaps
+        near, far = scores[:, :, None], scores[:, None, :]
+        valid = positive[:, :, None] & negative[:, None, :]
+        chosen = self._chosen(near, far, valid)
+        z = near - far if self.soft else (near + self.margin) - far
+        terms = torch.where(chosen, softplus(z) if self.soft else z.clamp_min(0) ** self.power, 0.0)
+        counts = {
+            "active": (chosen if self.soft else chosen & (z > 0)).sum((1, 2)),
+            "all": self._every(valid),
+            "anchors": valid.flatten(1).any(1),
+        }
+        return terms.sum((1, 2)), counts[self.mean_over].to(scores)
+
+    def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
+        """Which triplets (rows, positives, negatives) are selected."""
+        raise NotImplementedError
+
+    def _every(self, valid: Tensor) -> Tensor:
+        """What mean over "all" divides by, (rows,)."""
+        return valid.sum((1, 2))
+
     def finish(self, state: State) -> Partial:
         """Hand over what the fold found."""
         if state.loss is None or state.count is None:
@@ -140,6 +165,18 @@ class Triplet(_Whole):
         state.slope = add_at(slope, at.rows, at.cols, near.spread(at_positives, tile))
         state.stats |= {"active": active, "triplets": triplets}
         state.count = {"active": active, "all": triplets, "anchors": triplets > 0}[self.mean_over].double()
+
+    def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
+        reach = near + self.margin
+        return (
+            valid
+            & {
+                "all": valid,
+                "easy": reach < far,
+                "semihard": (near < far) & (far < reach),
+                "hard": far + self.hard_offset < near,
+            }[self.kind]
+        )
 
     def _ranges(self, near: _Positives, far: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
         """For each negative, which of the sorted positives it meets: [low, high)."""
@@ -244,6 +281,16 @@ class HardestTriplet(_Whole):
         state.slope = add_at(state.slope, rows, negative[rows], -steep[rows])
         state.stats = {"active": active, "anchors": valid}
 
+    def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
+        positive = torch.where(valid.any(2), near[:, :, 0], -torch.inf).argmax(1)
+        negative = torch.where(valid.any(1), far[:, 0], torch.inf).argmin(1)
+        only = torch.zeros_like(valid)
+        only[torch.arange(len(only)), positive, negative] = True
+        return only & valid
+
+    def _every(self, valid: Tensor) -> Tensor:
+        return valid.flatten(1).any(1)
+
 
 class NearestBeyond(_Whole):
     r"""For each positive pair the nearest negative beyond the positive; if none is, the farthest negative.
@@ -297,3 +344,13 @@ class NearestBeyond(_Whole):
         negative = torch.where(counted, negative, 0)
         slope = add_at(far.zero_(), rows, at.cols, steep)
         state.slope = add_at(slope, rows, negative, -steep)
+
+    def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
+        beyond = valid & (far > near)
+        nearest = torch.where(beyond, far, torch.inf).argmin(2)
+        farthest = torch.where(valid, far, -torch.inf).argmax(2)
+        chosen = torch.where(beyond.any(2), nearest, farthest)
+        return torch.zeros_like(valid).scatter_(2, chosen[:, :, None], True) & valid  # noqa: FBT003  # the value to scatter
+
+    def _every(self, valid: Tensor) -> Tensor:
+        return valid.any(2).sum(1)

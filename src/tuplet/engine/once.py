@@ -1,0 +1,38 @@
+"""Gradients that were accumulated in forward: multiplied in the first backward, explained in the second."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.errors import TupletError
+
+
+def multiplied(saved: Sequence[Tensor | None], grad: Tensor) -> list[Tensor | None]:
+    """Inputs and their accumulated gradients, in this order and one after the other -> gradients times `grad`.
+
+    The inputs are there so that asking for a second derivative is noticed and not answered with a wrong number.
+    """
+    half = len(saved) // 2
+    inputs = [x for x in saved[:half] if x is not None]
+    return [
+        None if found is None else _Once.apply(found, grad, *inputs)  # type: ignore[no-untyped-call]
+        for found in saved[half:]
+    ]
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, found: Tensor, grad: Tensor, *inputs: Tensor) -> Tensor:
+        del ctx, inputs
+        return found * grad
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        del ctx, grad
+        raise TupletError(
+            "The second derivative of a streamed loss was asked for; only the first is accumulated in the walk.",
+            hint="Use tuplet.engine.reference in place of stream: the same numbers from the whole matrix, by autograd.",
+            reference="double-backward",
+        )

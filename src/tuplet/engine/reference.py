@@ -1,0 +1,89 @@
+"""The slow twin of `stream`: the whole matrix at once, by autograd.
+
+It has the same signature and gives the same numbers, can be differentiated twice, and shows in plain tensor code what a reduction
+computes. Memory is O(anchors × references × dim).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.reduction import Outcome, Reduction
+from tuplet.geometry import Geometry, geometry_of, normalise
+from tuplet.margin import Margin
+from tuplet.relation import Relation
+from tuplet.types import GeometryName
+
+
+def reference(
+    reduction: Reduction[Any],
+    anchors: Tensor,
+    references: Tensor,
+    relation: Relation,
+    geometry: GeometryName | Geometry = "cosine",
+    *,
+    margin: Margin | None = None,
+    scale: float | Tensor = 1.0,
+    offset: Tensor | None = None,
+    weights: Tensor | None = None,
+    tile_size: int | None = None,
+    processes: Processes = ALONE,
+    stats: bool = False,
+) -> Outcome:
+    """What `stream` returns, from all scores at once.
+
+    Args:
+        reduction: What a row becomes; its `plain` form is used.
+        anchors: (anchors, dim).
+        references: (references, dim).
+        relation: Who is whose positive, negative or neither.
+        geometry: "cosine", "dot", "euclidean" or "squared_euclidean".
+        margin: Bends the cosines of positives.
+        scale: Multiplies scores.
+        offset: Added to the scores of each reference.
+        weights: One per anchor.
+        tile_size: Without meaning here.
+        processes: Who computes together.
+        stats: Without meaning here.
+
+    Returns:
+        Sum of losses and what the mean divides by.
+    """
+    del tile_size, stats
+    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
+    anchors, references = anchors.to(wide), references.to(wide)
+    everyone = slice(0, len(anchors)), slice(0, len(references))
+    positive, negative = relation.masks(*everyone)
+    scores = _scores(anchors, references, geometry)
+    if margin is not None:
+        scores = torch.where(positive, _bent(margin, anchors, references, scores), scores)
+    comparing = geometry_of(geometry)
+    if comparing.kind != reduction.reads:
+        scores = comparing.flip - scores
+    scores = scores * (scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
+    scores = scores if offset is None else scores + offset
+    loss, count = reduction.plain(scores, positive, negative, relation.gaps(*everyone))
+    if weights is not None:
+        loss, count = loss * weights, count * weights
+    return Outcome(add_up(loss.sum(), processes), sum_of(count.double().sum(), processes))
+
+
+def _scores(a: Tensor, r: Tensor, geometry: GeometryName | Geometry) -> Tensor:
+    name = next((name for name in ("cosine", "dot") if geometry_of(name) == geometry_of(geometry)), None)
+    if name is not None:
+        return normalise(a) @ normalise(r).T if name == "cosine" else a @ r.T
+    squares = (a[:, None, :] - r[None, :, :]).square().sum(-1)
+    if geometry_of(geometry) == geometry_of("squared_euclidean"):
+        return squares
+    apart = squares > 0  # the root's derivative at 0 is set to 0; both branches have to stay finite
+    return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
+
+
+def _bent(margin: Margin, a: Tensor, r: Tensor, cosine: Tensor) -> Tensor:
+    u, v = normalise(a)[:, None, :], normalise(r)[None, :, :]
+    product = (u - v).square().sum(-1) * (u + v).square().sum(-1)
+    there = product > 0
+    sine = 0.5 * torch.where(there, torch.where(there, product, 1.0).sqrt(), 0.0)
+    return margin(cosine, sine)[0]
