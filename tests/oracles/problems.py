@@ -1,6 +1,6 @@
 """Hypothesis strategies: small, nasty inputs for losses, in float64.
 
-Values come from a seed or from a grid of eighths. On the grid distances are exact, so that ties are ties however they are
+Values come from a seed or from a grid of eighths. On the grid distances are exact, so ties are ties however they are
 computed; off the grid, rows are in general position. Copies of rows, zero rows, missing labels, huge labels, one class,
 and classes of one example each occur in both.
 """
