@@ -118,16 +118,17 @@ class MemoryBank(nn.Module):
         there = (length > 1e-12) & (torch.linalg.vector_norm(mean, dim=1, keepdim=True) > 1e-12)
         self.rows[touched] = torch.where(there, mixed / length.clamp_min(1e-12), before)
 
-    def check(self, positions: Tensor) -> None:
-        """Refuse positions outside the bank.
 
-        Raises:
-            LabelError: See above.
-        """
-        outside = (positions < -1) | (positions >= len(self.rows))
-        if bool(outside.any()):
-            raise LabelError(
-                f"Position {int(positions[outside][0])} lies outside a bank of {len(self.rows)} rows.",
-                hint="Labels of this loss are positions in the data set: 0 to size - 1, or -1 for an example that does not count.",
-                reference="bank-position",
-            )
+def check_positions(positions: Tensor, size: int) -> None:
+    """Refuse positions outside a bank of `size` rows.
+
+    Raises:
+        LabelError: See above.
+    """
+    outside = (positions < -1) | (positions >= size)
+    if bool(outside.any()):
+        raise LabelError(
+            f"Position {int(positions[outside][0])} lies outside a bank of {size} rows.",
+            hint="Labels of this loss are positions in the data set: 0 to size - 1, or -1 for one that does not count.",
+            reference="bank-position",
+        )

@@ -14,7 +14,7 @@ from tuplet.errors import LabelError
 from tuplet.geometry import normalise
 from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
 from tuplet.losses.temperature import scale_of
-from tuplet.memory import MemoryBank
+from tuplet.memory import MemoryBank, check_positions
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
@@ -124,13 +124,14 @@ class InstanceDiscriminationLoss(MetricLoss):
                 hint="Pass the position of each example in the data set as labels.",
                 reference="labels-missing",
             )
-        self.bank.check(labels)
         noise, log_z = None, None
         if self.noise_samples is not None:
             noise = self.draw(labels, sides["processes"])
             log_z = self.log_z
             if bool(log_z.isnan()):
-                log_z = estimate_log_z(embeddings.detach(), self.bank.rows, noise, self.temperature, sides["processes"])
+                known = labels != -1
+                seen = embeddings.detach()[known], self.bank.rows, noise[known]
+                log_z = estimate_log_z(*seen, self.temperature, sides["processes"])
                 if self.training:
                     self.log_z.copy_(log_z)
         rows = self.bank.rows
@@ -164,6 +165,7 @@ def _outcome(
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_weights(weights, embeddings)
     bank = bank.detach()
+    check_positions(positions, len(bank))
     known = positions != -1
     if not bool(known.all()):
         embeddings, positions = embeddings[known], positions[known]
@@ -178,7 +180,8 @@ def _outcome(
     else:
         lists = torch.cat([positions[:, None], noise], 1)
         drawn = math.log(noise.shape[1] / len(bank)) if noise.shape[1] else 0.0
-        offset = torch.as_tensor(0.0 if log_z is None else log_z, device=embeddings.device).reshape(1, 1).neg() - drawn
+        constant = torch.as_tensor(0.0 if log_z is None else log_z, dtype=torch.float64, device=embeddings.device)
+        offset = -drawn - constant.reshape(1, 1)
         outcome = listed(
             Logistic(),
             embeddings,

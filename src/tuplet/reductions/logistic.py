@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.softmax import add_at
+from tuplet.reductions.softmax import LINEAR, add_at
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Logistic(Reduction[_State]):
         at = tile.positives
         state.drawn = tile.scores[at.rows, at.cols]
         state.positives = state.positives + tile.per_row(torch.ones_like(state.drawn))
-        drawn = tile.per_row(softplus(-state.drawn, threshold=torch.inf))
-        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf), threshold=torch.inf).sum(1)
+        drawn = tile.per_row(softplus(-state.drawn, threshold=LINEAR))
+        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf), threshold=LINEAR).sum(1)
 
     def finish(self, state: _State) -> Partial:
         """One for each anchor that has a positive."""
@@ -48,7 +48,7 @@ class Logistic(Reduction[_State]):
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
         del gaps
-        terms = positive * softplus(-scores, threshold=torch.inf) + negative * softplus(scores, threshold=torch.inf)
+        terms = positive * softplus(-scores, threshold=LINEAR) + negative * softplus(scores, threshold=LINEAR)
         return terms.sum(1), positive.any(1).to(scores)
 
     def slope(self, state: _State, tile: Tile) -> Tensor:
