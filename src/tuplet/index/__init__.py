@@ -33,7 +33,7 @@ def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like 
             reference="no-index",
         )
     backend = read_json(home / CONFIG, version=FORMAT, error=IndexFormatError, remedy=REMEDY).get("backend")
-    if backend not in _BACKENDS:
+    if not isinstance(backend, str) or backend not in _BACKENDS:
         raise IndexFormatError(
             f"{home / CONFIG} names the backend {backend!r}; this version of tuplet knows {', '.join(_BACKENDS)}.",
             hint=f"Update tuplet (pip install --upgrade tuplet), or: {REMEDY}",

@@ -1,6 +1,7 @@
 """Exact search over one memory-mapped array."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +49,7 @@ class FlatIndex:
         self.dim = content["dim"]
         self.embeddings = _read_embeddings(self.folder / _EMBEDDINGS, (content["count"], content["dim"]))
         self.items: Sequence[Mapping[str, Any]] = _Items.read(self.folder / _ITEMS, content["count"])
-        self._model = self.folder / content["model"]
+        self._model = _model_folder(self.folder, content["model"])
         _require_model(self._model, content["model_hash"])
 
     @classmethod
@@ -107,9 +108,11 @@ class FlatIndex:
     ) -> "FlatIndex":
         if not facts:
             raise DataError("There is nothing to index.", hint="Name at least one item.", reference="empty-index")
+        if not all("id" in fact for fact in facts):
+            raise _wrong_facts("Some items have no `id`")
         model_hash = embedder.content_hash()
         if model is not None:
-            _require_model(folder / model, model_hash)
+            _require_model(_model_folder(folder, model), model_hash)
         owns = {CONFIG, _EMBEDDINGS, _ITEMS, _MODEL}
         with replaced_folder(folder, owns=owns, error=IndexFormatError) as new:
             _write_embeddings(new / _EMBEDDINGS, batches, (len(facts), embedder.dim), facts)
@@ -215,6 +218,10 @@ def _counted(batches: Iterator[Tensor], count: int, progress: Callable[[int, int
             progress(done, count)
 
 
+def _model_folder(folder: Path, model: str) -> Path:
+    return Path(os.path.normpath(folder / model))  # gallery/../model, also while there is no gallery yet
+
+
 def _require_model(model: Path, expected: str) -> None:
     if (found := saved_hash(model)) != expected:
         raise IndexFormatError(
@@ -236,16 +243,12 @@ def _write_embeddings(path: Path, batches: Iterable[Tensor], shape: tuple[int, i
                 raise DataError(
                     f"The embedding of {facts[done + broken[0]]['id']!r} holds NaN or infinity.",
                     hint="Look at this item; if it is sound, the model has diverged.",
-                    reference="embeddings-not-finite",
+                    reference="non-finite-embeddings",
                 )
             file.write(rows.numpy().astype("<f4").tobytes())
             done += len(rows)
     if done != shape[0]:
-        raise DataError(
-            f"{done} embeddings, but {shape[0]} items.",
-            hint="Give one entry of `facts` for each item.",
-            reference="facts-per-item",
-        )
+        raise _wrong_facts(f"There are {done} embeddings, but {shape[0]} entries of `facts`")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -280,6 +283,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as problem:
         raise _unreadable(path, problem) from problem
+
+
+def _wrong_facts(what: str) -> DataError:
+    hint = "Give one entry of `facts` for each item, with an `id`."
+    return DataError(f"{what}.", hint=hint, reference="facts-per-item")
 
 
 def _unreadable(path: Path, problem: OSError) -> IndexFormatError:

@@ -107,8 +107,8 @@ class Embedder(nn.Module):
         source = _sequence(items)
         for start in range(0, len(source), batch_size):
             part = source[start : start + batch_size]
-            if isinstance(part, np.ndarray) and not part.flags.writeable:
-                part = part.copy()  # torch warns of memory that it may not write to
+            if isinstance(part, np.ndarray):
+                part = np.require(part, requirements=["C", "W"])  # a copy where torch would complain of the memory
             stored = part if isinstance(items, Dataset) else self.preprocessing.load(part)
             with _evaluating(self), torch.no_grad():
                 rows = self(_moved(stored, self.device))

@@ -215,10 +215,11 @@ class CallableEncoder(nn.Module):
     def forward(self, x: Any) -> Float[Tensor, "n dim"]:
         """Embeddings of whatever the module reads."""
         embeddings = self.module(x)
-        if not isinstance(embeddings, Tensor) or embeddings.shape != (len(x), self.dim):
+        count = x.shape[0] if isinstance(x, Tensor) else len(x)  # `len` of a tensor is a constant to torch.export
+        if not isinstance(embeddings, Tensor) or embeddings.shape != (count, self.dim):
             found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
             raise ShapeError(
-                f"{self.target} returned {found} for {len(x)} inputs; expected a tensor of shape {(len(x), self.dim)}.",
+                f"{self.target} returned {found} for {count} inputs; expected a tensor of shape {(count, self.dim)}.",
                 hint="Set `dim` of the encoder to the length of its embeddings, or return one row per input.",
                 reference="encoder-output",
             )

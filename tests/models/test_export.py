@@ -1,0 +1,103 @@
+"""What is exported computes the same without tuplet."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tuplet.data.transforms import ImagePreprocessing, SeriesPreprocessing, TextPreprocessing, VectorPreprocessing
+from tuplet.errors import CheckpointError, DataError, MissingExtraError
+from tuplet.models import Embedder, build_encoder
+from tuplet.models.export import export
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+KINDS = {
+    "image": ({"name": "conv-small", "channels": 1, "size": 12, "width": (8, 8)}, ImagePreprocessing(12, 1)),
+    "vector": ({"name": "mlp", "in_dim": 5, "dim": 4}, VectorPreprocessing(mean=(1.0,) * 5)),
+    "series": ({"name": "series-conv", "channels": 2, "dim": 4, "width": (8, 8, 8)}, SeriesPreprocessing(2, 20)),
+    "text": ({"name": "bag-of-words", "buckets": 99, "dim": 4}, TextPreprocessing(buckets=99)),
+}
+
+
+def make(kind):
+    config, preprocessing = KINDS[kind]
+    return Embedder(build_encoder(config), preprocessing, encoder_config=config).train()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_gives_the_same_embeddings_for_any_number_of_inputs(kind, tmp_path):
+    embedder = make(kind)
+    assert export(embedder, tmp_path / "model.pt2") < 1e-6
+    assert embedder.training
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_an_exported_image_model_reads_pixels(tmp_path):
+    embedder = make("image")
+    export(embedder, tmp_path / "model.pt2")
+    pixels = torch.randint(0, 256, (9, 1, 12, 12), dtype=torch.uint8)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    torch.testing.assert_close(program(pixels), embedder.embed(pixels))
+
+
+@pytest.mark.skipif(not ONNX, reason="onnx, onnxscript or onnxruntime is not installed")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_onnx_file_gives_the_same_embeddings(kind, tmp_path):
+    assert export(make(kind), tmp_path / "model.onnx") < 1e-5
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.skipif(ONNX, reason="onnx is installed")
+def test_onnx_that_is_not_installed_is_named_with_the_line_that_installs_it(tmp_path):
+    with pytest.raises(MissingExtraError, match="Export to ONNX needs") as caught:
+        export(make("vector"), tmp_path / "model.onnx")
+    assert caught.value.hint == 'pip install "tuplet[export]"'
+    assert list(tmp_path.iterdir()) == []
+
+
+class TwoFaced(nn.Module):
+    """Computes something else when it is exported."""
+
+    def forward(self, x):
+        return x * 2 if torch.compiler.is_exporting() else x
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
+    config = {"name": "callable", "target": "two_faced:TwoFaced", "dim": 5}
+    embedder = Embedder(TwoFaced(), VectorPreprocessing(), encoder_config=config)
+    with pytest.raises(CheckpointError, match="computes other embeddings"):
+        export(embedder, tmp_path / "model.pt2", example=np.random.default_rng(0).normal(size=(2, 5)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_of_unknown_shape_needs_an_example(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "two_faced", sys.modules[__name__])
+    config = {"name": "callable", "target": "torch.nn:Flatten", "dim": 5}
+    embedder = Embedder(build_encoder(config), VectorPreprocessing(), encoder_config=config)
+    with pytest.raises(DataError, match="shape of an input of 'callable' is not known") as caught:
+        export(embedder, tmp_path / "model.pt2")
+    assert "example=" in caught.value.hint
+    assert export(embedder, tmp_path / "model.pt2", example=[[1, 2, 3, 4, 5]]) == 0
+
+
+def test_texts_themselves_cannot_be_exported(tmp_path):
+    config = {"name": "callable", "target": "torch.nn:Identity", "dim": 5}
+    embedder = Embedder(build_encoder(config), TextPreprocessing(hashed=False), encoder_config=config)
+    with pytest.raises(DataError, match="reads texts"):
+        export(embedder, tmp_path / "model.pt2")
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path):
+    with pytest.raises(CheckpointError, match=r"ends in '\.h5'") as caught:
+        export(make("vector"), tmp_path / "model.h5")
+    assert caught.value.hint == "End the name in .pt2 or .onnx."
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/model\.pt2 could not be written"):
+        export(make("vector"), tmp_path / "file" / "model.pt2")
