@@ -14,6 +14,7 @@ from tuplet.data import (
     content_ids,
     labels_of,
     load_dataset,
+    rare_classes,
     raw_features,
     take_batch,
 )
@@ -101,3 +102,10 @@ def test_raw_texts_find_those_with_rare_words_in_common(hashed):
     raw = functional.normalize(raw_features(dataset))
     scores = raw @ raw.T - 2 * torch.eye(4)
     assert scores.argmax(1).tolist() == [2, 3, 0, 1]
+
+
+def test_classes_with_a_single_example_are_listed():
+    known = manifest(labels=LABELS, class_names=("x", "y", "unused"))
+    assert rare_classes(known) == ("x",)
+    assert rare_classes(known, least=3) == ("x", "y")
+    assert rare_classes(manifest()) == ()

@@ -4,7 +4,7 @@ from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment
 from tuplet.data.batch import Batch, take_batch
 from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
 from tuplet.data.hashing import content_ids
-from tuplet.data.manifest import Columns, Kind, Manifest, Need
+from tuplet.data.manifest import Columns, Kind, Manifest, Need, rare_classes
 from tuplet.data.raw import raw_features
 from tuplet.data.read import read_manifest
 from tuplet.data.split import Leak, find_leaks, split_by_class, split_by_row
@@ -39,6 +39,7 @@ __all__ = [
     "labels_of",
     "load_dataset",
     "preprocessing_from_config",
+    "rare_classes",
     "raw_features",
     "read_manifest",
     "split_by_class",

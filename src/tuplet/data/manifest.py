@@ -68,6 +68,19 @@ class Manifest:
         return self.take([position for position, name in enumerate(splits) if name == split])
 
 
+def rare_classes(manifest: Manifest, least: int = 2) -> tuple[str, ...]:
+    """Names of the classes with fewer than `least` examples: a loss that needs pairs cannot learn from them.
+
+    Args:
+        manifest: What to look at; classes without any example here are not named.
+        least: Examples a class should have.
+    """
+    if manifest.labels is None:
+        return ()
+    known, counts = np.unique(manifest.labels[manifest.labels >= 0], return_counts=True)
+    return tuple(manifest.class_names[label] for label in known[counts < least].tolist())
+
+
 def _pick(values: Any, positions: NDArray[np.int64]) -> Any:
     if isinstance(values, np.ndarray):
         return values[positions]

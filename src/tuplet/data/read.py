@@ -7,6 +7,7 @@ from tuplet.data.arrays import read_array
 from tuplet.data.faults import HINTS
 from tuplet.data.folders import read_folder
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
+from tuplet.data.series import read_series
 from tuplet.data.tables import read_table
 from tuplet.errors import DataError
 
@@ -25,7 +26,8 @@ def read_manifest(
     Everything is checked before it returns: one error reports all faults, with their lines.
 
     Args:
-        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, or `.ts`.
+        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, `.ts`, or
+            folder of `.ts` files.
         kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
         labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
             beside it.
@@ -42,7 +44,8 @@ def read_manifest(
     path = Path(source)
     columns = columns or Columns()
     if path.is_dir():
-        return read_folder(path, needs=needs)
+        series = sorted(path.glob("*.ts"))
+        return read_series(series, path, needs=needs) if series else read_folder(path, needs=needs)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
     if path.suffix in (".csv", ".tsv"):
@@ -50,4 +53,6 @@ def read_manifest(
     if path.suffix == ".npy":
         beside = (None if file is None else Path(file) for file in (labels, targets))
         return read_array(path, *beside, kind=kind, columns=columns, needs=needs)
+    if path.suffix == ".ts":
+        return read_series([path], path, needs=needs)
     raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")
