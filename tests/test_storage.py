@@ -137,6 +137,32 @@ def test_what_a_killed_process_moved_away_is_put_back(tmp_path):
     assert content(tmp_path / "x")["a.txt"] == "old"
 
 
+def test_what_a_killed_process_did_not_clear_away_does_not_come_back(tmp_path):
+    for name, text in (("x", "new"), (".x.previous", "old")):
+        write(tmp_path / name, text)
+    settle(tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert content(tmp_path / "x")["a.txt"] == "new"
+
+
+def test_readers_that_settle_all_the_time_stop_no_writer(tmp_path):
+    write(tmp_path / "x", "0")
+
+    def settle_for_ever():
+        while True:
+            settle(tmp_path / "x")
+
+    readers = [start(settle_for_ever) for _ in range(2)]
+    try:
+        for version in range(150):
+            write(tmp_path / "x", str(version))
+            assert content(tmp_path / "x")["a.txt"] == str(version)
+    finally:
+        for reader in readers:
+            os.kill(reader, signal.SIGKILL)
+            os.waitpid(reader, 0)
+
+
 def test_json_says_its_format_and_only_that_one_is_read(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"name": "naïve"}, version=3)

@@ -80,10 +80,15 @@ def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Pat
 
 
 def settle(folder: Path | str) -> None:
-    """Put the old content back if a process was killed in the middle of replacing it."""
+    """Put the old content back, or clear it away, if a process was killed in the middle of replacing it."""
     target = Path(os.path.realpath(folder))
     previous = _previous(target)
-    if previous.is_dir() and not target.exists():
+    if not previous.is_dir():
+        return
+    if target.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        return
+    with suppress(OSError):  # a reader without permission finds the folder missing, and says so
         previous.rename(target)
 
 
@@ -157,14 +162,16 @@ def _sync(path: Path) -> None:
 
 def _swap(partial: Path, target: Path) -> None:
     previous = _previous(target)
-    shutil.rmtree(previous, ignore_errors=True)
-    if target.exists():
-        target.rename(previous)
-    try:
-        partial.rename(target)
-    except OSError:
-        settle(target)
-        raise
+    while partial.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        if target.exists():
+            target.rename(previous)
+        try:
+            partial.rename(target)
+        except OSError as problem:
+            if problem.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # else a reader has just put the old content back
+                settle(target)
+                raise
     shutil.rmtree(previous, ignore_errors=True)
     _sync(target.parent)
 
