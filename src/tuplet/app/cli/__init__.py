@@ -1,0 +1,116 @@
+"""The command `tuplet`: where errors become messages and exit codes.
+
+0 done · 1 a bug · 2 wrong usage · 3 bad data · 4 bad recipe · 5 missing optional part · 6 a required quality not met
+· 130 interrupted.
+"""
+
+import errno
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+
+from tuplet import __version__
+from tuplet.errors import DataError, MissingExtraError, TupletError
+
+_EXTRAS = {
+    "jinja2": "app",
+    "openTSNE": "app",
+    "PIL": "app",
+    "plotly": "app",
+    "pydantic": "app",
+    "rich": "app",
+    "scipy": "app",
+    "sklearn": "app",
+    "typer": "app",
+    "matplotlib": "demo",
+}
+_DISK = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    code = 0
+    try:
+        _run()
+    except Exception as error:  # noqa: BLE001  whatever it is, nobody shall be scared by a traceback
+        code = _settle(error)
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        _let_go_of_closed_pipes()
+    sys.exit(code)
+
+
+def _run() -> None:
+    if find_spec("typer") is None:
+        raise ModuleNotFoundError(name="typer")
+    from tuplet.app.cli.commands import command
+
+    try:
+        command(prog_name="tuplet")
+    finally:
+        sys.stdout.flush()
+
+
+def _settle(error: Exception) -> int:
+    """Tell the person what went wrong; the exit code."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if isinstance(error, TupletError):
+        return _explain(error)
+    if isinstance(error, BrokenPipeError):
+        return 0  # the reader, `head` say, has seen enough
+    if isinstance(error, OSError) and error.errno:
+        return _explain(_from_system(error))
+    if missing in _EXTRAS:
+        return _explain(_missing(missing))
+    return _save_traceback(error)
+
+
+def _explain(error: TupletError) -> int:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    print(f"more: docs/errors.md#{error.reference}", file=sys.stderr)
+    return error.exit_code
+
+
+def _from_system(error: OSError) -> TupletError:
+    place = f" ({error.filename})" if error.filename else ""
+    message = f"The operating system says: {error.strerror}{place}."
+    if error.errno in _DISK:
+        return DataError(message, hint="Free some space and type the same command again.", reference="disk-full")
+    if error.errno in _REFUSED:
+        return DataError(message, hint="Choose a folder you may write to and read from.", reference="no-permission")
+    return DataError(message, hint="Check the path and type the command again.", reference="system-refused")
+
+
+def _missing(module: str) -> TupletError:
+    return MissingExtraError(
+        f"This command needs the package {module}, which is not installed.",
+        hint=f'Type: pip install "tuplet[{_EXTRAS[module]}]"',
+        reference="missing-extra",
+    )
+
+
+def _save_traceback(error: Exception) -> int:
+    versions = f"tuplet {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    text = f"{versions}\ntuplet {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"
+    with tempfile.NamedTemporaryFile("w", prefix="tuplet-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    print(f"error: tuplet has a bug: {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"hint: The traceback is in {Path(file.name)}. Please send it along when you report this.", file=sys.stderr)
+    return 1
+
+
+def _let_go_of_closed_pipes() -> None:
+    """Keep the interpreter from complaining at exit about output that nobody reads any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

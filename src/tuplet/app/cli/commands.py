@@ -1,0 +1,49 @@
+"""The commands of `tuplet`, put together; nothing heavy is imported before a command runs."""
+
+from typing import Annotated
+
+import typer
+
+from tuplet import __version__
+from tuplet.app.cli import demo, embed, evaluate, report, runs, search, train
+
+_EXAMPLES = """
+\b
+Start here:
+  tuplet demo                             train on drawn letters, judge, write a report
+  tuplet train photos/                    train on your images, one folder per class
+  tuplet search runs/photos new.jpg       find what looks like it
+
+`tuplet COMMAND --help` shows examples of each command.
+"""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tuplet {__version__}")
+        raise typer.Exit
+
+
+def _tuplet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Deep metric learning: train an embedding, judge it on classes it has never seen, search with it."""
+
+
+def _assemble() -> typer.Typer:
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(epilog=_EXAMPLES)(_tuplet)
+    for module in (demo, train, evaluate, search, embed, report, runs):
+        name = module.__name__.rpartition(".")[2]
+        app.command(name, epilog=module.EPILOG)(getattr(module, name))
+    return app
+
+
+command = typer.main.get_command(_assemble())

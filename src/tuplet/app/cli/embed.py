@@ -1,0 +1,45 @@
+"""`tuplet embed`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuplet.app.cli.options import Json
+from tuplet.app.cli.show import remark, to_json
+
+EPILOG = """
+\b
+Examples:
+  tuplet embed runs/photos new/ -o new.npy           one row per image, names in new.ids.txt
+  tuplet embed runs/wine samples.csv --json          one JSON object per row
+"""
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a saved model.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, tables, texts; `-` reads one per line.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Array to write, .npy.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn files, rows or texts into embeddings."""
+    if (output is None) == (not as_json):
+        raise typer.BadParameter("Say where the embeddings go: -o FILE.npy or --json.")
+    if output is not None and output.suffix != ".npy":
+        raise typer.BadParameter(f"{output} should end in .npy.", param_hint="--output")
+    from tuplet.app.queries import read_queries
+    from tuplet.models import Embedder
+
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run)
+    items, names = read_queries(embedder, inputs)
+    embeddings = embedder.embed(items)
+    if output is None:
+        for name, row in zip(names, embeddings.tolist(), strict=True):
+            print(to_json({"id": name, "embedding": row}))
+        return
+    import numpy as np
+
+    ids = output.with_suffix(".ids.txt")
+    np.save(output, embeddings.numpy())
+    ids.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    remark(f"{len(embeddings):,} embeddings of length {embeddings.shape[1]} in {output}, their names in {ids}")

@@ -1,0 +1,42 @@
+"""`tuplet evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuplet.app.cli.options import Json, Require, check_required, parse_required
+from tuplet.app.cli.show import to_json
+
+EPILOG = """
+\b
+Examples:
+  tuplet evaluate runs/photos                        what the run measured when it ended
+  tuplet evaluate runs/photos --data holiday/        judge its model on other labelled data
+  tuplet evaluate runs/photos --require recall@1=0.9 && ./publish
+"""
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Labelled data to judge on instead: folder, CSV or .npy.")
+    ] = None,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is worth, beside the raw input.
+
+    Each number comes with its 95 % interval over classes.
+    """
+    required = parse_required(require)
+    from tuplet.app.cli.result import show_evaluation
+    from tuplet.app.judging import judge_on
+    from tuplet.app.verdict import read_evaluation
+
+    evaluation = read_evaluation(run) if data is None else judge_on(run, data)
+    if as_json:
+        print(to_json(evaluation))
+    else:
+        show_evaluation(evaluation, everything=True)
+    check_required(required, evaluation)

@@ -1,0 +1,96 @@
+"""Watching a training: a progress bar on a terminal, one line per evaluation elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tuplet.app.cli.show import remark
+
+Event = dict[str, Any]
+
+
+def follow(events: Iterable[Event], *, quiet: bool = False) -> None:
+    """Go through the events of a training; show them on stderr unless `quiet`."""
+    watch = _Bar() if sys.stderr.isatty() and not quiet else _Lines()
+    with watch.shown():
+        for event in events:
+            if not quiet:
+                watch.see(event)
+
+
+class _Lines:
+    """One line for what matters, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        yield
+
+    def see(self, event: Event) -> None:
+        match event["kind"]:
+            case "start":
+                self.steps = event["steps"]
+                self.say(
+                    f"Training {event['name']}: {event['examples']:,} examples of {event['classes']:,} classes, "
+                    f"{event['steps']:,} steps, {event['parameters']:,} parameters, seed {event['seed']}."
+                )
+            case "evaluation":
+                self.say(_verdict(event))
+            case "note":
+                self.say(event["text"])
+            case "end" if event["stopped_early"]:
+                self.say(f"Stopped early after step {event['step']:,}; the best was step {event['best_step']:,}.")
+
+    def say(self, text: str) -> None:
+        remark(text)
+
+
+class _Bar(_Lines):
+    """Steps, examples a second, time left, loss and the last Recall@1, in one line that stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[score]}", style="bold"),
+            console=Console(stderr=True, highlight=False),
+            expand=True,
+        )
+        self.task = self.progress.add_task("training", total=None, speed="", loss="", score="")
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self.progress:
+            yield
+
+    def see(self, event: Event) -> None:
+        super().see(event)
+        match event["kind"]:
+            case "start":
+                self.progress.update(self.task, total=event["steps"])
+            case "step":
+                speed = f"{event['examples_per_second']:,.0f}/s"
+                loss = f"loss {event['loss']:.3f}"
+                self.progress.update(self.task, completed=event["step"], speed=speed, loss=loss)
+            case "evaluation" if event["of"] == "model" and "recall@1" in event["values"]:
+                self.progress.update(self.task, score=f"R@1 {event['values']['recall@1']['value']:.3f}")
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False)
+
+
+def _verdict(event: Event) -> str:
+    who = "raw input" if event["of"] == "raw" else f"step {event['step']:,}"
+    shown = [f"{name} {entry['value']:.3f}" for name, entry in list(event["values"].items())[:3]]
+    return f"{event['split']}, {who}: {', '.join(shown)}" + (" (best so far)" if event.get("best") else "")

@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from tuplet.app.cli.show import remark
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=VALUE", help="Leave with code 6 unless the model reaches this, e.g. recall@1=0.9."),
+]
+
+
+def parse_required(required: Sequence[str] | None) -> dict[str, float]:
+    """`["recall@1=0.9"]` as numbers by name."""
+    found = {}
+    for text in required or ():
+        name, _, value = text.rpartition("=")
+        try:
+            found[name.strip().lower()] = float(value)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise typer.BadParameter(f"{text!r} does not say METRIC=VALUE, such as recall@1=0.9.")
+    return found
+
+
+def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] | None) -> None:
+    """Leave with exit code 6 if a required quality was not met; `other_groups:recall@1` names another protocol."""
+    is_met = True
+    for name, least in required.items():
+        protocol, _, metric = name.rpartition(":")
+        judged = evaluation["protocols"].get(protocol or "all", {}) if evaluation else {}
+        values = judged.get("model", {}).get("values", {})
+        if metric not in values:
+            known = ", ".join(values) or "nothing"
+            raise typer.BadParameter(f"--require {name}: there is no such measure here. Measured: {known}.")
+        if values[metric] < least:
+            remark(f"required: {name} of {least:g}; the model reaches {values[metric]:.4f}")
+            is_met = False
+    if not is_met:
+        raise typer.Exit(6)

@@ -1,0 +1,130 @@
+"""From what was typed to a run: finding the recipe and the folder, training, judging, reporting."""
+
+import json
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tuplet.app.cli.follow import follow
+from tuplet.app.cli.result import show_evaluation
+from tuplet.app.cli.show import remark, to_json
+from tuplet.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tuplet.engine import Processes
+    from tuplet.training import Job
+
+
+def new_run(
+    source: str, *, out: Path, data: Path | None, name: str | None, steps: int | None, changes: Sequence[str]
+) -> "tuple[Job, Path]":
+    """A job and its folder, new to `out`.
+
+    Args:
+        source: Recipe, preset or data.
+        out: Folder of all runs.
+        data: Takes the place of the recipe's data.
+        name: Name of the run; without one, the recipe's name and, if that is taken, a number.
+        steps: Steps to train; None leaves that to the recipe.
+        changes: `section.key=value`.
+    """
+    from tuplet.recipes import build, load_recipe, preset_names, recipe_for
+
+    overrides = [*changes]
+    if data is not None:
+        overrides.append(f"data.source={_quoted(str(data.resolve()))}")
+    if steps is not None:
+        overrides.append(f"train.steps={steps}")
+    if name is not None:
+        overrides.append(f"name={_quoted(name)}")
+    is_recipe = source in preset_names() or source.endswith(".toml") or not Path(source).exists()
+    recipe = load_recipe(source, overrides) if is_recipe else recipe_for(Path(source), overrides)
+    folder = out / recipe.name
+    number = 2
+    while name is None and folder.exists():
+        folder = out / f"{recipe.name}-{number}"
+        number += 1
+    return build(recipe, cache=cache_beside(folder)), folder
+
+
+def old_run(folder: Path) -> "tuple[Job, Path]":
+    """The job of an earlier run."""
+    from tuplet.recipes import build, load_recipe
+
+    if not (folder / "recipe.toml").is_file():
+        raise DataError(
+            f"{folder} is not the folder of a run: it has no recipe.toml.",
+            hint="Type `tuplet runs` to see the runs there are.",
+            reference="no-run",
+        )
+    return build(load_recipe(folder / "recipe.toml"), cache=cache_beside(folder)), folder
+
+
+def cache_beside(run: Path) -> Path:
+    """Where data that is drawn once is kept: beside the runs."""
+    return run.absolute().parent / ".cache"
+
+
+def run_and_report(job: "Job", folder: Path, *, resume: bool, device: str, as_json: bool) -> dict[str, Any] | None:
+    """Train, show the verdict and write the report; returns what `evaluation.json` says, if there is one."""
+    from tuplet.app.report import write_report
+    from tuplet.training import run
+
+    with _together() as processes:
+        try:
+            follow(
+                run(job, folder, resume=resume, processes=processes, device=_device(device)), quiet=processes.rank > 0
+            )
+        except KeyboardInterrupt:
+            if processes.rank == 0:
+                remark(f"\nStopped; all steps so far are saved. Go on with:\n  tuplet train --resume {folder}")
+            raise typer.Exit(130) from None
+        if processes.rank > 0:
+            return None
+    verdict = folder / "evaluation.json"
+    if not verdict.exists():
+        remark(f"The data has no classes to judge by. The model is in {folder / 'model'}.")
+        return None
+    remark("Writing the report ...")
+    report = write_report(folder)
+    evaluation: dict[str, Any] = json.loads(verdict.read_text(encoding="utf-8"))
+    if as_json:
+        print(to_json({"run": str(folder), "report": str(report), **evaluation}))
+    else:
+        show_evaluation(evaluation)
+        remark(f"run     {folder}\nreport  {report}")
+    return evaluation
+
+
+@contextmanager
+def _together() -> "Iterator[Processes]":
+    """The processes that `torchrun` started, or this one alone."""
+    import torch.distributed as dist
+
+    from tuplet.engine import ALONE, Processes
+
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield ALONE
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield Processes.default()
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

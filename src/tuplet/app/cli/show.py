@@ -1,0 +1,72 @@
+"""How commands speak: results to stdout, remarks to stderr.
+
+A result is a table on a terminal, tab-separated lines in a pipe, and one JSON object per line with `--json`.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def remark(text: str) -> None:
+    """A line for the person who waits, never part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, right: Sequence[str] = ()) -> None:
+    """The rows of a result.
+
+    Args:
+        rows: One mapping per line.
+        columns: Keys to show, in this order; JSON shows all.
+        as_json: One JSON object per row.
+        right: Columns of text that stand to the right, as numbers always do.
+    """
+    if as_json:
+        for row in rows:
+            print(to_json(row))
+    elif sys.stdout.isatty():
+        _print_table(rows, columns, right)
+    else:
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(_one_line(row.get(column)) for column in columns))
+
+
+def to_json(value: Any) -> str:
+    """One line of strict JSON: what is not finite becomes null."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[str], right: Sequence[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        is_right = column in right or any(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(Text(column), justify="right" if is_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_one_line(row.get(column))) for column in columns))
+    Console().print(table)
+
+
+def _one_line(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return " ".join(text.split())

@@ -1,0 +1,60 @@
+"""`tuplet train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuplet.app.cli.options import Json, Require, check_required, parse_required
+
+EPILOG = """
+\b
+Examples:
+  tuplet train photos/                               one folder per class
+  tuplet train table.csv --name wine                 numbers, with a column `label`
+  tuplet train glyphs --steps 500 --set loss.margin=0.3
+  tuplet train recipe.toml --data other/ --require recall@1=0.9
+  tuplet train --resume runs/photos                  after Ctrl-C, a crash or a power cut
+"""
+
+
+def train(
+    source: Annotated[
+        str | None, typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV or .npy.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of this run; by default that of the recipe.")
+    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps to train; short for --set train.steps=N.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    require: Require = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")
+    ] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train an embedding, judge it, write a report.
+
+    It is judged on classes it has not seen, beside the raw input. The run gets a folder of its own, with the model, an
+    index to search and a report.
+    """
+    required = parse_required(require)
+    if (source is None) == (resume is None):
+        raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
+    if resume is not None and (data or name or changes or steps):
+        raise typer.BadParameter("A resumed run keeps its recipe: --data, --name, --set and --steps do not go with it.")
+    from tuplet.app.cli.running import new_run, old_run, run_and_report
+
+    if resume is not None:
+        job, folder = old_run(resume)
+    else:
+        job, folder = new_run(str(source), out=out, data=data, name=name, steps=steps, changes=changes or [])
+    evaluation = run_and_report(job, folder, resume=resume is not None, device=device, as_json=as_json)
+    check_required(required, evaluation)

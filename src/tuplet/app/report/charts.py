@@ -1,0 +1,190 @@
+"""Figures of the report, as Plotly reads them.
+
+Colours are names of CSS variables, such as `var(--accent)`; the page replaces them by those of its theme.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuplet.types import GeometryName
+
+Trace = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure.
+
+    Args:
+        name: Id of its element in the page.
+        finding: What it shows, as a sentence; also its description for those who do not see it.
+        data: Plotly traces.
+        layout: Plotly layout.
+    """
+
+    name: str
+    finding: str
+    data: list[Trace]
+    layout: dict[str, Any]
+
+
+def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
+    """Validation, loss and speed against the step, as far as the diary has them."""
+    steps = [event for event in events if event["kind"] == "step" and event["loss"] is not None]
+    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    model = [event for event in judged if event["of"] == "model"]
+    found: dict[str, Chart] = {}
+    if model:
+        metric = next(iter(model[0]["values"]))
+        raw = next((event["values"][metric]["value"] for event in judged if event["of"] == "raw"), None)
+        scores = [event["values"][metric]["value"] for event in model]
+        found["validation"] = validation_chart([event["step"] for event in model], scores, raw, metric)
+    if len(steps) > 1:
+        at = [event["step"] for event in steps]
+        found["loss"] = loss_chart(at, [event["loss"] for event in steps])
+        found["speed"] = speed_chart(at, [event["examples_per_second"] for event in steps])
+    return found
+
+
+def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> Chart:
+    """The loss at each logged step, and its running mean."""
+    smooth = _running_mean(losses, max(1, len(losses) // 20))
+    finding = f"The loss went from {smooth[0]:.3g} to {smooth[-1]:.3g} in {steps[-1]:,} steps"
+    data = [
+        _line(steps, losses, "each step", "var(--faint)", width=1, opacity=0.45),
+        _line(steps, smooth, "running mean", "var(--accent)"),
+    ]
+    return Chart("loss", finding, data, _layout("step", "loss"))
+
+
+def validation_chart(steps: Sequence[int], scores: Sequence[float], raw: float | None, metric: str) -> Chart:
+    """A score of the validation examples, and that of the raw input as a level."""
+    best = max(range(len(scores)), key=lambda position: scores[position])
+    finding = f"Validation {metric} was best at step {steps[best]:,}: {scores[best]:.3f}"
+    data = [_line(steps, scores, "model", "var(--accent)", mode="lines+markers")]
+    if raw is not None:
+        level = _line([0, steps[-1]], [raw, raw], "raw input", "var(--faint)")
+        level["line"] |= {"dash": "dash"}
+        data.append(level)
+    return Chart("validation", finding, data, _layout("step", metric))
+
+
+def speed_chart(steps: Sequence[int], speeds: Sequence[float]) -> Chart:
+    """Examples a second at each logged step."""
+    finding = f"Training saw {np.median(speeds):,.0f} examples a second"
+    layout = _layout("step", "examples / s")
+    layout["yaxis"]["rangemode"] = "tozero"
+    return Chart("speed", finding, [_line(steps, speeds, "examples / s", "var(--accent)", width=1.5)], layout)
+
+
+def pairs_chart(same: NDArray[np.float64], different: NDArray[np.float64], geometry: GeometryName) -> Chart:
+    """Scores of pairs of the same class and of pairs of different classes, as shares of each."""
+    edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()), 81)
+    middles = ((edges[1:] + edges[:-1]) / 2).round(4).tolist()
+    data = []
+    for values, name, colour, fill in (
+        (different, "different classes", "var(--faint)", "var(--line)"),
+        (same, "same class", "var(--accent)", "var(--accent-soft)"),
+    ):
+        share = np.histogram(values, edges)[0] / len(values) * 100
+        trace = _line(middles, share.round(4).tolist(), name, colour, width=1.5)
+        data.append(trace | {"fill": "tozeroy", "fillcolor": fill})
+    words = "similarity" if geometry in ("cosine", "dot") else "distance"
+    finding = (
+        f"The median {words} of two examples is {np.median(same):.2f} within a class and {np.median(different):.2f} "
+        f"between classes"
+    )
+    return Chart("pairs", finding, data, _layout(f"{words} ({geometry.replace('_', ' ')})", "% of pairs"))
+
+
+def map_chart(places: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Chart:
+    """Every example where the map puts it: dots, and crosses where the nearest neighbour is of another class.
+
+    The page adds a third trace for the class that is pointed at. `customdata` is the position in the map.
+    """
+    data = []
+    for name, chosen, marker in (
+        ("right nearest neighbour", is_right, {"color": "var(--accent)", "size": 5, "opacity": 0.55}),
+        (
+            "wrong nearest neighbour",
+            ~is_right,
+            {"color": "var(--ink)", "size": 6, "symbol": "x-thin-open", "line": {"width": 1.5}},
+        ),
+    ):
+        positions = np.flatnonzero(chosen)
+        data.append(
+            {"type": "scattergl", "mode": "markers", "name": name, "marker": marker, "hoverinfo": "none"}
+            | {"x": places[positions, 0].round(2).tolist(), "y": places[positions, 1].round(2).tolist()}
+            | {"customdata": positions.tolist()}
+        )
+    ring = {"color": "rgba(0,0,0,0)", "size": 12, "line": {"color": "var(--ink)", "width": 2}}
+    data.append(
+        {"type": "scattergl", "mode": "markers", "name": "same class", "marker": ring, "hoverinfo": "skip"}
+        | {"x": [], "y": []}
+    )
+    hidden = {"visible": False, "fixedrange": False}
+    layout = _layout("", "") | {"dragmode": "pan", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"}
+    layout |= {"xaxis": hidden, "yaxis": hidden | {"scaleanchor": "x"}, "showlegend": False}
+    wrong = int((~is_right).sum())
+    finding = f"{len(places):,} examples; {wrong:,} of them, the crosses, have a nearest neighbour of another class"
+    return Chart("map", finding, data, layout)
+
+
+def _line(
+    x: Sequence[float],
+    y: Sequence[float],
+    name: str,
+    colour: str,
+    *,
+    width: float = 2,
+    mode: str = "lines",
+    opacity: float = 1,
+) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": colour, "width": width},
+        "opacity": opacity,
+    }
+
+
+def _layout(x_title: str, y_title: str) -> dict[str, Any]:
+    axis = {
+        "gridcolor": "var(--line)",
+        "zeroline": False,
+        "linecolor": "var(--faint)",
+        "tickcolor": "var(--faint)",
+        "automargin": True,
+    }
+    return {
+        "xaxis": axis
+        | {"title": {"text": x_title, "standoff": 8}, "rangemode": "tozero"}
+        | {"showgrid": False, "showline": True, "ticks": "outside"},
+        "yaxis": axis | {"title": {"text": y_title, "standoff": 8}},
+        "font": {
+            "color": "var(--muted)",
+            "size": 13,
+            "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
+        "hovermode": "x unified",
+        "hoverlabel": {"bgcolor": "var(--ground)", "bordercolor": "var(--faint)", "font": {"color": "var(--ink)"}},
+        "dragmode": False,
+    }
+
+
+def _running_mean(values: Sequence[float], window: int) -> list[float]:
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    return ((sums[ends] - sums[starts]) / (ends - starts)).tolist()

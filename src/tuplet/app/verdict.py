@@ -1,0 +1,155 @@
+"""What `evaluation.json` says, in numbers and in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuplet.errors import DataError
+from tuplet.storage import read_json
+
+_MEANINGS = {
+    "recall@": "one of the {k} nearest neighbours is of the same class",
+    "recall@1": "the nearest neighbour is of the same class",
+    "map@r": "how early the whole class comes, R being its size",
+    "r_precision": "share of the class among the R nearest, R being its size",
+    "precision@": "share of the class among the {k} nearest",
+}
+_NAMES = {"map@r": "MAP@R", "r_precision": "R-Precision"}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the result: raw input against the model.
+
+    Args:
+        key: Name in `evaluation.json`, such as `recall@1`.
+        protocol: Whose neighbours count: `all`, or `other_groups`.
+        raw: With the input itself as embedding.
+        model: With the trained one.
+    """
+
+    key: str
+    protocol: str
+    raw: Interval | None
+    model: Interval
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it belongs to the headline."""
+        return self.key == "recall@1" or (self.key == "map@r" and self.protocol == "all")
+
+    @property
+    def name(self) -> str:
+        """As people write it."""
+        name = _NAMES.get(self.key) or self.key.replace("recall@", "Recall@").replace("precision@", "Precision@")
+        return f"{name}, other groups" if self.protocol == "other_groups" else name
+
+    @property
+    def meaning(self) -> str:
+        """What is counted, in words."""
+        stem, _, k = self.key.partition("@")
+        words = _MEANINGS.get(self.key) or _MEANINGS.get(f"{stem}@", "").format(k=k)
+        return f"{words}; the query's own group does not count" if self.protocol == "other_groups" and words else words
+
+
+def read_evaluation(run: Path) -> dict[str, Any]:
+    """The verdict of a run."""
+    remedy = f"Finish the run: tuplet train --resume {run}"
+    return read_json(run / "evaluation.json", version=1, error=DataError, remedy=remedy)
+
+
+def measures(evaluation: Mapping[str, Any]) -> list[Measure]:
+    """The lines of the result: recall first of all, then recall among other groups, then the rest."""
+    lines = [
+        Measure(key, protocol, _interval(judged.get("raw"), key), found)
+        for protocol, judged in evaluation["protocols"].items()
+        for key in judged["model"]["values"]
+        if (found := _interval(judged["model"], key)) is not None
+    ]
+    return sorted(lines, key=lambda line: line.key != "recall@1")
+
+
+def _interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
+    value = result["values"].get(key) if result else None
+    if result is None or value is None:
+        return None
+    low, high = (result[end].get(key) for end in ("lower", "upper"))
+    return Interval(value, value if low is None else low, value if high is None else high)
+
+
+def state_finding(line: Measure) -> str:
+    """The result in one sentence."""
+    model = f"{line.name} is {line.model.value:.3f}"
+    if line.raw is None:
+        return model
+    if line.model.value > line.raw.value:
+        return f"{model}; raw input reaches {line.raw.value:.3f}"
+    return f"{model}, no better than the {line.raw.value:.3f} of raw input"
+
+
+def state_gain(evaluation: Mapping[str, Any]) -> str:
+    """By how much the model differs from the raw input, query by query; empty if nothing was compared."""
+    gain = _interval(evaluation["protocols"]["all"].get("comparison"), "recall@1")
+    if gain is None:
+        return ""
+    if gain.low <= 0 <= gain.high:
+        return f"Paired over classes, the gain in Recall@1 is {gain.value:+.3f}, which chance alone may explain"
+    return f"Paired over classes, the gain in Recall@1 is {gain.value:+.3f}, with an interval of {gain.low:+.3f} to {gain.high:+.3f}"
+
+
+def state_data(evaluation: Mapping[str, Any]) -> str:
+    """What the model was judged on, in one sentence."""
+    data = evaluation["data"]
+    part = data["splits"][evaluation["split"]]
+    seen = "none of which it has seen in training" if data["by"] == "class" else "all of which it knows from training"
+    return (
+        f"Judged on {part['examples']:,} {evaluation['split']} examples of {part['classes']:,} classes, {seen}. "
+        f"Each example looks for its nearest neighbour among all others."
+    )
+
+
+def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the data, name and value."""
+    data = evaluation["data"]
+    lines = [("Source", data["source"]), ("Kind", data["kind"]), ("Split by", data["by"])]
+    for name, part in data["splits"].items():
+        lines.append((name.capitalize(), f"{part['examples']:,} examples of {part['classes']:,} classes"))
+    return lines
+
+
+def remarks(evaluation: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers should know about them."""
+    judged = evaluation["protocols"]["all"]
+    found = [f"{gain}."] if (gain := state_gain(evaluation)) else []
+    skipped = judged["model"]["counts"].get("n_skipped", 0)
+    if skipped:
+        found.append(
+            f"{skipped:,} examples are alone in their class: nothing can be found for them, and they do not count."
+        )
+    if judged["model"]["few_classes"]:
+        found.append("There are fewer than 20 classes; the intervals are rough.")
+    return found
+
+
+def data_remarks(evaluation: Mapping[str, Any]) -> list[str]:
+    """What a reader should know about the data."""
+    data = evaluation["data"]
+    found = []
+    if data.get("lookalikes"):
+        found.append(
+            f"{data['lookalikes']:,} characters are drawn exactly like another one in some typeface, as A is in Latin, "
+            f"Greek and Cyrillic. They were set aside before the split, so that no twin of a test class is trained on."
+        )
+    if data.get("copies"):
+        found.append(f"{data['copies']:,} exact copies within a class were left out.")
+    return found
