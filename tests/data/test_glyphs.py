@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be kept in") as error:
         make_glyphs(tmp_path / "file" / "cache")
-    assert error.value.reference == "cache-not-writable"
+    assert error.value.reference == "cannot-write"
 
 
 def test_raw_pixels_of_unseen_characters_reach_the_known_baseline(cache):

@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from PIL import Image
 from sklearn.datasets import load_wine
 
 from tuplet.data import (
+    AffineAugment,
     ImagePreprocessing,
+    NoiseAugment,
     SeriesPreprocessing,
     TextPreprocessing,
     VectorPreprocessing,
@@ -122,12 +125,51 @@ def test_fitted_rows_are_standardised_and_constant_columns_are_zero():
     assert seen[:, 13].abs().max() < 1e-6
 
 
+def test_arrays_that_may_not_be_written_to_are_copied():
+    rows, image = np.ones((2, 3), np.float32), np.ones((1, 1, 8, 8), np.uint8)
+    for array in (rows, image):
+        array.flags.writeable = False
+    assert VectorPreprocessing().load(rows).data_ptr() != rows.ctypes.data
+    assert ImagePreprocessing(size=8, channels=1).load(image).data_ptr() != image.ctypes.data
+
+
+def test_a_large_photo_is_decoded_at_a_fraction_of_its_size(tmp_path):
+    y, x = np.mgrid[:512, :768]
+    pixels = (127 + 120 * np.sin(x / 90) * np.cos(y / 70)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=95)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    jpeg, png = ImagePreprocessing(channels=1).load([tmp_path / "photo.jpg", tmp_path / "photo.png"]).float()
+    assert (jpeg - png).abs().max() < 6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImagePreprocessing(size=0),
+        lambda: ImagePreprocessing(channels=2),
+        lambda: TextPreprocessing(buckets=1),
+        lambda: TextPreprocessing(shortest=4, longest=3),
+        lambda: AffineAugment(crop=0.0),
+        lambda: NoiseAugment(drop=1.0),
+    ],
+)
+def test_options_out_of_bounds_are_refused(make):
+    with pytest.raises((ValueError, TypeCheckError)):
+        make()
+
+
 def test_rows_of_the_wrong_shape_or_not_finite_are_refused():
     fitted = VectorPreprocessing().fit(torch.randn(5, 3))
     with pytest.raises(ShapeError, match=r"\(n, 3\), not \(2, 4\)"):
         fitted.load(np.zeros((2, 4)))
     with pytest.raises(ShapeError, match=r"\(n, dim\), not \(4,\)"):
         VectorPreprocessing().load(np.zeros(4))
+    with pytest.raises(ShapeError, match="must be numbers of shape"):
+        VectorPreprocessing().load([[1.0, 2.0], [3.0]])
+    with pytest.raises(ShapeError, match="must be numbers of shape"):
+        VectorPreprocessing().load([["one", "two"]])
+    with pytest.raises(DataError, match="1 of 1 inputs"):
+        VectorPreprocessing().load([[1e300]])
     with pytest.raises(DataError, match="1 of 3 inputs hold NaN or infinity; the first is row 1"):
         VectorPreprocessing().load([[1.0], [float("nan")], [2.0]])
 

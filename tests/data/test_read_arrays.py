@@ -71,9 +71,18 @@ def test_series_and_images(tmp_path):
     np.save(tmp_path / "s.npy", np.zeros((5, 2, 7)))
     np.save(tmp_path / "flat.npy", np.zeros((5, 7)))
     np.save(tmp_path / "i.npy", np.zeros((5, 3, 8, 8), np.uint8))
-    assert read_manifest(tmp_path / "s.npy").kind == "series"
-    assert read_manifest(tmp_path / "flat.npy", kind="series").kind == "series"
-    assert read_manifest(tmp_path / "i.npy").kind == "image"
+    np.save(tmp_path / "last.npy", np.zeros((5, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "grey.npy", np.zeros((5, 8, 8), np.uint8))
+    shapes = {
+        ("s", None): ("series", (5, 2, 7)),
+        ("flat", "series"): ("series", (5, 1, 7)),
+        ("i", None): ("image", (5, 3, 8, 8)),
+        ("last", None): ("image", (5, 3, 8, 8)),
+        ("grey", "image"): ("image", (5, 1, 8, 8)),
+    }
+    for (name, kind), expected in shapes.items():
+        manifest = read_manifest(tmp_path / f"{name}.npy", kind=kind)
+        assert (manifest.kind, manifest.items.shape) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +126,8 @@ def test_files_that_are_no_arrays_are_explained(tmp_path, rows):
     np.save(tmp_path / "line.npy", np.zeros(3))
     np.save(tmp_path / "point.npy", np.float64(3))
     np.save(tmp_path / "floats.npy", np.zeros((3, 1, 8, 8)))
-    for name in ("complex", "line", "point", "floats"):
+    np.save(tmp_path / "channels.npy", np.zeros((3, 5, 8, 8), np.uint8))
+    for name in ("complex", "line", "point", "floats", "channels"):
         assert fault(tmp_path / f"{name}.npy").reference == "bad-array"
 
 

@@ -91,6 +91,14 @@ def test_texts_and_pairs(write):
     assert manifest.pairs == ("hound", "kitten")
 
 
+def test_a_plain_text_file_has_an_example_on_each_line(write):
+    manifest = read_manifest(write("first one\n\n  second  \n", "corpus.txt"))
+    assert manifest.kind == "text"
+    assert manifest.items == ("first one", "second")
+    assert manifest.ids == ("1", "3")
+    assert "there is no text" in fault(write("\n", "blank.txt")).message
+
+
 @pytest.mark.parametrize(("separator", "name"), [(";", "t.csv"), ("\t", "t.tsv")])
 def test_other_separators_and_byte_order_marks(write, separator, name):
     text = "x0,label\n1,a\n2,b\n".replace(",", separator)

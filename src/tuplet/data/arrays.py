@@ -47,7 +47,7 @@ def read_array(
     return Manifest(
         kind=kind,
         ids=known.ids or tuple(str(row) for row in range(len(rows))),
-        items=rows,
+        items=_with_channels(rows, kind),
         labels=known.labels,
         class_names=known.class_names,
         targets=graded,
@@ -59,6 +59,20 @@ def read_array(
 
 def _kind_of(axes: int) -> Kind:
     return "series" if axes == 3 else "image" if axes == 4 else "vector"
+
+
+def _with_channels(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
+    """The same rows as (n, channels, time) or (n, channels, height, width), without a copy."""
+    if kind == "series" and rows.ndim == 2:
+        return rows[:, None]
+    if kind == "image" and rows.ndim == 3:
+        return rows[:, None]
+    return rows.transpose(0, 3, 1, 2) if kind == "image" and _channels_axis(rows.shape) == 3 else rows
+
+
+def _channels_axis(shape: tuple[int, ...]) -> int:
+    """Where (n, c, h, w) or (n, h, w, c) counts its channels; 0 if neither axis is of size 1 or 3."""
+    return next((axis for axis in (1, 3) if shape[axis] in (1, 3)), 0)
 
 
 def _load(path: Path, faults: Faults) -> NDArray[Any] | None:
@@ -80,8 +94,9 @@ def _check_rows(rows: NDArray[Any], kind: Kind, faults: Faults) -> None:
     axes = {"vector": (2,), "series": (2, 3), "image": (3, 4)}.get(kind, ())
     if rows.ndim not in axes or rows.dtype.kind not in "fiub":
         faults.add("bad-array", f"shape {rows.shape} of {rows.dtype} does not hold examples of kind {kind!r}")
-    elif kind == "image" and rows.dtype != np.uint8:
-        faults.add("bad-array", f"images of {rows.dtype}", hint="Save images as uint8, 0 to 255.")
+    elif kind == "image" and (rows.dtype != np.uint8 or (rows.ndim == 4 and not _channels_axis(rows.shape))):
+        hint = "Save images as uint8 (n, channels, height, width), with 1 or 3 channels."
+        faults.add("bad-array", f"images of shape {rows.shape} and type {rows.dtype}", hint=hint)
     elif not rows.size:
         faults.add("empty-source", f"shape {rows.shape} holds nothing", hint="Save at least one row.")
     elif rows.dtype.kind == "f":

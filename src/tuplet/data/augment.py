@@ -54,6 +54,10 @@ class AffineAugment:
     brightness: float = 0.0
     contrast: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is the smallest part that is kept, above 0 and at most 1, not {self.crop}")
+
     def __call__(
         self, inputs: Float[Tensor, "n channels height width"], generator: torch.Generator
     ) -> Float[Tensor, "n channels height width"]:
@@ -110,6 +114,10 @@ class NoiseAugment:
     noise: float = 0.1
     scale: float = 0.0
     drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop is a probability below 1, not {self.drop}")
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draw each change for each example; an option of 0 draws nothing."""

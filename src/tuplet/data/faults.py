@@ -9,7 +9,7 @@ HINTS = {
     "missing-file": "Correct the paths; they are relative to the table that names them.",
     "missing-value": "Fill in these cells, or remove the lines.",
     "not-a-number": "Every cell must hold a finite number. Correct these cells, or remove the lines.",
-    "missing-column": "Name the columns in the header as in docs, or say which column is which.",
+    "missing-column": "Rename a column, or say which one it is: --set data.columns.NAME=...",
     "wrong-cell-count": "Put cells that contain the separator in double quotes; give every line all columns.",
     "duplicate-id": "Give every example its own id; list every example once.",
     "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
@@ -18,7 +18,7 @@ HINTS = {
     "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
     "bad-array": 'Save numbers (n, d) for vectors; (n, t) or (n, channels, t) for series, and say kind = "series".',
     "bad-series": "A line after @data is DIM1:DIM2:...:LABEL with comma-separated values and no missing ones.",
-    "unreadable-source": "Give a folder, or a .csv, .tsv, .npy or .ts file that can be read.",
+    "unreadable-source": "Give a folder, or a .csv, .tsv, .npy, .ts or .txt file that can be read.",
 }
 """What to do about each kind of fault; the key is its heading in docs/errors.md."""
 

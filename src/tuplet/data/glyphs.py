@@ -126,7 +126,7 @@ def _cached(cache: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         raise DataError(
             f"The glyphs cannot be kept in {cache}: {error.strerror or error}.",
             hint="Name a folder that can be written and has 25 MB free.",
-            reference="cache-not-writable",
+            reference="cannot-write",
         ) from error
     return images, table
 

@@ -59,9 +59,9 @@ def decode_images(
         MissingExtraError: Pillow is not installed.
     """
     if isinstance(items, (np.ndarray, Tensor)) and tuple(items.shape[1:]) == (channels, size, size):
-        stored = torch.as_tensor(items)
-        if stored.dtype == torch.uint8:
-            return stored
+        stored = np.asarray(items)
+        if stored.dtype == np.uint8:
+            return torch.from_numpy(stored if stored.flags.writeable else stored.copy())
     _require_pillow()
     found = torch.empty(len(items), channels, size, size, dtype=torch.uint8)
     pixels = found.numpy()

@@ -8,7 +8,7 @@ from tuplet.data.faults import HINTS
 from tuplet.data.folders import read_folder
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
-from tuplet.data.tables import read_table
+from tuplet.data.tables import read_lines, read_table
 from tuplet.errors import DataError
 
 
@@ -26,8 +26,8 @@ def read_manifest(
     Everything is checked before it returns: one error reports all faults, with their lines.
 
     Args:
-        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, `.ts`, or
-            folder of `.ts` files.
+        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, `.ts`,
+            folder of `.ts` files, or `.txt` with a text on each line.
         kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
         labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
             beside it.
@@ -42,17 +42,20 @@ def read_manifest(
         DataError: The source has faults.
     """
     path = Path(source)
+    suffix = path.suffix.lower()
     columns = columns or Columns()
     if path.is_dir():
         series = sorted(path.glob("*.ts"))
         return read_series(series, path, needs=needs) if series else read_folder(path, needs=needs)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
-    if path.suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv"):
         return read_table(path, kind=kind, columns=columns, needs=needs)
-    if path.suffix == ".npy":
+    if suffix == ".txt":
+        return read_lines(path)
+    if suffix == ".npy":
         beside = (None if file is None else Path(file) for file in (labels, targets))
         return read_array(path, *beside, kind=kind, columns=columns, needs=needs)
-    if path.suffix == ".ts":
+    if suffix == ".ts":
         return read_series([path], path, needs=needs)
     raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")

@@ -126,6 +126,7 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
         )
     else:
         items = _numbers(table, _inputs(table, columns, roles, faults), faults).astype(np.float32)
+        items = items[:, None] if kind == "series" else items  # one channel
     known = _annotations(table, columns, roles, faults)
     ids = known.ids
     if ids is None and kind == "image" and pairs is None and "path" in roles:
@@ -143,6 +144,28 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
         groups=known.groups,
         source=str(path),
         lines=table.lines,
+    )
+
+
+def read_lines(path: Path) -> Manifest:
+    """Reads a plain text file: every line that is not blank is an example.
+
+    Raises:
+        DataError: The file cannot be read, or all of it is blank.
+    """
+    faults = Faults(str(path))
+    lines = {
+        number: line.strip() for number, line in enumerate(_text(path, faults).splitlines(), start=1) if line.strip()
+    }
+    if not lines:
+        faults.add("empty-source", "there is no text in it")
+    faults.raise_if_any()
+    return Manifest(
+        kind="text",
+        ids=tuple(str(number) for number in lines),
+        items=tuple(lines.values()),
+        source=str(path),
+        lines=tuple(lines),
     )
 
 
@@ -192,10 +215,9 @@ def _roles(table: Table, columns: Columns, needs: Collection[str], faults: Fault
 
 
 def _columns_hint(role: str, table: Table) -> str:
+    option = "targets" if role == "target" else role
     close = did_you_mean(role, [*table.header])
-    return (
-        f"The columns are: {', '.join(table.header)}. Rename one to {role!r}, or say which one it is. {close}".strip()
-    )
+    return f"Rename a column to {role!r}, or type --set data.columns.{option}=NAME. {close}"
 
 
 def _graded(table: Table, columns: Columns, roles: dict[str, int]) -> list[int]:

@@ -54,6 +54,10 @@ class ImagePreprocessing(_Config):
     std: tuple[float, ...] = (0.25,)
     fit_by: FitBy = "crop"
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.channels not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels and at least one pixel, not {self.channels} and {self.size}")
+
     def load(self, items: Any) -> Tensor:
         """Decode files, Pillow images or uint8 arrays to uint8 (n, channels, size, size)."""
         return decode_images(items, self.size, self.channels, self.fit_by)
@@ -89,12 +93,12 @@ class VectorPreprocessing(_Config):
 
     def load(self, items: Any) -> Float[Tensor, "n dim"]:
         """Rows as float32; an array of float32 is not copied, so it may be memory-mapped."""
-        rows = torch.as_tensor(np.asanyarray(items))
+        rows = _floats(items, "Rows of numbers", "(n, dim)")
         if rows.ndim != 2:
             raise _wrong_shape("Rows of numbers", "(n, dim)", rows.shape)
         if self.mean and rows.shape[1] != len(self.mean):
             raise _wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
-        return _finite(rows.float(), "row")
+        return _finite(rows, "row")
 
     def fit(self, inputs: Inputs) -> "VectorPreprocessing":
         """Measure mean and standard deviation of each column; a constant column is only centred."""
@@ -132,12 +136,12 @@ class SeriesPreprocessing(_Config):
     def load(self, items: Any) -> Tensor | list[Tensor]:
         """Series as float32: one tensor (n, channels, time) if lengths are equal, else a list of (channels, time)."""
         if isinstance(items, (np.ndarray, Tensor)):
-            together = torch.as_tensor(items)
+            together = _floats(items, "Series", "(n, channels, time)")
             together = together[:, None] if together.ndim == 2 else together
             if together.ndim != 3 or self.channels not in (0, together.shape[1]):
                 raise _wrong_shape("Series", f"(n, {self.channels or 'channels'}, time)", together.shape)
-            return _finite(together.float(), "series")
-        series = [torch.as_tensor(item).float() for item in items]
+            return _finite(together, "series")
+        series = [_floats(item, "A series", "(channels, time)") for item in items]
         series = [one[None] if one.ndim == 1 else one for one in series]
         channels = self.channels or len(series[0])
         for one in series:
@@ -204,6 +208,10 @@ class TextPreprocessing(_Config):
     most: int = 2048
     hashed: bool = True
 
+    def __post_init__(self) -> None:
+        if self.buckets < 2 or not 0 <= self.shortest <= self.longest:
+            raise ValueError(f"there is nothing to hash to: {self}")
+
     def load(self, items: Any) -> list[Tensor] | list[str]:
         """Token ids of each text, or the texts."""
         texts = [str(item) for item in items]
@@ -267,6 +275,21 @@ def preprocessing_from_config(config: Mapping[str, Any]) -> Preprocessing:
 def _tensor(inputs: Inputs) -> Tensor:
     assert isinstance(inputs, Tensor)  # noqa: S101  a list comes only from the preprocessing of another kind
     return inputs
+
+
+def _floats(items: Any, what: str, expected: str) -> Tensor:
+    """Numbers as float32; what is float32 already and may be written to is shared, not copied."""
+    try:
+        array = np.asanyarray(items)
+        with np.errstate(over="ignore"):  # too large for float32: reported as infinity
+            array = array.astype(np.float32, copy=array.dtype != np.float32 or not array.flags.writeable)
+    except (ValueError, TypeError) as error:  # rows of unequal length, or no numbers at all
+        raise ShapeError(
+            f"{what} must be numbers of shape {expected}: {error}.",
+            hint="Give inputs of the shape that the model was trained on.",
+            reference="input-shape",
+        ) from error
+    return torch.from_numpy(array)
 
 
 def _numbers(values: Tensor) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """Endless batches, one epoch after the other, with a position that can be saved."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -49,7 +50,7 @@ class EpochSampler(ABC):
             "seed": self.seed,
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where another sampler of the same data, options and seed stood.
 
         Raises:

@@ -13,7 +13,7 @@ from tuplet.seeding import derive
 
 @registry.register("paired")
 class PairedSampler(EpochSampler):
-    """Every pair once per epoch, if twins allow it; no batch holds two pairs with the same query, nor two with the same answer.
+    """Every pair once per epoch; no batch holds two pairs with the same query, nor two with the same answer.
 
     Such pairs would be negatives of each other although they belong together. What meets a twin waits for a later
     batch. Where twins are many, some still wait when the epoch ends; they are left out of it, and others fill their
