@@ -239,10 +239,8 @@ class Graded:
         *,
         first: int | None = None,
     ) -> None:
-        self.labels = labels.reshape(len(labels), -1)
-        self.reference_labels = (
-            self.labels if reference_labels is None else reference_labels.reshape(len(reference_labels), -1)
-        )
+        self.labels = _columns(labels)
+        self.reference_labels = self.labels if reference_labels is None else _columns(reference_labels)
         self.geometry = geometry
         self.first = 0 if reference_labels is None and first is None else first
         self.anchors, self.references = len(self.labels), len(self.reference_labels)
@@ -296,6 +294,10 @@ def _ids(labels: Tensor, name: str) -> Tensor:
             reference="label-shape",
         )
     return labels.long()
+
+
+def _columns(values: Tensor) -> Tensor:
+    return values[:, None] if values.ndim == 1 else values.flatten(1)
 
 
 def _multi_hot(labels: Tensor, name: str) -> Tensor:

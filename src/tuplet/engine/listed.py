@@ -3,6 +3,7 @@
 Every anchor has its own list of rows of a table, of equal length, and the first of them are its positives.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from tuplet.types import GeometryName
 
 BUDGET = 2**22
 """Numbers of gathered candidates held at once: 16 MiB in float32."""
+
+Lists = Callable[[slice], Tensor]
+"""Positions in the table of some anchors' candidates, (anchors, candidates)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def listed(
     reduction: Reduction[Any],
     anchors: Tensor,
     table: Tensor,
-    lists: Tensor,
+    lists: Tensor | Lists,
     geometry: GeometryName | Geometry = "dot",
     *,
     positives: int = 1,
@@ -74,7 +78,8 @@ def listed(
         reduction: What a list of scores becomes.
         anchors: (anchors, dim).
         table: Rows that candidates are taken from, (rows, dim).
-        lists: Positions in the table, (anchors, candidates); the same row may come several times.
+        lists: Positions in the table, (anchors, candidates); the same row may come several times. A function of a span of
+            anchors gives theirs, so that the whole is never held.
         geometry: "dot" or "cosine".
         positives: So many leading candidates are positives.
         scale: Multiplies scores; a number or a tensor without shape.
@@ -89,9 +94,10 @@ def listed(
         ShapeError: For geometries other than similarities, or lists that do not fit the anchors.
     """
     geometry = geometry_of(geometry)
-    if not isinstance(geometry, Dot) or lists.ndim != 2 or len(lists) != len(anchors):
+    given = lists if isinstance(lists, Tensor) else lists(slice(0, 0))
+    if not isinstance(geometry, Dot) or given.ndim != 2 or (given is lists and len(given) != len(anchors)):
         raise ShapeError(
-            f"lists have shape {tuple(lists.shape)} for {len(anchors)} anchors, the geometry is {type(geometry).__name__}.",
+            f"lists have shape {tuple(given.shape)} for {len(anchors)} anchors, the geometry is {type(geometry).__name__}.",
             hint="Give every anchor one list of equal length, and use the geometry 'dot' or 'cosine'.",
             reference="candidate-lists",
         )
@@ -101,8 +107,10 @@ def listed(
         a = a * scale
         if reduction.reads == "distance":
             a = -a
-        offset = None if offset is None else offset.to(wide).expand(lists.shape)
-        total, count = _Listed.apply(a, rows, offset, lists, reduction, positives, weights)  # type: ignore[no-untyped-call]
+        candidates = given.shape[1]
+        offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
+        pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
+        total, count = _Listed.apply(a, rows, offset, pick, candidates, reduction, positives, weights)  # type: ignore[no-untyped-call]
     return Outcome(add_up(total, processes), sum_of(count, processes))
 
 
@@ -115,7 +123,8 @@ class _Listed(torch.autograd.Function):
         a: Tensor,
         table: Tensor,
         offset: Tensor | None,
-        lists: Tensor,
+        pick: Lists,
+        candidates: int,
         reduction: Reduction[Any],
         positives: int,
         weights: Tensor | None,
@@ -123,15 +132,16 @@ class _Listed(torch.autograd.Function):
         need_a, need_table, need_offset = ctx.needs_input_grad[:3]
         grad_a = torch.zeros_like(a) if need_a else None
         grad_table = torch.zeros_like(table) if need_table else None
-        grad_offset = a.new_zeros(lists.shape) if need_offset else None
+        grad_offset = a.new_zeros(len(a), candidates) if need_offset else None
         losses, numbers = [], []
-        for rows in spans(len(a), max(1, BUDGET // max(1, lists.shape[1] * a.shape[1]))):
-            chosen = table[lists[rows]]  # (rows, candidates, dim)
+        for rows in spans(len(a), max(1, BUDGET // max(1, candidates * a.shape[1]))):
+            positions = pick(rows)
+            chosen = table[positions]  # (rows, candidates, dim)
             scores = torch.einsum("rd,rcd->rc", a[rows], chosen)
             if offset is not None:
                 scores = scores + offset[rows]
-            relation = Leading(len(a), lists.shape[1], positives, a.device)
-            tile = Tile(scores.contiguous(), rows, slice(0, lists.shape[1]), relation, whole=True)
+            relation = Leading(len(a), candidates, positives, a.device)
+            tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, whole=True)
             state = reduction.start(a, rows)
             for step in range(reduction.folds):
                 reduction.fold(step, state, tile)
@@ -146,7 +156,7 @@ class _Listed(torch.autograd.Function):
                 grad_a[rows] = torch.einsum("rc,rcd->rd", slope, chosen)
             if grad_table is not None:
                 pulls = slope[:, :, None] * a[rows, None, :]
-                grad_table.index_add_(0, lists[rows].reshape(-1), pulls.reshape(-1, a.shape[1]))
+                grad_table.index_add_(0, positions.reshape(-1), pulls.reshape(-1, a.shape[1]))
             if grad_offset is not None:
                 grad_offset[rows] = slope
         loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
@@ -159,4 +169,4 @@ class _Listed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None)
+        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None)

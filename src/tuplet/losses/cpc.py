@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
 from tuplet.engine.gather import counts, shared
-from tuplet.engine.listed import listed
+from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import Softmax
@@ -131,16 +131,18 @@ def _outcome(
             hint="Expected (batch, time, latent), (batch, time, context) and (steps, latent, context).",
             reference="embedding-shape",
         )
-    check_embeddings(latents.reshape(-1, dim), "latents")
-    check_embeddings(contexts.reshape(-1, contexts.shape[2]), "contexts")
-    check_weights(weights, latents[:, 0, 0])
+    check_embeddings(latents.flatten(1), "latents")  # a message names the sequences
+    check_embeddings(contexts.flatten(1), "contexts")
+    check_weights(weights, latents)
+    wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
     everyone = gather(latents, processes)  # (all sequences, time, latent)
     sizes = counts(batch, processes, latents.device)
     mine = torch.arange(batch, device=latents.device) + sum(sizes[: processes.rank])
     table = everyone.reshape(-1, dim)
     outcomes = []
     for k in range(1, min(len(maps), times - 1) + 1):
-        wanted = contexts[:, : times - k] @ maps[k - 1].T  # (batch, time - k, latent)
+        with torch.autocast(latents.device.type, enabled=False):
+            wanted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
         ahead = torch.arange(k, times, device=latents.device)
         hit = (mine[:, None] * times + ahead).reshape(-1)
         asked = None if weights is None else weights[:, None].expand(-1, times - k).reshape(-1)
@@ -151,13 +153,22 @@ def _outcome(
                 stream(Softmax(), anchors, table, relation, "dot", weights=asked, processes=processes, stats=stats)
             )
             continue
-        others = torch.arange(len(everyone) - 1, device=latents.device).expand(batch, -1)
-        others = others + (others >= mine[:, None])  # every sequence but the anchor's own
-        lists = torch.cat([mine[:, None], others], 1)[:, None, :] * times + ahead[:, None]
-        lists = lists.reshape(-1, len(everyone))
+        lists = _of_one_time(hit, len(everyone), times)
         outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=asked, processes=processes))
     if not outcomes:
         return Outcome(
             latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
         )
     return combine(*outcomes)
+
+
+def _of_one_time(hit: Tensor, sequences: int, times: int) -> Lists:
+    """For each anchor the latent it should find, then those of all other sequences at that time."""
+
+    def lists(rows: slice) -> Tensor:
+        own, time = hit[rows, None] // times, hit[rows, None] % times
+        others = torch.arange(max(0, sequences - 1), device=hit.device)
+        others = others + (others >= own)
+        return torch.cat([own, others], 1) * times + time
+
+    return lists
