@@ -1,0 +1,84 @@
+"""What every measure returns: values by name, 95 % intervals, counts, and the settings that produced them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Values by name, with the ends of their 95 % intervals where there are any.
+
+    Attributes:
+        values: The measures; NaN where one is not defined.
+        lower: Lower ends.
+        upper: Upper ends.
+    """
+
+    values: Mapping[str, float]
+    lower: Mapping[str, float]
+    upper: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values; NaN becomes None."""
+        return {"values": _plain(self.values), "lower": _plain(self.lower), "upper": _plain(self.upper)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result(Estimates):
+    """Estimates and how they came about.
+
+    Attributes:
+        counts: How many examples, classes, pairs took part or were left out (`n_...`).
+        settings: The arguments that decide the values.
+        few_classes: The intervals rest on fewer than 20 classes and are rough.
+    """
+
+    counts: Mapping[str, int]
+    settings: Mapping[str, Any]
+    few_classes: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values, without what grows with the data; NaN becomes None."""
+        return {
+            **super().to_dict(),
+            "counts": dict(self.counts),
+            "settings": _plain(self.settings),
+            "few_classes": self.few_classes,
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QueryResult(Result):
+    """A result that is a mean over queries. The plain values are micro averages: every query counts once.
+
+    Attributes:
+        macro: Macro averages: every class counts once, as the mean of its queries.
+        per_query: The value of each scored query by name, float64.
+        queries: Positions of the scored queries among all queries.
+        classes: Their labels.
+    """
+
+    macro: Estimates
+    per_query: Mapping[str, Float[Tensor, " scored"]]
+    queries: Int64[Tensor, " scored"]
+    classes: Int64[Tensor, " scored"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values, without the values per query; NaN becomes None."""
+        return {**super().to_dict(), "macro": self.macro.to_dict()}
+
+
+def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None
+        if isinstance(value, float) and not math.isfinite(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in mapping.items()
+    }
