@@ -254,6 +254,12 @@ def test_an_index_needs_items_and_a_fact_for_each(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_embeddings_of_another_length_are_not_written(tmp_path):
+    with pytest.raises(ShapeError, match="vectors of length 4, not 3"):
+        FlatIndex.write(tmp_path / "index", make(), torch.rand(2, 3), [{"id": "a"}, {"id": "b"}])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_rebuild_leaves_the_old_index(folder):
     diverged = make(mean=(0.0,) * 5, scale=(1e-45,) * 5)
     with pytest.raises(DataError, match="The embedding of '0' holds NaN or infinity"):

@@ -134,6 +134,11 @@ def test_configurations_that_make_no_encoder_say_what_to_change(config, found, h
     assert hint in caught.value.hint
 
 
+def test_an_encoder_of_another_package_may_take_any_option(monkeypatch):
+    monkeypatch.setitem(registry._entries, "guest", lambda dim, **options: nn.Linear(options["reads"], dim))
+    assert build_encoder({"name": "guest", "dim": 2, "reads": 3})(torch.rand(4, 3)).shape == (4, 2)
+
+
 class Odd(nn.Module):
     """Returns what it is told to."""
 

@@ -97,7 +97,17 @@ class FlatIndex:
         *,
         model: str | None = None,
     ) -> "FlatIndex":
-        """Write an index of embeddings that `embedder` has made already; see `build`."""
+        """Write an index of embeddings that `embedder` has made already; see `build`.
+
+        Raises:
+            ShapeError: If the embeddings are of another length than those of the embedder.
+        """
+        if embeddings.shape[1] != embedder.dim:
+            raise ShapeError(
+                f"The embedder makes vectors of length {embedder.dim}, not {embeddings.shape[1]}.",
+                hint="Write the index with the embedder that made the embeddings.",
+                reference="query-shape",
+            )
         rows = embeddings.detach().float().cpu()
         batches = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
         return cls._write(Path(folder), embedder, batches, facts, model)

@@ -41,9 +41,10 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
     options = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
     }
-    known = list(inspect.signature(constructor).parameters)
+    parameters = inspect.signature(constructor).parameters
+    known = [option for option, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
     for option in options:
-        if option not in known:
+        if option not in known and len(known) == len(parameters):
             raise RecipeError(
                 f"The encoder {name!r} has no option {option!r}.",
                 hint=did_you_mean(option, known),
