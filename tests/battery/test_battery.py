@@ -279,3 +279,21 @@ def test_second_derivatives_are_refused_or_right(name):
         torch.autograd.grad(first.square().sum(), given.leaves()[0])
     except TupletError as error:
         assert "engine.reference" in error.hint  # noqa: PT017  # either way is right
+
+
+@every_loss
+def test_the_result_does_not_depend_on_the_tiles(name):
+    if "tile_size" not in registry[name].takes:
+        pytest.skip("lists are read in blocks of their own")
+    given = batch(name)
+    truth = value_and_gradients(build(name), given)
+    for tile_size in (1, 7, 100):
+        loss = build(name)
+        value = loss(*given.tensors, **given.given, tile_size=tile_size)
+        assert_equal((value.detach(), gradients(value, *given.leaves(), *loss.parameters())), truth)
+
+
+@every_loss
+def test_an_unknown_argument_is_refused(name):
+    with pytest.raises(TypeError, match=r"'wieghts'.*weights"):
+        call(build(name), batch(name).changed(wieghts=torch.ones(12)))

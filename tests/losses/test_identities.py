@@ -16,7 +16,6 @@ from tuplet.losses import TripletLoss, contrastive, info_nce, log_ratio, npair, 
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 
-
 NOTHING = 1e-300  # as eps: too small to be seen, and its logarithm is finite
 
 
