@@ -11,7 +11,7 @@ from tuplet.engine import ALONE, Outcome, Processes, gather
 from tuplet.engine.gather import counts, everyones
 from tuplet.errors import LabelError, ShapeError
 from tuplet.memory import FeatureQueue
-from tuplet.registry import Registry
+from tuplet.registry import Registry, did_you_mean
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 from tuplet.types import Supervision
 
@@ -54,6 +54,13 @@ class Sides(Options, total=False):
 
     references: Tensor | None
     reference_labels: Tensor | None
+
+
+PAIRS = frozenset(Sides.__annotations__)
+"""What pair, triplet and row losses take by keyword when they are called."""
+
+ROWS = frozenset({"weights", "tile_size", "processes", "stats"})
+"""What losses take whose references are their own parameters or memory."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,8 @@ class MetricLoss(nn.Module):
     """
 
     supervision: ClassVar[Supervision] = "class"
+    takes: ClassVar[frozenset[str]] = PAIRS
+    """Keyword arguments of a call."""
 
     def __init__(self, *, queue: FeatureQueue | None = None, processes: Processes = ALONE) -> None:
         super().__init__()
@@ -189,6 +198,9 @@ class MetricLoss(nn.Module):
         raise NotImplementedError
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(sides.keys() - self.takes):
+            hint = did_you_mean(unknown[0], sorted(self.takes))
+            raise TypeError(f"{type(self).__name__} was called with an unknown argument {unknown[0]!r}. {hint}")
         own: dict[str, Any] = {"processes": self.processes}
         if self.queue is not None:
             own["queue"], own["queue_labels"] = self.queue.filled()

@@ -11,7 +11,7 @@ from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
-from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
@@ -84,6 +84,7 @@ class CPCLoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "none"
+    takes: ClassVar[frozenset[str]] = ROWS
 
     def __init__(
         self,

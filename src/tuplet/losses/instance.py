@@ -12,7 +12,7 @@ from tuplet.engine.gather import add_up, counts, sum_of
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
 from tuplet.geometry import normalise
-from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import MemoryBank, check_positions
 from tuplet.reductions import Logistic, Softmax
@@ -95,6 +95,7 @@ class InstanceDiscriminationLoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "example"
+    takes: ClassVar[frozenset[str]] = ROWS
     log_z: Tensor
     calls: Tensor
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import LogRatio
 from tuplet.relation import Graded
 from tuplet.types import GeometryName, Supervision
@@ -73,6 +73,7 @@ class LogRatioLoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "graded"
+    takes: ClassVar[frozenset[str]] = ROWS | {"reference_weights"}
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from tuplet.engine import ALONE, Outcome, Processes, combine, stream
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
 from tuplet.relation import Paired
@@ -96,6 +96,7 @@ class NCELoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "target"
+    takes: ClassVar[frozenset[str]] = ROWS
     calls: Tensor
 
     def __init__(

@@ -11,7 +11,7 @@ from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, Sides, check_embeddings, check_weights, known, pose, register
+from tuplet.losses.base import PAIRS, MetricLoss, Sides, check_embeddings, check_weights, known, pose, register
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.types import Supervision
@@ -62,6 +62,7 @@ class NPairLoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "class"
+    takes: ClassVar[frozenset[str]] = PAIRS | {"negatives"}
 
     def __init__(
         self,
