@@ -72,6 +72,7 @@ def test_graded_labels(write):
     manifest = read_manifest(write("x0,x1,target_fat,Target_water\n1,2,0.5,60\n3,4,0.7,58\n"))
     assert manifest.targets.tolist() == [[0.5, 60], [0.7, 58]]
     assert manifest.labels is None
+    assert read_manifest(write("x0,target,target_name\n1,0.5,lean\n2,0.7,fat\n")).targets.tolist() == [[0.5], [0.7]]
 
 
 def test_columns_can_be_named(write):
@@ -81,6 +82,7 @@ def test_columns_can_be_named(write):
     assert manifest.class_names == ("cat", "dog")
     assert manifest.targets is None
     assert "no column 'colour'" in fault(path, columns=Columns(label="colour")).message
+    assert "no column 'fat'" in fault(path, columns=Columns(targets=("fat",))).message
     assert "no column 'width'" in fault(path, columns=Columns(inputs=("length", "width"))).message
 
 
@@ -150,8 +152,8 @@ def test_all_faults_of_a_table_are_reported_at_once_with_their_lines(tmp_path, w
 
 def test_cells_that_are_no_finite_numbers_are_faults(write):
     rows = "".join(f"{row},{row},a\n" for row in range(2, 10))
-    error = fault(write(f"x0,x1,label\nnan,1,a\n{rows}5,abc,a\n,inf,a\n"))
-    assert "4 faults" in error.message
+    error = fault(write(f"x0,x1,label\nnan,1,a\n{rows}5,abc,a\n,inf,a\n1e300,1,a\n"))
+    assert "5 faults" in error.message
     assert "line 2: x0 is 'nan', not a finite number" in error.message
     assert "line 11: x1 is 'abc', not a finite number" in error.message
     assert "line 12: x0 is empty" in error.message

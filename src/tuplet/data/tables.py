@@ -18,6 +18,7 @@ from tuplet.data.labels import SPLITS, encode_names, split_name
 from tuplet.data.manifest import Columns, Kind, Manifest
 from tuplet.registry import did_you_mean
 
+_LARGEST = float(np.finfo(np.float32).max)
 _LABEL_LIKE = ("class", "class_id", "class_name", "classes", "category", "labels", "y")
 
 
@@ -125,7 +126,8 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
             for role in (source, "pair")
         )
     else:
-        items = _numbers(table, _inputs(table, columns, roles, faults), faults).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is a fault already
+            items = _numbers(table, _inputs(table, columns, roles, faults), faults).astype(np.float32)
         items = items[:, None] if kind == "series" else items  # one channel
     known = _annotations(table, columns, roles, faults)
     ids = known.ids
@@ -209,6 +211,9 @@ def _roles(table: Table, columns: Columns, needs: Collection[str], faults: Fault
             roles[role] = position
         elif role in needs or name != getattr(usual, role):
             faults.add("missing-column", f"there is no column {name!r}", hint=_columns_hint(role, table))
+    for name in columns.targets or ():
+        if table.find(name) is None:
+            faults.add("missing-column", f"there is no column {name!r}", hint=_columns_hint("target", table))
     if "target" in needs and not _graded(table, columns, roles):
         faults.add("missing-column", "there is no column 'target'", hint=_columns_hint("target", table))
     return roles
@@ -226,7 +231,7 @@ def _graded(table: Table, columns: Columns, roles: dict[str, int]) -> list[int]:
     if columns.targets is not None:
         return [position for name in columns.targets if (position := table.find(name)) is not None]
     named = [position for position, name in enumerate(table.header) if name.lower().startswith("target")]
-    return [position for position in named if position not in taken]
+    return [position for position in named if position not in taken and _is_mostly_numeric(table.cells(position))]
 
 
 def _inputs(table: Table, columns: Columns, roles: dict[str, int], faults: Faults) -> list[int]:
@@ -268,11 +273,8 @@ def _numbers(table: Table, positions: Sequence[int], faults: Faults) -> NDArray[
     found = np.empty((len(table.rows), len(positions)))
     for column, position in enumerate(positions):
         cells = table.cells(position)
-        try:
-            found[:, column] = cells  # all at once: 20 times faster than cell by cell
-        except ValueError:
-            found[:, column] = [np.nan if (number := _number(cell)) is None else number for cell in cells]
-        for row in np.flatnonzero(~np.isfinite(found[:, column])).tolist():
+        found[:, column] = [np.nan if (number := _number(cell)) is None else number for cell in cells]
+        for row in np.flatnonzero(~(np.abs(found[:, column]) <= _LARGEST)).tolist():  # NaN is not smaller either
             cell, name = cells[row], table.header[position]
             told = f"{name} is {cell!r}, not a finite number" if cell else f"{name} is empty"
             faults.add("not-a-number", told, line=table.lines[row])
