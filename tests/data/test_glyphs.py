@@ -98,13 +98,11 @@ def test_raw_pixels_of_unseen_characters_reach_the_known_baseline(cache):
     vectors = torch.nn.functional.normalize(raw_features(dataset))
     labels = dataset.labels.values
     families = torch.from_numpy(np.unique(dataset.groups, return_inverse=True)[1])
-    alone, across = [], []
-    for start in range(0, len(vectors), 2000):
-        rows = slice(start, start + 2000)
-        scores = vectors[rows] @ vectors.T
-        scores[torch.arange(len(scores)), start + torch.arange(len(scores))] = -2
-        alone.append(labels[scores.argmax(1)] == labels[rows])
-        scores[families[rows, None] == families] = -2
-        across.append(labels[scores.argmax(1)] == labels[rows])
-    assert torch.cat(alone).float().mean() == pytest.approx(0.495, abs=0.03)
-    assert torch.cat(across).float().mean() == pytest.approx(0.638, abs=0.03)
+    chosen = torch.arange(0, len(vectors), 5)  # every fifth query tells as much
+    scores = vectors[chosen] @ vectors.T
+    scores[torch.arange(len(chosen)), chosen] = -2
+    alone = labels[scores.argmax(1)] == labels[chosen]
+    scores[families[chosen, None] == families] = -2
+    across = labels[scores.argmax(1)] == labels[chosen]
+    assert alone.float().mean() == pytest.approx(0.495, abs=0.03)
+    assert across.float().mean() == pytest.approx(0.638, abs=0.03)
