@@ -13,10 +13,9 @@ from typing import Any
 
 import draw
 import settings
-import typer
 
 import tuplet
-from tuplet.app.cli.commands import app
+from tuplet.app.cli.commands import command
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; `make fix` writes it again. -->\n\n"
@@ -47,9 +46,8 @@ def between(page: str, part: str, text: str) -> str:
 
 def command_line() -> str:
     """`tuplet --help`, and that of every command."""
-    command: Any = typer.main.get_command(app)
     parts = ["# Command line\n", _help(command, "tuplet")]
-    for name, child in sorted(command.commands.items()):
+    for name, child in sorted(getattr(command, "commands", {}).items()):
         parts += [f"## {name}\n", _help(child, f"tuplet {name}")]
         for grandchild_name, grandchild in sorted(getattr(child, "commands", {}).items()):
             parts += [f"### {name} {grandchild_name}\n", _help(grandchild, f"tuplet {name} {grandchild_name}")]

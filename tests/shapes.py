@@ -1,7 +1,6 @@
 """The run-time type checker of the test run: beartype, but for the few signatures that it cannot read.
 
-Those are methods that return `Self` and functions that take a Protocol which is not `runtime_checkable`;
-`test_architecture.py` sees to it that no signature with a tensor shape is among them.
+Those are methods that return `Self`; `test_architecture.py` sees to it that there are no others.
 """
 
 from collections.abc import Callable, Iterator

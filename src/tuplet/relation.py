@@ -5,7 +5,7 @@ neither anchor nor reference. An anchor is never a reference of itself; *self* i
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Entries:
         return Entries(rows, cols)
 
 
+@runtime_checkable
 class Relation(Protocol):
     """Masks of one tile, never of the matrix."""
 

@@ -6,7 +6,7 @@ Augmentations act between preprocessing and encoder: `encoder(augment(preprocess
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from tuplet.registry import Registry
 _ASPECT = math.log(4 / 3)  # a crop is at most 4/3 times as wide as high, or the reverse
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """A random change of a batch of encoder inputs."""
 

@@ -1,7 +1,7 @@
 """Decoded examples in memory, and what is known about them."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -15,6 +15,7 @@ Inputs = Tensor | list[Tensor] | list[str]
 """Stored examples: uint8 images (n, c, h, w), float rows (n, d), series (n, c, t), or a list where lengths differ."""
 
 
+@runtime_checkable
 class Preprocessing(Protocol):
     """What the kinds of preprocessing have in common."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -39,6 +39,7 @@ class Hits:
         ]
 
 
+@runtime_checkable
 class Index(Protocol):
     """Items that are found by their embeddings."""
 
