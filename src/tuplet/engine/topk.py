@@ -6,7 +6,7 @@ of float64 operations. A neighbour list is therefore the same for every tile siz
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,10 +17,11 @@ from jaxtyping import Float, Int, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.types import GeometryName
 
-TILE_SIZE = 1 << 22
+SEARCH_TILE = 1 << 22
 """Numbers in one tile by default; 16 MB in float32."""
 
 Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
@@ -53,7 +54,7 @@ def topk(
     *,
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
-    tile_size: int = TILE_SIZE,
+    tile_size: int = SEARCH_TILE,
 ) -> TopK:
     """Find the nearest rows of a gallery for each query.
 
@@ -133,7 +134,7 @@ class _Walk:
         for cols in self._tiles(count):
             tile = self._accept(asked.beside(self._rows(cols)))
             longest = max(longest, tile.longest)
-            for rows in _spans(count, self.tile_size // (cols.stop - cols.start)):
+            for rows in spans(count, self.tile_size // (cols.stop - cols.start)):
                 scores = self._hide(asked.keys(tile, rows), rows, cols)
                 best, where = scores.topk(min(kept, scores.shape[1]))
                 best, where = torch.cat([rough[rows], best], 1), torch.cat([positions[rows], where + cols.start], 1)
@@ -147,7 +148,7 @@ class _Walk:
     def _rescore(self, positions: Tensor, top: int) -> tuple[Tensor, Tensor]:
         positions = positions.sort(dim=1).values
         best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
-        for rows in _spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
+        for rows in spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
             found = positions[rows]
             rivals = self._rows(found.clamp_max(len(self.gallery) - 1).flatten()).view(*found.shape, -1)
             asking = _prepare(self.queries[rows], self.geometry)[:, None]
@@ -174,7 +175,7 @@ class _Walk:
             # Equal rows are why we are here: each is scored once.
             distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
             tile = self._accept(asked.beside(distinct))
-            for rows in _spans(len(asking), self.tile_size // (cols.stop - cols.start)):
+            for rows in spans(len(asking), self.tile_size // (cols.stop - cols.start)):
                 least = keys[rows].amin(1, keepdim=True)
                 bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
                 exact = part._score_where(bound >= floor[rows, None].maximum(least), rows, distinct)
@@ -194,7 +195,7 @@ class _Walk:
         keys = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
         row, col = wanted.nonzero(as_tuple=True)
         asking, rivals = _prepare(self.queries[rows], self.geometry), _prepare(rivals, self.geometry)
-        for part in _spans(len(row), self.tile_size // (16 * rivals.shape[1])):
+        for part in spans(len(row), self.tile_size // (16 * rivals.shape[1])):
             keys[row[part], col[part]] = _keys(asking[row[part]], rivals[col[part]], self.geometry)
         return keys
 
@@ -212,10 +213,10 @@ class _Walk:
             _refuse_non_finite(map(self._rows, self._tiles(1)), "rows of the gallery", self._fast_dtype())
         return tile
 
-    def _tiles(self, queries: int) -> Iterator[slice]:
+    def _tiles(self, queries: int) -> tuple[slice, ...]:
         # A tile of the gallery is a copy too: both it and its scores stay within the budget.
         beside = max(self.queries.shape[1], min(queries, 256))
-        return _spans(len(self.gallery), self.tile_size // beside)
+        return spans(len(self.gallery), self.tile_size // beside)
 
     def _rows(self, which: slice | Tensor) -> Tensor:
         if isinstance(self.gallery, Tensor):
@@ -311,11 +312,6 @@ def _first_best(keys: Tensor, top: int) -> Tensor:
     room = top - above.sum(1, keepdim=True)
     chosen = above | (level & (level.cumsum(1) <= room))
     return chosen.nonzero()[:, 1].view(-1, top)
-
-
-def _spans(count: int, size: int) -> Iterator[slice]:
-    size = max(1, size)
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _longest_norm(dtype: torch.dtype) -> float:

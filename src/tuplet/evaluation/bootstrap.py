@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tuplet.engine.tiles import spans
 from tuplet.errors import DataError
 from tuplet.evaluation.result import Estimates, QueryResult, Result
 from tuplet.seeding import derive
@@ -33,11 +34,10 @@ def class_draws(classes: int, draws: int, seed: int) -> Iterator[Float[Tensor, "
         Multiplicities; each row sums to `classes`.
     """
     generator = derive(seed, "bootstrap", classes)
-    for count in _portions(draws, classes):
-        picked = torch.randint(classes, (count, classes), generator=generator)
-        yield torch.zeros(count, classes, dtype=torch.float64).scatter_add_(
-            1, picked, torch.ones(()).double().expand_as(picked)
-        )
+    for part in spans(draws, _AT_ONCE // classes) if draws else ():
+        picked = torch.randint(classes, (part.stop - part.start, classes), generator=generator)
+        ones = torch.ones(picked.shape, dtype=torch.float64)
+        yield torch.zeros_like(ones).scatter_add_(1, picked, ones)
 
 
 def percentile_interval(draws: Float[Tensor, "draws measures"]) -> Float[Tensor, "2 measures"]:
@@ -132,8 +132,8 @@ def _sign_flips(sums: Float[Tensor, "classes measures"], flips: int, seed: int) 
     generator = derive(seed, "sign flips", len(sums))
     least = sums.sum(0).abs() * (1 - 1e-12)  # the same differences in another order are as extreme
     extreme = torch.zeros(sums.shape[1], dtype=torch.int64)
-    for count in _portions(flips, len(sums)):
-        signs = 2 * torch.randint(2, (count, len(sums)), generator=generator).double() - 1
+    for part in spans(flips, _AT_ONCE // len(sums)):
+        signs = 2 * torch.randint(2, (part.stop - part.start, len(sums)), generator=generator).double() - 1
         extreme += ((signs @ sums).abs() >= least).sum(0)
     return ((1 + extreme) / (1 + flips)).tolist()
 
@@ -152,8 +152,3 @@ def _estimates(names: list[str], values: Tensor, draws: list[Tensor]) -> Estimat
         return Estimates(point, {}, {})
     low, high = percentile_interval(torch.cat(draws)).tolist()
     return Estimates(point, dict(zip(names, low, strict=True)), dict(zip(names, high, strict=True)))
-
-
-def _portions(draws: int, width: int) -> Iterator[int]:
-    size = max(1, _AT_ONCE // width)
-    return (min(size, draws - start) for start in range(0, draws, size))

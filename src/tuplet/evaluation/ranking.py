@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tuplet.engine.topk import TILE_SIZE, Rows, topk
+from tuplet.engine.topk import SEARCH_TILE, Rows, topk
 from tuplet.types import GeometryName
 
-_WIDEN = 8  # how much deeper to look when a tie reaches the end of a list
+_WIDEN = 16  # how much deeper to look when a tie reaches the end of a list
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def ranked(
     *,
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
-    tile_size: int = TILE_SIZE,
+    tile_size: int = SEARCH_TILE,
 ) -> Iterator[Ranking]:
     """Rank the gallery for each query down to its depth.
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tuplet.engine.topk import TILE_SIZE, Rows
+from tuplet.engine.topk import SEARCH_TILE, Rows
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
 from tuplet.evaluation.inputs import UNKNOWN, Groups, class_labels, common_codes, group_codes
@@ -44,7 +44,7 @@ def retrieval(
     average_precision: bool = False,
     bootstrap: int = DRAWS,
     seed: int = 0,
-    tile_size: int = TILE_SIZE,
+    tile_size: int = SEARCH_TILE,
 ) -> RetrievalResult:
     r"""Judge neighbour lists by labels, exactly and without holding the queries x gallery matrix.
 

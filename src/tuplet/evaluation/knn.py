@@ -1,0 +1,156 @@
+"""Classification by the neighbours' votes, majority or weighted."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from tuplet.engine.tiles import spans
+from tuplet.engine.topk import SEARCH_TILE, topk
+from tuplet.errors import DataError, ShapeError
+from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.inputs import UNKNOWN, class_labels
+from tuplet.evaluation.result import QueryResult
+from tuplet.types import GeometryName
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KnnResult(QueryResult):
+    """What `knn` found: `accuracy`, and each query's class.
+
+    Attributes:
+        predictions: Voted class of every query, those with label -1 included.
+    """
+
+    predictions: Int64[Tensor, " queries"]
+
+
+def knn(
+    embeddings: Float[Tensor, "queries dim"],
+    labels: Int[Tensor, " queries"],
+    gallery: Float[Tensor, "gallery dim"] | None = None,
+    gallery_labels: Int[Tensor, " gallery"] | None = None,
+    *,
+    neighbours: int = 200,
+    temperature: float | None = 0.07,
+    geometry: GeometryName = "cosine",
+    bootstrap: int = DRAWS,
+    seed: int = 0,
+    tile_size: int = SEARCH_TILE,
+) -> KnnResult:
+    r"""Classify each query by its nearest labelled neighbours: the class with the largest sum of $e^{s/\tau}$.
+
+    Args:
+        embeddings: Embeddings to classify.
+        labels: Their class ids; those with -1 are classified but not scored.
+        gallery: Embeddings that vote; by default the queries, none for itself.
+        gallery_labels: Their class ids; rows with -1 do not vote.
+        neighbours: How many vote, at least 1; at most the size of the gallery do. Of equal scores the lower position.
+        temperature: tau > 0, in the unit of the score (a distance votes with its negative); None: each vote counts 1.
+        geometry: How two embeddings are compared.
+        bootstrap: Resamples of classes behind the 95 % interval; 0 for none.
+        seed: Of the resamples.
+        tile_size: Numbers in one tile.
+
+    Returns:
+        Share of queries whose class is right; equal votes go to the lowest class id.
+
+    Raises:
+        LabelError: If labels are not one integer per row.
+        ShapeError: If arguments do not fit together.
+        DataError: If nobody can vote, or no query has a label.
+    """
+    mine = class_labels(labels, len(embeddings))
+    if (gallery is None) != (gallery_labels is None):
+        raise _wrong("gallery and gallery_labels were not given together")
+    if neighbours < 1 or (temperature is not None and not temperature > 0):
+        raise _wrong(f"neighbours is {neighbours} and temperature {temperature}; both are above 0")
+    if gallery is None or gallery_labels is None:
+        gallery, theirs, own = embeddings, mine, torch.arange(len(mine))
+    else:
+        theirs, own = class_labels(gallery_labels, len(gallery), "gallery_labels"), None
+    voters = _Voters.of(gallery, theirs, own)
+    block = max(1, tile_size // (8 * max(min(neighbours, len(theirs)), len(voters.classes))))
+    predictions = torch.cat(
+        [
+            voters.elect(embeddings[rows], rows, neighbours, temperature, geometry, tile_size)
+            for rows in spans(len(mine), block)
+        ]
+    )
+    settings: dict[str, Any] = {"neighbours": neighbours, "temperature": temperature, "geometry": geometry}
+    return _result(predictions, mine, settings, bootstrap, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Voters:
+    gallery: Tensor
+    classes: Int64[Tensor, " classes"]
+    codes: Int64[Tensor, " voters"]
+    own: Int64[Tensor, " queries"] | None  # place of each query among the voters, -1 for none
+
+    @classmethod
+    def of(cls, gallery: Tensor, labels: Tensor, own: Tensor | None) -> "_Voters":
+        able = (labels != UNKNOWN).nonzero()[:, 0]
+        if not len(able):
+            raise _nobody("No row of the gallery has a label; nobody can vote.")
+        classes, codes = torch.unique(labels[able], return_inverse=True)
+        if own is not None:
+            own = torch.full_like(labels, -1)
+            own[able] = torch.arange(len(able))
+        return cls(gallery if len(able) == len(labels) else gallery[able.to(gallery.device)], classes, codes, own)
+
+    def elect(
+        self,
+        asked: Tensor,
+        rows: slice,
+        neighbours: int,
+        temperature: float | None,
+        geometry: GeometryName,
+        tile_size: int,
+    ) -> Int64[Tensor, " rows"]:
+        own = None if self.own is None else self.own[rows].to(asked.device)
+        found = topk(asked, self.gallery, neighbours, geometry, exclude=own, tile_size=tile_size)
+        scores, positions = found.scores.cpu(), found.positions.cpu()
+        keys = scores if geometry in ("cosine", "dot") else -scores
+        weights = torch.ones_like(keys) if temperature is None else ((keys - keys[:, :1]) / temperature).exp()
+        weights = weights.where(positions >= 0, 0.0)
+        votes = torch.zeros(len(asked), len(self.classes), dtype=torch.float64)
+        votes.scatter_add_(1, self.codes[positions.clamp_min(0)], weights)
+        # argmax takes the first of equal votes: the lowest class id.
+        return self.classes[votes.argmax(1)].where(positions[:, 0] >= 0, UNKNOWN)
+
+
+def _result(predictions: Tensor, labels: Tensor, settings: dict[str, Any], bootstrap: int, seed: int) -> KnnResult:
+    scored = (labels != UNKNOWN).nonzero()[:, 0]
+    if not len(scored):
+        raise _nobody("No query has a label; nothing can be scored.")
+    right = {"accuracy": (predictions == labels)[scored].double()}
+    micro, macro = average(right, labels[scored], bootstrap, seed)
+    classes = len(torch.unique(labels[scored]))
+    return KnnResult(
+        values=micro.values,
+        lower=micro.lower,
+        upper=micro.upper,
+        macro=macro,
+        per_query=right,
+        queries=scored,
+        classes=labels[scored],
+        counts={"n_queries": len(scored), "n_unlabelled": len(labels) - len(scored), "n_classes": classes},
+        settings={**settings, "bootstrap": bootstrap, "seed": seed},
+        few_classes=classes < FEW_CLASSES,
+        predictions=predictions,
+    )
+
+
+def _wrong(what: str) -> ShapeError:
+    return ShapeError(
+        f"kNN: {what}.",
+        hint="Give gallery and gallery_labels together; temperature=None lets each vote count 1.",
+        reference="knn-arguments",
+    )
+
+
+def _nobody(what: str) -> DataError:
+    return DataError(what, hint="Give labels other than -1 to queries and gallery.", reference="no-labels")
