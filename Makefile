@@ -39,7 +39,7 @@ docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an 
 	@echo "site/index.html"
 
 bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.
-	$(BIN)/python -m benchmarks $(BENCH)
+	for script in $(or $(BENCH),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
 
 results: $(VENV)/.dev  ## Train every recipe of docs/results.md again; ROW=name for one of them.
 	$(BIN)/python docs/results.py $(ROW)

@@ -45,11 +45,11 @@ def app() -> None:
     ]
     Path("table.csv").write_text("\n".join(lines))
     run("--help")
-    run("train", "table.csv", "--out", "run", "--set", "train.steps=20", "--set", "train.evaluate_every=10")
-    run("evaluate", "run", "--json")
-    run("search", "run", "table.csv", "--json")
-    run("report", "run")
-    if not Path("run/report.html").read_text().startswith("<!doctype html>"):
+    run("train", "table.csv", "--steps", "20")
+    run("evaluate", "runs/table", "--json")
+    run("search", "runs/table", "table.csv", "--json")
+    run("report", "runs/table")
+    if not Path("runs/table/report.html").read_text().startswith("<!doctype html>"):
         raise SystemExit("The report is not a page.")
 
 

@@ -7,6 +7,7 @@ A page is generated as a whole, or in part between `<!-- generated: NAME -->` an
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,19 +47,16 @@ def between(page: str, part: str, text: str) -> str:
 
 def command_line() -> str:
     """`tuplet --help`, and that of every command."""
-    parts = ["# Command line\n", _help(command, "tuplet")]
-    for name, child in sorted(getattr(command, "commands", {}).items()):
-        parts += [f"## {name}\n", _help(child, f"tuplet {name}")]
-        for grandchild_name, grandchild in sorted(getattr(child, "commands", {}).items()):
-            parts += [f"### {name} {grandchild_name}\n", _help(grandchild, f"tuplet {name} {grandchild_name}")]
-    return "\n".join(parts)
+    return "\n".join(["# Command line\n", *_help(command, "tuplet", parent=None, level=1)])
 
 
-def _help(command: Any, name: str) -> str:
-    context = command.make_context(
-        name, [], resilient_parsing=True, terminal_width=100, max_content_width=100, color=False
-    )
-    return f"```text\n{command.get_help(context).strip()}\n```\n"
+def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:
+    context = shown.make_context(name, [], parent=parent, resilient_parsing=True, terminal_width=100, color=False)
+    if parent:
+        yield f"{'#' * level} {name}\n"
+    yield f"```text\n{shown.get_help(context).strip()}\n```\n"
+    for child, below in sorted(getattr(shown, "commands", {}).items()):
+        yield from _help(below, child, parent=context, level=level + 1)
 
 
 def loss_table() -> str:

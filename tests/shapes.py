@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintException
 
+_AS_MYPY = BeartypeConf(is_pep484_tower=True)  # an int is a float too
 UNCHECKED: list[Callable[..., Any]] = []
 
 
 def check(item: Callable[..., Any]) -> Callable[..., Any]:
     """The function or class with its annotations checked on every call."""
     try:
-        return beartype(item)
+        return beartype(item, conf=_AS_MYPY)
     except BeartypeDecorHintException:
         UNCHECKED.append(item)
         return item
