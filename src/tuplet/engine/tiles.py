@@ -58,8 +58,9 @@ def plan(anchors: int, references: int, tile_size: int | None = None, *, whole_r
 
 
 def spans(total: int, size: int) -> tuple[slice, ...]:
-    """Consecutive slices of at most `size`; one empty slice if there is nothing."""
-    return tuple(slice(begin, min(begin + size, total)) for begin in range(0, total, max(1, size))) or (slice(0, 0),)
+    """Consecutive slices of at most `size`, which counts as 1 if it is less; one empty slice if there is nothing."""
+    size = max(1, size)
+    return tuple(slice(begin, min(begin + size, total)) for begin in range(0, total, size)) or (slice(0, 0),)
 
 
 def _default(references: int) -> int:
