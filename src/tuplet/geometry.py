@@ -6,7 +6,7 @@ those scores) back into gradients of the embeddings. It never sees more than one
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ NEAR = 1e-3
 _DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate by coordinate
 
 
+@runtime_checkable
 class Geometry(Protocol):
     """Scores of a tile and the way back to the embeddings."""
 
@@ -130,11 +131,8 @@ class SquaredEuclidean:
         a_norm, r_norm = a.square().sum(1), r.square().sum(1)
         torch.addmm(r_norm.expand_as(out), a, r.T, alpha=-2, out=out)
         out.add_(a_norm[:, None])
-        if not out.numel():
-            return _nowhere(out), _nowhere(out)
-        near = (out < NEAR * (a_norm + r_norm.amax())[:, None]).nonzero()
-        rows, cols = near[:, 0], near[:, 1]
-        for part in torch.arange(len(near), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
+        rows, cols = _below(out, NEAR * (a_norm + r_norm.amax() if len(r_norm) else a_norm))
+        for part in torch.arange(len(rows), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
             out[rows[part], cols[part]] = (a[rows[part]] - r[cols[part]]).square().sum(1)
         return rows, cols
 
@@ -147,19 +145,7 @@ class SquaredEuclidean:
         self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
         """2 (rowsum(C) ⊙ a − C r) for C the slopes; near pairs add 2 c (a − r) themselves."""
-        rows, cols = memo
-        near = slope[rows, cols]
-        slope[rows, cols] = 0
-        if grad_a is not None:
-            grad_a.addmm_(slope, r, alpha=-2).addcmul_(slope.sum(1)[:, None], a, value=2)
-        if grad_r is not None:
-            grad_r.addmm_(slope.T, a, alpha=-2).addcmul_(slope.sum(0)[:, None], r, value=2)
-        for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
-            step = 2 * near[part, None] * (a[rows[part]] - r[cols[part]])
-            if grad_a is not None:
-                grad_a.index_add_(0, rows[part], step)
-            if grad_r is not None:
-                grad_r.index_add_(0, cols[part], step, alpha=-1)
+        _pull_apart(slope, memo, a, r, grad_a, grad_r, factor=2)
 
 
 @dataclass(frozen=True)
@@ -167,17 +153,20 @@ class Euclidean(SquaredEuclidean):
     """‖a − r‖; the gradient at distance zero is zero, since no direction exists there."""
 
     def scores(self, a: Tensor, r: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Root of the squared distances; also returns 1 / 2d, the derivative of d by d²."""
+        """Root of the squared distances; also returns 1 / d, twice the derivative of d by d²."""
         rows, cols = super().scores(a, r, out)
         out.clamp_min_(0).sqrt_()
-        return rows, cols, torch.where(out > 0, 0.5 / out, 0.0)
+        steepness = out.reciprocal()
+        near = out[rows, cols]  # among them every distance of zero
+        steepness[rows, cols] = torch.where(near > 0, 1 / near, 0.0)
+        return rows, cols, steepness
 
     def pull(
         self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
         """Slopes by d become slopes by d², the rest is the same."""
         rows, cols, steepness = memo
-        super().pull(slope.mul_(steepness), (rows, cols), a, r, grad_a, grad_r)
+        _pull_apart(slope.mul_(steepness), (rows, cols), a, r, grad_a, grad_r, factor=1)
 
 
 GEOMETRIES: dict[str, Geometry] = {
@@ -203,6 +192,40 @@ def geometry_of(name: GeometryName | Geometry) -> Geometry:
             reference="unknown-geometry",
         )
     return GEOMETRIES[name]
+
+
+def _below(x: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Where entries are at most `least` (rows,); looks closer only at rows that have such an entry."""
+    if not x.numel():
+        return _nowhere(x), _nowhere(x)
+    suspects = (x.amin(1) <= least).nonzero()[:, 0]
+    rows, cols = (x[suspects] <= least[suspects, None]).nonzero(as_tuple=True)
+    return suspects[rows], cols
+
+
+def _pull_apart(
+    slope: Tensor,
+    near: tuple[Tensor, Tensor],
+    a: Tensor,
+    r: Tensor,
+    grad_a: Tensor | None,
+    grad_r: Tensor | None,
+    factor: float,
+) -> None:
+    """Add `factor` c (a − r) for every pair, by matrix products but for the near pairs."""
+    rows, cols = near
+    pulls = factor * slope[rows, cols]
+    slope[rows, cols] = 0
+    if grad_a is not None:
+        grad_a.addmm_(slope, r, alpha=-factor).addcmul_(slope.sum(1)[:, None], a, value=factor)
+    if grad_r is not None:
+        grad_r.addmm_(slope.T, a, alpha=-factor).addcmul_(slope.sum(0)[:, None], r, value=factor)
+    for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
+        step = pulls[part, None] * (a[rows[part]] - r[cols[part]])
+        if grad_a is not None:
+            grad_a.index_add_(0, rows[part], step)
+        if grad_r is not None:
+            grad_r.index_add_(0, cols[part], step, alpha=-1)
 
 
 def _centre(a: Tensor, r: Tensor) -> Tensor:

@@ -1,0 +1,100 @@
+"""SupCon, NT-Xent, contrastive, InfoNCE and triplets against the limit and against pytorch-metric-learning.
+
+Run `make bench`, or `python benchmarks/bench_pairs.py`. Bounds are what the project promises.
+"""
+
+from collections.abc import Callable
+
+import torch
+from measure import compare, limit, peak_mb, record
+from torch import Tensor
+
+from tuplet import losses
+
+DIM = 128
+PER_CLASS = 4
+
+
+def case(name: str, batch: int) -> tuple[list[Tensor], Callable[[], object]]:
+    """Inputs and one forward and backward pass of a contestant."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(batch, DIM, generator=generator)).requires_grad_()
+    y = torch.nn.functional.normalize(torch.randn(batch, DIM, generator=generator)).requires_grad_()
+    labels = torch.arange(batch) // PER_CLASS
+    ours: dict[str, Callable[[], Tensor]] = {
+        "supcon": lambda: losses.supcon(x, labels),
+        "nt_xent": lambda: losses.nt_xent(x, torch.arange(batch) // 2),
+        "contrastive": lambda: losses.contrastive(x, labels),
+        "contrastive two sets": lambda: losses.contrastive(x, labels, references=y, reference_labels=labels),
+        "info_nce": lambda: losses.info_nce(x, y),
+        "triplet all": lambda: losses.triplet(x, labels),
+        "triplet semihard": lambda: losses.triplet(x, labels, select="semihard"),
+        "triplet batch_hard": lambda: losses.triplet(x, labels, select="batch_hard"),
+        "log_ratio": lambda: losses.log_ratio(x, labels.double()),
+    }
+    if name in ours:
+        chosen = ours[name]
+    else:
+        from pytorch_metric_learning import distances  # noqa: PLC0415  # the peer is optional
+        from pytorch_metric_learning import losses as peers  # noqa: PLC0415
+
+        squared = distances.LpDistance(power=2)
+        modules = {
+            "peer supcon": peers.SupConLoss(),
+            "peer contrastive": peers.ContrastiveLoss(),
+            "peer triplet all": peers.TripletMarginLoss(margin=0.2, distance=squared),
+        }
+        module = modules[name]
+        chosen = lambda: module(x, labels)  # noqa: E731
+
+    def run() -> None:
+        x.grad = y.grad = None
+        chosen().backward()
+
+    return [x, y], run
+
+
+def step(name: str, batch: int) -> None:
+    """Touch everything once at a small size, so that memory counts the pass and not the imports."""
+    del name
+    for loss in ("supcon", "contrastive", "triplet all", "info_nce", "log_ratio"):
+        case(loss, min(batch, 64))[1]()
+
+
+def main() -> None:
+    """All figures of this file."""
+    big = 4096
+    names = ["supcon", "nt_xent", "contrastive", "contrastive two sets", "info_nce", "peer supcon", "peer contrastive"]
+    contestants = {"limit": limit(big, big, DIM), **{name: case(name, big)[1] for name in names}}
+    against = [
+        ("supcon", "limit", "<= 0.6"),
+        ("nt_xent", "limit", "<= 0.6"),
+        ("contrastive", "limit", "<= 0.6"),
+        ("info_nce", "limit", "<= 1.0"),
+        ("contrastive two sets", "limit", "<= 1.0"),
+        ("peer supcon", "supcon", ">= 7"),
+        ("peer contrastive", "contrastive", ">= 7"),
+    ]
+    record("pairs against the limit and the peer", compare(f"B={big}", contestants, against))
+    medium = 1024
+    contestants = {name: case(name, medium)[1] for name in ("triplet all", "peer triplet all")}
+    against = [("peer triplet all", "triplet all", ">= 40")]
+    record("all triplets against the peer", compare(f"B={medium}", contestants, against, turns=5))
+    middle = 2048
+    contestants = {name: case(name, middle)[1] for name in ("log_ratio", "contrastive")}
+    record("log-ratio", compare(f"B={middle}", contestants, [("log_ratio", "contrastive", "<= 3")]))
+    growth: list[dict[str, object]] = []
+    for batch in (1024, 4096, 16384):
+        turns = 3 if batch > big else 5
+        contestants = {name: case(name, batch)[1] for name in ("supcon", "contrastive", "info_nce", "triplet all")}
+        growth += compare(f"B={batch}", contestants, [(name, "supcon", "") for name in contestants], turns)
+        for name in contestants:
+            megabytes = round(peak_mb("bench_pairs", name, batch), 1)
+            bound = "<= 64" if batch == big else ""
+            row = {"size": f"B={batch}", "contestant": name, "ratio": megabytes, "against": "MB beyond inputs and gradients"}
+            growth.append({**row, "bound": bound})
+    record("growth of time and memory with the batch", growth)
+
+
+if __name__ == "__main__":
+    main()

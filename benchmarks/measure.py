@@ -1,0 +1,122 @@
+"""Times side by side and peaks of memory, so that every figure is a ratio within one run.
+
+The machine may be shared: contestants take turns, the minimum of several turns counts, and the spread is reported beside it.
+"""
+
+import csv
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results.csv"
+COLUMNS = ["date", "benchmark", "size", "contestant", "seconds", "spread", "against", "ratio", "bound", "machine", "versions"]
+
+
+def take_turns(contestants: Mapping[str, Callable[[], object]], turns: int = 7) -> dict[str, tuple[float, float]]:
+    """Seconds of each contestant: the minimum over interleaved turns, and the median over that minimum."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 1):
+        for name, run in contestants.items():
+            begin = time.perf_counter()
+            run()
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: (min(times), sorted(times)[len(times) // 2] / min(times)) for name, times in seconds.items()}
+
+
+def limit(rows: int, cols: int, dim: int) -> Callable[[], object]:
+    """What no dense exact method undercuts: three products of the size and one exp over the matrix."""
+    a, r = torch.randn(rows, dim), torch.randn(cols, dim)
+    scores = torch.randn(rows, cols)
+
+    def run() -> None:
+        with torch.no_grad():
+            a @ r.T
+            scores.exp()
+            scores @ r
+            scores.T @ a
+
+    return run
+
+
+def peak_mb(module: str, case: str, *arguments: object) -> float:
+    """Peak memory in MB that `module.step(case, ...)` takes beyond its inputs and their gradients, in a process of its own."""
+    code = (
+        "import resource, sys; import torch; torch.set_num_threads(1)\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r}); import {module}\n"
+        f"{module}.step('warm', *{arguments!r})\n"
+        f"inputs, run = {module}.case({case!r}, *{arguments!r})\n"
+        "for x in inputs: x.grad = torch.full_like(x, 1e-9)\n"
+        "open('/proc/self/clear_refs', 'w').write('5')\n"
+        "def high(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
+        "before = high(); run(); print(high() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def record(benchmark: str, rows: list[dict[str, object]]) -> None:
+    """Print a table and append it to `results.csv` with machine and versions."""
+    date = datetime.now(UTC).date().isoformat()
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    packages = "; ".join(f"{name} {_version(name)}" for name in ("tuplet", "torch", "pytorch-metric-learning", "gensim"))
+    fresh = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({"date": date, "benchmark": benchmark, "machine": machine, "versions": packages, **row})
+    width = max(len(str(row["contestant"])) for row in rows)
+    print(f"\n{benchmark}")
+    for row in rows:
+        bound = f"   bound {row['bound']}" if row.get("bound") else ""
+        print(f"  {row['size']!s:>12}  {row['contestant']!s:<{width}}  {_figure(row)}{bound}", flush=True)
+
+
+def _figure(row: Mapping[str, object]) -> str:
+    if "seconds" in row:
+        return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {row['ratio']} x {row['against']}"
+    return f"{row['ratio']} {row['against']}"
+
+
+def compare(
+    size: str, contestants: Mapping[str, Callable[[], object]], against: list[tuple[str, str, str]], turns: int = 7
+) -> list[dict[str, object]]:
+    """Rows for `record`: times of all, and the ratios `against` = (contestant, other, bound)."""
+    found = take_turns(contestants, turns)
+    rows: list[dict[str, object]] = []
+    for name, other, bound in against:
+        seconds, spread = found[name]
+        ratio = round(seconds / found[other][0], 3)
+        rows.append(
+            {
+                "size": size,
+                "contestant": name,
+                "seconds": round(seconds, 6),
+                "spread": round(spread, 2),
+                "against": other,
+                "ratio": ratio,
+                "bound": bound,
+            }
+        )
+    return rows
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+__all__ = ["compare", "json", "limit", "peak_mb", "record", "resource", "take_turns"]
