@@ -61,21 +61,29 @@ def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:
 
 def loss_table() -> str:
     """One row per registered loss."""
-    rows = ["| recipe name | module and function | labels | what it is |", "| --- | --- | --- | --- |"]
+    rows = ["| recipe name | what it is | labels | module | function |", "| --- | --- | --- | --- | --- |"]
     for name in tuplet.losses.registry:
-        module = tuplet.losses.registry[name]
-        module_link = f"[`{module.__name__}`][tuplet.losses.{module.__name__}]"
-        function_link = f"[`{name}`][tuplet.losses.{name}]"
-        rows.append(f"| `{name}` | {module_link} {function_link} | {module.supervision} | {first_line(module)} |")
+        module, function = tuplet.losses.registry[name], getattr(tuplet.losses, name)
+        links = " | ".join(f"[`{thing.__name__}`][{_home(thing)}]" for thing in (module, function))
+        rows.append(f"| `{name}` | {first_line(function)} | {module.supervision} | {links} |")
     return "\n".join(rows) + "\n"
 
 
 def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
     """A page that shows every public name of a module."""
     names = [name for name in module.__all__ if name not in (skip or []) and not name.startswith("__")]
+    things = {name: getattr(module, name) for name in names}
     parts = [f"# {module.__name__}\n", f"{first_line(module)}\n"]
-    parts += [f"::: {module.__name__}.{name}\n" for name in names if not isinstance(getattr(module, name), ModuleType)]
+    for name, thing in things.items():
+        if not isinstance(thing, ModuleType):
+            is_defined = inspect.isclass(thing) or inspect.isfunction(thing)
+            parts.append(f"::: {_home(thing) if is_defined else f'{module.__name__}.{name}'}\n")
     return "\n".join(parts)
+
+
+def _home(thing: Any) -> str:
+    """Where it is defined: a function and its module may have one name, and then only this path is clear."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def first_line(thing: Any) -> str:
