@@ -49,7 +49,7 @@ def test_every_optimizer_decays_matrices_and_nothing_else(name):
 
 def test_frozen_weights_are_left_to_themselves():
     encoder = nn.Linear(4, 2)
-    encoder.weight.requires_grad_(False)
+    encoder.weight.requires_grad = False
     optimizer = build_optimizer(TrainSettings(), [encoder])
     before = encoder.weight.clone()
     encoder(torch.ones(1, 4)).sum().backward()

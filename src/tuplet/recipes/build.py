@@ -150,7 +150,7 @@ def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any])
 
 def _arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
     asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
-    given = {key: facts[key] for key in SLOT[path].given & asked.keys() & facts.keys()}
+    given = {key: facts[key] for key in asked if key in SLOT[path].given and key in facts}
     options = options_of(component)
     if options.get("queue") is not None:  # a recipe gives its size
         options["queue"] = FeatureQueue(options["queue"], facts["dim"])

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
@@ -33,7 +34,7 @@ class Progress:
 
     Attributes:
         step: Optimiser steps done.
-        events: Bytes of `events.jsonl` at that moment.
+        events: Lines of `events.jsonl` at that moment.
         sampler: State of the sampler.
         best_step: Step of the best validation so far; 0 before the first.
         best_score: Its score.
@@ -98,7 +99,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         for name, content in contents.items():
             (draft / name).write_bytes(content)
         write_json(draft / "progress.json", {**asdict(checkpoint.progress), "files": digests}, version=FORMAT)
-    write_file(folder / "LATEST", f"{target.name}\n")
+    _point_at(target)
     return target
 
 
@@ -110,10 +111,14 @@ def load(folder: Path) -> Checkpoint:
     """
     progress = read_json(folder / "progress.json", version=FORMAT, error=CheckpointError, remedy=REMEDY)
     del progress["format"]
-    contents = {name: _verified(folder / name, digest) for name, digest in progress.pop("files").items()}
-    optimizer = torch.load(io.BytesIO(contents.pop("optimizer.pt")), map_location="cpu", weights_only=True)
-    tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
-    return Checkpoint(Progress(**progress), tensors, optimizer)
+    try:
+        contents = {name: _verified(folder / name, digest) for name, digest in progress.pop("files").items()}
+        optimizer = torch.load(io.BytesIO(contents.pop("optimizer.pt")), map_location="cpu", weights_only=True)
+        tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
+        return Checkpoint(Progress(**progress), tensors, optimizer)
+    except (KeyError, TypeError, AttributeError, UnpicklingError) as error:
+        message = f"The checkpoint {folder} does not hold what a checkpoint holds: {error}."
+        raise CheckpointError(message, hint=REMEDY, reference="damaged-file") from error
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -145,6 +150,12 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, remarks
 
 
+def go_back(folder: Path, step: int) -> None:
+    """Forget the checkpoints after a step: they are torn, or their training is about to be repeated."""
+    prune(folder, [known for known in steps_in(folder) if known <= step])
+    _point_at(folder / name_of(step))
+
+
 def steps_in(folder: Path) -> list[int]:
     """Steps that have a checkpoint, in order."""
     return sorted(int(entry.name.removeprefix("step-")) for entry in folder.glob("step-*"))
@@ -169,6 +180,10 @@ def write_file(path: Path, content: str | bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _point_at(checkpoint: Path) -> None:
+    write_file(checkpoint.with_name("LATEST"), f"{checkpoint.name}\n")
 
 
 def _verified(path: Path, digest: str) -> bytes:

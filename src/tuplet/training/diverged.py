@@ -9,6 +9,9 @@ from tuplet.errors import DivergedError
 from tuplet.training.job import Job
 
 NAMED = 8
+"""Examples named in the message."""
+HUGE = 1e6
+"""No weight of a network in good health is larger."""
 
 
 def explain(job: Job, batch: Batch, step: int) -> DivergedError:
@@ -21,11 +24,11 @@ def explain(job: Job, batch: Batch, step: int) -> DivergedError:
     """
     settings = job.settings
     bad = [row for row, entry in enumerate(batch.inputs) if isinstance(entry, Tensor) and not entry.isfinite().all()]
-    weights_are_finite = all(p.isfinite().all() for module in (job.embedder, job.loss) for p in module.parameters())
+    weights = [p.detach() for module in (job.embedder, job.loss) for p in module.parameters()]
     if bad:
         cause = f"the inputs of {_names(job, batch, bad)} hold NaN or infinity"
         hint = "Correct these examples in the data, or leave them out."
-    elif not weights_are_finite:
+    elif not all(bool(weight.abs().max() < HUGE) for weight in weights):  # NaN is not less either
         cause = (
             f"the weights overflowed, most likely because train.learning_rate = {settings.learning_rate} is too large"
         )

@@ -40,16 +40,17 @@ class Diary:
 
     Args:
         path: The file, made if missing; None writes nowhere.
-        size: Bytes to keep of what an earlier process wrote.
+        keep: Events of an earlier process that stay; what it wrote after them is cut off.
     """
 
-    def __init__(self, path: Path | None, size: int = 0) -> None:
+    def __init__(self, path: Path | None, keep: int = 0) -> None:
         self._began = time.monotonic()
-        self._size = size
-        self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._events = keep
+        self._file = None if path is None else path.open("a+b", buffering=0)
         if self._file is not None:
-            self._size = min(size, os.fstat(self._file).st_size)
-            os.ftruncate(self._file, self._size)
+            self._file.seek(0)
+            kept = self._file.read().split(b"\n")[:keep]
+            self._file.truncate(sum(len(line) + 1 for line in kept))
 
     def __enter__(self) -> Self:
         return self
@@ -58,24 +59,23 @@ class Diary:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
 
     def write(self, kind: str, **fields: Any) -> Event:
         """Append an event and return it; the operating system has it when this returns, the disk after `settle`."""
         clock = {"time": round(time.time(), 3), "seconds": round(time.monotonic() - self._began, 3)}
         event: Event = {"kind": kind, **_finite(fields), **clock}
-        line = json.dumps(event, allow_nan=False).encode() + b"\n"
-        written = 0
-        while self._file is not None and written < len(line):  # a full disk takes a part first and complains after that
-            written += os.pwrite(self._file, line[written:], self._size + written)
-        self._size += len(line)
+        line = memoryview(json.dumps(event, allow_nan=False).encode() + b"\n")
+        while self._file is not None and line:  # a full disk takes a part first and complains after that
+            line = line[self._file.write(line) :]
+        self._events += 1
         return event
 
     def settle(self) -> int:
-        """Force everything to the disk; how many bytes that is."""
+        """Force everything to the disk; how many events that is."""
         if self._file is not None:
-            os.fsync(self._file)
-        return self._size
+            os.fsync(self._file.fileno())
+        return self._events
 
 
 def _finite(value: Any) -> Any:

@@ -57,10 +57,14 @@ def run(
         folder / "events.jsonl" if processes.rank == 0 else None, found.progress.events if found else 0
     ) as diary:
         if found is None:
+            if resume:
+                yield note("There is no checkpoint yet: beginning at step 0.")
             yield from _begin(job, diary)
         else:
             yield note(f"Going on from step {found.progress.step}.")
             state.restore(found)
+            if processes.rank == 0:
+                checkpoint.go_back(folder / "checkpoints", found.progress.step)
             if found.progress.planned:
                 yield diary.write("checkpoint", step=found.progress.step, path=checkpoint.path_of(found.progress.step))
         yield from train(state, diary, folder / "checkpoints", processes)

@@ -60,7 +60,7 @@ class State:
         return is_best
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
-        """What a checkpoint holds; `events` is the size of the diary."""
+        """What a checkpoint holds; `events` is the length of the diary."""
         progress = replace(self.progress, events=events, sampler=self.job.sampler.state_dict(), planned=planned)
         tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
         if self.average is not None:

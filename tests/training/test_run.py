@@ -1,0 +1,169 @@
+"""A run is decided by its recipe: the same one gives the same bytes; its folder is complete and can be moved."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import tiny
+from tuplet import index
+from tuplet.errors import DataError, DivergedError
+from tuplet.models import Embedder
+from tuplet.recipes import load_recipe
+from tuplet.training import checkpoint, run
+
+
+def ran(recipe, folder, *overrides):
+    return list(run(tiny.job(recipe, *overrides), folder))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return tiny.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(recipe):
+    folder = recipe.parent / "runs" / "finished"
+    ran(recipe, folder)
+    return folder
+
+
+def test_the_same_recipe_gives_the_same_bytes(recipe, finished, tmp_path):
+    torch.manual_seed(5)  # what the caller did to the global generator does not matter
+    ran(recipe, recipe.parent / "runs" / "again")
+    again, first = tiny.content(recipe.parent / "runs" / "again"), tiny.content(finished)
+    assert again == first
+    assert tiny.diary(recipe.parent / "runs" / "again") == tiny.diary(finished)
+
+
+def test_another_seed_gives_another_model(recipe, finished, tmp_path):
+    ran(recipe, tmp_path / "run", "seed=1", "train.steps=5")
+    weights = "model/weights.safetensors"
+    assert (tmp_path / "run" / weights).read_bytes() != (finished / weights).read_bytes()
+
+
+def test_the_diary_tells_the_whole_story(finished):
+    events = tiny.diary(finished)
+    assert [event["kind"] for event in events[:2]] == ["start", "evaluation"]
+    assert [event["step"] for event in events if event["kind"] == "step"] == list(range(2, 41, 2))
+    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    assert [(event["of"], event["step"]) for event in judged] == [("raw", 0)] + [("model", k) for k in range(5, 41, 5)]
+    assert [event["step"] for event in events if event["kind"] == "checkpoint"] == list(range(5, 41, 5))
+    assert [event.get("of") for event in events[-3:]] == ["raw", "model", None]
+    assert (events[-1]["kind"], events[-1]["step"]) == ("end", 40)
+
+
+def test_the_best_step_is_kept_judged_and_saved(finished):
+    events = tiny.diary(finished)
+    judged = [event for event in events if event.get("split") == "validation" and event["of"] == "model"]
+    best = max(judged, key=lambda event: event["values"]["recall@1"]["value"])["step"]  # the first of equals
+    assert best == events[-1]["best_step"] == [event["step"] for event in judged if event["best"]][-1]
+    assert best in checkpoint.steps_in(finished / "checkpoints")
+    kept = checkpoint.load(finished / "checkpoints" / checkpoint.name_of(best)).tensors["averaged"]
+    saved = Embedder.load(finished / "model").state_dict()
+    assert all(torch.equal(saved[name], kept[name]) for name in saved)
+
+
+def test_the_last_two_checkpoints_stay_and_the_best(finished):
+    steps = checkpoint.steps_in(finished / "checkpoints")
+    assert set(steps) == {35, 40, tiny.diary(finished)[-1]["best_step"]}
+
+
+def test_the_verdict_stands_beside_that_of_the_raw_input(finished):
+    verdict = json.loads((finished / "evaluation.json").read_text())
+    assert (verdict["split"], verdict["format"]) == ("test", 1)
+    judged = verdict["protocols"]["all"]
+    assert set(judged) == {"model", "raw", "comparison"}
+    assert verdict["data"]["splits"]["test"] == {"examples": 72, "classes": 8}
+    end = [event for event in tiny.diary(finished) if event["kind"] == "evaluation"][-1]
+    assert judged["model"]["values"]["recall@1"] == end["values"]["recall@1"]["value"]
+
+
+def test_a_run_can_be_moved_and_still_answers(finished, tmp_path):
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.copytree(finished, moved)
+    gallery = index.open(moved / "gallery")
+    rows = torch.randn(2, 6).numpy()
+    hits = gallery.search(gallery.embedder.embed(rows), top=3)
+    assert len(hits.ids[0]) == 3
+    assert str(finished.parent) not in (moved / "evaluation.json").read_text() + (moved / "recipe.toml").read_text()
+
+
+def test_the_recipe_of_a_run_is_the_recipe(recipe, finished):
+    again = load_recipe(finished / "recipe.toml")
+    assert again.model_dump() == load_recipe(recipe).model_dump()
+
+
+def test_resuming_a_finished_run_changes_nothing(recipe, finished, tmp_path):
+    folder = finished.parent / "copy"
+    shutil.copytree(finished, folder)
+    list(run(tiny.job(folder / "recipe.toml"), folder, resume=True))
+    assert tiny.content(folder) == tiny.content(finished)
+    assert tiny.diary(folder) == tiny.diary(finished)
+
+
+def test_without_validation_the_last_step_counts(recipe, tmp_path):
+    events = ran(recipe, tmp_path / "run", "data.split.validation=0.0", "train.steps=7")
+    assert (events[-1]["best_step"], events[-1]["step"]) == (7, 7)
+    assert not [event for event in events if event.get("split") == "validation"]
+
+
+def test_without_test_examples_the_validation_examples_judge(recipe, tmp_path):
+    ran(recipe, tmp_path / "run", "data.split.test=0.0", "train.steps=5")
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["split"] == "validation"
+
+
+def test_patience_ends_a_training_that_does_not_get_better(recipe, tmp_path):
+    events = ran(recipe, tmp_path / "run", "train.learning_rate=1e-12", "train.patience=2", "train.ema=0.0")
+    end = events[-1]
+    assert (end["stopped_early"], end["best_step"], end["step"]) == (True, 5, 15)
+
+
+def test_averaged_weights_lag_behind(recipe, tmp_path):
+    ran(recipe, tmp_path / "run", "train.steps=10", "train.validate_every=10")
+    tensors = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-000010").tensors
+    name = "encoder.layers.0.weight"
+    assert not torch.equal(tensors["model"][name], tensors["averaged"][name])
+
+
+def test_a_folder_that_holds_something_is_left_alone(recipe, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(DataError) as caught:
+        ran(recipe, tmp_path)
+    assert caught.value.reference == "run-exists"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_weights_that_overflow_stop_the_run_with_step_examples_and_cause(recipe, tmp_path):
+    with pytest.raises(DivergedError) as caught:
+        ran(recipe, tmp_path / "run", "train.learning_rate=1e30", "train.warmup=0.0", "model.encoder.norm=none")
+    message = caught.value.message
+    assert "at step 2" in message
+    assert "train.learning_rate = 1e+30 is too large" in message
+    assert "The batch was" in message
+    assert "--set train.learning_rate=1e+29" in caught.value.hint
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_inputs_that_are_not_finite_are_named(recipe, tmp_path):
+    job = tiny.job(recipe)
+    job.train.inputs[17, 3] = float("nan")
+    with pytest.raises(DivergedError) as caught:
+        list(run(job, tmp_path / "run"))
+    assert f"the inputs of {job.train.ids[17]} hold NaN" in caught.value.message
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_low_precision_is_the_encoders_alone(recipe, tmp_path, precision):
+    job = tiny.job(recipe, f"train.precision={precision}", "train.steps=2")
+    seen = []
+    job.loss.register_forward_pre_hook(lambda *_: None)
+    measure = job.loss.measure
+    job.loss.measure = lambda embeddings, *rest, **more: (
+        seen.append(embeddings.dtype),
+        measure(embeddings, *rest, **more),
+    )[1]
+    list(run(job, tmp_path / "run"))
+    assert set(seen) == {torch.float32}
