@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import Posed, posed
 from tuplet.losses import ContrastiveLoss, contrastive
 
@@ -12,6 +12,7 @@ conventions = st.sampled_from(["sohn", "hadsell", "note"])
 tile_sizes = st.sampled_from([1, 7, None])
 
 
+@thorough
 @given(
     posed=posed(pairs=True),
     tile_size=tile_sizes,

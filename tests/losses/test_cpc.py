@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same
+from oracles.judge import assert_same, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import CPCLoss, cpc, mutual_information_bound
@@ -22,6 +22,7 @@ def sequences(draw: st.DrawFn):
     return z.requires_grad_(), c.requires_grad_(), maps.requires_grad_(), draw(weights(batch))
 
 
+@thorough
 @given(sequences=sequences(), negatives=st.sampled_from(["batch", "all"]))
 def test_value_and_gradient_equal_the_oracle(sequences, negatives):
     z, c, maps, w = sequences

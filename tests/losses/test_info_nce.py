@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import oracles
 from oracles import rules
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import Problem, posed, problems, weights
 from tuplet.losses import InfoNCELoss, info_nce
 from tuplet.relation import SameLabel
@@ -23,6 +23,7 @@ def paired(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     return (x, y) if len(x) <= len(y) else (y, x)
 
 
+@thorough
 @given(
     problem=problems(),
     data=st.data(),

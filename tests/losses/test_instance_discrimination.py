@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import InstanceDiscriminationLoss, instance_discrimination
@@ -25,6 +25,7 @@ def instances(draw: st.DrawFn):
 options = {"temperature": st.sampled_from([0.07, 0.5]), "proximal": st.sampled_from([0.0, 0.7])}
 
 
+@thorough
 @given(instances=instances(), tile_size=st.sampled_from([1, 7, None]), **options)
 def test_the_softmax_over_the_bank_equals_the_oracle_for_every_tiling(instances, tile_size, **options):
     f, bank, positions, _, w = instances
@@ -32,6 +33,7 @@ def test_the_softmax_over_the_bank_equals_the_oracle_for_every_tiling(instances,
     assert_same(found, oracles.instance_discrimination(f, bank, positions, weights=w, **options).value, f)
 
 
+@thorough
 @given(instances=instances(), tile_size=st.sampled_from([1, 7, None]), log_z=st.sampled_from([0.0, 3.2]), **options)
 def test_the_noise_form_equals_the_oracle_for_every_tiling(instances, tile_size, log_z, **options):
     f, bank, positions, noise, w = instances

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.losses import LogRatioLoss, log_ratio
 
@@ -18,6 +18,7 @@ def graded(draw: st.DrawFn):
     return f, y[:, 0] if draw(st.booleans()) else y, {name: w for name, w in sides.items() if w is not None}
 
 
+@thorough
 @given(
     graded=graded(),
     tile_size=st.sampled_from([1, 7, None]),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import NCELoss, nce
@@ -30,6 +30,7 @@ def corpora(draw: st.DrawFn):
     return leaves, targets, noise, probability, draw(weights(count))
 
 
+@thorough
 @given(corpora=corpora(), tile_size=st.sampled_from([1, 7, None]), objective=objectives, learned=st.booleans())
 def test_value_and_gradient_equal_the_oracle_for_every_tiling(corpora, tile_size, objective, learned):
     (h, weight, bias), targets, noise, probability, w = corpora

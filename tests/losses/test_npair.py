@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, gradients, quick
+from oracles.judge import assert_same, gradients, quick, thorough
 from oracles.problems import Posed, posed, rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import NPairLoss, npair
@@ -23,6 +23,7 @@ def pairs(draw: st.DrawFn, negatives: int = 0):
     return [x.requires_grad_() for x in (anchors, positives, others)], draw(weights(count))
 
 
+@thorough
 @given(pairs=pairs(), tile_size=tile_sizes, one_vs_one=st.booleans(), norm_penalty=st.sampled_from([0.0, 0.05]))
 def test_pairs_equal_the_oracle_for_every_tiling(pairs, tile_size, **options):
     (f, positives, _), w = pairs
@@ -30,6 +31,7 @@ def test_pairs_equal_the_oracle_for_every_tiling(pairs, tile_size, **options):
     assert_same(found, oracles.npair_mc(f, positives, weights=w, **options).value, f, positives)
 
 
+@thorough
 @given(posed=posed(), tile_size=tile_sizes, size=sizes)
 def test_labels_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, size):
     for leaf in posed.leaves:

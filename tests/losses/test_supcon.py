@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, gradients, quick
+from oracles.judge import assert_same, gradients, quick, thorough
 from oracles.problems import Posed, posed
 from tuplet.losses import SupConLoss, supcon
 
@@ -12,6 +12,7 @@ temperatures = st.sampled_from([0.01, 0.07, 1.0])
 tile_sizes = st.sampled_from([1, 7, None])
 
 
+@thorough
 @given(
     posed=posed(pairs=True),
     tile_size=tile_sizes,

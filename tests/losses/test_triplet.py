@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick
+from oracles.judge import assert_same, quick, thorough
 from oracles.problems import Posed, posed
 from tuplet.losses import TripletLoss, triplet
 
@@ -13,6 +13,7 @@ tile_sizes = st.sampled_from([1, 7, None])
 means = st.sampled_from([None, "active", "all", "anchors"])
 
 
+@thorough
 @given(
     posed=posed(pairs=True),
     tile_size=tile_sizes,

@@ -4,7 +4,9 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-quick = settings(max_examples=settings().max_examples // 4)  # a quarter of what the profile says
+# shares of what the profile says: an example with tiles of one entry takes tens of milliseconds
+thorough = settings(max_examples=settings().max_examples // 2)
+quick = settings(max_examples=settings().max_examples // 4)
 
 
 def assert_same(found: Tensor, truth: Tensor, *leaves: Tensor, tolerance: float = 1e-10) -> None:
