@@ -51,8 +51,7 @@ class Measure:
     @property
     def name(self) -> str:
         """As people write it."""
-        name = _NAMES.get(self.key) or self.key.replace("recall@", "Recall@").replace("precision@", "Precision@")
-        return f"{name}, other groups" if self.protocol == "other_groups" else name
+        return f"{name_of(self.key)}, other groups" if self.protocol == "other_groups" else name_of(self.key)
 
     @property
     def meaning(self) -> str:
@@ -62,8 +61,19 @@ class Measure:
         return f"{words}; the query's own group does not count" if self.protocol == "other_groups" and words else words
 
 
+def name_of(key: str) -> str:
+    """A measure as people write it."""
+    return _NAMES.get(key) or key.replace("recall@", "Recall@").replace("precision@", "Precision@")
+
+
 def read_evaluation(run: Path) -> dict[str, Any]:
     """The verdict of a run."""
+    if not (run / "recipe.toml").is_file():
+        raise DataError(
+            f"{run} is not the folder of a run: it has no recipe.toml.",
+            hint="Type `tuplet runs` to see the runs there are.",
+            reference="no-run",
+        )
     remedy = f"Finish the run: tuplet train --resume {run}"
     return read_json(run / "evaluation.json", version=1, error=DataError, remedy=remedy)
 
@@ -87,34 +97,38 @@ def _interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
     return Interval(value, value if low is None else low, value if high is None else high)
 
 
-def state_finding(line: Measure) -> str:
+def state_finding(evaluation: Mapping[str, Any]) -> str:
     """The result in one sentence."""
+    line = measures(evaluation)[0]
     model = f"{line.name} is {line.model.value:.3f}"
     if line.raw is None:
         return model
-    if line.model.value > line.raw.value:
+    if is_better(evaluation):
         return f"{model}; raw input reaches {line.raw.value:.3f}"
-    return f"{model}, no better than the {line.raw.value:.3f} of raw input"
+    return f"{model}, not clearly better than the {line.raw.value:.3f} of raw input"
 
 
-def state_gain(evaluation: Mapping[str, Any]) -> str:
-    """By how much the model differs from the raw input, query by query; empty if nothing was compared."""
-    gain = _interval(evaluation["protocols"]["all"].get("comparison"), "recall@1")
-    if gain is None:
-        return ""
-    if gain.low <= 0 <= gain.high:
-        return f"Paired over classes, the gain in Recall@1 is {gain.value:+.3f}, which chance alone may explain"
-    return f"Paired over classes, the gain in Recall@1 is {gain.value:+.3f}, with an interval of {gain.low:+.3f} to {gain.high:+.3f}"
+def is_better(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the model beats the raw input by more than chance explains."""
+    gain = _gain(evaluation)
+    if gain is not None:
+        return gain.low > 0
+    line = measures(evaluation)[0]
+    return line.raw is None or line.model.value > line.raw.value
+
+
+def _gain(evaluation: Mapping[str, Any]) -> Interval | None:
+    return _interval(evaluation["protocols"]["all"].get("comparison"), measures(evaluation)[0].key)
 
 
 def state_data(evaluation: Mapping[str, Any]) -> str:
     """What the model was judged on, in one sentence."""
     data = evaluation["data"]
     part = data["splits"][evaluation["split"]]
-    seen = "none of which it has seen in training" if data["by"] == "class" else "all of which it knows from training"
+    seen = {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}
     return (
-        f"Judged on {part['examples']:,} {evaluation['split']} examples of {part['classes']:,} classes, {seen}. "
-        f"Each example looks for its nearest neighbour among all others."
+        f"Judged on {part['examples']:,} {evaluation['split']} examples of {part['classes']:,} classes"
+        f"{seen.get(data['by'], '')}. Each example looks for its nearest neighbour among all others."
     )
 
 
@@ -130,7 +144,13 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers should know about them."""
     judged = evaluation["protocols"]["all"]
-    found = [f"{gain}."] if (gain := state_gain(evaluation)) else []
+    found = []
+    if gain := _gain(evaluation):
+        words = "more than chance explains" if is_better(evaluation) else "which chance alone may explain"
+        name = measures(evaluation)[0].name
+        found.append(
+            f"Query by query, {name} changes by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), {words}."
+        )
     skipped = judged["model"]["counts"].get("n_skipped", 0)
     if skipped:
         found.append(

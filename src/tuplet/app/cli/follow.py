@@ -37,7 +37,7 @@ class _Lines:
                     f"Training {event['name']}: {event['examples']:,} examples of {event['classes']:,} classes, "
                     f"{event['steps']:,} steps, {event['parameters']:,} parameters, seed {event['seed']}."
                 )
-            case "evaluation":
+            case "evaluation" if event["split"] == "validation":  # the final verdict is the command's to show
                 self.say(_verdict(event))
             case "note":
                 self.say(event["text"])
@@ -83,7 +83,9 @@ class _Bar(_Lines):
                 speed = f"{event['examples_per_second']:,.0f}/s"
                 loss = f"loss {event['loss']:.3f}"
                 self.progress.update(self.task, completed=event["step"], speed=speed, loss=loss)
-            case "evaluation" if event["of"] == "model" and "recall@1" in event["values"]:
+            case "evaluation" if (
+                event["of"] == "model" and event["split"] == "validation" and "recall@1" in event["values"]
+            ):
                 self.progress.update(self.task, score=f"R@1 {event['values']['recall@1']['value']:.3f}")
 
     def say(self, text: str) -> None:
@@ -93,4 +95,4 @@ class _Bar(_Lines):
 def _verdict(event: Event) -> str:
     who = "raw input" if event["of"] == "raw" else f"step {event['step']:,}"
     shown = [f"{name} {entry['value']:.3f}" for name, entry in list(event["values"].items())[:3]]
-    return f"{event['split']}, {who}: {', '.join(shown)}" + (" (best so far)" if event.get("best") else "")
+    return f"validation, {who}: {', '.join(shown)}" + (" (best so far)" if event.get("best") else "")

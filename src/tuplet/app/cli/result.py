@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) -> None:
     """Raw input against the model, with 95 % intervals; a remark if training did not help."""
-    from tuplet.app.verdict import measures, state_data
+    from tuplet.app.verdict import is_better, measures, state_data
 
     lines = measures(evaluation)
     shown = [line for line in lines if everything or line.is_main]
@@ -23,10 +23,9 @@ def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) 
     else:
         rows = [_numbers(line) for line in shown]
         show_rows(rows, list(rows[0]), as_json=False)
-    first = lines[0]
-    if first.raw is not None and first.model.value <= first.raw.value:
+    if not is_better(evaluation):
         remark(
-            "The model is no better than the raw input. What helps most often: more classes to train on, "
+            "The model is not clearly better than the raw input. What helps most often: more classes to train on, "
             "fewer steps (--steps), another loss (--set loss.name=supcon)."
         )
 

@@ -33,7 +33,7 @@ def new_run(
         steps: Steps to train; None leaves that to the recipe.
         changes: `section.key=value`.
     """
-    from tuplet.recipes import build, load_recipe, preset_names, recipe_for
+    from tuplet.recipes import build, load_recipe, preset_names
 
     overrides = [*changes]
     if data is not None:
@@ -42,8 +42,12 @@ def new_run(
         overrides.append(f"train.steps={steps}")
     if name is not None:
         overrides.append(f"name={_quoted(name)}")
-    is_recipe = source in preset_names() or source.endswith(".toml") or not Path(source).exists()
-    recipe = load_recipe(source, overrides) if is_recipe else recipe_for(Path(source), overrides)
+    if source in preset_names() or source.endswith(".toml") or not Path(source).exists():
+        recipe = load_recipe(source, overrides)
+    else:
+        from tuplet.recipes import recipe_for
+
+        recipe = recipe_for(Path(source), overrides)
     folder = out / recipe.name
     number = 2
     while name is None and folder.exists():

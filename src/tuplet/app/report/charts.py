@@ -5,14 +5,19 @@ Colours are names of CSS variables, such as `var(--accent)`; the page replaces t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuplet.app.verdict import name_of
 from tuplet.types import GeometryName
 
 Trace = dict[str, Any]
+
+_NAMED = 30  # most classes that are named on the map itself
+_LONGEST = 24  # letters of such a name
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
         metric = next(iter(model[0]["values"]))
         raw = next((event["values"][metric]["value"] for event in judged if event["of"] == "raw"), None)
         scores = [event["values"][metric]["value"] for event in model]
-        found["validation"] = validation_chart([event["step"] for event in model], scores, raw, metric)
+        found["validation"] = validation_chart([event["step"] for event in model], scores, raw, name_of(metric))
     if len(steps) > 1:
         at = [event["step"] for event in steps]
         found["loss"] = loss_chart(at, [event["loss"] for event in steps])
@@ -101,7 +106,9 @@ def pairs_chart(same: NDArray[np.float64], different: NDArray[np.float64], geome
     return Chart("pairs", finding, data, _layout(f"{words} ({geometry.replace('_', ' ')})", "% of pairs"))
 
 
-def map_chart(places: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Chart:
+def map_chart(
+    places: NDArray[np.float64], is_right: NDArray[np.bool_], labels: NDArray[np.int64], names: Sequence[str]
+) -> Chart:
     """Every example where the map puts it: dots, and crosses where the nearest neighbour is of another class.
 
     The page adds a third trace for the class that is pointed at. `customdata` is the position in the map.
@@ -128,6 +135,14 @@ def map_chart(places: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Chart
     )
     hidden = {"visible": False, "fixedrange": False}
     layout = _layout("", "") | {"dragmode": "pan", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"}
+    classes = np.unique(labels)
+    if len(classes) <= _NAMED:
+        layout["annotations"] = [
+            {"text": escape(names[label][:_LONGEST]), "showarrow": False, "font": {"size": 14, "color": "var(--ink)"}}
+            | {"bgcolor": "var(--ground)", "opacity": 0.8, "borderpad": 1}
+            | dict(zip("xy", np.median(places[labels == label], axis=0).round(2).tolist(), strict=True))
+            for label in classes.tolist()
+        ]
     layout |= {"xaxis": hidden, "yaxis": hidden | {"scaleanchor": "x"}, "showlegend": False}
     wrong = int((~is_right).sum())
     finding = f"{len(places):,} examples; {wrong:,} of them, the crosses, have a nearest neighbour of another class"

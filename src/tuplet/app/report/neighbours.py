@@ -16,7 +16,7 @@ from tuplet.types import GeometryName
 SHOWN = 5
 """Neighbours shown per query."""
 _MOST_QUERIES = 20_000
-_PAIRS = 200_000
+_PAIRS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def most_confused(found: Neighbours, count: int) -> list[Confusion]:
 
 
 def score_pairs(gallery: Gallery, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of 200,000 pairs of the same class and of as many of different classes, drawn by lot.
+    """Scores of 50,000 pairs of the same class and of as many of different classes, drawn by lot.
 
     Both are empty where the gallery has no such pairs.
     """

@@ -142,7 +142,7 @@ def compose(run: Path) -> Page:
     page = Page(
         name=evaluation["name"],
         date=time.strftime("%-d %B %Y"),
-        finding=state_finding(lines[0]),
+        finding=state_finding(evaluation),
         lead=state_data(evaluation),
         headline=[line for line in lines if line.is_main],
         more=[line for line in lines if not line.is_main],
@@ -191,7 +191,8 @@ def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int)
         page.charts["pairs"] = pairs_chart(same, different, gallery.geometry)
     rows = choose_points(found, seed)
     places = lay_out(gallery, found.queries[rows], seed)
-    page.charts["map"] = map_chart(places, found.is_right[rows])
+    labels = gallery.labels[found.queries[rows]]
+    page.charts["map"] = map_chart(places, found.is_right[rows], labels, gallery.names)
     page.map = map_data(gallery, found, rows, places)
     if gallery.pictures is not None:
         page.twins = _twins(gallery, seed)

@@ -4,6 +4,7 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const charts = read("charts");
 const map = read("map-data");
 const theme = window.matchMedia("(prefers-color-scheme: dark)");
+const isNarrow = window.matchMedia("(max-width: 40rem)").matches;
 const hasWebGL = Boolean(document.createElement("canvas").getContext("webgl"));
 
 /** Replace `var(--name)` by the colour that the theme gives it, everywhere in a figure. */
@@ -25,6 +26,7 @@ function draw() {
     const data = coloured(chart.data);
     for (const trace of data) {
       if (trace.type === "scattergl" && !hasWebGL) trace.type = "scatter";
+      if (chart.name === "map" && isNarrow) trace.marker.size *= 0.6;
     }
     Plotly.react(`chart-${chart.name}`, data, coloured(chart.layout), {
       displaylogo: false,
