@@ -158,12 +158,9 @@ def test_inputs_that_are_not_finite_are_named(recipe, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_low_precision_is_the_encoders_alone(recipe, tmp_path, precision):
     job = tiny.job(recipe, f"train.precision={precision}", "train.steps=2")
-    seen = []
-    job.loss.register_forward_pre_hook(lambda *_: None)
-    measure = job.loss.measure
-    job.loss.measure = lambda embeddings, *rest, **more: (
-        seen.append(embeddings.dtype),
-        measure(embeddings, *rest, **more),
-    )[1]
+    seen = set()
+    job.embedder.encoder.layers[-1].register_forward_hook(lambda layer, _, out: seen.add((layer.training, out.dtype)))
     list(run(job, tmp_path / "run"))
-    assert set(seen) == {torch.float32}
+    assert (True, getattr(torch, precision)) in seen
+    assert {tensor.dtype for tensor in job.loss.state_dict().values()} == {torch.float32, torch.int64}
+    assert job.embedder.encoder.layers[-1].weight.dtype == torch.float32

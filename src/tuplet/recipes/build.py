@@ -164,7 +164,7 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
         for name, part in parts.items()
     }
     described: dict[str, Any] = {
-        "source": manifest.source,
+        "source": Path(manifest.source).name,  # its folder would be wrong wherever the run is moved
         "kind": manifest.kind,
         "by": recipe.data.split.by,
         "splits": counts,

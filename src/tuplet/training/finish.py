@@ -16,6 +16,7 @@ from tuplet.evaluation import RetrievalResult, compare
 from tuplet.index import FlatIndex
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
+from tuplet.training.job import Job
 from tuplet.training.judge import protocols, values_of
 from tuplet.training.state import State
 
@@ -57,7 +58,7 @@ def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
             "split": split,
             "geometry": embedder.geometry,
             "data": job.facts,
-            "protocols": {name: _as_json(results) for name, results in judged.items()},
+            "protocols": {name: _as_json(results, job) for name, results in judged.items()},
         }
         checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     yield diary.write(
@@ -92,6 +93,6 @@ def _save_thumbnails(path: Path, dataset: Dataset) -> None:
     checkpoint.write_file(path, content.getvalue())
 
 
-def _as_json(results: dict[str, RetrievalResult]) -> dict[str, Any]:
-    compared = compare(results["model"], results["raw"])
+def _as_json(results: dict[str, RetrievalResult], job: Job) -> dict[str, Any]:
+    compared = compare(results["model"], results["raw"], bootstrap=job.evaluate.bootstrap, seed=job.seed)
     return {**{name: result.to_dict() for name, result in results.items()}, "comparison": compared.to_dict()}

@@ -1,9 +1,8 @@
 """What an embedder is worth: retrieval among held-out examples, beside that of the raw input."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from tuplet.data import Dataset, raw_features
@@ -41,7 +40,7 @@ def protocols(
     """
     judged: dict[str, dict[str, RetrievalResult]] = {}
     for protocol in ("all", "other_groups") if settings.groups and dataset.groups else ("all",):
-        groups = torch.from_numpy(np.unique(dataset.groups, return_inverse=True)[1]) if protocol != "all" else None
+        groups = dataset.groups if protocol == "other_groups" else None
         options: Any = {"groups": groups, "bootstrap": settings.bootstrap, "seed": seed}
         judged[protocol] = {
             "model": _retrieve(embeddings, dataset, geometry, settings, **options),
@@ -51,8 +50,9 @@ def protocols(
 
 
 def values_of(result: RetrievalResult) -> dict[str, dict[str, float]]:
-    """The numbers of an `evaluation` event."""
-    return {name: {"value": value} for name, value in result.values.items()}
+    """The numbers of an `evaluation` event: value, and the ends of its interval where there is one."""
+    ends = {"value": result.values, "low": result.lower, "high": result.upper}
+    return {name: {key: numbers[name] for key, numbers in ends.items() if name in numbers} for name in result.values}
 
 
 def _retrieve(
@@ -61,7 +61,7 @@ def _retrieve(
     geometry: GeometryName,
     settings: EvaluateSettings,
     *,
-    groups: Tensor | None = None,
+    groups: Sequence[str] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
 ) -> RetrievalResult:
@@ -70,7 +70,7 @@ def _retrieve(
         dataset.labels.values,
         geometry=geometry,
         groups=groups,
-        top=settings.top,
+        top=sorted({1, *settings.top}),
         bootstrap=bootstrap,
         seed=seed,
     )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import DataError
 from tuplet.training import checkpoint
+from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.environment import environment
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.finish import finish
@@ -49,51 +51,57 @@ def run(
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
     state = State(job, torch.device(device))
-    if processes.rank == 0:
-        _prepare(folder, job, resume=resume, facts=environment(state.device, processes))
-    found, remarks = checkpoint.load_latest(folder / "checkpoints") if resume else (None, [])
-    yield from map(note, remarks)
-    with Diary(
-        folder / "events.jsonl" if processes.rank == 0 else None, found.progress.events if found else 0
-    ) as diary:
-        if found is None:
-            if resume:
-                yield note("There is no checkpoint yet: beginning at step 0.")
-            yield from _begin(job, diary)
-        else:
-            yield note(f"Going on from step {found.progress.step}.")
-            state.restore(found)
-            if processes.rank == 0:
-                checkpoint.go_back(folder / "checkpoints", found.progress.step)
-            if found.progress.planned:
-                yield diary.write("checkpoint", step=found.progress.step, path=checkpoint.path_of(found.progress.step))
-        yield from train(state, diary, folder / "checkpoints", processes)
-        if processes.rank == 0:
-            yield from finish(state, diary, folder)
+    checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
+    with _writing(folder):
+        if is_chief:
+            _prepare(folder, job, resume=resume, facts=environment(state.device, processes))
+        found, remarks = checkpoint.load_latest(checkpoints) if resume else (None, [])
+        yield from map(note, remarks)
+        with Diary(folder / "events.jsonl" if is_chief else None, found.progress.events if found else 0) as diary:
+            if found is None:
+                yield from _begin(job, diary)
+            else:
+                yield note(f"Going on from step {found.progress.step}.")
+                yield from _go_on(state, found, diary, checkpoints if is_chief else None)
+            yield from train(state, diary, checkpoints, processes)
+            if is_chief:
+                yield from finish(state, diary, folder)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder} could not be written: {error.strerror}.",
+            hint="Choose a folder that you may write to, on a disk with room. A checkpoint that is there stays good.",
+            reference="cannot-write",
+        ) from error
 
 
 def _prepare(folder: Path, job: Job, *, resume: bool, facts: Mapping[str, Any]) -> None:
     """The folder with what it holds before the first step."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume and any(folder.iterdir()):
-            raise DataError(
-                f"{folder} is not empty.",
-                hint=f"Type tuplet train --resume {folder} to go on with it, or choose another folder.",
-                reference="run-exists",
-            )
-        for name, text in (
-            ("recipe.toml", job.recipe(folder)),
-            ("environment.json", json.dumps(facts, indent=2) + "\n"),
-        ):
-            if not (folder / name).exists():
-                checkpoint.write_file(folder / name, text)
-    except OSError as error:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume and any(folder.iterdir()):
         raise DataError(
-            f"{folder} cannot be written: {error.strerror}.",
-            hint="Choose a folder that you may write to, on a disk with room.",
-            reference="cannot-write",
-        ) from error
+            f"{folder} is not empty.",
+            hint=f"Type tuplet train --resume {folder} to go on with it, or choose another folder.",
+            reference="run-exists",
+        )
+    for name, text in (("recipe.toml", job.recipe(folder)), ("environment.json", json.dumps(facts, indent=2) + "\n")):
+        if not (folder / name).exists():
+            checkpoint.write_file(folder / name, text)
+
+
+def _go_on(state: State, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
+    """Everything as it was when a checkpoint was taken."""
+    state.restore(found)
+    step = found.progress.step
+    if checkpoints is not None:
+        checkpoint.go_back(checkpoints, step)
+    if found.progress.planned:
+        yield diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
 
 
 def _begin(job: Job, diary: Diary) -> Iterator[Event]:

@@ -1,0 +1,80 @@
+"""Ctrl-C saves before it stops; a full disk stops with one message; neither harms what was saved before."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny
+from tuplet.training import checkpoint, run
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return tiny.write(tmp_path_factory.mktemp("stopped"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe):
+    folder = recipe.parent / "runs" / "undisturbed"
+    list(run(tiny.job(recipe), folder))
+    return folder
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, HERE / "trainer.py", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undisturbed):
+    folder = undisturbed.parent / "interrupted"
+    process = start(recipe, folder)
+    for line in process.stdout:
+        if line == "step 6\n":
+            process.send_signal(signal.SIGINT)
+            break
+    seen, complaints = process.communicate(timeout=120)
+    assert (process.returncode, complaints) == (130, "")
+    saved = checkpoint.steps_in(folder / "checkpoints")[-1]
+    assert 6 <= saved < 40, seen
+    list(run(tiny.job(recipe), folder, resume=True))
+    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    left = {name: data for name, data in tiny.content(folder).items() if not name.startswith("checkpoints/")}
+    expected = {name: data for name, data in tiny.content(undisturbed).items() if not name.startswith("checkpoints/")}
+    assert left == expected
+
+
+@pytest.mark.parametrize("room", [100, 400, 1500, 3000])
+def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(recipe, undisturbed, room):
+    folder = undisturbed.parent / f"room-{room}"
+    seen, complaints = start(recipe, folder, room).communicate(timeout=120)
+    assert complaints.startswith(("CheckpointError: ", "DataError: ")), seen
+    assert "File too large" in complaints
+    assert complaints.count("\n") == 2, "the message and its hint"
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+    process = start(recipe, folder, "--resume")
+    assert process.communicate(timeout=120)[1] == ""
+    assert tiny.content(folder) == tiny.content(undisturbed)
+    assert tiny.diary(folder) == tiny.diary(undisturbed)
+
+
+def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbed):
+    folder = undisturbed.parent / "later"
+    list(run(tiny.job(recipe, "train.steps=10"), folder))
+    before = tiny.content(folder / "checkpoints")
+    (folder / "recipe.toml").unlink()
+    process = start(recipe, folder, "--resume", 7000)  # enough for the diary, too little for an optimiser
+    complaints = process.communicate(timeout=120)[1]
+    assert (process.returncode, complaints.startswith("CheckpointError: ")) == (3, True)
+    assert "step-000015 could not be written: File too large" in complaints
+    assert tiny.content(folder / "checkpoints") == before
