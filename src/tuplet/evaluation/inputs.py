@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, Shaped
+from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
 from tuplet.errors import LabelError, ShapeError
@@ -14,6 +14,24 @@ Groups = Sequence[str] | Int[Tensor, " rows"]
 
 UNKNOWN = -1
 """Label of an example whose class is not known."""
+
+
+def finite_rows(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Embeddings as float64 on the CPU.
+
+    Raises:
+        ShapeError: If a row holds NaN or infinity.
+    """
+    rows = embeddings.detach().cpu().double()
+    bad = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
+    if bad:
+        shown = ", ".join(map(str, bad[:10])) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ShapeError(
+            f"The embeddings hold NaN or infinity in {len(bad)} rows: {shown}.",
+            hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
+            reference="non-finite-embeddings",
+        )
+    return rows
 
 
 def class_labels(labels: Shaped[Tensor, " rows"], rows: int, name: str = "labels") -> Int64[Tensor, " rows"]:

@@ -50,17 +50,24 @@ def unordered_pairs(
     return first, first + 1 + partner
 
 
+def product_pairs(
+    rows: int, others: int, most: int, generator: torch.Generator
+) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
+    """All pairs of a row and another set's row, or `most` of them drawn at random."""
+    return pairs_at(distinct_integers(rows * others, most, generator), torch.full((rows,), others))
+
+
 def scores_of(
-    embeddings: Float[Tensor, "rows dim"],
+    left: Float[Tensor, "rows dim"],
     first: Int64[Tensor, " pairs"],
+    right: Float[Tensor, "others dim"],
     second: Int64[Tensor, " pairs"],
     geometry: GeometryName,
 ) -> Float[Tensor, " pairs"]:
     """Score of each pair, a few at a time; on the CPU."""
-    size = max(1, SEARCH_TILE // (16 * embeddings.shape[1]))
-    device = embeddings.device
+    size = SEARCH_TILE // (16 * left.shape[1])
     parts = [
-        pair_scores(embeddings[first[part].to(device)], embeddings[second[part].to(device)], geometry).cpu()
+        pair_scores(left[first[part].to(left.device)], right[second[part].to(right.device)], geometry).cpu()
         for part in spans(len(first), size)
     ]
-    return torch.cat(parts)
+    return torch.cat(parts).detach()

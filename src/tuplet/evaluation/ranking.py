@@ -78,7 +78,7 @@ def ranked(
         if is_cut.any():
             deeper = torch.full_like(rows[is_cut], min(_WIDEN * width, len(gallery)))
             pending.append((rows[is_cut], deeper))
-        yield Ranking(rows[~is_cut], positions[~is_cut], *_ties(scores[~is_cut]))
+        yield Ranking(rows[~is_cut], positions[~is_cut], *tie_bounds(scores[~is_cut]))
 
 
 def without_ties(ranking: Ranking, first: Tensor | None = None) -> Ranking:
@@ -96,7 +96,10 @@ def without_ties(ranking: Ranking, first: Tensor | None = None) -> Ranking:
     return Ranking(ranking.queries, positions, ranks, ranks + 1)
 
 
-def _ties(scores: Float[Tensor, "queries ranks"]) -> tuple[Tensor, Tensor]:
+def tie_bounds(
+    scores: Float[Tensor, "queries ranks"],
+) -> tuple[Int64[Tensor, "queries ranks"], Int64[Tensor, "queries ranks"]]:
+    """First rank, and one past the last rank, of the run of equal scores that each rank belongs to."""
     width = scores.shape[1]
     ranks = torch.arange(width).expand_as(scores)
     opens = torch.ones_like(scores, dtype=torch.bool)

@@ -1,0 +1,68 @@
+"""Rank correlation, from scipy."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Num
+from torch import Tensor
+
+from tuplet.evaluation.bootstrap import class_draws
+from tuplet.evaluation.extras import scientific
+
+
+def rank_correlation(first: Num[Tensor, " pairs"], second: Num[Tensor, " pairs"]) -> dict[str, float]:
+    """Spearman's rho and Kendall's tau-b of two lists of numbers.
+
+    Args:
+        first: One number per item.
+        second: Another number per item.
+
+    Returns:
+        `spearman` and `kendall`; NaN if there are fewer than two items or either list is constant.
+
+    Raises:
+        MissingExtraError: If scipy is not installed.
+    """
+    u, v = first.detach().cpu().double().numpy(), second.detach().cpu().double().numpy()
+    return {"spearman": spearman(u, v), "kendall": _correlate(u, v, "kendalltau")}
+
+
+def resampled_correlations(
+    first: Float[Tensor, " pairs"],
+    second: Float[Tensor, " pairs"],
+    members: Int64[Tensor, "pairs sides"],
+    rows: int,
+    draws: int,
+    seed: int,
+) -> Iterator[dict[str, float]]:
+    """The same in resamples of the rows that pairs are made of; a pair counts once for each time that its rows meet.
+
+    Args:
+        first: One number per pair.
+        second: Another number per pair.
+        members: The rows of each pair that are drawn: both, or one if the other side is fixed.
+        rows: How many rows there are.
+        draws: How many resamples.
+        seed: Of the resamples.
+
+    Yields:
+        `spearman` and `kendall` of one resample.
+    """
+    u, v = first.numpy(), second.numpy()
+    for some in class_draws(rows, draws, seed):
+        for times in some.long():
+            drawn = torch.repeat_interleave(times[members].prod(1)).numpy()
+            yield {"spearman": spearman(u[drawn], v[drawn]), "kendall": _correlate(u[drawn], v[drawn], "kendalltau")}
+
+
+def spearman(u: np.ndarray, v: np.ndarray) -> float:
+    """Spearman's rho; NaN if there are fewer than two items or either list is constant."""
+    return _correlate(u, v, "spearmanr")
+
+
+def _correlate(u: np.ndarray, v: np.ndarray, kind: str) -> float:
+    if len(u) < 2 or (u == u[0]).all() or (v == v[0]).all():
+        return math.nan
+    return float(getattr(scientific("scipy.stats"), kind)(u, v).statistic)

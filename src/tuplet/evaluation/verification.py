@@ -1,0 +1,313 @@
+"""Same or different? ROC, AUC, equal error rate, TAR@FAR, and thresholds that carry over to new classes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Int64, Shaped
+from torch import Tensor
+
+from tuplet.engine.tiles import spans
+from tuplet.engine.topk import SEARCH_TILE
+from tuplet.errors import DataError
+from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
+from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.pairs import distinct_integers, pairs_at, scores_of
+from tuplet.evaluation.result import Result
+from tuplet.evaluation.roc import Accepted, tie_ends
+from tuplet.seeding import derive
+from tuplet.types import GeometryName
+
+FAR = (0.001, 0.01, 0.1)
+_POINTS = 200  # of the curve in JSON
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Shares of accepted pairs at every distinct score, from the strictest threshold on.
+
+    Attributes:
+        thresholds: In the unit of the score; a pair that reaches it is accepted.
+        tar: Accepted among the pairs of one class.
+        far: Accepted among the pairs of two classes.
+    """
+
+    thresholds: Float[Tensor, " points"]
+    tar: Float[Tensor, " points"]
+    far: Float[Tensor, " points"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VerificationResult(Result):
+    """What verification found: `auc`, `eer`, `tar@far=X`, `average_precision`, `accuracy`, `accuracy_std`.
+
+    `accuracy` is the mean over folds of (TAR + 1 - FAR) / 2 at the threshold that is best on the other folds,
+    `accuracy_std` its standard deviation; NaN if there are too few classes for two folds.
+
+    Attributes:
+        thresholds: `far=X` and `best`, in the unit of the score; None where every observed score is too low.
+        not_measurable: Values that rest on fewer pairs than they need, such as a FAR below one pair.
+        curve: The ROC.
+        scores: Of the pairs that were judged, in the unit of the score.
+        same: Which of them are of one class.
+    """
+
+    thresholds: Mapping[str, float | None]
+    not_measurable: tuple[str, ...]
+    curve: Curve
+    scores: Float[Tensor, " pairs"]
+    same: Bool[Tensor, " pairs"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values; the curve at no more than 200 points, the pairs left out."""
+        points = torch.linspace(0, len(self.curve.tar) - 1, min(_POINTS, len(self.curve.tar))).round().long()
+        return {
+            **super().to_dict(),
+            "thresholds": dict(self.thresholds),
+            "not_measurable": list(self.not_measurable),
+            "curve": {
+                "thresholds": self.curve.thresholds[points].tolist(),
+                "tar": self.curve.tar[points].tolist(),
+                "far": self.curve.far[points].tolist(),
+            },
+        }
+
+
+def verification(
+    embeddings: Float[Tensor, "rows dim"],
+    labels: Int[Tensor, " rows"],
+    *,
+    geometry: GeometryName = "cosine",
+    far: Sequence[float] = FAR,
+    folds: int = 10,
+    max_pairs: int = 500_000,
+    bootstrap: int = 200,
+    seed: int = 0,
+) -> VerificationResult:
+    """Judge whether scores tell pairs of one class from pairs of two.
+
+    Args:
+        embeddings: One row per example.
+        labels: Their class ids; rows with -1 are left out.
+        geometry: How two embeddings are compared.
+        far: False accept rates at which the true accept rate is wanted.
+        folds: Folds of classes for `accuracy`: the pairs of a fold are judged by the threshold of classes outside it.
+        max_pairs: If there are more pairs, so many are drawn, half of them of one class if there are enough; the
+            counts and `sampled` in the settings say so.
+        bootstrap: Resamples of classes behind the 95 % intervals, each of which walks all pairs; 0 for none.
+        seed: Of pairs, folds and resamples.
+
+    Returns:
+        Values over the pairs, each once.
+
+    Raises:
+        LabelError: If labels are not one integer per row.
+        ShapeError: If a row holds NaN or infinity.
+        DataError: If all pairs are of one kind.
+    """
+    known = class_labels(labels, len(embeddings))
+    rows = (known != UNKNOWN).nonzero()[:, 0]
+    first, second, same, found = _draw_pairs(known[rows], max_pairs, seed)
+    finite = finite_rows(embeddings)
+    scores = scores_of(finite, rows[first], finite, rows[second], geometry)
+    classes, codes = torch.unique(known[rows], return_inverse=True)
+    near = geometry in ("cosine", "dot")
+    worth = _worth(same, *found.values())
+    codes = torch.stack([codes[first], codes[second]], 1)
+    pairs = _Pairs(scores if near else -scores, same, codes, len(classes), worth)
+    judge = _Judge(pairs.sorted(), near, tuple(far), folds, bootstrap, seed)
+    counts = {"n_examples": len(rows), "n_unlabelled": len(known) - len(rows), **found}
+    return judge.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
+
+
+def verification_from_scores(
+    scores: Float[Tensor, " pairs"],
+    same: Shaped[Tensor, " pairs"],
+    *,
+    classes: Int[Tensor, "pairs 2"] | None = None,
+    larger_is_same: bool = True,
+    far: Sequence[float] = FAR,
+    folds: int | Int[Tensor, " pairs"] = 10,
+    bootstrap: int = 200,
+    seed: int = 0,
+) -> VerificationResult:
+    """The same for pairs that come with their scores.
+
+    Args:
+        scores: One per pair.
+        same: True or 1 for pairs of one class.
+        classes: Class ids of both sides; without them there are no intervals, and folds are drawn from pairs.
+        larger_is_same: False for distances.
+        far: False accept rates at which the true accept rate is wanted.
+        folds: How many, or the fold of each pair; `n_leaking_classes` counts classes in more than one given fold.
+        bootstrap: Resamples of classes behind the 95 % intervals; 0 for none.
+        seed: Of folds and resamples.
+
+    Returns:
+        Values over the pairs.
+
+    Raises:
+        DataError: If all pairs are of one kind, or a score is not finite.
+    """
+    if not scores.isfinite().all():
+        raise DataError(
+            f"{int((~scores.isfinite()).sum())} of {len(scores)} scores are NaN or infinite.",
+            hint="Leave such pairs out, or give them the worst score on purpose.",
+            reference="non-finite-scores",
+        )
+    codes, count = None, 0
+    if classes is not None:
+        distinct, codes = torch.unique(classes.detach().cpu().long(), return_inverse=True)
+        count = len(distinct)
+    keys = scores.detach().cpu().double() * (1 if larger_is_same else -1)
+    given = folds.detach().cpu().long() if isinstance(folds, Tensor) else None
+    pairs = _Pairs(keys, same.detach().cpu().bool(), codes, count, torch.ones_like(keys), given).sorted()
+    number = 0 if isinstance(folds, Tensor) else folds
+    return _Judge(pairs, larger_is_same, tuple(far), number, bootstrap, seed).result({}, {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    keys: Float[Tensor, " pairs"]  # larger is more alike
+    same: Bool[Tensor, " pairs"]
+    classes: Int64[Tensor, "pairs 2"] | None
+    n_classes: int
+    worth: Float[Tensor, " pairs"]  # how many pairs each stands for
+    folds: Int64[Tensor, " pairs"] | None = None
+
+    def sorted(self) -> "_Pairs":
+        if not self.same.any() or self.same.all():
+            raise DataError(
+                f"All of {len(self.same)} pairs are of {'one class' if self.same.any() else 'two classes'}; "
+                "both kinds are needed.",
+                hint="Give two classes or more, one of them with two examples or more.",
+                reference="pairs-of-one-kind",
+            )
+        order = self.keys.argsort(descending=True, stable=True)
+        classes = None if self.classes is None else self.classes[order]
+        folds = None if self.folds is None else self.folds[order]
+        return _Pairs(self.keys[order], self.same[order], classes, self.n_classes, self.worth[order], folds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    pairs: _Pairs
+    larger_is_same: bool
+    far: tuple[float, ...]
+    folds: int
+    bootstrap: int
+    seed: int
+
+    def result(self, counts: dict[str, int], settings: dict[str, Any]) -> VerificationResult:
+        pairs, ends = self.pairs, tie_ends(self.pairs.keys)
+        whole = Accepted.of(pairs.worth[None], pairs.same, ends)
+        values = {name: float(value) for name, value in whole.measures(self.far).items()}
+        lower, upper = self._intervals(ends, list(values))
+        accuracies, kind, leaking = self._accuracies()
+        values["accuracy"] = float(accuracies.mean()) if len(accuracies) else math.nan
+        values["accuracy_std"] = float(accuracies.std(correction=0)) if len(accuracies) else math.nan
+        units = 1 if self.larger_is_same else -1
+        points = units * pairs.keys[ends]
+        different = int((~pairs.same).sum())
+        rough = [f"tar@far={limit:g}" for limit in self.far if limit < 1 / different]
+        strictest = {f"far={limit:g}": int(whole.last_within(limit)) for limit in self.far}
+        thresholds = {name: float(points[at]) if at >= 0 else None for name, at in strictest.items()}
+        return VerificationResult(
+            values=values,
+            lower=lower,
+            upper=upper,
+            counts={
+                "n_pairs": len(pairs.same),
+                "n_same": len(pairs.same) - different,
+                "n_different": different,
+                "n_classes": pairs.n_classes,
+                "n_folds": len(accuracies),
+                "n_leaking_classes": leaking,
+                **counts,
+            },
+            settings={**settings, "folds_of": kind, "bootstrap": self.bootstrap if lower else 0, "seed": self.seed},
+            few_classes=pairs.classes is not None and pairs.n_classes < FEW_CLASSES,
+            thresholds={**thresholds, "best": float(points[whole.best()])},
+            not_measurable=(*rough, *(("accuracy",) if not len(accuracies) else ())),
+            curve=Curve(points, whole.tar[0], whole.far[0]),
+            scores=units * pairs.keys,
+            same=pairs.same,
+        )
+
+    def _intervals(self, ends: Tensor, names: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+        """Pairs weigh as often as their classes are drawn: once per class for one class, the product for two."""
+        if self.pairs.classes is None or not self.bootstrap:
+            return {}, {}
+        first, second = self.pairs.classes.T
+        found = []
+        for times in class_draws(self.pairs.n_classes, self.bootstrap, self.seed):
+            for part in spans(len(times), SEARCH_TILE // len(first)):
+                weights = times[part][:, second].masked_fill_(self.pairs.same, 1.0)
+                weights.mul_(times[part][:, first]).mul_(self.pairs.worth)
+                accepted = Accepted.of(weights, self.pairs.same, ends)
+                found.append(torch.stack(list(accepted.measures(self.far).values()), 1))
+        low, high = percentile_interval(torch.cat(found)).tolist()
+        return dict(zip(names, low, strict=True)), dict(zip(names, high, strict=True))
+
+    def _accuracies(self) -> tuple[Float[Tensor, " folds"], str, int]:
+        """Balanced accuracy of each fold; what the folds are of; classes that are in more than one fold."""
+        pairs, leaking = self.pairs, 0
+        if pairs.folds is not None:
+            kind, first = "given", torch.unique(pairs.folds, return_inverse=True)[1]
+            second, count = first, int(first.max()) + 1
+            if pairs.classes is not None:
+                homes = torch.unique(torch.stack([pairs.classes.flatten(), first.repeat_interleave(2)], 1), dim=0)
+                leaking = int((homes[:, 0].bincount() > 1).sum())
+        elif pairs.classes is not None:
+            kind, count = "classes", min(self.folds, pairs.n_classes // 2)
+            home = torch.randperm(pairs.n_classes, generator=derive(self.seed, "folds")) % max(1, count)
+            first, second = home[pairs.classes].T
+        else:
+            kind, count = "pairs", self.folds
+            first = torch.empty_like(pairs.same, dtype=torch.int64)
+            for side in (pairs.same, ~pairs.same):  # a share of both kinds in each fold
+                first[side] = torch.randperm(int(side.sum()), generator=derive(self.seed, "folds")) % count
+            second = first
+        found = [
+            self._accuracy((first != fold) & (second != fold), (first == fold) & (second == fold))
+            for fold in range(count)
+        ]
+        found = [accuracy for accuracy in found if accuracy is not None] if count > 1 else []
+        return torch.tensor(found, dtype=torch.float64), kind, leaking
+
+    def _accuracy(self, train: Tensor, test: Tensor) -> float | None:
+        keys, same = self.pairs.keys, self.pairs.same
+        if any(len(torch.unique(same[part])) < 2 for part in (train, test)):
+            return None
+        ends = tie_ends(keys[train])
+        seen = Accepted.of(self.pairs.worth[None, train], same[train], ends)
+        accepted = keys[test] >= keys[train][ends[seen.best()]]
+        return float((accepted[same[test]].double().mean() + (~accepted[~same[test]]).double().mean()) / 2)
+
+
+def _worth(same: Tensor, same_available: int, different_available: int) -> Float[Tensor, " pairs"]:
+    drawn = int(same.sum())
+    of_either = [different_available / max(1, len(same) - drawn), same_available / max(1, drawn)]
+    return torch.tensor(of_either, dtype=torch.float64)[same.long()]
+
+
+def _draw_pairs(
+    labels: Int64[Tensor, " rows"], most: int, seed: int
+) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Bool[Tensor, " pairs"], dict[str, int]]:
+    """Pairs of rows, whether they are of one class, and how many of either kind there are."""
+    order = labels.argsort(stable=True)
+    behind = torch.arange(len(labels) - 1, -1, -1)
+    _, codes, sizes = torch.unique_consecutive(labels[order], return_inverse=True, return_counts=True)
+    ends = sizes.cumsum(0)[codes]  # in the order of labels, the partners of one class come first
+    same = ends - 1 - torch.arange(len(labels))
+    available = {"n_same_available": int(same.sum()), "n_different_available": int((behind - same).sum())}
+    count_same, count_different = available.values()
+    count_same = min(count_same, max(most // 2, most - count_different))
+    numbers = distinct_integers(int(same.sum()), count_same, derive(seed, "same pairs"))
+    first, partner = pairs_at(numbers, same)
+    numbers = distinct_integers(count_different, most - count_same, derive(seed, "different pairs"))
+    third, stranger = pairs_at(numbers, behind - same)
+    one, other = torch.cat([first, third]), torch.cat([first + 1 + partner, ends[third] + stranger])
+    return order[one], order[other], torch.arange(len(one)) < count_same, available
