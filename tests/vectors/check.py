@@ -9,6 +9,7 @@ the last line is `N passed, M failed`, and the exit code is 1 if M > 0.
 import argparse
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,18 +78,28 @@ def check_folder(folder: Path, dtype: torch.dtype = torch.float64) -> Report:
             absent.append(path.stem)
             continue
         for case in file["cases"]:
-            if file["schema"] == METRICS:
-                found = [Fault(path.stem, case["name"], "metric", "", "", "", line) for line in _metric(case)]
-            else:
-                found = list(_faults(path.stem, file, case, dtype))
+            faults_of = _metric_faults if file["schema"] == METRICS else _faults
+            try:
+                found = list(faults_of(path.stem, file, case, dtype))
+            except Exception as error:  # noqa: BLE001  # whatever a case raises, the others are still checked
+                found = [Fault(path.stem, case["name"], "-", "raised", type(error).__name__, "numbers", str(error))]
             passed, failed, faults = passed + (not found), failed + bool(found), faults + found
     return Report(passed, faults, failed, absent)
 
 
-def _metric(case: dict[str, Any]) -> list[str]:
+def _metric_faults(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Fault]:
     from metric_cases import run_case  # noqa: PLC0415  # losses can be checked without the evaluation part
 
-    return run_case(case)
+    del dtype
+    found = run_case(case)
+    for name, expected in case["expected"].items():
+        got = found.get(name)
+        if expected is None or got is None:
+            right = expected is None and (got is None or math.isnan(got))
+        else:
+            right = math.isclose(got, expected, rel_tol=file["tolerance"]["rtol"], abs_tol=file["tolerance"]["atol"])
+        if not right:
+            yield Fault(stem, case["name"], "metric", name, str(got), str(expected), "-")
 
 
 def _faults(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Fault]:
