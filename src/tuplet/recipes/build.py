@@ -14,7 +14,7 @@ from tuplet import losses
 from tuplet.data import Columns, Dataset, Labels, Manifest, load_dataset, read_manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.glyphs import glyph_facts, make_glyphs
-from tuplet.errors import RecipeError
+from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import divide
@@ -140,10 +140,11 @@ def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any])
         torch.manual_seed(derive_seed(facts.get("seed", 0), *path))
         try:
             return made(**_arguments(component, path, facts))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ShapeError) as error:
+            said, hint = (error.message, error.hint) if isinstance(error, ShapeError) else (str(error), "")
             raise RecipeError(
-                f"{'.'.join(path)} = {component.name!r} refuses its options: {error}.",
-                hint=f"Look at the options of {component.name!r} in the documentation.",
+                f"{'.'.join(path)} = {component.name!r} refuses its options: {said}",
+                hint=hint or f"Look at the options of {component.name!r} on the page of settings.",
                 reference="refused-option",
             ) from error
 

@@ -18,7 +18,8 @@ def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
     validation if none is named.
 
     Raises:
-        DataError: If nothing is left to train on, or a class stands in two splits that should share none.
+        DataError: If nothing is left to train on, a class stands in two splits that should share none, or a split is
+            too small to judge by.
     """
     has_given = split.given and manifest.splits is not None
     if has_given:
@@ -35,6 +36,8 @@ def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
         )
     if has_given and split.by == "class":
         _refuse_leaks(manifest)
+    for name in ("validation", "test"):
+        _require_two_classes(name, parts[name])
     return {name: part for name, part in parts.items() if len(part)}
 
 
@@ -44,6 +47,22 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
     labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
     drawn = np.array(draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels))
     return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}
+
+
+def _require_two_classes(name: str, part: Manifest) -> None:
+    """With one class every neighbour is right, and an example that is alone in its class has nothing to find."""
+    if part.labels is None or not len(part):
+        return
+    _, counts = np.unique(part.labels[part.labels >= 0], return_counts=True)
+    if len(counts) >= 2 and counts.max() >= 2:
+        return
+    raise DataError(
+        f"The {name} split of {part.source} holds {len(part)} examples of {len(counts)} classes; to judge by it takes "
+        f"two classes, one of them with two examples.",
+        hint=f"Make it larger, say --set data.split.{name}=0.4, or set it to 0.0. If there are few classes in all: "
+        f"--set data.split.by=row",
+        reference="split-too-small",
+    )
 
 
 def _refuse_leaks(manifest: Manifest) -> None:
