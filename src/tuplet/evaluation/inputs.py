@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tuplet.errors import LabelError, ShapeError
 
-Groups = Sequence[str] | Int[Tensor, " rows"]
+Groups = Sequence[str] | Int[Tensor, "_"]
 """Group of each row, such as the type family of a glyph: names or numbers."""
 
 UNKNOWN = -1
