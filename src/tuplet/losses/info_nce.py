@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tuplet.engine import ALONE, Outcome, Processes, stream
-from tuplet.engine.gather import first_row
+from tuplet.engine.gather import counts, everyones, first_row
 from tuplet.errors import LabelError
 from tuplet.losses.base import MetricLoss, Options, Problem, Sides, check_embeddings, check_weights, pose, register
 from tuplet.losses.temperature import Temperature, scale_of
@@ -238,10 +238,17 @@ def _info_nce(
     back = {**sides, "references": embeddings, "reference_labels": labels, "queue": None, "queue_labels": None}
     if labels is None:
         references = references[: len(embeddings)]
-    elif len(references) != len(embeddings):
-        back["weights"] = None
+    elif (weights := sides.get("weights")) is not None:
+        back["weights"] = _of_references(weights, references, sides.get("processes", ALONE))
     second = _walk(pose(references, theirs, back), Softmax(), geometry, temperature)
     return Outcome((forth.value + second.value) / 2 * forth.count.to(forth.total.dtype), forth.count, forth.stats)
+
+
+def _of_references(weights: Tensor, references: Tensor, processes: Processes) -> Tensor | None:
+    """The weight of row i for reference i, if there are as many references as anchors on all processes together."""
+    everyone, rows = everyones(weights, processes), counts(len(references), processes, references.device)
+    begin = sum(rows[: processes.rank])
+    return everyone[begin : begin + len(references)] if len(everyone) == sum(rows) else None
 
 
 def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:

@@ -138,7 +138,8 @@ def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Map
     count, each = len(embeddings), negatives.shape[1]
     check_embeddings(embeddings, "embeddings")
     check_embeddings(positives, "references")
-    check_embeddings(negatives.reshape(-1, negatives.shape[-1]), "negatives")
+    others = negatives.flatten(0, 1)
+    check_embeddings(others, "negatives")
     check_weights(sides.get("weights"), embeddings)
     if len(positives) != count or len(negatives) != count:
         raise LabelError(
@@ -146,7 +147,7 @@ def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Map
             hint="Give every anchor one positive, (anchors, dim), and n negatives, (anchors, n, dim).",
             reference="labels-missing",
         )
-    table = torch.cat([positives, negatives.reshape(count * each, -1)])
+    table = torch.cat([positives, others])
     mine = torch.arange(count, device=table.device)[:, None]
     lists = torch.cat([mine, count + mine * each + torch.arange(each, device=table.device)], 1)
     weights, processes = sides.get("weights"), sides.get("processes", ALONE)
