@@ -7,6 +7,17 @@ import typer
 from tuplet import __version__
 from tuplet.app.cli import demo, embed, evaluate, report, runs, search, train
 
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "search": search,
+    "embed": embed,
+    "report": report,
+    "runs": runs,
+}
+"""Module of each command: a function of the command's name, and its `EPILOG` of examples."""
+
 _EXAMPLES = """
 \b
 Start here:
@@ -40,10 +51,10 @@ def _assemble() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(epilog=_EXAMPLES)(_tuplet)
-    for module in (demo, train, evaluate, search, embed, report, runs):
-        name = module.__name__.rpartition(".")[2]
+    for name, module in COMMANDS.items():
         app.command(name, epilog=module.EPILOG)(getattr(module, name))
     return app
 
 
-command = typer.main.get_command(_assemble())
+app = _assemble()
+command = typer.main.get_command(app)

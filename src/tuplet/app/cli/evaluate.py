@@ -31,10 +31,14 @@ def evaluate(
     """
     required = parse_required(require)
     from tuplet.app.cli.result import show_evaluation
-    from tuplet.app.judging import judge_on
     from tuplet.app.verdict import read_evaluation
 
-    evaluation = read_evaluation(run) if data is None else judge_on(run, data)
+    if data is None:
+        evaluation = read_evaluation(run)
+    else:
+        from tuplet.app.judging import judge_on
+
+        evaluation = judge_on(run, data)
     if as_json:
         print(to_json(evaluation))
     else:

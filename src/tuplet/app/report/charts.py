@@ -138,8 +138,8 @@ def map_chart(
     classes = np.unique(labels)
     if len(classes) <= _NAMED:
         layout["annotations"] = [
-            {"text": escape(names[label][:_LONGEST]), "showarrow": False, "font": {"size": 14, "color": "var(--ink)"}}
-            | {"bgcolor": "var(--ground)", "opacity": 0.8, "borderpad": 1}
+            {"text": f"<b>{escape(names[label][:_LONGEST])}</b>", "showarrow": False, "font": {"size": 14, "color": "var(--ink)"}}
+            | {"bgcolor": "var(--ground)", "borderpad": 1}
             | dict(zip("xy", np.median(places[labels == label], axis=0).round(2).tolist(), strict=True))
             for label in classes.tolist()
         ]

@@ -1,0 +1,192 @@
+"""Training, judging, searching and embedding, typed as a person types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+VECTORS = """
+name = "wine"
+[data]
+source = "wine.csv"
+[data.split]
+by = "row"
+[model]
+encoder = { name = "mlp", hidden = [16] }
+dim = 8
+preprocessing = "vector"
+[loss]
+name = "triplet"
+[batch]
+name = "per-class"
+classes_per_batch = 3
+per_class = 4
+[train]
+steps = 20
+[evaluate]
+bootstrap = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory):
+    """A folder with a table of numbers and its recipe."""
+    folder = tmp_path_factory.mktemp("wine")
+    found = load_wine()
+    header = ",".join(f"x{number}" for number in range(found.data.shape[1]))
+    rows = [
+        ",".join(map(str, row)) + f",{found.target_names[label]}"
+        for row, label in zip(found.data, found.target, strict=True)
+    ]
+    (folder / "wine.csv").write_text("\n".join([f"{header},label", *rows]) + "\n")
+    (folder / "wine.toml").write_text(VECTORS)
+    return folder
+
+
+def test_training_leaves_a_complete_run(run, trained):
+    expected = {
+        "recipe.toml",
+        "environment.json",
+        "events.jsonl",
+        "evaluation.json",
+        "report.html",
+        "checkpoints",
+        "model",
+    }
+    assert expected <= {path.name for path in run.iterdir()}
+    assert "steps" in tomllib.loads((run / "recipe.toml").read_text())["train"]
+    assert "report  runs/digits/report.html" in trained.stderr
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(run, trained):
+    header, first, *_ = (line.split("\t") for line in trained.stdout.splitlines())
+    row = dict(zip(header, first, strict=True))
+    judged = json.loads((run / "evaluation.json").read_text())["protocols"]["all"]
+    assert row["measure"] == "recall@1"
+    for of in ("raw", "model"):
+        for name, end in (("", "values"), ("_low", "lower"), ("_high", "upper")):
+            assert float(row[of + name]) == pytest.approx(judged[of][end]["recall@1"], abs=5e-5)
+    assert "validation, step 10: recall@1" in trained.stderr
+    assert "validation, raw input: recall@1" in trained.stderr
+
+
+@pytest.fixture(scope="module")
+def wine_run(wine, tuplet):
+    """What `tuplet train --json` said of a run on that table."""
+    return json.loads(tuplet("train", "wine.toml", "--json", folder=wine).stdout)
+
+
+def test_rows_of_a_table_are_searched_by_a_table(wine, wine_run, tuplet):
+    shown = tuplet("search", wine_run["run"], "wine.csv", "-k", "1", "--json", folder=wine).stdout
+    assert len(shown.splitlines()) == 178
+    refused = tuplet("search", wine_run["run"], "red", folder=wine, code=3)
+    assert ".csv" in refused.stderr
+
+
+def test_a_second_run_of_a_recipe_gets_a_folder_of_its_own(wine, wine_run, tuplet):
+    second = json.loads(tuplet("train", "wine.toml", "--json", "--steps", "10", folder=wine).stdout)
+    assert (wine_run["run"], second["run"]) == ("runs/wine", "runs/wine-2")
+    assert wine_run["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
+    taken = tuplet("train", "wine.toml", "--name", "wine", folder=wine, code=3)
+    assert "tuplet train --resume runs/wine" in taken.stderr
+    rows = [json.loads(line) for line in tuplet("runs", "--json", folder=wine).stdout.splitlines()]
+    assert {row["run"]: row["differs"] for row in rows} == {
+        "runs/wine": "train.steps=20",
+        "runs/wine-2": "train.steps=10",
+    }
+    assert [row["recall@1"] for row in rows] == sorted(row["recall@1"] for row in rows)
+
+
+def test_evaluate_shows_what_the_run_measured(run, workplace, tuplet):
+    shown = json.loads(tuplet("evaluate", "runs/digits", "--json", folder=workplace).stdout)
+    assert shown == json.loads((run / "evaluation.json").read_text())
+
+
+def test_evaluate_judges_other_data(workplace, run, tuplet):
+    words = ("evaluate", "runs/digits", "--data", "digits", "--json")
+    judged = json.loads(tuplet(*words, folder=workplace).stdout)
+    assert judged["data"]["splits"]["given"]["examples"] == 400
+    assert judged["protocols"]["all"]["model"]["counts"]["n_queries"] == 400
+
+
+def test_a_required_quality_decides_the_exit_code(workplace, run, tuplet):
+    words = ("evaluate", "runs/digits", "--require")
+    tuplet(*words, "recall@1=0.5", folder=workplace)
+    missed = tuplet(*words, "recall@1=0.5", "--require", "map@r=1.5", folder=workplace, code=6)
+    assert "map@r" in missed.stderr
+    assert "recall@1 of" not in missed.stderr
+    unknown = tuplet(*words, "beauty=1", folder=workplace, code=2)
+    assert "recall@1" in unknown.stderr  # names what was measured
+
+
+def test_search_finds_an_indexed_image_first_by_argument_folder_and_stdin(workplace, run, tuplet):
+    items = [json.loads(line) for line in (run / "gallery" / "items.jsonl").read_text().splitlines()]
+    path = f"digits/{items[0]['id']}"
+    words = ("search", "runs/digits", "--top", "2", "--json")
+    by_argument = tuplet(*words, path, folder=workplace).stdout
+    hits = [json.loads(line) for line in by_argument.splitlines()]
+    assert [hit["rank"] for hit in hits] == [1, 2]
+    assert (hits[0]["id"], hits[0]["label"], hits[0]["query"]) == (items[0]["id"], items[0]["label"], path)
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert tuplet(*words, "-", folder=workplace, stdin=f"{path}\n").stdout == by_argument
+    table = tuplet("search", "runs/digits", "digits/3", "-k", "1", folder=workplace).stdout.splitlines()
+    assert table[0] == "query\trank\tid\tlabel\tscore"
+    assert len(table) == 1 + len(list((workplace / "digits" / "3").iterdir()))
+
+
+def test_a_reader_that_stops_early_is_no_error(workplace, run):
+    command = f"{sys.executable} -m tuplet search runs/digits digits -k 50 --json | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=workplace, capture_output=True, text=True, check=True)  # noqa: S602
+    assert json.loads(done.stdout)["rank"] == 1
+    assert done.stderr == ""
+
+
+def test_embed_writes_rows_in_the_order_of_their_names(workplace, run, tuplet, tmp_path):
+    out = tmp_path / "out.npy"
+    words = ("embed", "runs/digits", "digits/3", "digits/4")
+    tuplet(*words, "-o", out, folder=workplace)
+    names = out.with_suffix(".ids.txt").read_text().splitlines()
+    rows = [
+        json.loads(line)
+        for line in tuplet(
+            "embed", "runs/digits", "digits/3", "digits/4", "--json", folder=workplace
+        ).stdout.splitlines()
+    ]
+    assert [row["id"] for row in rows] == names
+    np.testing.assert_allclose(np.load(out), [row["embedding"] for row in rows], rtol=1e-6)
+    assert len(set(names)) == len(names) > 50
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
+    words = ["train", "wine.toml", "--name", "long", "--steps", "100000", "--set", "train.validate_every=50000"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tuplet", *words], cwd=wine, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert started.stderr is not None
+        for line in started.stderr:
+            if line.startswith("Training"):
+                break
+        diary = wine / "runs" / "long" / "events.jsonl"
+        while diary.read_text().count('"step"') < 5:
+            assert started.poll() is None
+        os.kill(started.pid, signal.SIGINT)
+        _, said = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 130
+    assert "tuplet train --resume runs/long" in said
+    assert "Traceback" not in said
+    saved = (wine / "runs" / "long" / "checkpoints" / "LATEST").read_text()
+    assert "step-" in saved
+    rows = [json.loads(line) for line in tuplet("runs", "--json", folder=wine).stdout.splitlines()]
+    (row,) = (row for row in rows if row["run"] == "runs/long")
+    assert row["state"].endswith("of 100000")
+    missing = tuplet("evaluate", "runs/long", folder=wine, code=3)
+    assert "tuplet train --resume runs/long" in missing.stderr
