@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuplet.errors import DataError
 from tuplet.storage import read_json
+
+if TYPE_CHECKING:
+    from tuplet.evaluation import VerificationResult
 
 _MEANINGS = {
     "recall@": "one of the {k} nearest neighbours is of the same class",
@@ -159,6 +162,37 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     if judged["model"]["few_classes"]:
         found.append("There are fewer than 20 classes; the intervals are rough.")
     return found
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """One line of the verification."""
+
+    name: str
+    meaning: str
+    found: Interval
+    threshold: float | None
+
+
+def verification_lines(judged: "VerificationResult") -> list[Accepted]:
+    """AUC, equal error rate, and what is accepted at each false accept rate; without what could not be measured."""
+    meanings = {
+        "auc": ("AUC", "chance that a pair of one class is nearer than a pair of two"),
+        "eer": ("EER", "error rate where as many pairs are wrongly accepted as wrongly refused"),
+    }
+    lines = []
+    for key in judged.values:
+        name, meaning = meanings.get(key, ("", ""))
+        if key.startswith("tar@far=") and key not in judged.not_measurable:
+            share = float(key.removeprefix("tar@far="))
+            name, meaning = (
+                f"TAR at FAR {share:g}",
+                f"accepted pairs of one class, while {share:.1%} of the others are accepted",
+            )
+        found = _interval(judged.to_dict(), key)
+        if name and found:
+            lines.append(Accepted(name, meaning, found, judged.thresholds.get(key.removeprefix("tar@"))))
+    return lines
 
 
 def data_remarks(evaluation: Mapping[str, Any]) -> list[str]:

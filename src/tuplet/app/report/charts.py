@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.app.verdict import name_of
+from tuplet.evaluation import VerificationResult
 from tuplet.types import GeometryName
 
 Trace = dict[str, Any]
+FAR = 0.01
+"""Share of accepted pairs of different classes at the threshold that is drawn."""
 
 _NAMED = 30  # most classes that are named on the map itself
 _LONGEST = 24  # letters of such a name
@@ -86,8 +89,10 @@ def speed_chart(steps: Sequence[int], speeds: Sequence[float]) -> Chart:
     return Chart("speed", finding, [_line(steps, speeds, "examples / s", "var(--accent)", width=1.5)], layout)
 
 
-def pairs_chart(same: NDArray[np.float64], different: NDArray[np.float64], geometry: GeometryName) -> Chart:
+def pairs_chart(judged: VerificationResult, geometry: GeometryName) -> Chart:
     """Scores of pairs of the same class and of pairs of different classes, as shares of each."""
+    scores, is_same = judged.scores.numpy(), judged.same.numpy()
+    same, different = scores[is_same], scores[~is_same]
     edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()), 81)
     middles = ((edges[1:] + edges[:-1]) / 2).round(4).tolist()
     data = []
@@ -99,11 +104,16 @@ def pairs_chart(same: NDArray[np.float64], different: NDArray[np.float64], geome
         trace = _line(middles, share.round(4).tolist(), name, colour, width=1.5)
         data.append(trace | {"fill": "tozeroy", "fillcolor": fill})
     words = "similarity" if geometry in ("cosine", "dot") else "distance"
-    finding = (
-        f"The median {words} of two examples is {np.median(same):.2f} within a class and {np.median(different):.2f} "
-        f"between classes"
-    )
-    return Chart("pairs", finding, data, _layout(f"{words} ({geometry.replace('_', ' ')})", "% of pairs"))
+    layout = _layout(f"{words} ({geometry.replace('_', ' ')})", "% of pairs")
+    finding = f"The median {words} is {np.median(same):.2f} within a class, {np.median(different):.2f} between classes"
+    threshold = judged.thresholds.get(f"far={FAR}")
+    if threshold is not None:
+        layout["shapes"] = [_upright(threshold)]
+        finding = (
+            f"At a {words} of {threshold:.3f}, {judged.values[f'tar@far={FAR}']:.1%} of the pairs of one class are "
+            f"accepted, and {FAR:.0%} of the others"
+        )
+    return Chart("pairs", finding, data, layout)
 
 
 def map_chart(
@@ -138,7 +148,11 @@ def map_chart(
     classes = np.unique(labels)
     if len(classes) <= _NAMED:
         layout["annotations"] = [
-            {"text": f"<b>{escape(names[label][:_LONGEST])}</b>", "showarrow": False, "font": {"size": 14, "color": "var(--ink)"}}
+            {
+                "text": f"<b>{escape(names[label][:_LONGEST])}</b>",
+                "showarrow": False,
+                "font": {"size": 14, "color": "var(--ink)"},
+            }
             | {"bgcolor": "var(--ground)", "borderpad": 1}
             | dict(zip("xy", np.median(places[labels == label], axis=0).round(2).tolist(), strict=True))
             for label in classes.tolist()
@@ -147,6 +161,11 @@ def map_chart(
     wrong = int((~is_right).sum())
     finding = f"{len(places):,} examples; {wrong:,} of them, the crosses, have a nearest neighbour of another class"
     return Chart("map", finding, data, layout)
+
+
+def _upright(x: float) -> dict[str, Any]:
+    line = {"color": "var(--ink)", "width": 1, "dash": "dot"}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}
 
 
 def _line(

@@ -9,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from tuplet.app.report.gallery import Gallery
-from tuplet.engine.topk import pair_scores, topk
+from tuplet.engine.topk import topk
 from tuplet.seeding import derive
 from tuplet.types import GeometryName
 
 SHOWN = 5
 """Neighbours shown per query."""
 _MOST_QUERIES = 20_000
-_PAIRS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,34 +122,6 @@ def most_confused(found: Neighbours, count: int) -> list[Confusion]:
         pictures = (query, other) if found.labels[query] == pair[0] else (other, query)
         confusions.append(Confusion(pair, mistakes[pair], per_class[pair[0]] + per_class[pair[1]], pictures))
     return confusions
-
-
-def score_pairs(gallery: Gallery, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of 50,000 pairs of the same class and of as many of different classes, drawn by lot.
-
-    Both are empty where the gallery has no such pairs.
-    """
-    generator = derive(seed, "report", "pairs")
-    labels = gallery.labels
-    order = np.argsort(labels, kind="stable")
-    _, starts, numbers, sizes = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
-    able = np.flatnonzero((labels[order] >= 0) & (sizes[numbers] > 1))  # places in `order`
-    if not len(able):
-        return np.empty(0), np.empty(0)
-    first = able[torch.randint(len(able), (_PAIRS,), generator=generator).numpy()]
-    start, size = starts[numbers[first]], sizes[numbers[first]]
-    away = 1 + (torch.rand(_PAIRS, generator=generator).numpy() * (size - 1)).astype(np.int64)
-    second = start + (first - start + away) % size
-    any_two = torch.randint(len(labels), (2 * _PAIRS, 2), generator=generator).numpy()
-    known = (labels[any_two] >= 0).all(1) & (labels[any_two[:, 0]] != labels[any_two[:, 1]])
-    same = np.stack([order[first], order[second]], 1)
-    return _scores(gallery, same), _scores(gallery, any_two[known][:_PAIRS])
-
-
-def _scores(gallery: Gallery, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    rows = gallery.embeddings
-    parts = (torch.from_numpy(part) for part in np.array_split(pairs, 1 + len(pairs) // 20_000))
-    return np.concatenate([pair_scores(rows[part[:, 0]], rows[part[:, 1]], gallery.geometry).numpy() for part in parts])
 
 
 def _classes(found: Neighbours, row: int) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from markupsafe import Markup
 
 from tuplet import __version__
@@ -21,10 +23,10 @@ from tuplet.app.report.neighbours import (
     pick_twins,
     pick_typical,
     pick_worst,
-    score_pairs,
 )
 from tuplet.app.report.pictures import Sheet, draw_sheet
 from tuplet.app.verdict import (
+    Accepted,
     Measure,
     data_remarks,
     facts,
@@ -33,7 +35,9 @@ from tuplet.app.verdict import (
     remarks,
     state_data,
     state_finding,
+    verification_lines,
 )
+from tuplet.evaluation import verification
 from tuplet.training.checkpoint import write_file
 from tuplet.training.events import read_events
 
@@ -41,6 +45,7 @@ FILE = "report.html"
 _QUERIES = 8
 _CONFUSIONS = 12
 _TWINS = 8
+_PAIRS, _DRAWS = 100_000, 200  # pairs of the verification, resamples behind its intervals
 _LARGE, _SMALL = 96, 32  # edges of a picture among the examples and on the map, in pixels
 _LARGE_BUDGET, _SMALL_BUDGET = 700_000, 1_800_000  # bytes; with Plotly's script the file stays below 9 MB
 
@@ -93,7 +98,7 @@ class Page:
     confused: Sequence[Pair] = ()
     twins: Sequence[Pair] = ()
     charts: dict[str, Chart] = field(default_factory=dict)
-    verification: Sequence[tuple[str, str, str]] = ()
+    verification: Sequence[Accepted] = ()
     map: dict[str, Any] | None = None
     data_remarks: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
@@ -186,9 +191,8 @@ def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int)
         Pair((gallery.name(one.pictures[0]), gallery.name(one.pictures[1])), one.pictures, one.mistakes, one.queries)
         for one in most_confused(found, _CONFUSIONS)
     ]
-    same, different = score_pairs(gallery, seed)
-    if len(same) and len(different):
-        page.charts["pairs"] = pairs_chart(same, different, gallery.geometry)
+    if len(np.unique(gallery.labels[gallery.labels >= 0])) > 1:
+        _show_pairs(page, gallery, seed)
     rows = choose_points(found, seed)
     places = lay_out(gallery, found.queries[rows], seed)
     labels = gallery.labels[found.queries[rows]]
@@ -200,6 +204,15 @@ def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int)
         small = draw_sheet(gallery.pictures, found.queries[rows].tolist(), edge=_SMALL, budget=_SMALL_BUDGET)
         page.sheets["small"] = small
         page.map |= {"columns": small.columns}
+
+
+def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:
+    labels = torch.from_numpy(gallery.labels)
+    judged = verification(
+        gallery.embeddings, labels, geometry=gallery.geometry, max_pairs=_PAIRS, bootstrap=_DRAWS, seed=seed
+    )
+    page.charts["pairs"] = pairs_chart(judged, gallery.geometry)
+    page.verification = verification_lines(judged)
 
 
 def _twins(gallery: Gallery, seed: int) -> list[Pair]:
