@@ -1,0 +1,92 @@
+"""Bent scores of targets over all angles: values, slopes, monotony; and what would have no gradient elsewhere."""
+
+import math
+
+import pytest
+import torch
+
+import oracles
+from tuplet.errors import TupletError
+from tuplet.margin import Combined, Multiplicative, StraightThrough
+
+ANGLES = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
+COMBINED = {
+    "softmax": Combined(),
+    "cosface": Combined(m3=0.35),
+    "arcface": Combined(m2=0.5),
+    "cm1": Combined(1.0, 0.3, 0.2),
+    "cm2": Combined(0.9, 0.4, 0.15),
+    "sphere": Combined(1.35),
+    "four": Combined(4.0),
+    "tangent": Combined(m2=0.5, extension="tangent"),
+    "tangent-3": Combined(3.0, 0.2, extension="tangent"),
+    "linear": Combined(m2=0.5, extension="linear"),
+    "easy": Combined(m2=0.5, extension="easy"),
+    "none": Combined(m2=0.5, extension="none"),
+}
+MONOTONE = [name for name in COMBINED if name not in {"easy", "none"}]
+FALLS = [name for name in MONOTONE if name != "linear"]  # without a jump
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_the_bent_score_is_that_of_the_oracle(name):
+    margin = COMBINED[name]
+    found, _ = margin(ANGLES.cos(), ANGLES.sin())
+    options = {"m1": margin.m1, "m2": margin.m2, "m3": margin.m3, "extension": margin.extension}
+    truth = torch.stack([oracles.target_score(angle.cos(), angle, **options) for angle in ANGLES])
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+@pytest.mark.parametrize("annealing", [0.0, 5.0, 1000.0])
+def test_psi_is_that_of_the_oracle(times, annealing):
+    found, _ = Multiplicative(times, annealing)(ANGLES.cos(), ANGLES.sin())
+    truth = (annealing * ANGLES.cos() + oracles.psi(ANGLES.cos(), times)) / (1 + annealing)
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-12)
+    if not annealing:
+        assert found[0] == 1
+        assert found[-1].item() == pytest.approx(-(2 * times - 1))
+        reflected, _ = Combined(float(times))(ANGLES.cos(), ANGLES.sin())
+        torch.testing.assert_close(found, reflected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "margin", [*(COMBINED[name] for name in MONOTONE), *map(Multiplicative, (1, 2, 3, 4))], ids=repr
+)
+def test_the_score_of_a_target_never_rises_with_its_angle(margin):
+    score, fall = margin(ANGLES.cos(), ANGLES.sin())
+    assert (score.diff() <= 1e-12).all()
+    assert (fall >= -1e-12).all()
+
+
+@pytest.mark.parametrize("margin", [*(COMBINED[name] for name in FALLS), *map(Multiplicative, (1, 2, 3, 4))], ids=repr)
+def test_the_fall_is_the_slope_over_the_angle(margin):
+    h = 1e-6
+    middle = ANGLES[1:-1]
+    (after, _), (before, _) = (margin((middle + step).cos(), (middle + step).sin()) for step in (h, -h))
+    _, fall = margin(middle.cos(), middle.sin())
+    torch.testing.assert_close(
+        fall, (before - after) / (2 * h), rtol=0, atol=2e-5
+    )  # at a breakpoint the second is a kink
+
+
+def test_a_straight_through_margin_has_the_gradient_of_the_cosine():
+    bent, _ = COMBINED["arcface"](ANGLES.cos(), ANGLES.sin())
+    found, fall = StraightThrough(COMBINED["arcface"])(ANGLES.cos(), ANGLES.sin())
+    torch.testing.assert_close(found, bent, rtol=0, atol=1e-12)
+    torch.testing.assert_close(fall, ANGLES.sin())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"m1": 0.0}, {"m2": -0.1}, {"m3": math.nan}, {"m1": 2.0, "extension": "linear"}, {"m1": 2.0, "extension": "easy"}],
+)
+def test_what_is_no_margin_is_refused(options):
+    with pytest.raises(TupletError, match="margin"):
+        Combined(**options)
+
+
+@pytest.mark.parametrize("times", [0, 5])
+def test_a_multiplicative_margin_is_a_small_whole_number(times):
+    with pytest.raises(TupletError, match="margin"):
+        Multiplicative(times)
