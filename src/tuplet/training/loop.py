@@ -39,7 +39,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             is_logged = (step + 1) % settings.log_every == 0
-            outcome, norm = take_step(job, batch, state.optimizer, step, processes, stats=is_logged)
+            outcome, norm = take_step(job, batch, state.optimizer, step, processes, watched=is_logged)
             state.advance()
             seen += len(positions)
 
@@ -51,7 +51,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     step=step + 1,
                     loss=float(outcome.value.detach()),
                     learning_rate=rate,
-                    gradient_norm=float(norm),
+                    gradient_norm=None if norm is None else float(norm),
                     stats=stats,
                     examples_per_second=speed,
                 )

@@ -1,5 +1,6 @@
 """One optimiser step, whatever the loss."""
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,8 +17,8 @@ from tuplet.training.job import Embed, Job
 
 
 def take_step(
-    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, stats: bool
-) -> tuple[Outcome, Tensor]:
+    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, watched: bool
+) -> tuple[Outcome, Tensor | None]:
     """Move encoder and loss one step down the gradient of a batch.
 
     Args:
@@ -26,35 +27,44 @@ def take_step(
         optimizer: Of everything that learns.
         step: Steps done so far; decides augmentation and dropout.
         processes: Who shares the global batch.
-        stats: Also take the loss's statistics, which may cost a pass.
+        watched: Also take what only a reader of the diary needs: the loss's statistics and the gradient's norm.
 
     Returns:
-        What the loss measured, and the norm of the gradient before clipping.
+        What the loss measured, and the norm of the gradient before clipping if it was taken.
 
     Raises:
         DivergedError: If the embeddings or the loss are not finite.
     """
-    torch.manual_seed(derive_seed(job.seed, "dropout", step, processes.rank))
+    _seed_dropout(derive_seed(job.seed, "dropout", step, processes.rank), job.embedder.device)
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
     arguments = job.task(_embed_with(job, step), batch)
     try:
-        outcome = job.loss.measure(**arguments, stats=stats, processes=processes)
+        outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
     except ShapeError as error:
         if error.reference != "non-finite-embeddings":
             raise
         raise explain(job, batch, step) from error
-    if not outcome.value.isfinite():
+    value = outcome.value
+    if not value.isfinite():
         raise explain(job, batch, step)
-    outcome.value.backward()  # type: ignore[no-untyped-call]  # as torch ships it
-    learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    value.backward()  # type: ignore[no-untyped-call]  # as torch ships it
     if processes.size > 1:
         _average_gradients(list(job.embedder.parameters()), processes)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in learned])
-    if job.settings.clip < float("inf"):
+    norm = None
+    if watched or job.settings.clip < math.inf:
+        learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
         torch.nn.utils.clip_grads_with_norm_(learned, job.settings.clip, norm)
     optimizer.step()
     return outcome, norm
+
+
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does, without the stack trace that it takes for every kind of accelerator."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _embed_with(job: Job, step: int) -> Embed:
