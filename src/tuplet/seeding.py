@@ -1,8 +1,12 @@
 """Random generators derived from one seed and a purpose; the only source of randomness."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -24,3 +28,36 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 def derive(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose; see `derive_seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for some rows of a batch: those that they get when the whole batch is drawn at once.
+
+    Args:
+        generator: Of the whole batch.
+        before: Rows of the batch that come before these, held by other processes.
+        total: Rows of the whole batch; None if these are all.
+    """
+
+    generator: torch.Generator
+    before: int = 0
+    total: int | None = None
+
+    @staticmethod
+    def of(source: "Draws | torch.Generator") -> "Draws":
+        """Of a generator: draws for a whole batch."""
+        return source if isinstance(source, Draws) else Draws(source)
+
+    def rand(self, rows: int, *shape: int) -> Tensor:
+        """Uniform in [0, 1): (rows, *shape)."""
+        return self._mine(torch.rand, rows, shape)
+
+    def randn(self, rows: int, *shape: int) -> Tensor:
+        """Standard normal: (rows, *shape)."""
+        return self._mine(torch.randn, rows, shape)
+
+    def _mine(self, draw: Callable[..., Any], rows: int, shape: tuple[int, ...]) -> Tensor:
+        total = rows if self.total is None else self.total
+        everyones: Tensor = draw(total, *shape, generator=self.generator, device=self.generator.device)
+        return everyones[self.before : self.before + rows]

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from tuplet.data.augment import AffineAugment, NoiseAugment, _grid, registry
+from tuplet.seeding import Draws
 
 
 def generator(seed=0):
@@ -40,6 +41,16 @@ def test_the_same_generator_gives_the_same_batch_and_another_one_another():
     for augment in (AffineAugment(crop=0.5, flip=True, brightness=0.1, contrast=0.1), NoiseAugment(0.1, 0.1, 0.1)):
         assert torch.equal(augment(images, generator(1)), augment(images, generator(1)))
         assert not torch.equal(augment(images, generator(1)), augment(images, generator(2)))
+
+
+def test_parts_of_a_batch_are_changed_as_they_are_in_the_whole():
+    images = blobs(7)
+    for augment in (AffineAugment(crop=0.5, flip=True, brightness=0.1, contrast=0.1), NoiseAugment(0.1, 0.1, 0.1)):
+        parts, before = [], 0
+        for part in images.split([3, 0, 4]):
+            parts.append(augment(part, Draws(generator(1), before, len(images))))
+            before += len(part)
+        torch.testing.assert_close(torch.cat(parts), augment(images, generator(1)))
 
 
 def test_the_grid_equals_that_of_torch():

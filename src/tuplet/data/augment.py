@@ -1,6 +1,7 @@
 """Random changes of encoder inputs that keep their class: one call for a whole batch, decided by a generator.
 
-Augmentations act between preprocessing and encoder: `encoder(augment(preprocessing(stored), generator))`.
+Augmentations act between preprocessing and encoder: `encoder(augment(preprocessing(stored), generator))`. Where several
+processes share a batch, `Draws` in the place of the generator give each the changes that its rows get on one process.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuplet.registry import Registry
+from tuplet.seeding import Draws
 
 _ASPECT = math.log(4 / 3)  # a crop is at most 4/3 times as wide as high, or the reverse
 
@@ -22,7 +24,7 @@ _ASPECT = math.log(4 / 3)  # a crop is at most 4/3 times as wide as high, or the
 class Augmentation(Protocol):
     """A random change of a batch of encoder inputs."""
 
-    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, inputs: Tensor, draws: Draws) -> Tensor:
         """The changed batch, of the same shape."""
 
 
@@ -60,11 +62,11 @@ class AffineAugment:
             raise ValueError(f"crop is the smallest part that is kept, above 0 and at most 1, not {self.crop}")
 
     def __call__(
-        self, inputs: Float[Tensor, "n channels height width"], generator: torch.Generator
+        self, inputs: Float[Tensor, "n channels height width"], draws: Draws | torch.Generator
     ) -> Float[Tensor, "n channels height width"]:
         """Draw one change for each image and apply them all at once; the border is continued outwards."""
         height, width = inputs.shape[2:]
-        drawn = torch.rand(len(inputs), 13, generator=generator, device=generator.device).to(inputs)
+        drawn = Draws.of(draws).rand(len(inputs), 13).to(inputs)
         grid = _grid(self._matrices(drawn[:, :11], height, width), height, width)
         images = functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
         if self.brightness or self.contrast:
@@ -120,16 +122,15 @@ class NoiseAugment:
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop is a probability below 1, not {self.drop}")
 
-    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, inputs: Tensor, draws: Draws | torch.Generator) -> Tensor:
         """Draw each change for each example; an option of 0 draws nothing."""
-        device, each = generator.device, (len(inputs), *(1 for _ in inputs.shape[1:]))
+        draws = Draws.of(draws)
         if self.scale:
-            size = torch.rand(each, generator=generator, device=device).to(inputs)
+            size = draws.rand(len(inputs), *(1 for _ in inputs.shape[1:])).to(inputs)
             inputs = inputs * (1 + self.scale * (2 * size - 1))
         if self.noise:
-            noise = torch.randn(inputs.shape, generator=generator, device=device).to(inputs)
-            inputs = inputs + self.noise * noise
+            inputs = inputs + self.noise * draws.randn(*inputs.shape).to(inputs)
         if self.drop:
-            kept = torch.rand(inputs.shape, generator=generator, device=device) >= self.drop
+            kept = draws.rand(*inputs.shape) >= self.drop
             inputs = inputs * kept.to(inputs)
         return inputs
