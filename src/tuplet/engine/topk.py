@@ -130,12 +130,9 @@ class _Walk:
         rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
         positions = torch.full((count, kept), len(self.gallery), device=rough.device)
         asked = _Rough.of(self.queries, rough.dtype, self.geometry)
-        longest, norms = 0.0, torch.ones(len(self.gallery), dtype=torch.float64, device=rough.device)
+        longest = 0.0
         for cols in self._tiles(count):
-            found = self._rows(cols)
-            if self.geometry == "cosine":
-                norms[cols] = torch.cat([_norm(found[part]) for part in spans(len(found), 256)])
-            tile = self._accept(asked.beside(found))
+            tile = self._accept(asked.beside(self._rows(cols)))
             longest = max(longest, tile.longest)
             for rows in spans(count, self.tile_size // (cols.stop - cols.start)):
                 scores = self._hide(asked.keys(tile, rows), rows, cols)
@@ -143,25 +140,35 @@ class _Walk:
                 best, where = torch.cat([rough[rows], best], 1), torch.cat([positions[rows], where + cols.start], 1)
                 rough[rows], chosen = best.topk(kept)
                 positions[rows] = where.gather(1, chosen)
-        keys, positions = self._rescore(positions.where(rough > -torch.inf, len(self.gallery)), norms, top)
+        keys, positions = self._rescore(positions.where(rough > -torch.inf, len(self.gallery)), top)
         bound = _from_squared(rough[:, -1].double() + asked.error(longest), self.geometry)
         unsure = (bound >= keys[:, -1]) & (bound > -torch.inf)
         return keys, positions, unsure.nonzero()[:, 0]
 
-    def _rescore(self, positions: Tensor, norms: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    def _rescore(self, positions: Tensor, top: int) -> tuple[Tensor, Tensor]:
         positions = positions.sort(dim=1).values
+        norms = self._norms(positions) if self.geometry == "cosine" else None
         best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
         for rows in spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
             found = positions[rows]
             inside = found.clamp_max(len(self.gallery) - 1)
             rivals = self._rows(inside.flatten()).view(*found.shape, -1).double()
-            if self.geometry == "cosine":
-                rivals = rivals / norms[inside][..., None]
+            if norms is not None:
+                rivals /= norms[inside][..., None]
             keys = _keys(_prepare(self.queries[rows], self.geometry)[:, None], rivals, self.geometry)
             keys = keys.where(found < len(self.gallery), -torch.inf)
             keys, order = keys.sort(dim=1, descending=True, stable=True)  # columns are in order of position
             best[0][rows], best[1][rows] = keys[:, :top], found.gather(1, order)[:, :top]
         return best
+
+    def _norms(self, positions: Tensor) -> Tensor:
+        """Lengths of the gallery rows that are wanted; a row is a candidate of many queries and measured once."""
+        norms = torch.ones(len(self.gallery), dtype=torch.float64, device=positions.device)
+        wanted = torch.unique(positions)
+        wanted = wanted[wanted < len(self.gallery)]
+        for part in spans(len(wanted), self.tile_size // (16 * self.queries.shape[1])):
+            norms[wanted[part]] = _norm(self._rows(wanted[part]))
+        return norms
 
     def settle(self, asking: Tensor, floor: Tensor, top: int) -> tuple[Tensor, Tensor]:
         """Score again everything that reaches `floor`, for queries with more near ties than spare candidates."""

@@ -63,6 +63,7 @@ def spearman(u: np.ndarray, v: np.ndarray) -> float:
 
 
 def _correlate(u: np.ndarray, v: np.ndarray, kind: str) -> float:
+    measure = getattr(scientific("scipy.stats"), kind)
     if len(u) < 2 or (u == u[0]).all() or (v == v[0]).all():
         return math.nan
-    return float(getattr(scientific("scipy.stats"), kind)(u, v).statistic)
+    return float(measure(u, v).statistic)

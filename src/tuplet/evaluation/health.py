@@ -96,8 +96,9 @@ def _spectrum(rows: Tensor, centered: bool) -> dict[str, float]:
 
 def _uniformity(units: Tensor) -> float:
     count, total = len(units), units.new_zeros(())
+    sizes = units.square().sum(1)  # 1, but for zero rows
     for part in spans(count, 256):
-        squared = 2 - 2 * units[part] @ units[part.start :].T
+        squared = sizes[part, None] + sizes[part.start :] - 2 * units[part] @ units[part.start :].T
         total += (-2 * squared).exp_().triu_(1).sum()  # at least e^-8 each: nothing to stabilise
     return float((total / (count * (count - 1) / 2)).log())
 

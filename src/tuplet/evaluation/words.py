@@ -66,7 +66,9 @@ def read_word_pairs(source: Path) -> WordPairs:
     sample = rows[0][1] if rows else ""
     separator = next((mark for mark in "\t," if mark in sample), None)
     table = [(number, _fields(line, separator)) for number, line in rows]
-    column = next((at for _, row in table[:2] for at in range(2, len(row)) if _is_number(row[at])), None)
+    # The second line decides if it can: the first may name its columns, and name some of them 1 and 2.
+    likely = (row for _, row in reversed(table[:2]))
+    column = next((at for row in likely for at in range(2, len(row)) if _is_number(row[at])), None)
     if column is None:
         raise _unreadable(f"{source} has no column of numbers behind two columns of words in its first two lines.")
     if not (len(table[0][1]) > column and _is_number(table[0][1][column])):
