@@ -187,7 +187,7 @@ def verification_lines(judged: "VerificationResult") -> list[Accepted]:
             share = float(key.removeprefix("tar@far="))
             name, meaning = (
                 f"TAR at FAR {share:g}",
-                f"accepted pairs of one class, while {share:.1%} of the others are accepted",
+                f"accepted pairs of one class, while {100 * share:g} % of the others are accepted",
             )
         found = _interval(judged.to_dict(), key)
         if name and found:

@@ -74,22 +74,26 @@ def cache_beside(run: Path) -> Path:
     return run.absolute().parent / ".cache"
 
 
-def run_and_report(job: "Job", folder: Path, *, resume: bool, device: str, as_json: bool) -> dict[str, Any] | None:
-    """Train, show the verdict and write the report; returns what `evaluation.json` says, if there is one."""
+def run_and_report(
+    job: "Job", folder: Path, *, resume: bool, device: str, as_json: bool, processes: "Processes | None" = None
+) -> dict[str, Any] | None:
+    """Train, show the verdict and write the report; returns what `evaluation.json` says, if there is one.
+
+    Of several processes the first alone shows and writes.
+    """
     from tuplet.app.report import write_report
+    from tuplet.engine import ALONE
     from tuplet.training import run
 
-    with _together() as processes:
-        try:
-            follow(
-                run(job, folder, resume=resume, processes=processes, device=_device(device)), quiet=processes.rank > 0
-            )
-        except KeyboardInterrupt:
-            if processes.rank == 0:
-                remark(f"\nStopped; all steps so far are saved. Go on with:\n  tuplet train --resume {folder}")
-            raise typer.Exit(130) from None
-        if processes.rank > 0:
-            return None
+    processes = processes or ALONE
+    try:
+        follow(run(job, folder, resume=resume, processes=processes, device=_device(device)), quiet=processes.rank > 0)
+    except KeyboardInterrupt:
+        if processes.rank == 0:
+            remark(f"\nStopped; all steps so far are saved. Go on with:\n  tuplet train --resume {folder}")
+        raise typer.Exit(130) from None
+    if processes.rank > 0:
+        return None
     verdict = folder / "evaluation.json"
     if not verdict.exists():
         remark(f"The data has no classes to judge by. The model is in {folder / 'model'}.")
@@ -106,7 +110,7 @@ def run_and_report(job: "Job", folder: Path, *, resume: bool, device: str, as_js
 
 
 @contextmanager
-def _together() -> "Iterator[Processes]":
+def together() -> "Iterator[Processes]":
     """The processes that `torchrun` started, or this one alone."""
     import torch.distributed as dist
 
@@ -120,6 +124,18 @@ def _together() -> "Iterator[Processes]":
         yield Processes.default()
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def after_the_first(processes: "Processes") -> "Iterator[None]":
+    """The first process goes ahead: what is drawn once is there for the others, and a mistake is told once."""
+    from tuplet.training.together import agreed
+
+    if processes.rank > 0:
+        agreed(0.0, processes)
+    yield
+    if processes.rank == 0:
+        agreed(0.0, processes)
 
 
 def _device(name: str) -> str:

@@ -15,6 +15,7 @@ Examples:
   tuplet train glyphs --steps 500 --set loss.margin=0.3
   tuplet train recipe.toml --data other/ --require recall@1=0.9
   tuplet train --resume runs/photos                  after Ctrl-C, a crash or a power cut
+  torchrun --nproc-per-node 4 -m tuplet train recipe.toml
 """
 
 
@@ -50,11 +51,16 @@ def train(
         raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
     if resume is not None and (data or name or changes or steps):
         raise typer.BadParameter("A resumed run keeps its recipe: --data, --name, --set and --steps do not go with it.")
-    from tuplet.app.cli.running import new_run, old_run, run_and_report
+    from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, together
 
-    if resume is not None:
-        job, folder = old_run(resume)
-    else:
-        job, folder = new_run(str(source), out=out, data=data, name=name, steps=steps, changes=changes or [])
-    evaluation = run_and_report(job, folder, resume=resume is not None, device=device, as_json=as_json)
-    check_required(required, evaluation)
+    with together() as processes:
+        with after_the_first(processes):
+            if resume is not None:
+                job, folder = old_run(resume)
+            else:
+                job, folder = new_run(str(source), out=out, data=data, name=name, steps=steps, changes=changes or [])
+        evaluation = run_and_report(
+            job, folder, resume=resume is not None, device=device, as_json=as_json, processes=processes
+        )
+    if processes.rank == 0:
+        check_required(required, evaluation)
