@@ -3,6 +3,7 @@
 from tuplet.recipes.build import build
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
+from tuplet.recipes.propose import recipe_for
 from tuplet.recipes.schema import Recipe
 
-__all__ = ["Recipe", "build", "dump_recipe", "load_recipe", "preset_names", "preset_text"]
+__all__ = ["Recipe", "build", "dump_recipe", "load_recipe", "preset_names", "preset_text", "recipe_for"]

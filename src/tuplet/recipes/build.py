@@ -40,7 +40,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         DataError: If the data cannot be read or divided as asked.
         RecipeError: If a component refuses its options.
     """
-    manifest = _read(recipe.data, cache)
+    manifest = read_data(recipe.data, cache)
     parts = divide(manifest, recipe.data.split)
     supervision: Supervision = losses.registry[recipe.loss.name].supervision
     preprocessing = _preprocessing(recipe.model.preprocessing, manifest)
@@ -77,7 +77,8 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     )
 
 
-def _read(data: Data, cache: Path) -> Manifest:
+def read_data(data: Data, cache: Path) -> Manifest:
+    """What the data section of a recipe names; `cache` as for `build`."""
     if data.source == "glyphs":
         return make_glyphs(cache)
     columns = Columns(**data.columns.model_dump())

@@ -32,8 +32,20 @@ def load_recipe(source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: With all mistakes at once: where, what was found, what was expected.
     """
-    defaults = {"name": Path(source).stem, "model": {"preprocessing": {"name": "auto"}}}
-    return check(_merged(_merged(defaults, _read(source)), _parsed(overrides)), str(source))
+    return complete(read_document(source), overrides, name=Path(source).stem, origin=str(source))
+
+
+def complete(document: Document, overrides: Sequence[str], *, name: str, origin: str) -> Recipe:
+    """The recipe of a document and its overrides.
+
+    Args:
+        document: From `read_document`.
+        overrides: As for `load_recipe`.
+        name: Of the run, if nobody names it.
+        origin: Where the document comes from, for messages.
+    """
+    defaults = {"name": name, "model": {"preprocessing": {"name": "auto"}}}
+    return check(merged(merged(defaults, document), _parsed(overrides)), origin)
 
 
 def preset_names() -> list[str]:
@@ -46,8 +58,8 @@ def preset_text(name: str) -> str:
     return (PRESETS / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _read(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
-    """A document with everything it extends."""
+def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
+    """A document with everything it extends; `heirs` are the documents that extend it."""
     is_preset = isinstance(source, str) and source in preset_names()
     path = Path(source)
     origin = str(source) if is_preset else str(path.resolve())
@@ -82,7 +94,7 @@ def _read(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
             reference="recipe-missing",
         )
     below = base if base in preset_names() else path.parent / base
-    return _merged(_read(below, (*heirs, origin)), document)
+    return merged(read_document(below, (*heirs, origin)), document)
 
 
 def _parsed(overrides: Sequence[str]) -> Document:
@@ -100,7 +112,7 @@ def _parsed(overrides: Sequence[str]) -> Document:
         entry: Any = _value(text.strip())
         for key in reversed(path):
             entry = {key: entry}
-        document = _merged(document, _settled(entry, Path.cwd()))
+        document = merged(document, _settled(entry, Path.cwd()))
     return document
 
 
@@ -112,7 +124,7 @@ def _value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Document:
+def merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Document:
     """`over` on top of `base`; a component takes nothing from one of another name."""
     if path in COMPONENTS and over.get("name", base.get("name")) != base.get("name"):
         return over
@@ -120,7 +132,7 @@ def _merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Docum
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            result[key] = _merged(below, value, (*path, key))
+            result[key] = merged(below, value, (*path, key))
         else:
             result[key] = value
     return result
@@ -131,7 +143,7 @@ def _settled(document: Document, folder: Path) -> Document:
     for *parents, key in COMPONENTS:
         table = at(document, tuple(parents))
         if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = {"name": table[key]}
+            table[key] = None if table[key] == "none" else {"name": table[key]}
     data = document.get("data")
     if isinstance(data, dict):
         for key in PATHS:
