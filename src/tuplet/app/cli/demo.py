@@ -28,14 +28,45 @@ def demo(
     It learns from half of the characters of 16 typefaces and has to recognise the other half. Nothing is downloaded:
     the letters are drawn from the fonts that come with matplotlib.
     """
-    from tuplet.app.cli.running import new_run, run_and_report
+    from tuplet.app.cli.running import new_run, run_and_report, show_run
 
     remark("Drawing letters and numbers of 16 typefaces ...")
     job, folder = new_run("glyphs", out=out, data=None, name=None, steps=steps, changes=["name=demo"])
-    run_and_report(job, folder, resume=False, device="auto", as_json=as_json)
+    evaluation = run_and_report(job, folder, resume=False)
+    queries = _save_queries(folder)
+    remark(f"Searching with three of the letters, now in {queries[0].parent} ...")
+    for query, hits in _search(folder, queries):
+        remark(f"  {query} is most like {', '.join(hits)}")
+    if evaluation is not None:
+        show_run(folder, evaluation, as_json=as_json)
     remark(
         f"\nNext:\n"
+        f"  tuplet search {folder} {queries[0]}\n"
         f"  tuplet evaluate {folder}\n"
-        f"  tuplet runs {out}\n"
         f"  tuplet train photos/            your own images, one folder per class"
     )
+
+
+def _save_queries(run: Path) -> list[Path]:
+    """Three pictures of the gallery as files, to search with."""
+    from PIL import Image
+
+    from tuplet.app.report.gallery import read_gallery
+
+    gallery = read_gallery(run)
+    assert gallery.pictures is not None  # noqa: S101  letters are pictures
+    (run / "queries").mkdir(exist_ok=True)
+    paths = []
+    for position in (len(gallery.ids) * part // 4 for part in (1, 2, 3)):
+        paths.append(run / "queries" / f"{gallery.ids[position].replace('/', '-')}.png")
+        Image.fromarray(gallery.pictures[position, 0]).save(paths[-1])
+    return paths
+
+
+def _search(run: Path, queries: list[Path]) -> list[tuple[str, list[str]]]:
+    """Name of each query, and those of the three nearest others."""
+    from tuplet import index
+
+    found = index.open(run)
+    hits = found.search(found.embedder.embed(queries), top=4)
+    return [(query.stem, list(names[1:])) for query, names in zip(queries, hits.ids, strict=True)]  # itself is nearest

@@ -75,11 +75,11 @@ def cache_beside(run: Path) -> Path:
 
 
 def run_and_report(
-    job: "Job", folder: Path, *, resume: bool, device: str, as_json: bool, processes: "Processes | None" = None
+    job: "Job", folder: Path, *, resume: bool, device: str = "auto", processes: "Processes | None" = None
 ) -> dict[str, Any] | None:
-    """Train, show the verdict and write the report; returns what `evaluation.json` says, if there is one.
+    """Train and write the report; returns what `evaluation.json` says, if there is one.
 
-    Of several processes the first alone shows and writes.
+    Of several processes the first alone shows and writes; the others return None.
     """
     from tuplet.app.report import write_report
     from tuplet.engine import ALONE
@@ -99,14 +99,18 @@ def run_and_report(
         remark(f"The data has no classes to judge by. The model is in {folder / 'model'}.")
         return None
     remark("Writing the report ...")
-    report = write_report(folder)
-    evaluation: dict[str, Any] = json.loads(verdict.read_text(encoding="utf-8"))
+    write_report(folder)
+    return json.loads(verdict.read_text(encoding="utf-8"))
+
+
+def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None:
+    """The verdict of a run, and where to find it."""
+    report = folder / "report.html"
     if as_json:
         print(to_json({"run": str(folder), "report": str(report), **evaluation}))
-    else:
-        show_evaluation(evaluation)
-        remark(f"run     {folder}\nreport  {report}")
-    return evaluation
+        return
+    show_evaluation(evaluation)
+    remark(f"run     {folder}\nreport  {report}")
 
 
 @contextmanager

@@ -5,7 +5,9 @@ A result is a table on a terminal, tab-separated lines in a pipe, and one JSON o
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +15,17 @@ Row = Mapping[str, Any]
 
 
 def remark(text: str) -> None:
-    """A line for the person who waits, never part of the result."""
+    """Words for the person who waits, never part of the result; wrapped where a terminal ends."""
+    if sys.stderr.isatty():
+        text = "\n".join(_wrapped(line) for line in text.split("\n"))
     print(text, file=sys.stderr, flush=True)
+
+
+def _wrapped(line: str) -> str:
+    width = shutil.get_terminal_size().columns
+    if len(line) <= width or line.startswith(" "):  # what is indented is there to be copied
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def show_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, right: Sequence[str] = ()) -> None:

@@ -51,7 +51,7 @@ def train(
         raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
     if resume is not None and (data or name or changes or steps):
         raise typer.BadParameter("A resumed run keeps its recipe: --data, --name, --set and --steps do not go with it.")
-    from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, together
+    from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, show_run, together
 
     with together() as processes:
         with after_the_first(processes):
@@ -59,8 +59,8 @@ def train(
                 job, folder = old_run(resume)
             else:
                 job, folder = new_run(str(source), out=out, data=data, name=name, steps=steps, changes=changes or [])
-        evaluation = run_and_report(
-            job, folder, resume=resume is not None, device=device, as_json=as_json, processes=processes
-        )
+        evaluation = run_and_report(job, folder, resume=resume is not None, device=device, processes=processes)
+    if evaluation is not None:
+        show_run(folder, evaluation, as_json=as_json)
     if processes.rank == 0:
         check_required(required, evaluation)

@@ -109,9 +109,9 @@ def pairs_chart(judged: VerificationResult, geometry: GeometryName) -> Chart:
     threshold = judged.thresholds.get(f"far={FAR}")
     if threshold is not None:
         layout["shapes"] = [_upright(threshold)]
-        share = judged.values[f"tar@far={FAR}"]
+        accepted = judged.values[f"tar@far={FAR}"]
         finding = (
-            f"At a {words} of {threshold:.3f}, {100 * share:.1f} % of the pairs of one class are accepted, "
+            f"At a {words} of {threshold:.3f}, {100 * accepted:.1f} % of the pairs of one class are accepted, "
             f"and {100 * FAR:g} % of the others"
         )
     return Chart("pairs", finding, data, layout)
