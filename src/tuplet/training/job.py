@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tuplet.data import Batch, Dataset
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
 from tuplet.sampling import EpochSampler
+from tuplet.seeding import Draws
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 
 Embed = Callable[[Any], Tensor]
 """Stored inputs to embeddings `(n, dim)` in float32 at least: preprocessing, augmentation, encoder."""
 Task = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augment = Callable[[Tensor, Draws], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Job:
         name: Of the run.
         seed: All randomness of the run is derived from it.
         train: Examples that are trained on.
-        validation: Examples that choose the best step; None keeps the last one.
+        validation: Examples with classes that choose the best step; None keeps the last one.
         test: Examples that judge the best embedder.
         sampler: Positions in `train` of each global batch.
         embedder: Encoder with its preprocessing, trained in place.

@@ -1,21 +1,31 @@
 """What an embedder is worth: retrieval among held-out examples, beside that of the raw input."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from tuplet.data import Dataset, raw_features
-from tuplet.evaluation import RetrievalResult, retrieval
+from tuplet.engine import Processes
+from tuplet.engine.gather import everyones
+from tuplet.evaluation import RetrievalResult, retrieval, verification
 from tuplet.models import Embedder
 from tuplet.training.settings import EvaluateSettings
+from tuplet.training.together import share
 from tuplet.types import GeometryName
 
 
-def judge_embedder(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings) -> RetrievalResult:
-    """Retrieval of each example among the others, without intervals."""
-    embeddings = embedder.embed(dataset, batch_size=settings.batch_size)
-    return _retrieve(embeddings, dataset, embedder.geometry, settings)
+def judge_embedder(
+    embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, processes: Processes
+) -> RetrievalResult | None:
+    """Retrieval of each example among the others, without intervals.
+
+    Each process embeds its share; the first judges, the others get None.
+    """
+    part = replace(dataset, inputs=dataset.inputs[share(len(dataset), processes)])
+    embeddings = everyones(embedder.embed(part, batch_size=settings.batch_size), processes)
+    return None if processes.rank else _retrieve(embeddings, dataset, embedder.geometry, settings)
 
 
 def judge_raw(dataset: Dataset, settings: EvaluateSettings) -> RetrievalResult:
@@ -47,6 +57,13 @@ def protocols(
             "raw": _retrieve(raw_features(dataset), dataset, "cosine", settings, **options),
         }
     return judged
+
+
+def thresholds(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, seed: int) -> dict[str, float]:
+    """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
+    embeddings = embedder.embed(dataset, batch_size=settings.batch_size)
+    judged = verification(embeddings, dataset.labels.values, geometry=embedder.geometry, bootstrap=0, seed=seed)
+    return {name: value for name, value in judged.thresholds.items() if value is not None}
 
 
 def values_of(result: RetrievalResult) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuplet.data import take_batch
 from tuplet.engine import Processes
+from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
@@ -14,6 +15,7 @@ from tuplet.training.judge import judge_embedder, values_of
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import take_step
+from tuplet.training.together import agreed, anyone, share
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -34,12 +36,14 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
         while not state.is_done:
             step = state.progress.step
             positions = next(job.sampler)
-            batch = take_batch(job.train, positions.tensor_split(processes.size)[processes.rank])
+            mine = share(len(positions), processes)
+            batch = take_batch(job.train, positions[mine])
+            draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
             rate = learning_rate(settings, step)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             is_logged = (step + 1) % settings.log_every == 0
-            outcome, norm = take_step(job, batch, state.optimizer, step, processes, watched=is_logged)
+            outcome, norm = take_step(job, batch, draws, state.optimizer, step, processes, watched=is_logged)
             state.advance()
             seen += len(positions)
 
@@ -55,9 +59,9 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     stats=stats,
                     examples_per_second=speed,
                 )
-            is_interrupted = interruption.is_wanted
+            is_interrupted = anyone(interruption.is_wanted, processes)
             if (step + 1) % settings.interval == 0 or state.is_done:
-                yield from _validate(state, diary)
+                yield from _validate(state, diary, processes)
                 yield _keep(state, diary, folder, processes)
                 seen, since = 0, time.monotonic()
             elif is_interrupted:
@@ -66,16 +70,16 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 raise KeyboardInterrupt
 
 
-def _validate(state: State, diary: Diary) -> Iterator[Event]:
+def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
     """Judge on classes held out of training; without any, the latest step is the best."""
     job, step = state.job, state.progress.step
     if job.validation is None:
         state.progress = replace(state.progress, best_step=step)
         return
-    result = judge_embedder(state.judged, job.validation, job.evaluate)
-    state.job.embedder.train()
-    best = state.score(result.values[job.evaluate.best_by])
-    yield diary.write("evaluation", step=step, split="validation", of="model", best=best, values=values_of(result))
+    result = judge_embedder(state.judged, job.validation, job.evaluate, processes)
+    best = state.score(agreed(result.values[job.evaluate.best_by] if result else 0.0, processes))
+    if result:
+        yield diary.write("evaluation", step=step, split="validation", of="model", best=best, values=values_of(result))
 
 
 def _keep(state: State, diary: Diary, folder: Path, processes: Processes, *, planned: bool = True) -> Event:

@@ -19,6 +19,7 @@ from tuplet.training.job import Job
 from tuplet.training.judge import judge_raw, values_of
 from tuplet.training.loop import train
 from tuplet.training.state import State
+from tuplet.training.together import agreed, refuse_batch_norm
 
 
 def run(
@@ -47,20 +48,22 @@ def run(
     Raises:
         DataError: If the folder holds something else, or cannot be written.
         CheckpointError: If a checkpoint cannot be read or written.
+        RecipeError: If the encoder cannot be trained by several processes.
         DivergedError: If the loss is no longer finite.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
+    refuse_batch_norm(job.embedder, processes)
     state = State(job, torch.device(device))
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     with _writing(folder):
         if is_chief:
             _prepare(folder, job, resume=resume, facts=environment(state.device, processes))
-        found, remarks = checkpoint.load_latest(checkpoints) if resume else (None, [])
+        found, remarks = _find(checkpoints, processes) if resume else (None, [])
         yield from map(note, remarks)
         with Diary(folder / "events.jsonl" if is_chief else None, found.progress.events if found else 0) as diary:
-            if found is None:
+            if found is None and is_chief:
                 yield from _begin(job, diary)
-            else:
+            elif found is not None:
                 yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints if is_chief else None)
             yield from train(state, diary, checkpoints, processes)
@@ -92,6 +95,15 @@ def _prepare(folder: Path, job: Job, *, resume: bool, facts: Mapping[str, Any]) 
     for name, text in (("recipe.toml", job.recipe(folder)), ("environment.json", json.dumps(facts, indent=2) + "\n")):
         if not (folder / name).exists():
             checkpoint.write_file(folder / name, text)
+
+
+def _find(checkpoints: Path, processes: Processes) -> tuple[Checkpoint | None, list[str]]:
+    """The latest checkpoint that is whole; which one that is, the first process says."""
+    found, remarks = checkpoint.load_latest(checkpoints) if processes.rank == 0 else (None, [])
+    step = int(agreed(found.progress.step if found else -1, processes))
+    if processes.rank and step >= 0:
+        found = checkpoint.load(checkpoints / checkpoint.name_of(step))
+    return found, remarks
 
 
 def _go_on(state: State, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:

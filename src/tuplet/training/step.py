@@ -5,27 +5,35 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from tuplet.data import Batch
 from tuplet.engine import Outcome, Processes
 from tuplet.errors import ShapeError
-from tuplet.seeding import derive, derive_seed
+from tuplet.seeding import Draws, derive_seed
 from tuplet.training.diverged import explain
 from tuplet.training.job import Embed, Job
+from tuplet.training.together import average_gradients
 
 
 def take_step(
-    job: Job, batch: Batch, optimizer: torch.optim.Optimizer, step: int, processes: Processes, *, watched: bool
+    job: Job,
+    batch: Batch,
+    draws: Draws,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    processes: Processes,
+    *,
+    watched: bool,
 ) -> tuple[Outcome, Tensor | None]:
     """Move encoder and loss one step down the gradient of a batch.
 
     Args:
         job: What to train; already on its device and in training mode.
         batch: This process's slice of the global batch.
+        draws: Decide its augmentation.
         optimizer: Of everything that learns.
-        step: Steps done so far; decides augmentation and dropout.
+        step: Steps done so far; decides dropout.
         processes: Who shares the global batch.
         watched: Also take what only a reader of the diary needs: the loss's statistics and the gradient's norm.
 
@@ -38,7 +46,7 @@ def take_step(
     _seed_dropout(derive_seed(job.seed, "dropout", step, processes.rank), job.embedder.device)
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
-    arguments = job.task(_embed_with(job, step), batch)
+    arguments = job.task(_embed_with(job, draws), batch)
     try:
         outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
     except ShapeError as error:
@@ -49,8 +57,7 @@ def take_step(
     if not value.isfinite():
         raise explain(job, batch, step)
     value.backward()  # type: ignore[no-untyped-call]  # as torch ships it
-    if processes.size > 1:
-        _average_gradients(list(job.embedder.parameters()), processes)
+    average_gradients(job.embedder.parameters(), processes)
     norm = None
     if watched or job.settings.clip < math.inf:
         learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -67,16 +74,15 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _embed_with(job: Job, step: int) -> Embed:
+def _embed_with(job: Job, draws: Draws) -> Embed:
     """How inputs of this step become embeddings, in float32 at least whatever the precision of the encoder."""
     kind = job.embedder.device.type
-    generator = derive(job.seed, "augment", step)
     low = job.settings.precision == "bfloat16"
 
     def embed(inputs: Any) -> Tensor:
         with torch.no_grad():
             seen = job.embedder.preprocessing(inputs)
-            seen = seen if job.augment is None else job.augment(seen, generator)
+            seen = seen if job.augment is None else job.augment(seen, draws)
             seen = seen.contiguous(memory_format=torch.channels_last) if seen.ndim == 4 else seen
         with torch.autocast(kind, torch.bfloat16, enabled=low):
             embeddings: Tensor = job.embedder.encoder(seen)
@@ -96,13 +102,3 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
         return [_moved(entry, device) for entry in value]
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-
-
-def _average_gradients(parameters: list[torch.nn.Parameter], processes: Processes) -> None:
-    """What DistributedDataParallel does, in one exchange; the loss has already taken its share of it into account."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat, group=processes.group)
-    flat /= processes.size
-    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,58 @@
+"""What processes that train together agree on. One process alone agrees with itself and talks to nobody."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from tuplet.engine import Processes
+from tuplet.engine.gather import sum_of
+from tuplet.errors import RecipeError
+
+_OVER_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def share(rows: int, processes: Processes) -> slice:
+    """The rows of a batch or a data set that are this process's; shares differ by one row at most."""
+    each, rest = divmod(rows, processes.size)
+    begin = each * processes.rank + min(processes.rank, rest)
+    return slice(begin, begin + each + (processes.rank < rest))
+
+
+def agreed(number: float, processes: Processes) -> float:
+    """The number that the first process has; the others wait for it."""
+    mine = torch.tensor(number if processes.rank == 0 else 0.0, dtype=torch.float64)
+    return float(sum_of(mine, processes))
+
+
+def anyone(is_wanted: bool, processes: Processes) -> bool:
+    """Whether one of the processes wants it."""
+    return is_wanted if processes.size == 1 else bool(sum_of(torch.tensor(int(is_wanted)), processes))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+    """What DistributedDataParallel does, in one exchange; the loss has already taken its share of it into account."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if processes.size == 1 or not gradients:
+        return
+    flat = sum_of(torch.cat([gradient.flatten() for gradient in gradients]), processes) / processes.size
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def refuse_batch_norm(encoder: nn.Module, processes: Processes) -> None:
+    """Several processes need an encoder that treats each example by itself.
+
+    Raises:
+        RecipeError: If the encoder normalises over the batch, of which each process sees a part.
+    """
+    found = next((name for name, part in encoder.named_modules() if isinstance(part, _OVER_THE_BATCH)), None)
+    if processes.size > 1 and found is not None:
+        raise RecipeError(
+            f"The encoder's layer {found} normalises over the batch, of which each of {processes.size} processes sees "
+            "only a part: the result would depend on their number.",
+            hint='Type --set model.encoder.norm=group (norm="group" in a recipe; "layer" for the encoder mlp), '
+            "or train on one process.",
+            reference="batch-norm-over-processes",
+        )
