@@ -112,16 +112,24 @@ def test_an_outlier_in_the_gallery_costs_no_accuracy():
         assert_same(topk(x, x, 5, geometry, exclude=torch.arange(300)), expected)
 
 
-def test_coarse_float32_products_are_not_used():
+@pytest.fixture(params=["torch", "backend", "autocast"])
+def coarse_products(request):
+    """Every way to ask for float32 products of fewer bits."""
+    matmul = torch.backends.mkldnn.matmul
+    before = torch.get_float32_matmul_precision(), matmul.fp32_precision
+    if request.param == "torch":
+        torch.set_float32_matmul_precision("medium")
+    elif request.param == "backend":
+        matmul.fp32_precision = "bf16"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=request.param == "autocast"):
+        yield
+    matmul.fp32_precision = before[1]
+    torch.set_float32_matmul_precision(before[0])
+
+
+def test_coarse_float32_products_are_not_used(coarse_products):
     x = rows(500, 64)
-    expected = topk(x, x, 5)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        assert_same(topk(x, x, 5), expected)
-    finally:
-        torch.set_float32_matmul_precision("highest")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_same(topk(x, x, 5), expected)
+    assert_same(topk(x, x, 5), topk(x.double(), x.double(), 5))
 
 
 @settings(max_examples=40)

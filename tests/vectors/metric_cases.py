@@ -1,4 +1,4 @@
-"""The cases of metrics.json, sent through the public functions of `tuplet.evaluation`."""
+"""The cases of metrics.json, sent through the public functions of `tuplet.evaluation` and `tuplet.losses`."""
 
 import math
 from collections.abc import Callable
@@ -81,6 +81,32 @@ def _weighted_knn(inputs: dict[str, Tensor], params: dict[str, Any], names: list
     return {name: float(result.predictions[int(name.removeprefix("pred_"))]) for name in names}
 
 
+def _scalars(inputs: dict[str, Tensor], params: dict[str, Any], names: list[str]) -> Found:
+    return {name: CLOSED_FORMS[name]() for name in names if name in CLOSED_FORMS}
+
+
+def _npair_floor(pairs: int) -> float:
+    """The least that unit vectors can reach: each positive equal to its anchor, its own negatives opposite."""
+    unit = torch.ones(1, 1, dtype=torch.float64)
+    return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, pairs - 1, 1)))
+
+
+def _cosface_scale(classes: int, probability: float) -> float:
+    """The scale at which the best arrangement of classes, a simplex, reaches a probability; by bisection."""
+    weight = torch.nn.functional.normalize(torch.eye(classes, dtype=torch.float64) - 1 / classes)
+    low, high = 1.0, 100.0
+    while high - low > 1e-12 * high:
+        scale = (low + high) / 2
+        loss = losses.cosface(weight[:1], weight, torch.zeros(1, dtype=torch.int64), margin=0.0, scale=scale)
+        low, high = (scale, high) if float(loss) > -math.log(probability) else (low, scale)
+    return low
+
+
+CLOSED_FORMS: dict[str, Callable[[], float]] = {"npair_floor_unit_norm(N=8)": lambda: _npair_floor(8)}
+"""Each found by the loss it is about; those of parts that do not exist yet are left out."""
+if hasattr(losses, "cosface"):
+    CLOSED_FORMS["cosface_s(C=1000,P=.99)"] = lambda: _cosface_scale(1000, 0.99)
+
 KINDS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], list[str]], Found]] = {
     "ranking": _ranking,
     "verification": _verification,
@@ -90,6 +116,7 @@ KINDS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], list[str]], Found]
     "spectrum": _spectrum,
     "hypersphere": _hypersphere,
     "weighted_knn": _weighted_knn,
+    "scalars": _scalars,
 }
 
 

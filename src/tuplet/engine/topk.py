@@ -238,9 +238,8 @@ class _Walk:
         return torch.from_numpy(copy).to(self.queries.device)
 
     def _fast_dtype(self) -> torch.dtype:
-        # float32 products are only as good as their bound if no switch of torch makes them coarser.
         wide = torch.float64 in (self.queries.dtype, self._rows(slice(0, 1)).dtype)
-        return torch.float64 if wide or torch.get_float32_matmul_precision() != "highest" else torch.float32
+        return torch.float64 if wide or _products_are_coarse() else torch.float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,6 +328,14 @@ def _first_best(keys: Tensor, top: int) -> Tensor:
     room = top - above.sum(1, keepdim=True)
     chosen = above | (level & (level.cumsum(1) <= room))
     return chosen.nonzero()[:, 1].view(-1, top)
+
+
+def _products_are_coarse() -> bool:
+    """Whether a switch of torch lets float32 products be coarser than their bound here."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # it was set for one backend, by the newer switches
+        return True
 
 
 def _longest_norm(dtype: torch.dtype) -> float:

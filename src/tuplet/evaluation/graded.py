@@ -207,7 +207,13 @@ def _result(
         queries=torch.arange(rows),
         classes=torch.arange(rows),
         counts={"n_queries": rows, "n_gallery": len(task.gallery), "n_pairs": len(labels)},
-        settings={"geometry": task.geometry, "gain": task.gain, "bootstrap": bootstrap, "seed": seed},
+        settings={
+            "geometry": task.geometry,
+            "top": task.top,
+            "gain": task.gain,
+            "bootstrap": bootstrap,
+            "seed": seed,
+        },
         few_classes=rows < FEW_CLASSES,
     )
 

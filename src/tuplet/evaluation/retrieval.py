@@ -268,6 +268,7 @@ def _result(
         settings={
             "geometry": geometry,
             "ties": judge.ties,
+            "top": judge.top,
             "own_group_ignored": task.groups is not None,
             "leave_one_out": task.is_one_set,
             "bootstrap": bootstrap,
