@@ -2,6 +2,7 @@
 
 from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment
 from tuplet.data.batch import Batch, take_batch
+from tuplet.data.corpus import Corpus, read_corpus
 from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
 from tuplet.data.hashing import content_ids
 from tuplet.data.manifest import Columns, Kind, Manifest, Need, rare_classes
@@ -21,6 +22,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Columns",
+    "Corpus",
     "Dataset",
     "ImagePreprocessing",
     "Inputs",
@@ -41,6 +43,7 @@ __all__ = [
     "preprocessing_from_config",
     "rare_classes",
     "raw_features",
+    "read_corpus",
     "read_manifest",
     "split_by_class",
     "split_by_row",
