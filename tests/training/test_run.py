@@ -81,6 +81,12 @@ def test_the_verdict_stands_beside_that_of_the_raw_input(finished):
     assert judged["model"]["values"]["recall@1"] == end["values"]["recall@1"]["value"]
 
 
+def test_thresholds_come_from_validation_and_travel_with_the_model(finished):
+    thresholds = Embedder.load(finished / "model").thresholds
+    assert {"best", "far=0.1"} <= set(thresholds)
+    assert all(-1 <= threshold <= 1 for threshold in thresholds.values())
+
+
 def test_a_run_can_be_moved_and_still_answers(finished, tmp_path):
     moved = tmp_path / "elsewhere" / "moved"
     shutil.copytree(finished, moved)

@@ -48,6 +48,8 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     train = _renumbered(load_dataset(parts["train"], preprocessing, labels))
     preprocessing = preprocessing.fit(train.inputs)
     held_out = {name: load_dataset(part, preprocessing) for name, part in parts.items() if name != "train"}
+    if manifest.labels is None:
+        held_out.pop("validation", None)  # only classes can say which step is best
 
     facts = _facts(recipe, train, preprocessing)
     encoder = {"name": recipe.model.encoder.name, **_arguments(recipe.model.encoder, ("model", "encoder"), facts)}

@@ -25,8 +25,14 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
         data = dict(tables)["data",]
         for key in PATHS:
             if data.get(key) is not None and data[key] not in BUILT_IN:
-                data[key] = Path(os.path.relpath(data[key], folder.resolve())).as_posix()
+                data[key] = _relative(data[key], folder)
+        evaluate = dict(tables)["evaluate",]
+        evaluate["words"] = [_relative(file, folder) for file in evaluate["words"]]
     return "\n".join(_written(path, values) for path, values in tables)
+
+
+def _relative(path: str, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder.resolve())).as_posix()
 
 
 def _tables(path: tuple[str, ...], section: BaseModel) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:

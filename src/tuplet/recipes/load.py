@@ -148,5 +148,12 @@ def _settled(document: Document, folder: Path) -> Document:
     if isinstance(data, dict):
         for key in PATHS:
             if isinstance(data.get(key), str) and data[key] not in BUILT_IN:
-                data[key] = str((folder / Path(data[key]).expanduser()).resolve())
+                data[key] = _absolute(data[key], folder)
+    evaluate = document.get("evaluate")
+    if isinstance(evaluate, dict) and isinstance(evaluate.get("words"), list):
+        evaluate["words"] = [_absolute(file, folder) for file in evaluate["words"]]
     return document
+
+
+def _absolute(path: Any, folder: Path) -> Any:
+    return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path

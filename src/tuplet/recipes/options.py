@@ -10,7 +10,7 @@ from annotated_types import Gt
 from pydantic import BeforeValidator, create_model
 
 from tuplet import losses, models, sampling
-from tuplet.data import augment, transforms
+from tuplet.data import augment, transforms, vocabulary
 from tuplet.errors import RecipeError
 from tuplet.memory import FeatureQueue
 from tuplet.recipes.schema import Component
@@ -46,15 +46,16 @@ PREPROCESSING: dict[str, Constructor] = {
     "series": transforms.SeriesPreprocessing,
     "text": transforms.TextPreprocessing,
     "vector": transforms.VectorPreprocessing,
+    "words": vocabulary.WordPreprocessing,
 }
 ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"})
 LOSS_IS_GIVEN = frozenset(
     {"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}
 )
-SAMPLER_IS_GIVEN = frozenset({"labels", "groups", "count", "contents", "corpus", "seed"})
+SAMPLER_IS_GIVEN = frozenset({"labels", "groups", "count", "contents", "corpus", "corpus", "seed"})
 SLOTS = (
     Slot(("model", "encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
-    Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale"})),
+    Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale", "words"})),
     Slot(("loss",), "loss", losses.registry, LOSS_IS_GIVEN),
     Slot(("batch",), "sampler", sampling.registry, SAMPLER_IS_GIVEN),
     Slot(("train", "augment"), "augmentation", augment.registry, frozenset()),

@@ -63,11 +63,20 @@ class Split(Section):
     seed: Annotated[int, Ge(0)] = 0
 
 
+class Words(Section):
+    """How plain text becomes words, where `kind` is words."""
+
+    min_count: Annotated[int, Gt(0)] = 5
+    """Words that occur less often are left out, as if they were not in the text."""
+    by_line: bool = False
+    """Each line is a text of its own, instead of each file: no context reaches across."""
+
+
 class Data(Section):
     """What to train on."""
 
     source: str
-    """Folder, table or array; or `glyphs`, the built-in data set."""
+    """Folder, table or array; `glyphs`, the built-in data set; for words a text file, or a folder of `.txt`."""
     kind: Kind | None = None
     """What an item is, where the source leaves it open."""
     labels: str | None = None
@@ -76,6 +85,7 @@ class Data(Section):
     """Graded labels of the rows of an array."""
     columns: Columns = Columns()
     split: Split = Split()
+    words: Words = Words()
 
 
 class Model(Section):

@@ -17,7 +17,7 @@ from tuplet.index import FlatIndex
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.job import Job
-from tuplet.training.judge import protocols, values_of
+from tuplet.training.judge import protocols, thresholds, values_of
 from tuplet.training.state import State
 
 FORMAT = 1
@@ -39,6 +39,8 @@ def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
     job, progress = state.job, state.progress
     state.restore_judged(checkpoint.load(folder / "checkpoints" / checkpoint.name_of(progress.best_step)))
     embedder = state.judged
+    if job.validation is not None:
+        embedder.thresholds = thresholds(embedder, job.validation, job.evaluate, job.seed)
     embedder.save(folder / "model")
     split, dataset = job.verdict_on
     embeddings = embedder.embed(dataset, batch_size=job.evaluate.batch_size)

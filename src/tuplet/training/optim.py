@@ -47,7 +47,8 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
         return settings.learning_rate * share
     if settings.schedule == "constant":
         return settings.learning_rate
-    return settings.learning_rate * _fall((step - rising) / (settings.steps - rising))
+    progress = (step - rising) / (settings.steps - rising)
+    return settings.learning_rate * (1 - progress if settings.schedule == "linear" else _fall(progress))
 
 
 def _fall(progress: float) -> float:

@@ -20,10 +20,12 @@ from tuplet.training.judge import judge_raw, values_of
 from tuplet.training.loop import train
 from tuplet.training.state import State
 from tuplet.training.together import agreed, refuse_batch_norm
+from tuplet.training.word_job import WordJob
+from tuplet.training.words import WordState, begin_words, finish_words, refuse_several, train_words
 
 
 def run(
-    job: Job,
+    job: Job | WordJob,
     folder: Path,
     *,
     resume: bool = False,
@@ -52,6 +54,10 @@ def run(
         DivergedError: If the loss is no longer finite.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
+    if isinstance(job, WordJob):
+        refuse_several(processes)
+        yield from _run_words(job, folder, resume=resume)
+        return
     refuse_batch_norm(job.embedder, processes)
     state = State(job, torch.device(device))
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
@@ -71,6 +77,23 @@ def run(
                 yield from finish(state, diary, folder)
 
 
+def _run_words(job: WordJob, folder: Path, *, resume: bool) -> Iterator[Event]:
+    """The same for word vectors."""
+    state, checkpoints = WordState(job), folder / "checkpoints"
+    with _writing(folder):
+        _prepare(folder, job, resume=resume, facts=environment(torch.device("cpu"), ALONE))
+        found, remarks = checkpoint.load_latest(checkpoints) if resume else (None, [])
+        yield from map(note, remarks)
+        with Diary(folder / "events.jsonl", found.progress.events if found else 0) as diary:
+            if found is None:
+                yield from begin_words(job, diary)
+            else:
+                yield note(f"Going on from step {found.progress.step}.")
+                yield from _go_on(state, found, diary, checkpoints)
+            yield from train_words(state, diary, checkpoints)
+            yield from finish_words(state, diary, folder)
+
+
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     try:
@@ -83,7 +106,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _prepare(folder: Path, job: Job, *, resume: bool, facts: Mapping[str, Any]) -> None:
+def _prepare(folder: Path, job: Job | WordJob, *, resume: bool, facts: Mapping[str, Any]) -> None:
     """The folder with what it holds before the first step."""
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and any(folder.iterdir()):
@@ -106,7 +129,7 @@ def _find(checkpoints: Path, processes: Processes) -> tuple[Checkpoint | None, l
     return found, remarks
 
 
-def _go_on(state: State, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
+def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
     """Everything as it was when a checkpoint was taken."""
     state.restore(found)
     step = found.progress.step

@@ -16,6 +16,8 @@ class TrainSettings(BaseModel):
 
     steps: Annotated[int, Gt(0)] = 1000
     """Optimiser steps in all; the clock never decides."""
+    epochs: Count = 0
+    """Passes over a text, of word vectors; 0: `steps` decide."""
     optimizer: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     """Largest learning rate of the schedule."""
@@ -23,7 +25,7 @@ class TrainSettings(BaseModel):
     """Of matrices and filters; biases and normalisation have none."""
     momentum: Share = 0.9
     """Of sgd."""
-    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises."""
     clip: Annotated[float, Gt(0)] = float("inf")
@@ -58,5 +60,7 @@ class EvaluateSettings(BaseModel):
     """Where the data names groups, also judge with the neighbours of the query's own group left out."""
     bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000
     """Draws behind each interval."""
+    words: tuple[str, ...] = ()
+    """Files of word pairs and how alike people find them, for word vectors: two words and a number on each line."""
     batch_size: Annotated[int, Gt(0)] = 512
     """Examples embedded at once."""
