@@ -16,6 +16,7 @@ from tuplet.data.transforms import (
     VectorPreprocessing,
     preprocessing_from_config,
 )
+from tuplet.data.vocabulary import WordPreprocessing
 
 __all__ = [
     "AffineAugment",
@@ -36,6 +37,7 @@ __all__ = [
     "SeriesPreprocessing",
     "TextPreprocessing",
     "VectorPreprocessing",
+    "WordPreprocessing",
     "content_ids",
     "find_leaks",
     "labels_of",

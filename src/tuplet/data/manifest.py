@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["image", "vector", "text", "series"]
+Kind = Literal["image", "vector", "text", "series", "words"]
 Need = Literal["label", "target", "pair", "split", "group"]
 Items = tuple[Path, ...] | tuple[str, ...] | tuple[NDArray[Any], ...] | NDArray[Any]
 """Image paths, texts, series of unequal length, or an array of examples along its first axis, perhaps memory-mapped."""

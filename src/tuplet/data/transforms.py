@@ -19,6 +19,7 @@ from tuplet.data.dataset import Inputs, Preprocessing
 from tuplet.data.images import FitBy, decode_images
 from tuplet.data.manifest import Kind
 from tuplet.data.text import hash_texts
+from tuplet.data.vocabulary import WordPreprocessing
 from tuplet.errors import DataError, ShapeError
 from tuplet.registry import did_you_mean
 
@@ -242,7 +243,8 @@ class TextPreprocessing(_Config):
 
 
 _KINDS: dict[str, type[Any]] = {
-    known.kind: known for known in (ImagePreprocessing, VectorPreprocessing, SeriesPreprocessing, TextPreprocessing)
+    known.kind: known
+    for known in (ImagePreprocessing, VectorPreprocessing, SeriesPreprocessing, TextPreprocessing, WordPreprocessing)
 }
 
 

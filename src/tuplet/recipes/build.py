@@ -52,8 +52,8 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         held_out.pop("validation", None)  # only classes can say which step is best
 
     facts = _facts(recipe, train, preprocessing)
-    encoder = {"name": recipe.model.encoder.name, **_arguments(recipe.model.encoder, ("model", "encoder"), facts)}
-    loss = _make(recipe.loss, ("loss",), facts)
+    encoder = {"name": recipe.model.encoder.name, **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    loss = make(recipe.loss, ("loss",), facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
     embedder = Embedder(
         build_encoder(encoder, seed=derive_seed(recipe.seed, "encoder")),
@@ -67,11 +67,11 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         train=train,
         validation=held_out.get("validation"),
         test=held_out.get("test"),
-        sampler=_make(recipe.batch, ("batch",), facts),
+        sampler=make(recipe.batch, ("batch",), facts),
         embedder=embedder,
         loss=loss,
         task=TASKS[supervision],
-        augment=_make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
+        augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
         evaluate=recipe.evaluate,
@@ -103,7 +103,7 @@ def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
             hint="Type --set model.preprocessing=auto, or name another source.",
             reference="wrong-preprocessing",
         )
-    return _make(component, ("model", "preprocessing"), {})
+    return make(component, ("model", "preprocessing"), {})
 
 
 def _renumbered(train: Dataset) -> Dataset:
@@ -136,13 +136,13 @@ def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapp
     }
 
 
-def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:
+def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:
     """The object that a component names; its initial weights depend on the seed alone."""
     made = constructor(SLOT[path], component.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(facts.get("seed", 0), *path))
         try:
-            return made(**_arguments(component, path, facts))
+            return made(**arguments(component, path, facts))
         except (TypeError, ValueError, ShapeError) as error:
             said, hint = (error.message, error.hint) if isinstance(error, ShapeError) else (str(error), "")
             raise RecipeError(
@@ -152,7 +152,7 @@ def _make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any])
             ) from error
 
 
-def _arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
     asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
     given = {key: facts[key] for key in asked if key in SLOT[path].given and key in facts}
     options = options_of(component)

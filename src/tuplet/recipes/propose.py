@@ -31,7 +31,7 @@ def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The preset for the kind of the data, fitted to the number and size of its classes.
 
     Args:
-        source: Folder, table or array.
+        source: Folder, table or array; plain text asks for word vectors.
         overrides: As for `load_recipe`; they come last.
 
     Raises:
@@ -39,6 +39,8 @@ def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If an override makes no sense.
     """
     data: Document = {"data": {"source": str(source.resolve())}}
+    if _is_text(source):
+        return complete(merged(read_document("words"), data), overrides, name=source.stem, origin=str(source))
     naive = complete(merged(read_document("vectors"), data), overrides, name=source.stem, origin=str(source))
     manifest = read_data(naive.data, Path())
     if manifest.labels is None:
@@ -49,6 +51,13 @@ def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     document = merged(merged(read_document(PRESETS[manifest.kind]), data), _fitted(manifest))
     return complete(document, overrides, name=source.stem, origin=str(source))
+
+
+def _is_text(source: Path) -> bool:
+    """Plain text, or a folder of nothing else; `.txt` files inside folders may be what is said of images."""
+    if source.is_dir():
+        return all(entry.suffix == ".txt" for entry in source.iterdir()) and any(source.iterdir())
+    return source.suffix == ".txt"
 
 
 def _fitted(manifest: Manifest) -> Document:

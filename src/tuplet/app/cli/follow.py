@@ -33,8 +33,12 @@ class _Lines:
         match event["kind"]:
             case "start":
                 self.steps = event["steps"]
+                if "words" in event:
+                    what = f"{event['examples']:,} words of {event['words']:,} different ones"
+                else:
+                    what = f"{event['examples']:,} examples of {event['classes']:,} classes"
                 self.say(
-                    f"Training {event['name']}: {event['examples']:,} examples of {event['classes']:,} classes, "
+                    f"Training {event['name']}: {what}, "
                     f"{event['steps']:,} steps, {event['parameters']:,} parameters, seed {event['seed']}."
                 )
             case "evaluation" if event["split"] == "validation":  # the final verdict is the command's to show

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuplet.engine import Processes
-    from tuplet.training import Job
+    from tuplet.recipes import Recipe
+    from tuplet.training import Job, WordJob
 
 
 def new_run(
     source: str, *, out: Path, data: Path | None, name: str | None, steps: int | None, changes: Sequence[str]
-) -> "tuple[Job, Path]":
+) -> "tuple[Job | WordJob, Path]":
     """A job and its folder, new to `out`.
 
     Args:
@@ -33,13 +34,13 @@ def new_run(
         steps: Steps to train; None leaves that to the recipe.
         changes: `section.key=value`.
     """
-    from tuplet.recipes import build, load_recipe, preset_names
+    from tuplet.recipes import load_recipe, preset_names
 
     overrides = [*changes]
     if data is not None:
         overrides.append(f"data.source={_quoted(str(data.resolve()))}")
     if steps is not None:
-        overrides.append(f"train.steps={steps}")
+        overrides += [f"train.steps={steps}", "train.epochs=0"]
     if name is not None:
         overrides.append(f"name={_quoted(name)}")
     if source in preset_names() or source.endswith(".toml") or not Path(source).exists():
@@ -53,12 +54,12 @@ def new_run(
     while name is None and folder.exists():
         folder = out / f"{recipe.name}-{number}"
         number += 1
-    return build(recipe, cache=cache_beside(folder)), folder
+    return _build(recipe, folder), folder
 
 
-def old_run(folder: Path) -> "tuple[Job, Path]":
+def old_run(folder: Path) -> "tuple[Job | WordJob, Path]":
     """The job of an earlier run."""
-    from tuplet.recipes import build, load_recipe
+    from tuplet.recipes import load_recipe
 
     if not (folder / "recipe.toml").is_file():
         raise DataError(
@@ -66,7 +67,15 @@ def old_run(folder: Path) -> "tuple[Job, Path]":
             hint="Type `tuplet runs` to see the runs there are.",
             reference="no-run",
         )
-    return build(load_recipe(folder / "recipe.toml"), cache=cache_beside(folder)), folder
+    return _build(load_recipe(folder / "recipe.toml"), folder), folder
+
+
+def _build(recipe: "Recipe", folder: Path) -> "Job | WordJob":
+    from tuplet.recipes import build, build_words
+
+    if recipe.data.kind == "words":
+        return build_words(recipe, cache=cache_beside(folder))
+    return build(recipe, cache=cache_beside(folder))
 
 
 def cache_beside(run: Path) -> Path:
@@ -75,7 +84,7 @@ def cache_beside(run: Path) -> Path:
 
 
 def run_and_report(
-    job: "Job", folder: Path, *, resume: bool, device: str = "auto", processes: "Processes | None" = None
+    job: "Job | WordJob", folder: Path, *, resume: bool, device: str = "auto", processes: "Processes | None" = None
 ) -> dict[str, Any] | None:
     """Train and write the report; returns what `evaluation.json` says, if there is one.
 

@@ -1,0 +1,126 @@
+"""From a recipe to a training of word vectors."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuplet.data import Corpus, WordPreprocessing, read_corpus
+from tuplet.errors import DataError, RecipeError
+from tuplet.models import Embedder, build_encoder
+from tuplet.recipes.build import arguments, make
+from tuplet.recipes.dump import dump_recipe
+from tuplet.recipes.schema import Recipe, options_of
+from tuplet.sampling import WindowSampler
+from tuplet.seeding import derive, derive_seed
+from tuplet.training import TrainSettings, WordJob
+
+_IDLE = {"momentum": 0.0, "weight_decay": 0.0, "ema": 0.0, "patience": 0, "precision": "float32", "augment": None}
+"""What steps of single rows know nothing of, and the value that says so."""
+
+
+def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
+    """Read the text and make everything that the recipe names.
+
+    Args:
+        recipe: From `load_recipe`, with `data.kind` words.
+        cache: Folder for text that was read once.
+
+    Raises:
+        DataError: If the text cannot be read, or has no word that is frequent enough.
+        RecipeError: If the recipe asks for something that word vectors do not know.
+    """
+    _check(recipe)
+    options = options_of(recipe.model.preprocessing) if recipe.model.preprocessing.name == "words" else {}
+    files = _files(Path(recipe.data.source))
+    corpus = read_corpus(files, **recipe.data.words.model_dump(), **options, cache=cache)
+    facts: dict[str, Any] = {
+        "corpus": corpus,
+        "counts": torch.from_numpy(corpus.counts),
+        "buckets": len(corpus.words) + 1,
+        "dim": recipe.model.dim,
+        "seed": recipe.seed,
+    }
+    encoder = {"name": "bag-of-words", **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    embedder = Embedder(
+        build_encoder(encoder),
+        WordPreprocessing(corpus.words, **options),
+        encoder_config=encoder,
+        geometry="cosine" if recipe.model.geometry == "loss" else recipe.model.geometry,
+    )
+    sampler: WindowSampler = make(recipe.batch, ("batch",), facts)
+    steps = recipe.train.epochs * sampler.batches_per_epoch or recipe.train.steps
+    job = WordJob(
+        name=recipe.name,
+        seed=recipe.seed,
+        corpus=corpus,
+        sampler=sampler,
+        embedder=embedder,
+        loss=make(recipe.loss, ("loss",), facts),
+        recipe=partial(dump_recipe, recipe),
+        settings=TrainSettings(**recipe.train.model_dump(exclude={"augment", "steps"}), steps=steps),
+        evaluate=recipe.evaluate,
+        facts=_described(recipe, files, corpus),
+    )
+    _initialise(job)
+    return job
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse what would change nothing, rather than be silent about it."""
+    parts = {
+        "model.encoder": (recipe.model.encoder.name, ("bag-of-words",)),
+        "model.preprocessing": (recipe.model.preprocessing.name, ("auto", "words")),
+        "loss": (recipe.loss.name, ("nce",)),
+        "batch": (recipe.batch.name, ("windows",)),
+        "train.optimizer": (recipe.train.optimizer, ("sgd", "adagrad")),
+    }
+    wrong = [f"{key} = {name!r} should be {' or '.join(known)}" for key, (name, known) in parts.items() if name not in known]
+    if not wrong and options_of(recipe.model.encoder)["hidden"]:
+        wrong = ["model.encoder.hidden should be []"]
+    for key, idle in _IDLE.items():
+        value = getattr(recipe.train, key)
+        if value != idle:
+            wrong.append(f"train.{key} = {getattr(value, 'name', value)!r} should be {'none' if idle is None else idle!r}")
+    if wrong:
+        raise RecipeError(
+            "Word vectors are trained row by row: " + "; ".join(wrong) + ".",
+            hint='Start from the preset: extends = "words".',
+            reference="words-recipe",
+        )
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    files = sorted(source.glob("*.txt"))
+    if not files:
+        raise DataError(
+            f"The folder {source} holds no .txt file.",
+            hint="Name a text file, or a folder with some.",
+            reference="no-words",
+        )
+    return files
+
+
+@torch.no_grad()
+def _initialise(job: WordJob) -> None:
+    """Small random vectors; biases at the share of each word, which is where they end without a context."""
+    random = torch.rand(job.vectors.shape, generator=derive(derive_seed(job.seed, "encoder"), "words"))
+    job.vectors.copy_((random - 0.5) / job.embedder.dim)
+    if job.loss.objective == "nce":
+        counts = torch.from_numpy(job.corpus.counts).double()
+        job.loss.bias.copy_((counts / counts.sum()).log())
+
+
+def _described(recipe: Recipe, files: list[Path], corpus: Corpus) -> dict[str, Any]:
+    """What a report says about the text."""
+    return {
+        "source": Path(recipe.data.source).name,
+        "kind": "words",
+        "by": "none",
+        "splits": {"train": {"examples": len(corpus), "classes": len(corpus.words)}},
+        "files": len(files),
+        "read": corpus.read,
+    }
