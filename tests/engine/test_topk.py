@@ -222,3 +222,8 @@ def test_arguments_that_do_not_fit_are_refused(change, message):
     arguments = {"queries": torch.zeros(5, 2), "gallery": torch.ones(4, 2), "top": 1} | change
     with unchecked(), pytest.raises(ShapeError, match=message):
         topk(**arguments)
+
+
+@pytest.mark.parametrize("gallery", [5, 50])
+def test_no_queries_have_no_neighbours(gallery):
+    assert topk(torch.zeros(0, 3), rows(gallery, 3), 2).positions.shape == (0, 2)

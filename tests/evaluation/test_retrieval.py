@@ -229,6 +229,8 @@ def test_memory_stays_below_the_matrix_of_scores():
         ({"groups": ["a"]}, ShapeError, r"groups have shape \(1,\)"),
         ({"top": (0, 1)}, ShapeError, "at least 1"),
         ({"top": ()}, ShapeError, "one or more"),
+        ({"ties": "random"}, ShapeError, "one of expected, index, worst"),
+        ({"geometry": "manhattan"}, ShapeError, "no geometry called 'manhattan'"),
         ({"labels": torch.arange(4)}, DataError, "None of 4 queries"),
         ({"embeddings": torch.tensor([[1.0, 0], [torch.nan, 0], [1, 1], [0, 1]])}, ShapeError, "rows: 1"),
     ],

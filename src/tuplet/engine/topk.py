@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
+from tuplet.geometry import geometry_of
 from tuplet.types import GeometryName
 
 SEARCH_TILE = 1 << 22
@@ -75,14 +76,14 @@ def topk(
     Raises:
         ShapeError: If the arguments do not fit together, or a row holds NaN, infinity or numbers too large to square.
     """
+    geometry_of(geometry)  # or a message with the names
     _check(queries, gallery, exclude, groups, top=top, tile_size=tile_size)
     walk = _Walk(queries.detach(), gallery, geometry, exclude, groups, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
         keys, positions = walk.best(top)
     missing = keys == -torch.inf
-    scores = keys if geometry in ("cosine", "dot") else -keys
-    return TopK(scores, positions.masked_fill(missing, -1))
+    return TopK(nearness(keys, geometry), positions.masked_fill(missing, -1))
 
 
 def pair_scores(
@@ -98,8 +99,12 @@ def pair_scores(
     Returns:
         float64 scores in the geometry's own unit.
     """
-    scores = _keys(_prepare(first, geometry), _prepare(second, geometry), geometry)
-    return scores if geometry in ("cosine", "dot") else -scores
+    return nearness(_keys(_prepare(first, geometry), _prepare(second, geometry), geometry), geometry)
+
+
+def nearness(scores: Float[Tensor, "*pairs"], geometry: GeometryName) -> Float[Tensor, "*pairs"]:
+    """Scores turned so that larger is nearer: similarities as they are, distances negated; and back."""
+    return scores if geometry_of(geometry).kind == "similarity" else -scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +157,7 @@ class _Walk:
         for rows in spans(len(positions), self.tile_size // (16 * positions.shape[1] * self.queries.shape[1])):
             found = positions[rows]
             inside = found.clamp_max(len(self.gallery) - 1)
-            rivals = self._rows(inside.flatten()).view(*found.shape, -1).double()
+            rivals = self._rows(inside.flatten()).view(*found.shape, self.queries.shape[1]).double()
             if norms is not None:
                 rivals /= norms[inside][..., None]
             keys = _keys(_prepare(self.queries[rows], self.geometry)[:, None], rivals, self.geometry)
@@ -253,7 +258,7 @@ class _Rough:
 
     @classmethod
     def of(cls, rows: Tensor, dtype: torch.dtype, geometry: GeometryName) -> "_Rough":
-        distance = geometry in ("euclidean", "squared_euclidean")
+        distance = geometry_of(geometry).kind == "distance"
         # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
         centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
         moved = _prepare(rows, geometry).to(dtype) - centre
@@ -302,7 +307,7 @@ def _norm(rows: Tensor) -> Tensor:
 
 
 def _keys(first: Tensor, second: Tensor, geometry: GeometryName) -> Tensor:
-    if geometry in ("cosine", "dot"):
+    if geometry_of(geometry).kind == "similarity":
         return _sum(first * second)
     return _from_squared(-_sum((first - second).square_()), geometry)
 

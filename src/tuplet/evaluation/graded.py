@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from tuplet.engine.topk import pair_scores, topk
+from tuplet.engine.topk import nearness, pair_scores, topk
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average, percentile_interval
 from tuplet.evaluation.correlation import rank_correlation, resampled_correlations
@@ -139,7 +139,7 @@ class _Task:
             members = first[:, None]
         scores = scores_of(self.embeddings, first, self.gallery, second, self.geometry)
         labels = scores_of(self.targets, first, self.gallery_targets, second, "euclidean")
-        return -scores if self.geometry in ("cosine", "dot") else scores, labels, members
+        return -nearness(scores, self.geometry), labels, members
 
     def _label_distances(self, block: Ranking) -> Tensor:
         theirs = self.gallery_targets[block.positions.clamp_min(0)]  # (queries, ranks, values)

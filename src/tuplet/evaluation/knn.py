@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE, topk
+from tuplet.engine.topk import SEARCH_TILE, nearness, topk
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
 from tuplet.evaluation.inputs import UNKNOWN, class_labels
@@ -113,7 +113,7 @@ class _Voters:
         own = None if self.own is None else self.own[rows].to(asked.device)
         found = topk(asked, self.gallery, neighbours, geometry, exclude=own, tile_size=tile_size)
         scores, positions = found.scores.cpu(), found.positions.cpu()
-        keys = scores if geometry in ("cosine", "dot") else -scores
+        keys = nearness(scores, geometry)
         weights = torch.ones_like(keys) if temperature is None else ((keys - keys[:, :1]) / temperature).exp()
         weights = weights.where(positions >= 0, 0.0)
         votes = torch.zeros(len(asked), len(self.classes), dtype=torch.float64)

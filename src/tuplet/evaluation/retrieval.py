@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -155,7 +155,7 @@ def _task(
 def _mismatch(what: str) -> ShapeError:
     return ShapeError(
         f"Retrieval: {what}.",
-        hint="Give gallery, gallery_labels and, with groups, gallery_groups together.",
+        hint="Give gallery, gallery_labels and, with groups, gallery_groups together; top=(1, 5, 10), ties='expected'.",
         reference="retrieval-arguments",
     )
 
@@ -177,6 +177,8 @@ class _Judge:
         """Every measure of every scored query."""
         if not self.top or min(self.top) < 1:
             raise _mismatch(f"top is {self.top}; one or more numbers of neighbours, each at least 1, are expected")
+        if self.ties not in get_args(Ties):
+            raise _mismatch(f"ties is {self.ties!r}; one of {', '.join(get_args(Ties))} is expected")
         scored = self.task.scored
         if not len(scored):
             raise DataError(

@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE
+from tuplet.engine.topk import SEARCH_TILE, nearness
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers, pairs_at, scores_of
 from tuplet.evaluation.result import Result
 from tuplet.evaluation.roc import Accepted, tie_ends
+from tuplet.geometry import geometry_of
 from tuplet.seeding import derive
 from tuplet.types import GeometryName
 
@@ -113,11 +114,10 @@ def verification(
     finite = finite_rows(embeddings)
     scores = scores_of(finite, rows[first], finite, rows[second], geometry)
     classes, codes = torch.unique(known[rows], return_inverse=True)
-    near = geometry in ("cosine", "dot")
     worth = _worth(same, *found.values())
     codes = torch.stack([codes[first], codes[second]], 1)
-    pairs = _Pairs(scores if near else -scores, same, codes, len(classes), worth)
-    judge = _Judge(pairs.sorted(), near, tuple(far), folds, bootstrap, seed)
+    pairs = _Pairs(nearness(scores, geometry), same, codes, len(classes), worth)
+    judge = _Judge(pairs.sorted(), geometry_of(geometry).kind == "similarity", tuple(far), folds, bootstrap, seed)
     counts = {"n_examples": len(rows), "n_unlabelled": len(known) - len(rows), **found}
     return judge.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tuplet.engine.topk import pair_scores
+from tuplet.engine.topk import nearness, pair_scores
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.correlation import spearman
@@ -123,7 +123,7 @@ def word_similarity(
     rows = torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
     known = (rows >= 0).all(1)
     scores = pair_scores(vectors[rows[:, 0].clamp_min(0)], vectors[rows[:, 1].clamp_min(0)], geometry).detach().cpu()
-    keys = (scores if geometry in ("cosine", "dot") else -scores).where(known, 0.0)
+    keys = nearness(scores, geometry).where(known, 0.0)
     scored = known if missing == "exclude" else torch.ones_like(known)
     mine, theirs = keys[scored].numpy(), np.array(told.scores)[scored.numpy()]
     absent = {
