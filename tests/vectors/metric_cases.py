@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tuplet import evaluation, losses
+from tuplet.sampling.windows import Subsample, keep_probability
 
 Found = dict[str, float | None]
 
@@ -91,6 +93,10 @@ def _npair_floor(pairs: int) -> float:
     return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, pairs - 1, 1)))
 
 
+def _kept(formula: Subsample) -> float:
+    return float(keep_probability(np.array([1, 99]), 1e-5, formula)[0])
+
+
 def _cosface_scale(classes: int, probability: float) -> float:
     """The scale at which the best arrangement of classes, a simplex, reaches a probability; by bisection."""
     weight = torch.nn.functional.normalize(torch.eye(classes, dtype=torch.float64) - 1 / classes)
@@ -102,8 +108,14 @@ def _cosface_scale(classes: int, probability: float) -> float:
     return low
 
 
-CLOSED_FORMS: dict[str, Callable[[], float]] = {"npair_floor_unit_norm(N=8)": lambda: _npair_floor(8)}
-"""Each found by the loss it is about; those of parts that do not exist yet are left out."""
+CLOSED_FORMS: dict[str, Callable[[], float]] = {
+    # The truth that a bound on mutual information is held against; no part of tuplet computes it.
+    "mi_gaussian(d=20,rho=.5)": lambda: -20 / 2 * math.log1p(-(0.5**2)),
+    "npair_floor_unit_norm(N=8)": lambda: _npair_floor(8),
+    "subsample_keep_paper(f=.01,t=1e-5)": lambda: _kept("paper"),
+    "subsample_keep_word2vec_c(f=.01,t=1e-5)": lambda: _kept("word2vec_c"),
+}
+"""Each found by the part it is about; those of parts that do not exist yet are left out."""
 if hasattr(losses, "cosface"):
     CLOSED_FORMS["cosface_s(C=1000,P=.99)"] = lambda: _cosface_scale(1000, 0.99)
 
