@@ -9,29 +9,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_wine
-
-VECTORS = """
-name = "wine"
-[data]
-source = "wine.csv"
-[data.split]
-by = "row"
-[model]
-encoder = { name = "mlp", hidden = [16] }
-dim = 8
-preprocessing = "vector"
-[loss]
-name = "triplet"
-[batch]
-name = "per-class"
-classes_per_batch = 3
-per_class = 4
-[train]
-steps = 20
-[evaluate]
-bootstrap = 100
-"""
+from sklearn.datasets import load_iris, load_wine
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +23,6 @@ def wine(tmp_path_factory):
         for row, label in zip(found.data, found.target, strict=True)
     ]
     (folder / "wine.csv").write_text("\n".join([f"{header},label", *rows]) + "\n")
-    (folder / "wine.toml").write_text(VECTORS)
     return folder
 
 
@@ -79,7 +56,38 @@ def test_results_go_to_stdout_and_progress_to_stderr(run, trained):
 @pytest.fixture(scope="module")
 def wine_run(wine, tuplet):
     """What `tuplet train --json` said of a run on that table."""
-    return json.loads(tuplet("train", "wine.toml", "--json", folder=wine).stdout)
+    return json.loads(tuplet("train", "wine.csv", "--steps", "20", "--json", folder=wine).stdout)
+
+
+def test_an_array_with_labels_is_trained_on_judged_and_searched(tmp_path, tuplet):
+    found = load_iris()
+    np.save(tmp_path / "iris.npy", found.data.astype(np.float32))
+    np.save(tmp_path / "iris.labels.npy", found.target)
+    tuplet("train", "iris.npy", "--steps", "10", folder=tmp_path)
+    judged = json.loads(tuplet("evaluate", "runs/iris", "--json", folder=tmp_path).stdout)
+    assert judged["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
+    table = tuplet("search", "runs/iris", "iris.npy", "-k", "1", folder=tmp_path).stdout.splitlines()
+    assert len(table) == 1 + 150
+    assert "thumb large" not in (tmp_path / "runs" / "iris" / "report.html").read_text()
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, run, tmp_path):
+    """A limit on the size of files stands for the full disk: the system refuses the write in the same way."""
+    before, report = sorted(run.iterdir()), (run / "report.html").read_bytes()
+    text = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from tuplet.app.cli import main; main()"
+    )
+    for words in (["report", run], ["embed", run, "digits", "-o", tmp_path / "out.npy"]):
+        command = [sys.executable, "-B", "-c", text, *map(str, words)]
+        done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert "docs/errors.md#disk-full" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert sorted(run.iterdir()) == before
+    assert (run / "report.html").read_bytes() == report
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_of_a_table_are_searched_by_a_table(wine, wine_run, tuplet):
@@ -90,10 +98,10 @@ def test_rows_of_a_table_are_searched_by_a_table(wine, wine_run, tuplet):
 
 
 def test_a_second_run_of_a_recipe_gets_a_folder_of_its_own(wine, wine_run, tuplet):
-    second = json.loads(tuplet("train", "wine.toml", "--json", "--steps", "10", folder=wine).stdout)
+    second = json.loads(tuplet("train", "wine.csv", "--steps", "10", "--json", folder=wine).stdout)
     assert (wine_run["run"], second["run"]) == ("runs/wine", "runs/wine-2")
     assert wine_run["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
-    taken = tuplet("train", "wine.toml", "--name", "wine", folder=wine, code=3)
+    taken = tuplet("train", "wine.csv", "--name", "wine", folder=wine, code=3)
     assert "tuplet train --resume runs/wine" in taken.stderr
     rows = [json.loads(line) for line in tuplet("runs", "--json", folder=wine).stdout.splitlines()]
     assert {row["run"]: row["differs"] for row in rows} == {
@@ -164,7 +172,18 @@ def test_embed_writes_rows_in_the_order_of_their_names(workplace, run, tuplet, t
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
-    words = ["train", "wine.toml", "--name", "long", "--steps", "100000", "--set", "train.validate_every=50000"]
+    words = [
+        "train",
+        "wine.csv",
+        "--name",
+        "long",
+        "--steps",
+        "100000",
+        "--set",
+        "train.validate_every=50000",
+        "--set",
+        "train.patience=0",
+    ]
     started = subprocess.Popen(
         [sys.executable, "-m", "tuplet", *words], cwd=wine, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

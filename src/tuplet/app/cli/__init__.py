@@ -28,7 +28,7 @@ _EXTRAS = {
     "typer": "app",
     "matplotlib": "demo",
 }
-_DISK = {errno.ENOSPC, errno.EDQUOT}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 

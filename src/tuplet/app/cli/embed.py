@@ -1,12 +1,16 @@
 """`tuplet embed`."""
 
+import io
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuplet.app.cli.options import Json
 from tuplet.app.cli.show import remark, to_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EPILOG = """
 \b
@@ -29,6 +33,7 @@ def embed(
         raise typer.BadParameter(f"{output} should end in .npy.", param_hint="--output")
     from tuplet.app.queries import read_queries
     from tuplet.models import Embedder
+    from tuplet.training.checkpoint import write_file
 
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run)
     items, names = read_queries(embedder, inputs)
@@ -37,9 +42,15 @@ def embed(
         for name, row in zip(names, embeddings.tolist(), strict=True):
             print(to_json({"id": name, "embedding": row}))
         return
+    ids = output.with_suffix(".ids.txt")
+    write_file(output, _as_npy(embeddings))
+    write_file(ids, "".join(f"{name}\n" for name in names))
+    remark(f"{len(embeddings):,} embeddings of length {embeddings.shape[1]} in {output}, their names in {ids}")
+
+
+def _as_npy(embeddings: "Tensor") -> bytes:
     import numpy as np
 
-    ids = output.with_suffix(".ids.txt")
-    np.save(output, embeddings.numpy())
-    ids.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    remark(f"{len(embeddings):,} embeddings of length {embeddings.shape[1]} in {output}, their names in {ids}")
+    content = io.BytesIO()
+    np.save(content, embeddings.numpy())
+    return content.getvalue()
