@@ -141,6 +141,8 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
 
 def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     """What is known before the first step, and how far the raw input gets."""
+    if job.settings.precision == "bfloat16" and job.embedder.device.type == "cpu" and not _knows_bfloat16():
+        yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
     yield diary.write(
         "start",
         name=job.name,
@@ -154,3 +156,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     if job.validation is not None:
         values = values_of(judge_raw(job.validation, job.evaluate))
         yield diary.write("evaluation", step=0, split="validation", of="raw", best=False, values=values)
+
+
+def _knows_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  # what torch's own tests ask
