@@ -20,7 +20,6 @@ NEEDED: dict[str, Any] = {  # arguments without a default, and those whose defau
     "steps": 2,
     "noise_samples": 3,
 }
-DRAWING = {"noise_samples", "sample_rate"}  # a loss with one of these draws for each row of a batch
 
 
 class Batch(NamedTuple):
@@ -65,7 +64,8 @@ def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.M
 
 
 def draws(name: str) -> bool:
-    return bool(DRAWING & set(inspect.signature(registry[name]).parameters))
+    """Whether the loss draws noise for each row of a batch."""
+    return "noise_samples" in inspect.signature(registry[name]).parameters
 
 
 def batch(name: str, rows: int = 12, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:

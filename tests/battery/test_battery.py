@@ -16,7 +16,6 @@ every_loss = pytest.mark.parametrize("name", list(registry))
 labelled = pytest.mark.parametrize(
     "name", [name for name in registry if registry[name].supervision in {"class", "target", "example"}]
 )
-weighted = pytest.mark.parametrize("name", list(registry))
 
 
 def call(loss: nn.Module, given: Batch) -> Tensor:
@@ -106,7 +105,7 @@ def test_one_class_gives_finite_numbers(name):
     assert all(torch.isfinite(gradient).all() for gradient in found)
 
 
-@weighted
+@every_loss
 def test_equal_weights_change_nothing(name):
     given = batch(name)
     truth = value_and_gradients(build(name), given)
@@ -114,14 +113,14 @@ def test_equal_weights_change_nothing(name):
     assert_equal(value_and_gradients(build(name), given.changed(weights=torch.full((12,), 0.25).double())), truth)
 
 
-@weighted
+@every_loss
 def test_weights_without_sum_give_exactly_zero(name):
     value, found = value_and_gradients(build(name), batch(name).changed(weights=torch.zeros(12).double()))
     assert value == 0
     assert all((gradient == 0).all() for gradient in found)
 
 
-@weighted
+@every_loss
 @pytest.mark.parametrize("bad", [-1.0, torch.nan, torch.inf])
 def test_a_bad_weight_is_refused(name, bad):
     weights = torch.ones(12).double()

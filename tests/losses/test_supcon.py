@@ -28,7 +28,7 @@ def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile
 @quick
 @given(
     posed=posed(),
-    tile_size=tile_sizes,
+    tile_size=st.sampled_from([7, None]),
     temperature=temperatures,
     where=st.sampled_from(["out", "in"]),
     geometry=st.sampled_from(["cosine", "dot", "squared_euclidean"]),
