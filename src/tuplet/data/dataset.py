@@ -107,7 +107,11 @@ def load_dataset(manifest: Manifest, preprocessing: Preprocessing, supervision: 
 
 
 def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Labels:
-    """The labels of a manifest that fit a kind of supervision; the default is that of `load_dataset`.
+    """The labels of a manifest that fit a kind of supervision.
+
+    Args:
+        manifest: What is known of the examples.
+        supervision: What the labels are to mean; the default is that of `load_dataset`.
 
     Raises:
         LabelError: The manifest does not know what this supervision needs.
@@ -133,7 +137,7 @@ def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Lab
 
 
 def take(inputs: Inputs, positions: Int64[Tensor, " chosen"]) -> Inputs:
-    """The stored examples at `positions`."""
+    """The stored examples of `inputs` at `positions`, in that order."""
     if isinstance(inputs, Tensor):
         return inputs[positions.to(inputs.device)]
     chosen: Any = [inputs[position] for position in positions.tolist()]

@@ -66,7 +66,15 @@ def instance_discrimination(
 def estimate_log_z(
     embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: float | Tensor = 0.07, processes: Processes = ALONE
 ) -> Tensor:
-    r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, averaged over the batch (eq. 8); float64."""
+    r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, averaged over the batch (eq. 8); float64.
+
+    Args:
+        embeddings: f, (rows, dim).
+        bank: v, one row per example.
+        noise: Positions j in the bank, (rows, m).
+        temperature: tau > 0.
+        processes: Who averages together.
+    """
     scores = torch.einsum("rd,rcd->rc", normalise(embeddings).double(), bank[noise].double()) * scale_of(temperature)
     each = scores.logsumexp(1) + math.log(len(bank) / noise.shape[1])
     peak = each.max() if len(each) else each.new_tensor(-math.inf)

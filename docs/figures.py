@@ -1,0 +1,320 @@
+"""The figures of the pages on losses, drawn by the losses themselves: `python docs/figures.py [NAME ...]`."""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from tuplet import losses
+from tuplet.margin import Combined, Multiplicative
+
+FOLDER = Path(__file__).parent / "images" / "losses"
+INK, QUIET, NEAR, FAR, THIRD = "#1f2430", "#6b7280", "#2a9d8f", "#e76f51", "#3d5a80"
+STYLE = {
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "figure.constrained_layout.use": True,
+    "font.size": 10.5,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "tuplet",
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+}
+
+
+def contrastive() -> Figure:
+    """Loss and force of one pair by distance, for the three conventions."""
+    figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.4))
+    distances = torch.linspace(0.001, 1.6, 300)
+    colours = {"sohn": NEAR, "hadsell": THIRD, "note": FAR}
+    for convention, colour in colours.items():
+        for same, style in ((True, "-"), (False, "--")):
+            pairs = []
+            for d in distances:
+                x = torch.tensor([[0.0, 0.0], [float(d), 0.0]], dtype=torch.float64, requires_grad=True)
+                loss = losses.contrastive(x, torch.tensor([0, 0 if same else 1]), margin=1.0, convention=convention)
+                loss.backward()
+                pairs.append((loss.item(), x.grad[1].norm().item()))
+            for axes, column in ((value, 0), (force, 1)):
+                label = f"{convention}, {'same class' if same else 'other class'}"
+                axes.plot(distances, [pair[column] for pair in pairs], style, color=colour, label=label)
+    value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
+    force.set(title="The force on it", xlabel="distance", ylabel="length of the gradient", ylim=(0, 2.4))
+    value.legend(fontsize=8)
+    return figure
+
+
+def triplet() -> Figure:
+    """Easy, semi-hard and hard negatives around an anchor, and the loss by selection."""
+    figure, (plane, curve) = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=[1, 1.1])
+    near, margin = 1.0, 0.5
+    for radius, colour, word in ((2.1, "#eef1f4", "easy"), (near + margin, "#cfe8e4", "semi-hard"), (near, "#f6cfc4", "hard")):
+        plane.add_patch(plt.Circle((0, 0), radius, color=colour, zorder=1))
+        plane.text(0, -radius + 0.16, word, ha="center", va="bottom", color=INK, fontsize=10, zorder=3)
+    plane.plot([0, near * math.cos(0.6)], [0, near * math.sin(0.6)], color=QUIET, linewidth=1, zorder=2)
+    plane.scatter([0, near * math.cos(0.6)], [0, near * math.sin(0.6)], color=[INK, NEAR], s=60, zorder=4)
+    plane.text(-0.1, 0.1, "anchor", ha="right", zorder=4)
+    plane.text(near * math.cos(0.6) + 0.08, near * math.sin(0.6) + 0.05, "positive", zorder=4)
+    plane.set(title="Where a negative can lie", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
+    plane.axis("off")
+    far = torch.linspace(0.02, 2.1, 400)
+    for select, colour, style in (("all", QUIET, ":"), ("semihard", NEAR, "-"), ("hard", FAR, "-")):
+        values = []
+        for d in far:
+            x = torch.tensor([[0.0], [near], [-float(d)]], dtype=torch.float64)
+            labels, references = torch.tensor([0]), torch.tensor([0, 1])
+            loss = losses.triplet(
+                x[:1], labels, references=x[1:], reference_labels=references, margin=margin, select=select, geometry="euclidean"
+            )
+            values.append(loss.item())
+        curve.plot(far, values, style, color=colour, label=select)
+    curve.axvline(near, color=QUIET, linewidth=0.8)
+    curve.axvline(near + margin, color=QUIET, linewidth=0.8)
+    curve.set(title="Loss of a triplet whose positive is at 1", xlabel="distance of the negative", ylabel="loss")
+    curve.legend(title="select")
+    return figure
+
+
+def npair() -> Figure:
+    """One anchor against more and more classes at once."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.4))
+    gap = torch.linspace(-4, 6, 120, dtype=torch.float64)
+    for count, colour in ((2, QUIET), (8, THIRD), (64, NEAR), (512, FAR)):
+        values = []
+        for d in gap:  # the positive's product exceeds that of each of the count - 1 negatives by d
+            anchor, positive = torch.ones(1, 1, dtype=torch.float64), d.reshape(1, 1)
+            negatives = torch.zeros(1, count - 1, 1, dtype=torch.float64)
+            values.append(losses.npair(anchor, references=positive, negatives=negatives).item())
+        axes.plot(gap, values, color=colour, label=f"N = {count}")
+    axes.set(
+        title="More negatives ask for a larger lead of the positive",
+        xlabel="product with the positive minus product with each negative",
+        ylabel="loss",
+    )
+    axes.legend()
+    return figure
+
+
+def info_nce() -> Figure:
+    """How the temperature shares the pull among negatives."""
+    figure, (share, bound) = plt.subplots(1, 2, figsize=(9, 3.6))
+    angles = torch.linspace(0.05, math.pi, 60, dtype=torch.float64)
+    for temperature, colour in ((0.05, FAR), (0.1, NEAR), (0.5, THIRD)):
+        anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        others = torch.stack([angles.cos(), angles.sin()], 1)
+        references = torch.cat([torch.tensor([[math.cos(0.4), -math.sin(0.4)]], dtype=torch.float64), others])
+        references.requires_grad_()
+        losses.info_nce(anchor, references, temperature=temperature, geometry="dot").backward()
+        pull = references.grad[1:].norm(dim=1)
+        share.plot(angles.rad2deg(), pull / pull.sum(), color=colour, label=f"temperature {temperature}")
+    share.set(title="A low temperature looks at the nearest", xlabel="angle of a negative, degrees", ylabel="share of the pull")
+    share.legend()
+    _bound(bound)
+    return figure
+
+
+def cpc() -> Figure:
+    """The estimate of mutual information saturates at log N."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.8))
+    _bound(axes)
+    return figure
+
+
+def _bound(axes: plt.Axes) -> None:
+    sizes = [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    dims = 20
+    generator = torch.Generator().manual_seed(0)
+    for correlation, colour in ((0.5, NEAR), (0.7, THIRD), (0.9, FAR)):
+        information = -dims / 2 * math.log(1 - correlation**2)
+        found = [_estimate(dims, correlation, size, generator) for size in sizes]
+        axes.plot(sizes, found, "o-", color=colour, markersize=4, label=f"estimate, I = {information:.1f}")
+        axes.axhline(information, color=colour, linewidth=0.8, linestyle=":")
+    axes.plot(sizes, [math.log(size) for size in sizes], color=INK, linewidth=1, label="log N")
+    axes.set(title="log N − L stays below I and below log N", xlabel="candidates N", ylabel="nats", ylim=(0, 8.5))
+    axes.set_xscale("log", base=2)
+    axes.legend(fontsize=8)
+
+
+def _estimate(dims: int, correlation: float, size: int, generator: torch.Generator) -> float:
+    """log N − L under the best critic, the log of the density ratio of correlated Gaussians."""
+    total, batches = 0.0, max(4, 2048 // size)
+    spread = 1 - correlation**2
+    for _ in range(batches):
+        c = torch.randn(size, dims, dtype=torch.float64, generator=generator)
+        x = correlation * c + math.sqrt(spread) * torch.randn(size, dims, dtype=torch.float64, generator=generator)
+        # (2 rho x c - rho^2 x^2) / (2 spread) as one product; what depends on c alone cancels in the softmax
+        asked = torch.cat([correlation * c / spread, torch.ones(size, 1, dtype=torch.float64)], 1)
+        answers = torch.cat([x, -(correlation**2) * x.square().sum(1, keepdim=True) / (2 * spread)], 1)
+        value = losses.info_nce(asked, answers, temperature=1.0, geometry="dot")
+        total += losses.mutual_information_bound(value.item(), size)
+    return total / batches
+
+
+def nce() -> Figure:
+    """Scores that NCE and negative sampling settle at."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.6))
+    words = 12
+    data = torch.arange(words, 0, -1, dtype=torch.float64) ** 1.2
+    data = data / data.sum()
+    noise = data**0.75 / (data**0.75).sum()
+    for objective, colour, marker in (("nce", NEAR, "o"), ("negative_sampling", FAR, "s")):
+        bias = torch.zeros(words, dtype=torch.float64, requires_grad=True)
+        optimiser = torch.optim.LBFGS([bias], max_iter=200, tolerance_grad=1e-10)
+
+        def expected(bias: torch.Tensor = bias, objective: str = objective, samples: int = 5) -> torch.Tensor:
+            # every word once as target and as noise, weighted by its probability: the expectation, without sampling
+            one = torch.zeros(1, 1, dtype=torch.float64)
+            table = torch.zeros(words, 1, dtype=torch.float64)
+            total = bias.new_zeros(())
+            for word in range(words):
+                drawn = torch.full((1, samples), word)
+                both = losses.nce(one, table, bias, torch.tensor([word]), drawn, noise, objective=objective)
+                empty = torch.empty(1, 0, dtype=torch.int64)
+                shift = noise if objective == "nce" else None
+                offset = math.log(samples) if objective == "nce" else 0.0
+                alone = losses.nce(one, table, bias - offset, torch.tensor([word]), empty, shift, objective=objective)
+                total = total + data[word] * alone + noise[word] * (both - alone)
+            return total
+
+        def closure(expected: Callable[[], torch.Tensor] = expected, optimiser: torch.optim.Optimizer = optimiser) -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = expected()
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        axes.plot(data.log(), bias.detach(), marker, color=colour, label=objective.replace("_", " "))
+    axes.plot(data.log(), data.log(), color=QUIET, linewidth=1, label="log probability")
+    axes.set(title="NCE learns log probabilities, negative sampling does not", xlabel="log P(word)", ylabel="score at the optimum")
+    axes.legend()
+    return figure
+
+
+MARGINS = {
+    "softmax": (Combined(1, 0, 0), QUIET),
+    "CosFace 0.35": (Combined(1, 0, 0.35), THIRD),
+    "ArcFace 0.5": (Combined(1, 0.5, 0), NEAR),
+    "combined 1, 0.3, 0.2": (Combined(1, 0.3, 0.2), "#8d6a9f"),
+    "A-Softmax 4": (Multiplicative(4), FAR),
+}
+
+
+def margins() -> Figure:
+    """Target logits over the angle, and the regions they leave on the circle."""
+    figure = plt.figure(figsize=(9, 4))
+    curve = figure.add_subplot(1, 2, 1)
+    angle = torch.linspace(0, math.pi, 400, dtype=torch.float64)
+    for name, (margin, colour) in MARGINS.items():
+        curve.plot(angle.rad2deg(), margin(angle.cos(), angle.sin())[0], color=colour, label=name)
+    curve.set(title="What a margin makes of the angle", xlabel="angle to the own class, degrees", ylabel="target score", ylim=(-3, 1.05))
+    curve.legend(fontsize=8)
+    circle = figure.add_subplot(1, 2, 2, projection="polar")
+    classes = [0.0, math.radians(110)]
+    for row, (name, (margin, colour)) in enumerate(MARGINS.items()):
+        grid = torch.linspace(0, classes[1], 2000, dtype=torch.float64)
+        own = margin(grid.cos(), grid.sin())[0]
+        other = (classes[1] - grid).cos()
+        reach = float(grid[own >= other].max())  # as far as the own class still wins
+        radius = 1 - 0.13 * row
+        circle.plot(np.linspace(0, reach, 50), [radius] * 50, color=colour, linewidth=6, solid_capstyle="butt", label=name)
+        circle.plot(np.linspace(classes[1] - reach, classes[1], 50), [radius] * 50, color=colour, linewidth=6, alpha=0.45)
+    circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
+    circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
+    circle.set(title="Where each of two classes is satisfied", ylim=(0, 1.15), yticks=[], thetamax=130)
+    circle.set_xticks([0.0, classes[1]], ["class 1", "class 2"])
+    circle.grid(visible=False)
+    return figure
+
+
+def log_ratio() -> Figure:
+    """Distances follow label distances, where a ranking loss is content with their order."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    targets = torch.linspace(0, 1, 24, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    start = 0.3 * torch.randn(24, 2, dtype=torch.float64, generator=generator)
+    bins = (targets * 4).long().clamp_max(3)
+    trained = {
+        "log-ratio": lambda x: losses.log_ratio(x, targets),
+        "triplets of four classes cut from the labels": lambda x: losses.triplet(x, bins, margin=0.2, geometry="euclidean"),
+    }
+    for axes, (name, loss) in zip(panels, trained.items(), strict=True):
+        x = start.clone().requires_grad_()
+        optimiser = torch.optim.Adam([x], lr=0.02)
+        for _ in range(600):
+            optimiser.zero_grad()
+            loss(x).backward()
+            optimiser.step()
+        found = torch.cdist(x.detach(), x.detach())
+        upper = torch.triu_indices(24, 24, 1)
+        wanted = (targets[:, None] - targets).abs()[upper[0], upper[1]]
+        found = found[upper[0], upper[1]]
+        axes.scatter(wanted, found / found.max(), s=9, color=NEAR if "log" in name else FAR)
+        axes.set(title=f"After {name}", xlabel="label distance")
+    panels[0].set_ylabel("embedding distance / largest")
+    return figure
+
+
+def instance() -> Figure:
+    """The noise form approaches the exact softmax over the bank as the noise grows."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.6))
+    generator = torch.Generator().manual_seed(0)
+    size, rows = 2000, 8
+    bank = torch.nn.functional.normalize(torch.randn(size, 16, dtype=torch.float64, generator=generator))
+    positions = torch.arange(rows)
+    noisy = bank[:rows] + 0.2 * torch.randn(rows, 16, dtype=torch.float64, generator=generator)
+    exact = noisy.clone().requires_grad_()
+    losses.instance_discrimination(exact, bank, positions, temperature=0.2).backward()
+    log_z = ((torch.nn.functional.normalize(noisy) @ bank.T) / 0.2).logsumexp(1).mean()
+    sizes = [1, 4, 16, 64, 256, 1024, 4096]
+    found = []
+    for samples in sizes:
+        angles = []
+        for _ in range(20):
+            x = noisy.clone().requires_grad_()
+            noise = torch.randint(size, (rows, samples), generator=generator)
+            losses.instance_discrimination(x, bank, positions, noise, log_z, temperature=0.2).backward()
+            angles.append(torch.nn.functional.cosine_similarity(x.grad.flatten(), exact.grad.flatten(), 0).item())
+        found.append((np.mean(angles), np.min(angles), np.max(angles)))
+    mean, low, high = np.array(found).T
+    axes.fill_between(sizes, low, high, color=NEAR, alpha=0.2, label="20 draws, least to largest")
+    axes.plot(sizes, mean, "o-", color=NEAR, markersize=4, label="mean")
+    axes.set(title="With more noise the gradient turns to the exact one", xlabel="noise samples m", ylabel="cosine with the exact gradient")
+    axes.set_xscale("log", base=4)
+    axes.legend()
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    draw.__name__: draw
+    for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance)
+}
+
+
+def main(names: list[str]) -> None:
+    """Draw the figures of these names, or all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    with mpl.rc_context(STYLE):
+        for name in names or FIGURES:
+            figure = FIGURES[name]()
+            figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
+            print(FOLDER / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
