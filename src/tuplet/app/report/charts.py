@@ -49,7 +49,7 @@ def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
     if model:
         metric = next(iter(model[0]["values"]))
         raw = next((event["values"][metric]["value"] for event in judged if event["of"] == "raw"), None)
-        scores = [event["values"][metric]["value"] for event in model]
+        scores = [event["values"][metric] for event in model]
         found["validation"] = validation_chart([event["step"] for event in model], scores, raw, name_of(metric))
     if len(steps) > 1:
         at = [event["step"] for event in steps]
@@ -69,11 +69,19 @@ def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> Chart:
     return Chart("loss", finding, data, _layout("step", "loss"))
 
 
-def validation_chart(steps: Sequence[int], scores: Sequence[float], raw: float | None, metric: str) -> Chart:
-    """A score of the validation examples, and that of the raw input as a level."""
-    best = max(range(len(scores)), key=lambda position: scores[position])
-    finding = f"Validation {metric} was best at step {steps[best]:,}: {scores[best]:.3f}"
-    data = [_line(steps, scores, "model", "var(--accent)", mode="lines+markers")]
+def validation_chart(
+    steps: Sequence[int], scores: Sequence[Mapping[str, float]], raw: float | None, metric: str
+) -> Chart:
+    """A score of the validation examples with its interval, and that of the raw input as a level."""
+    values = [score["value"] for score in scores]
+    best = max(range(len(values)), key=lambda position: values[position])
+    finding = f"Validation {metric} was best at step {steps[best]:,}: {values[best]:.3f}"
+    data = []
+    if all({"low", "high"} <= score.keys() for score in scores):
+        edge = [*(score["high"] for score in scores), *(score["low"] for score in reversed(scores))]
+        band = _line([*steps, *reversed(steps)], edge, "95 % interval", "rgba(0,0,0,0)")
+        data.append(band | {"fill": "toself", "fillcolor": "var(--accent-soft)", "hoverinfo": "skip"})
+    data.append(_line(steps, values, "model", "var(--accent)", mode="lines+markers"))
     if raw is not None:
         level = _line([0, steps[-1]], [raw, raw], "raw input", "var(--faint)")
         level["line"] |= {"dash": "dash"}
@@ -122,46 +130,61 @@ def map_chart(
 ) -> Chart:
     """Every example where the map puts it: dots, and crosses where the nearest neighbour is of another class.
 
-    The page adds a third trace for the class that is pointed at. `customdata` is the position in the map.
+    The page fills the last trace with the class that is pointed at. `customdata` is the position in the map.
     """
-    data = []
-    for name, chosen, marker in (
-        ("right nearest neighbour", is_right, {"color": "var(--accent)", "size": 5, "opacity": 0.55}),
-        (
-            "wrong nearest neighbour",
-            ~is_right,
-            {"color": "var(--ink)", "size": 6, "symbol": "x-thin-open", "line": {"width": 1.5}},
-        ),
-    ):
-        positions = np.flatnonzero(chosen)
-        data.append(
-            {"type": "scattergl", "mode": "markers", "name": name, "marker": marker, "hoverinfo": "none"}
-            | {"x": places[positions, 0].round(2).tolist(), "y": places[positions, 1].round(2).tolist()}
-            | {"customdata": positions.tolist()}
-        )
+    dot = {"color": "var(--accent)", "size": 5, "opacity": 0.55}
+    cross = {"color": "var(--ink)", "size": 6, "symbol": "x-thin-open", "line": {"width": 1.5}}
     ring = {"color": "rgba(0,0,0,0)", "size": 12, "line": {"color": "var(--ink)", "width": 2}}
-    data.append(
-        {"type": "scattergl", "mode": "markers", "name": "same class", "marker": ring, "hoverinfo": "skip"}
-        | {"x": [], "y": []}
-    )
+    data = [
+        _dots(places, np.flatnonzero(is_right), dot, "none"),
+        _dots(places, np.flatnonzero(~is_right), cross, "none"),
+        _dots(places, np.empty(0, dtype=np.int64), ring, "skip"),
+    ]
     hidden = {"visible": False, "fixedrange": False}
-    layout = _layout("", "") | {"dragmode": "pan", "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "hovermode": "closest"}
-    classes = np.unique(labels)
-    if len(classes) <= _NAMED:
-        layout["annotations"] = [
-            {
-                "text": f"<b>{escape(names[label][:_LONGEST])}</b>",
-                "showarrow": False,
-                "font": {"size": 14, "color": "var(--ink)"},
-            }
-            | {"bgcolor": "var(--ground)", "borderpad": 1}
-            | dict(zip("xy", np.median(places[labels == label], axis=0).round(2).tolist(), strict=True))
-            for label in classes.tolist()
-        ]
-    layout |= {"xaxis": hidden, "yaxis": hidden | {"scaleanchor": "x"}, "showlegend": False}
-    wrong = int((~is_right).sum())
-    finding = f"{len(places):,} examples; {wrong:,} of them, the crosses, have a nearest neighbour of another class"
+    layout = _layout("", "") | {
+        "dragmode": "pan",
+        "hovermode": "closest",
+        "showlegend": False,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "xaxis": hidden,
+        "yaxis": hidden | {"scaleanchor": "x"},
+        "annotations": _class_names(places, labels, names),
+    }
+    finding = (
+        f"{len(places):,} examples; {int((~is_right).sum()):,} of them, the crosses, have a nearest neighbour of "
+        f"another class"
+    )
     return Chart("map", finding, data, layout)
+
+
+def _dots(places: NDArray[np.float64], positions: NDArray[np.int64], marker: Trace, hoverinfo: str) -> Trace:
+    return {
+        "type": "scattergl",
+        "mode": "markers",
+        "marker": marker,
+        "hoverinfo": hoverinfo,
+        "x": places[positions, 0].round(2).tolist(),
+        "y": places[positions, 1].round(2).tolist(),
+        "customdata": positions.tolist(),
+    }
+
+
+def _class_names(places: NDArray[np.float64], labels: NDArray[np.int64], names: Sequence[str]) -> list[Trace]:
+    """The name of each class in its middle, where there are few enough to read."""
+    classes = np.unique(labels)
+    if len(classes) > _NAMED:
+        return []
+    style = {
+        "showarrow": False,
+        "bgcolor": "var(--ground)",
+        "borderpad": 1,
+        "font": {"size": 14, "color": "var(--ink)"},
+    }
+    middles = [np.median(places[labels == label], axis=0).round(2).tolist() for label in classes]
+    return [
+        style | {"text": f"<b>{escape(names[label][:_LONGEST])}</b>", "x": x, "y": y}
+        for label, (x, y) in zip(classes.tolist(), middles, strict=True)
+    ]
 
 
 def _upright(x: float) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def pick_worst(found: Neighbours, count: int) -> list[int]:
     One row per pair of classes as far as there are pairs.
     """
     rows = np.flatnonzero(~found.is_right)
-    right = (found.labels[found.positions[rows]] == found.labels[found.queries[rows], None]).sum(1)
+    places = found.positions[rows]
+    right = ((found.labels[places] == found.labels[found.queries[rows], None]) & (places >= 0)).sum(1)
     order = rows[np.lexsort((rows, -found.nearness[rows], right))].tolist()
     return _first_of_each(order, lambda row: _classes(found, row), count)
 
