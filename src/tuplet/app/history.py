@@ -37,8 +37,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     verdict = run / "evaluation.json"
     if verdict.exists():
-        judged = json.loads(verdict.read_text(encoding="utf-8"))["protocols"]["all"]
-        values = {of: judged[of]["values"].get("recall@1") for of in ("raw", "model")}
+        judged = json.loads(verdict.read_text(encoding="utf-8"))["protocols"].get("all", {})
+        values = {of: judged[of]["values"].get("recall@1") if of in judged else None for of in ("raw", "model")}
         return {"state": "done", "raw": values["raw"], "recall@1": values["model"]}
     diary = run / "events.jsonl"
     lines = diary.read_bytes().split(b"\n")[:-1] if diary.exists() else []  # the last one may be cut short

@@ -34,7 +34,7 @@ def read_queries(embedder: Embedder, typed: Sequence[str]) -> tuple[Any, list[st
             manifest = read_manifest(path, kind=kind)
             items.extend(manifest.items)
             names.extend(manifest.ids)
-        elif kind in ("image", "text"):
+        elif kind in ("image", "text", "words"):
             items.append(path if kind == "image" else word)
             names.append(word)
         else:

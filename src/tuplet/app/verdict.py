@@ -17,8 +17,10 @@ _MEANINGS = {
     "map@r": "how early the whole class comes, R being its size",
     "r_precision": "share of the class among the R nearest, R being its size",
     "precision@": "share of the class among the {k} nearest",
+    "spearman": "rank correlation with what people say of pairs of words",
+    "coverage": "share of the pairs whose words both have a vector",
 }
-_NAMES = {"map@r": "MAP@R", "r_precision": "R-Precision"}
+_NAMES = {"map@r": "MAP@R", "r_precision": "R-Precision", "spearman": "Spearman", "coverage": "Coverage"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Measure:
 
     Args:
         key: Name in `evaluation.json`, such as `recall@1`.
-        protocol: Whose neighbours count: `all`, or `other_groups`.
+        protocol: Whose neighbours count: `all`, or `other_groups`; for words, which pairs are judged.
         raw: With the input itself as embedding.
         model: With the trained one.
     """
@@ -49,12 +51,14 @@ class Measure:
     @property
     def is_main(self) -> bool:
         """Whether it belongs to the headline."""
-        return self.key == "recall@1" or (self.key == "map@r" and self.protocol == "all")
+        return self.key in {"recall@1", "spearman"} or (self.key == "map@r" and self.protocol == "all")
 
     @property
     def name(self) -> str:
         """As people write it."""
-        return f"{name_of(self.key)}, other groups" if self.protocol == "other_groups" else name_of(self.key)
+        if self.protocol == "all":
+            return name_of(self.key)
+        return f"{name_of(self.key)}, {self.protocol.replace('other_groups', 'other groups')}"
 
     @property
     def meaning(self) -> str:
@@ -102,7 +106,10 @@ def _interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
 
 def state_finding(evaluation: Mapping[str, Any]) -> str:
     """The result in one sentence."""
-    line = measures(evaluation)[0]
+    lines = measures(evaluation)
+    if not lines:
+        return _state_words(evaluation)
+    line = lines[0]
     model = f"{line.name} is {line.model.value:.3f}"
     if line.raw is None:
         return model
@@ -116,17 +123,22 @@ def is_better(evaluation: Mapping[str, Any]) -> bool:
     gain = _gain(evaluation)
     if gain is not None:
         return gain.low > 0
-    line = measures(evaluation)[0]
-    return line.raw is None or line.model.value > line.raw.value
+    return all(line.raw is None or line.model.value > line.raw.value for line in measures(evaluation)[:1])
 
 
 def _gain(evaluation: Mapping[str, Any]) -> Interval | None:
-    return _interval(evaluation["protocols"]["all"].get("comparison"), measures(evaluation)[0].key)
+    compared = evaluation["protocols"].get("all", {}).get("comparison")
+    return _interval(compared, measures(evaluation)[0].key) if compared else None
 
 
 def state_data(evaluation: Mapping[str, Any]) -> str:
     """What the model was judged on, in one sentence."""
     data = evaluation["data"]
+    if data["kind"] == "words":
+        judged = " and ".join(evaluation["protocols"])
+        return f"{_state_words(evaluation)}. " + (
+            f"Judged by {judged}." if judged else "No file of word pairs was named."
+        )
     part = data["splits"][evaluation["split"]]
     seen = {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}
     return (
@@ -135,10 +147,21 @@ def state_data(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def _state_words(evaluation: Mapping[str, Any]) -> str:
+    """What word vectors were trained on."""
+    part = evaluation["data"]["splits"]["train"]
+    return f"Vectors of {part['classes']:,} words, from a text of {part['examples']:,}"
+
+
 def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of the data, name and value."""
     data = evaluation["data"]
-    lines = [("Source", data["source"]), ("Kind", data["kind"]), ("Split by", data["by"])]
+    lines = [("Source", data["source"]), ("Kind", data["kind"])]
+    if data["kind"] == "words":
+        part = data["splits"]["train"]
+        rare = f"{data['read'] - part['examples']:,} more are rare and left out"
+        return [*lines, ("Text", f"{part['examples']:,} words; {rare}"), ("Vocabulary", f"{part['classes']:,} words")]
+    lines.append(("Split by", data["by"]))
     for name, part in data["splits"].items():
         lines.append((name.capitalize(), f"{part['examples']:,} examples of {part['classes']:,} classes"))
     return lines
@@ -146,6 +169,8 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers should know about them."""
+    if evaluation["data"]["kind"] == "words":
+        return [_state_coverage(name, judged["model"]["counts"]) for name, judged in evaluation["protocols"].items()]
     judged = evaluation["protocols"]["all"]
     found = []
     if gain := _gain(evaluation):
@@ -162,6 +187,13 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     if judged["model"]["few_classes"]:
         found.append("There are fewer than 20 classes; the intervals are rough.")
     return found
+
+
+def _state_coverage(name: str, counts: Mapping[str, int]) -> str:
+    missing = counts["n_pairs"] - counts["n_scored"]
+    return (
+        f"{name}: {counts['n_scored']:,} pairs are judged; {missing:,} hold a word without a vector and do not count."
+    )
 
 
 @dataclass(frozen=True)

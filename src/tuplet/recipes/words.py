@@ -14,7 +14,7 @@ from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.schema import Recipe, options_of
 from tuplet.sampling import WindowSampler
 from tuplet.seeding import derive, derive_seed
-from tuplet.training import TrainSettings, WordJob
+from tuplet.training import WordJob
 
 _IDLE = {"momentum": 0.0, "weight_decay": 0.0, "ema": 0.0, "patience": 0, "precision": "float32", "augment": None}
 """What steps of single rows know nothing of, and the value that says so."""
@@ -50,7 +50,9 @@ def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
         geometry="cosine" if recipe.model.geometry == "loss" else recipe.model.geometry,
     )
     sampler: WindowSampler = make(recipe.batch, ("batch",), facts)
-    steps = recipe.train.epochs * sampler.batches_per_epoch or recipe.train.steps
+    if recipe.train.epochs:  # the recipe of the run says both
+        train = recipe.train.model_copy(update={"steps": recipe.train.epochs * sampler.batches_per_epoch})
+        recipe = recipe.model_copy(update={"train": train})
     job = WordJob(
         name=recipe.name,
         seed=recipe.seed,
@@ -59,7 +61,7 @@ def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
         embedder=embedder,
         loss=make(recipe.loss, ("loss",), facts),
         recipe=partial(dump_recipe, recipe),
-        settings=TrainSettings(**recipe.train.model_dump(exclude={"augment", "steps"}), steps=steps),
+        settings=recipe.train,
         evaluate=recipe.evaluate,
         facts=_described(recipe, files, corpus),
     )

@@ -17,6 +17,8 @@ def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) 
     lines = measures(evaluation)
     shown = [line for line in lines if everything or line.is_main]
     remark(state_data(evaluation))
+    if not lines:
+        return
     if sys.stdout.isatty():
         words = [{"": line.name, "raw input": _text(line.raw), "model": _text(line.model)} for line in shown]
         show_rows(words, ["", "raw input", "model"], as_json=False, right=("raw input", "model"))

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that opens offline."""
 
+import datetime as dt
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,6 +25,7 @@ from tuplet.app.report.neighbours import (
     pick_worst,
 )
 from tuplet.app.report.pictures import Sheet, draw_sheet
+from tuplet.app.report.words import Word, pick_words
 from tuplet.app.verdict import (
     Accepted,
     Measure,
@@ -92,6 +93,7 @@ class Page:
     headline: Sequence[Measure] = ()
     more: Sequence[Measure] = ()
     remarks: Sequence[str] = ()
+    words: Sequence[Word] = ()
     typical: Sequence[Query] = ()
     worst: Sequence[Query] = ()
     mistakes: int = 0
@@ -112,6 +114,7 @@ class Page:
         """Id and title of each section that has something to show."""
         shown = {
             "result": ("Result", self.headline),
+            "words": ("Words", self.words),
             "neighbours": ("Neighbours", self.typical),
             "map": ("Map", self.map),
             "pairs": ("Same or different", "pairs" in self.charts),
@@ -144,9 +147,10 @@ def compose(run: Path) -> Page:
     """Everything the report of a run says."""
     evaluation = read_evaluation(run)
     lines = measures(evaluation)
+    today = dt.datetime.now().astimezone().date()
     page = Page(
         name=evaluation["name"],
-        date=time.strftime("%-d %B %Y"),
+        date=f"{today.day} {today:%B %Y}",
         finding=state_finding(evaluation),
         lead=state_data(evaluation),
         headline=[line for line in lines if line.is_main],
@@ -159,6 +163,9 @@ def compose(run: Path) -> Page:
         environment=list(json.loads((run / "environment.json").read_text(encoding="utf-8")).items()),
     )
     gallery = read_gallery(run)
+    if evaluation["data"]["kind"] == "words":
+        page.words = pick_words(gallery, evaluation["seed"])
+        return page
     found = find_neighbours(gallery, evaluation["seed"])
     if len(found.queries):
         _show_neighbours(page, gallery, found, evaluation["seed"])
