@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+
 import shapes
 
 ROOT = Path(__file__).parents[1]
