@@ -58,7 +58,7 @@ def test_the_diary_tells_the_whole_story(finished):
 def test_the_best_step_is_kept_judged_and_saved(finished):
     events = tiny.diary(finished)
     judged = [event for event in events if event.get("split") == "validation" and event["of"] == "model"]
-    best = max(judged, key=lambda event: event["values"]["recall@1"]["value"])["step"]  # the first of equals
+    best = max(judged, key=lambda event: event["values"]["map@r"]["value"])["step"]  # the first of equals
     assert best == events[-1]["best_step"] == [event["step"] for event in judged if event["best"]][-1]
     assert best in checkpoint.steps_in(finished / "checkpoints")
     kept = checkpoint.load(finished / "checkpoints" / checkpoint.name_of(best)).tensors["averaged"]

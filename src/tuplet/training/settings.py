@@ -54,7 +54,7 @@ class EvaluateSettings(BaseModel):
 
     top: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (1, 5, 10)
     """K of Recall@K."""
-    best_by: Literal["recall@1", "map@r", "r_precision"] = "recall@1"
+    best_by: Literal["recall@1", "map@r", "r_precision"] = "map@r"
     """The number by which validation chooses the best step."""
     groups: bool = True
     """Where the data names groups, also judge with the neighbours of the query's own group left out."""
