@@ -19,7 +19,7 @@ PATIENCE = 240.0
 """Seconds until processes that wait for each other are given up."""
 
 
-def launch(work: str, size: int, folder: Path, **given: Any) -> list[Any]:
+def launch(work: str, size: int, folder: Path, /, **given: Any) -> list[Any]:
     """What each of `size` processes returned from `module:function`, by rank.
 
     Args:

@@ -13,6 +13,9 @@ from tuplet.app.cli.result import show_evaluation
 from tuplet.app.cli.show import remark, to_json
 from tuplet.errors import DataError
 
+_LEFT_ALONE = ("Connection closed by peer", "Connection reset by peer")
+"""What gloo says when another process has ended."""
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -96,7 +99,10 @@ def run_and_report(
 
     processes = processes or ALONE
     try:
-        follow(run(job, folder, resume=resume, processes=processes, device=_device(device)), quiet=processes.rank > 0)
+        follow(
+            run(job, folder, resume=resume, processes=processes, device=_device(device, processes)),
+            quiet=processes.rank > 0,
+        )
     except KeyboardInterrupt:
         if processes.rank == 0:
             remark(f"\nStopped; all steps so far are saved. Go on with:\n  tuplet train --resume {folder}")
@@ -132,9 +138,13 @@ def together() -> "Iterator[Processes]":
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield ALONE
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group()  # NCCL between accelerators, gloo between the rest
     try:
         yield Processes.default()
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _LEFT_ALONE):
+            raise
+        raise typer.Exit(1) from None  # the process that ended first has said why
     finally:
         dist.destroy_process_group()
 
@@ -151,12 +161,20 @@ def after_the_first(processes: "Processes") -> "Iterator[None]":
         agreed(0.0, processes)
 
 
-def _device(name: str) -> str:
+def _device(name: str, processes: "Processes") -> str:
+    """Where this process computes: with several on one machine, each has an accelerator of its own."""
     import torch
 
-    if name != "auto":
+    from tuplet.training.together import anyone
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cuda" or processes.size == 1:
         return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    own, there = torch.distributed.get_node_local_rank(), torch.cuda.device_count()
+    if anyone(own >= there, processes):
+        raise typer.BadParameter(f"Each process needs an accelerator of its own; there are {there}. Try --device cpu.")
+    return f"cuda:{own}"
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,130 @@
+"""A recipe trains the same model on any number of processes, and any number of them goes on with it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import tiny
+from distributed import trainings
+from distributed.launch import PHANTOM, launch
+from tuplet.engine import Processes
+from tuplet.errors import RecipeError
+from tuplet.training import run
+from tuplet.training.events import read_events
+from tuplet.training.together import share
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return trainings.write(tmp_path_factory.mktemp("trainings"))
+
+
+@pytest.fixture(scope="module")
+def alone(recipe):
+    return trainings.every_loss(str(recipe), str(recipe.parent / "alone"))
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def together(request, recipe, tmp_path_factory):
+    """Losses of the first steps as each of several processes saw them."""
+    folder = recipe.parent / f"runs-{request.param}"
+    given = {"recipe": str(recipe), "folder": str(folder)}
+    return launch("distributed.trainings:every_loss", request.param, tmp_path_factory.mktemp("together"), **given)
+
+
+def assert_same(seen, alone):
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor(alone), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", trainings.LOSSES)
+def test_the_first_steps_have_the_losses_of_one_process(loss, alone, together):
+    assert len(alone[loss]) == trainings.STEPS
+    for seen in together:
+        assert_same(seen[loss], alone[loss])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_another_number_of_processes_goes_on(recipe, alone, tmp_path, size):
+    given = {"recipe": str(recipe), "folder": str(tmp_path / "run"), "loss": "supcon"}
+    begun = launch("distributed.trainings:steps", 2, tmp_path, **given, until=20)
+    later = launch("distributed.trainings:steps", size, tmp_path, **given, resume=True)
+    for before, after in zip(begun, later, strict=False):
+        assert_same(before + after, alone["supcon"])
+    diary = [event["step"] for event in read_events(tmp_path / "run" / "events.jsonl") if event["kind"] == "step"]
+    assert diary == list(range(1, trainings.STEPS + 1))
+
+
+def torchrun(size, *arguments, cwd):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={size}",
+        "-m",
+        "tuplet",
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *arguments], cwd=cwd, text=True, **pipes)
+
+
+def options(*overrides):
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
+    forever = options(*trainings.EXACT[:-1], "train.steps=100000", "train.validate_every=50000")
+    training = torchrun(2, "train", str(recipe), "--out", str(tmp_path), *forever, cwd=tmp_path)
+    diary = tmp_path / "tiny" / "events.jsonl"
+    while training.poll() is None and not (diary.exists() and b'"kind": "step"' in diary.read_bytes()):
+        time.sleep(0.1)
+    training.send_signal(signal.SIGINT)
+    said = training.communicate(timeout=120)[1]
+    assert said.count("tuplet train --resume") == 1, said
+    saved = sorted((tmp_path / "tiny" / "checkpoints").glob("step-*"))
+    assert saved, said
+    steps = int(saved[-1].name.removeprefix("step-"))
+    # the recipe that the run keeps says how long it lasts
+    kept = tmp_path / "tiny" / "recipe.toml"
+    kept.write_text(kept.read_text().replace("steps = 100000", f"steps = {steps + 5}"))
+    for _ in range(3):
+        resumed = torchrun(3, "train", "--resume", str(tmp_path / "tiny"), "--json", cwd=tmp_path)
+        out, said = resumed.communicate(timeout=240)
+        if resumed.returncode == 0 or PHANTOM not in said:
+            break
+    assert resumed.returncode == 0, said
+    assert json.loads(out)["step"] <= steps + 5
+    assert said.count(f"Going on from step {steps}.") == 1
+    happened = [event["step"] for event in read_events(diary) if event["kind"] == "step"]
+    assert happened == list(range(1, steps + 6))
+    assert (tmp_path / "tiny" / "report.html").exists()
+
+
+def test_a_mistake_is_told_once(recipe, tmp_path):
+    training = torchrun(2, "train", str(recipe), "--set", "train.stepps=3", "--out", str(tmp_path), cwd=tmp_path)
+    said = training.communicate(timeout=120)[1]
+    assert training.returncode != 0
+    assert said.count("error: ") == 1, said
+
+
+def test_normalisation_over_the_batch_is_refused_with_the_alternative(recipe, tmp_path):
+    job = tiny.job(recipe)  # whose encoder has it
+    with pytest.raises(RecipeError, match="normalises over the batch") as refused:
+        next(run(job, tmp_path / "run", processes=Processes(0, 2)))
+    assert 'norm="group"' in refused.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 12])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_shares_are_every_row_once_and_differ_by_one_at_most(rows, size):
+    shares = [list(range(rows))[share(rows, Processes(rank, size))] for rank in range(size)]
+    assert sum(shares, []) == list(range(rows))  # noqa: RUF017  # a few rows
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

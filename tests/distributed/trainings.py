@@ -1,0 +1,60 @@
+"""Trainings of a few seconds that any number of processes share."""
+
+from pathlib import Path
+
+import numpy as np
+
+import tiny
+from tuplet.engine import Processes
+from tuplet.training import run
+
+STEPS = 50
+EXACT = (  # what cannot be the same over processes is left out: dropout is drawn by each for its own rows
+    "model.encoder={name='mlp', hidden=[16], norm='layer', dropout=0.0}",
+    "batch.classes_per_batch=5",  # 15 rows: no number of processes but 3 and 5 gets equal shares
+    f"train.steps={STEPS}",
+    "train.log_every=1",
+    "train.validate_every=10",
+    "train.clip=1.0",
+)
+UNIFORM = "batch={name='uniform', batch_size=15}"
+LOSSES = {
+    "supcon": ("loss={name='supcon', queue=32}",),
+    "triplet": ("loss={name='triplet', select='semihard'}",),
+    "contrastive": ("loss={name='contrastive'}",),
+    "two-views": ("loss={name='info_nce', temperature='learned', symmetric=true}", UNIFORM),
+    "instance": ("loss={name='instance_discrimination', noise_samples=16}", UNIFORM),
+    "log-ratio": (
+        "loss={name='log_ratio'}",
+        UNIFORM,
+        "data.source='{folder}/graded.csv'",
+        "data.split={by='row', test=0.2}",
+    ),
+}
+
+
+def write(folder: Path) -> Path:
+    """The data and the recipe that all of them start from."""
+    recipe = tiny.write(folder)
+    rows = np.load(folder / "rows.npy")
+    lines = [",".join([*map(str, row), str(row[:2].sum())]) for row in rows]
+    (folder / "graded.csv").write_text("\n".join(["x0,x1,x2,x3,x4,x5,target", *lines]))
+    return recipe
+
+
+def steps(recipe: str, folder: str, loss: str, *, resume: bool = False, until: int = STEPS) -> list[list[float]]:
+    """Number and loss of each step of a training that is left with the checkpoint of a step."""
+    where = Path(recipe).parent
+    job = tiny.job(Path(recipe), *EXACT, *(option.replace("{folder}", str(where)) for option in LOSSES[loss]))
+    seen = []
+    for event in run(job, Path(folder), resume=resume, processes=Processes.default()):
+        if event["kind"] == "step":
+            seen.append([event["step"], event["loss"]])
+        if event["kind"] == "checkpoint" and event["step"] == until:
+            break
+    return seen
+
+
+def every_loss(recipe: str, folder: str) -> dict[str, list[list[float]]]:
+    """The same for each loss."""
+    return {loss: steps(recipe, f"{folder}/{loss}", loss) for loss in LOSSES}
