@@ -6,8 +6,6 @@ Needs `apt-get` and `dpkg-deb`; nothing is installed.
 """
 
 import gzip
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,7 +56,9 @@ def _bible(usr: Path) -> str:
     """The program looks for its packed text beside itself or in /usr/lib."""
     data = usr / "lib" / "bible.data"
     command = [str(usr / "bin" / "bible"), "-f", "-p", f"{data.parent}/"]
-    done = subprocess.run(command, input="gen1:1-rev22:21\n", text=True, capture_output=True, check=True, cwd=data.parent)
+    done = subprocess.run(
+        command, input="gen1:1-rev22:21\n", text=True, capture_output=True, check=True, cwd=data.parent
+    )
     return done.stdout
 
 

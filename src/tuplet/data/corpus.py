@@ -101,7 +101,7 @@ def _read(files: Sequence[Path], pattern: re.Pattern[str], options: dict[str, ob
     frequent = np.flatnonzero(counts >= int(str(options["min_count"])))
     if not len(frequent):
         raise DataError(
-            f"{source}: {read} words were found, {len(known)} different ones; none occurs {options['min_count']} times.",
+            f"{source} holds {read} words, {len(known)} different ones; none occurs {options['min_count']} times.",
             hint="Give more text, or type --set data.words.min_count=1.",
             reference="no-words",
         )

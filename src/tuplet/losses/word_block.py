@@ -4,7 +4,8 @@ A word meets the words around it, so the scores of a run of words with their con
 one matrix, and the run needs each row of the two tables once. Noise words that the whole run shares are one more
 matrix product. Value and gradient are those of `nce` for these pairs and this noise:
 
-$$L = \sum_{(t, s)} \Big[\mathrm{softplus}(-\Delta_{t}(w_s)) + \frac{k}{K} \sum_{j=1}^{K} \mathrm{softplus}(\Delta_{t}(n_j))\Big],
+$$L = \sum_{(t, s)} \Big[\mathrm{softplus}(-\Delta_t(w_s))
+    + \frac{k}{K} \sum_{j=1}^{K} \mathrm{softplus}(\Delta_t(n_j))\Big],
 \quad \Delta_t(w) = h_t \cdot q_w + b_w - c - \log(k P_n(w))$$
 
 with K noise words standing for the k of each pair. Skip-gram: $h_t$ is the vector of word t, and s runs over its
@@ -211,7 +212,13 @@ def _cbow(
 
 
 def _outcome(
-    pairs: Tensor, value: Tensor | None, vectors: Slope, wanted: Slope, lift: Tensor | None, noise: Tensor, noisy: "_Noise"
+    pairs: Tensor,
+    value: Tensor | None,
+    vectors: Slope,
+    wanted: Slope,
+    lift: Tensor | None,
+    noise: Tensor,
+    noisy: "_Noise",
 ) -> BlockOutcome:
     rows = torch.cat([wanted.rows, noise.flatten()])
     return BlockOutcome(

@@ -78,13 +78,17 @@ def _check(recipe: Recipe) -> None:
         "batch": (recipe.batch.name, ("windows",)),
         "train.optimizer": (recipe.train.optimizer, ("sgd", "adagrad")),
     }
-    wrong = [f"{key} = {name!r} should be {' or '.join(known)}" for key, (name, known) in parts.items() if name not in known]
+    wrong = [
+        f"{key} = {name!r} should be {' or '.join(known)}" for key, (name, known) in parts.items() if name not in known
+    ]
     if not wrong and options_of(recipe.model.encoder)["hidden"]:
         wrong = ["model.encoder.hidden should be []"]
     for key, idle in _IDLE.items():
         value = getattr(recipe.train, key)
         if value != idle:
-            wrong.append(f"train.{key} = {getattr(value, 'name', value)!r} should be {'none' if idle is None else idle!r}")
+            wrong.append(
+                f"train.{key} = {getattr(value, 'name', value)!r} should be {'none' if idle is None else idle!r}"
+            )
     if wrong:
         raise RecipeError(
             "Word vectors are trained row by row: " + "; ".join(wrong) + ".",

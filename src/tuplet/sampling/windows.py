@@ -103,7 +103,7 @@ class WindowSampler(EpochSampler):
         return WordBlock(torch.from_numpy(words).long(), before, after, self.band)
 
     def _draw(self, epoch: int) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int16]]:
-        """The thinned text of an epoch with a margin of any word on both sides, and how far the context of each reaches."""
+        """The thinned text of an epoch, with a margin of any word on both sides, and how far each context reaches."""
         generator = derive(self.seed, "windows", epoch)
         ids, texts = self.corpus.ids, self.corpus.starts
         parts, starts, count = [], [], 0

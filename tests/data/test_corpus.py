@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from tuplet.data import WordPreprocessing, preprocessing_from_config, read_corpus
+from tuplet.errors import DataError
+
+TEXT = "The cat's here.\nthe DOG; the cat's\n\nnaïve 42 dog -- the end"
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def spoken(corpus):
+    return [corpus.words[word] for word in corpus.ids.tolist()]
+
+
+def test_words_are_ordered_by_count_and_then_by_alphabet(text):
+    corpus = read_corpus([text], min_count=1)
+    assert corpus.words == ("the", "cat's", "dog", "end", "here", "na", "ve")
+    assert corpus.counts.tolist() == [4, 2, 2, 1, 1, 1, 1]
+    assert spoken(corpus) == ["the", "cat's", "here", "the", "dog", "the", "cat's", "na", "ve", "dog", "the", "end"]
+    assert corpus.ids.dtype == np.int32
+    assert corpus.read == 12
+
+
+def test_rare_words_leave_no_gap(text):
+    corpus = read_corpus([text], min_count=2)
+    assert spoken(corpus) == ["the", "cat's", "the", "dog", "the", "cat's", "dog", "the"]
+    assert corpus.read == 12
+
+
+def test_options_decide_what_a_word_is(text):
+    corpus = read_corpus([text], min_count=1, pattern=r"\w+", lower=False)
+    assert {"The", "the", "DOG", "naïve", "42"} <= set(corpus.words)
+
+
+def test_texts_begin_where_files_or_lines_begin(text, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the dog")
+    assert read_corpus([text, other], min_count=1).starts.tolist() == [0, 12]
+    assert read_corpus([text, other], min_count=1, by_line=True).starts.tolist() == [0, 3, 7, 12]
+    assert read_corpus([text, other], min_count=3).starts.tolist() == [0, 6]
+
+
+def test_bytes_that_are_no_text_are_part_of_no_word(tmp_path):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(b"one\xfftwo one")
+    assert spoken(read_corpus([path], min_count=1)) == ["one", "two", "one"]
+
+
+def test_the_cache_answers_as_the_text_does(text, tmp_path):
+    fresh = read_corpus([text], min_count=1, by_line=True)
+    for _ in range(2):
+        cached = read_corpus([text], min_count=1, by_line=True, cache=tmp_path / "cache")
+        assert cached.words == fresh.words
+        assert cached.read == fresh.read
+        for one, other in ((cached.ids, fresh.ids), (cached.counts, fresh.counts), (cached.starts, fresh.starts)):
+            assert np.array_equal(one, other)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    text.write_text("another text another text", encoding="utf-8")
+    assert read_corpus([text], min_count=1, by_line=True, cache=tmp_path / "cache").words == ("another", "text")
+
+
+@pytest.mark.parametrize(
+    ("options", "reference"),
+    [
+        ({"min_count": 9}, "no-words"),
+        ({"pattern": "[a-z"}, "bad-pattern"),
+        ({"pattern": "([a-z]+)"}, "bad-pattern"),
+    ],
+)
+def test_mistakes_are_explained(text, options, reference):
+    with pytest.raises(DataError) as caught:
+        read_corpus([text], **options)
+    assert caught.value.reference == reference
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for cache in (None, tmp_path):
+        with pytest.raises(DataError, match=r"nowhere\.txt"):
+            read_corpus([tmp_path / "nowhere.txt"], cache=cache)
+
+
+def test_texts_become_places_in_the_vocabulary():
+    preprocessing = preprocessing_from_config(WordPreprocessing(("the", "cat's")).to_config())
+    assert preprocessing == WordPreprocessing(("the", "cat's"))
+    found = preprocessing.load(["The unknown CAT'S", "", "the"])
+    assert [one.tolist() for one in found] == [[1, 2], [], [1]]
+    assert preprocessing(found).tolist() == [[1, 2], [0, 0], [1, 0]]
+    assert preprocessing(preprocessing.load([""])).shape == (1, 1)
