@@ -140,7 +140,7 @@ def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) 
     """The object that a component names; its initial weights depend on the seed alone."""
     made = constructor(SLOT[path], component.name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(facts.get("seed", 0), *path))
+        torch.default_generator.manual_seed(derive_seed(facts.get("seed", 0), *path))
         try:
             return made(**arguments(component, path, facts))
         except (TypeError, ValueError, ShapeError) as error:
@@ -153,6 +153,7 @@ def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) 
 
 
 def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constructor is called with: the facts that it asks for, and the options of the recipe."""
     asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
     given = {key: facts[key] for key in asked if key in SLOT[path].given and key in facts}
     options = options_of(component)
@@ -163,10 +164,7 @@ def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, A
 
 def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
     """What a report says about the data."""
-    counts = {
-        name: {"examples": len(part), "classes": len(np.unique(part.labels)) if part.labels is not None else 0}
-        for name, part in parts.items()
-    }
+    counts = {name: {"examples": len(part), "classes": _count_classes(part)} for name, part in parts.items()}
     described: dict[str, Any] = {
         "source": Path(manifest.source).name,  # its folder would be wrong wherever the run is moved
         "kind": manifest.kind,
@@ -177,3 +175,7 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}
     return described
+
+
+def _count_classes(part: Manifest) -> int:
+    return 0 if part.labels is None else len(np.unique(part.labels[part.labels >= 0]))

@@ -1,5 +1,6 @@
 """From a document to a recipe: all mistakes of a file at once."""
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, TypeVar
@@ -127,5 +128,5 @@ def _frozen(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = "a table" if isinstance(value, Mapping) else repr(value)
+    text = "a table" if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,7 +16,7 @@ from tuplet.recipes.divide import divide
 from tuplet.recipes.load import Document, complete, merged, read_document
 from tuplet.recipes.schema import Recipe, Split
 
-PRESETS = {"image": "images", "vector": "vectors", "series": "series", "text": "text"}
+PRESETS = {"image": "own-images", "vector": "own-vectors", "series": "own-series", "text": "own-texts"}
 OPEN_FROM = 20
 """Fewer classes than this are too few to learn what makes unseen ones differ."""
 BATCH = 128
@@ -41,7 +41,7 @@ def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
     data: Document = {"data": {"source": str(source.resolve())}}
     if _is_text(source):
         return complete(merged(read_document("words"), data), overrides, name=source.stem, origin=str(source))
-    naive = complete(merged(read_document("vectors"), data), overrides, name=source.stem, origin=str(source))
+    naive = complete(merged(read_document("own-vectors"), data), overrides, name=source.stem, origin=str(source))
     manifest = read_data(naive.data, Path())
     if manifest.labels is None:
         raise DataError(

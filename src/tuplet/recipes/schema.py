@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
@@ -14,6 +14,12 @@ BUILT_IN = ("glyphs",)
 """Data sets that need no path."""
 PATHS = ("source", "labels", "targets")
 """Keys of `data` that name files."""
+
+
+def _folder_name(name: str) -> str:
+    if not name.isprintable() or name.startswith(".") or not name or {"/", "\\"} & set(name):
+        raise ValueError("should be fit for a folder: printable, without / and \\, not starting with a dot")
+    return name
 
 
 class Section(BaseModel):
@@ -110,7 +116,7 @@ class Train(TrainSettings):
 class Recipe(Section):
     """One training, described."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_folder_name)]
     seed: Annotated[int, Ge(0)] = 0
     data: Data
     model: Model

@@ -151,6 +151,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
         examples=len(job.train),
         classes=len(job.train.class_names),
         batches_per_epoch=job.sampler.batches_per_epoch,
+        batch=job.sampler.plan(0).shape[1],
         parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
     )
     if job.validation is not None:
