@@ -5,6 +5,7 @@ import torch
 from tuplet.data import VectorPreprocessing, WordPreprocessing
 from tuplet.errors import ShapeError
 from tuplet.models import Embedder, build_encoder, save_word2vec, word_vectors
+from tuplet.models.export import export
 
 WORDS = ("the", "naïve", "cat's", "rare")
 
@@ -49,6 +50,9 @@ def test_a_saved_embedder_holds_its_words(tmp_path):
     words, vectors = word_vectors(embedder)
     assert words == WORDS
     assert torch.equal(vectors, embedder.encoder.tokens.weight.detach()[1:])
+    export(embedder, tmp_path / "words.txt")
+    save_word2vec(tmp_path / "same.txt", words, vectors)
+    assert (tmp_path / "words.txt").read_bytes() == (tmp_path / "same.txt").read_bytes()
     both = embedder.embed(["the cat's", "of unknown"])
     torch.testing.assert_close(both[0], vectors[[0, 2]].mean(0))
     assert not both[1].any()

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuplet.data import WordPreprocessing
 from tuplet.errors import CheckpointError, DataError, MissingExtraError
 from tuplet.models.embedder import Embedder
+from tuplet.models.word2vec import save_word2vec, word_vectors
 from tuplet.seeding import derive
 from tuplet.storage import replaced_file
 
@@ -27,7 +29,8 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
 
     Args:
         embedder: What to write.
-        path: `NAME.pt2` for `torch.export`, `NAME.onnx` for ONNX (the extra `export`).
+        path: `NAME.pt2` for `torch.export`, `NAME.onnx` for ONNX (the extra `export`); of word vectors also `NAME.txt`
+            and `NAME.bin`, the formats of word2vec.
         example: Some items as for `Embedder.embed`; needed where the shape of an input is not known from the encoder's
             options.
 
@@ -39,6 +42,9 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
         DataError: If an example is needed, or the encoder reads something else than tensors.
         MissingExtraError: If ONNX is asked for and not installed.
     """
+    if isinstance(embedder.preprocessing, WordPreprocessing) and Path(path).suffix in (".txt", ".bin"):
+        save_word2vec(path, *word_vectors(embedder))
+        return 0.0
     writers = {".pt2": _write_pt2, ".onnx": _write_onnx}
     suffix = Path(path).suffix
     if suffix not in writers:
