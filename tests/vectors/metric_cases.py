@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuplet import evaluation, losses
+from tuplet.margin import least_scale
 from tuplet.sampling.windows import Subsample, keep_probability
 
 Found = dict[str, float | None]
@@ -84,7 +85,7 @@ def _weighted_knn(inputs: dict[str, Tensor], params: dict[str, Any], names: list
 
 
 def _scalars(inputs: dict[str, Tensor], params: dict[str, Any], names: list[str]) -> Found:
-    return {name: CLOSED_FORMS[name]() for name in names if name in CLOSED_FORMS}
+    return {name: CLOSED_FORMS[name]() for name in names}
 
 
 def _npair_floor(pairs: int) -> float:
@@ -93,31 +94,28 @@ def _npair_floor(pairs: int) -> float:
     return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, pairs - 1, 1)))
 
 
+def _annealing(step: int) -> float:
+    loss = losses.ASoftmaxLoss(2, 2)
+    loss.steps.fill_(step)
+    return loss.present_annealing()
+
+
 def _kept(formula: Subsample) -> float:
     return float(keep_probability(np.array([1, 99]), 1e-5, formula)[0])
-
-
-def _cosface_scale(classes: int, probability: float) -> float:
-    """The scale at which the best arrangement of classes, a simplex, reaches a probability; by bisection."""
-    weight = torch.nn.functional.normalize(torch.eye(classes, dtype=torch.float64) - 1 / classes)
-    low, high = 1.0, 100.0
-    while high - low > 1e-12 * high:
-        scale = (low + high) / 2
-        loss = losses.cosface(weight[:1], weight, torch.zeros(1, dtype=torch.int64), margin=0.0, scale=scale)
-        low, high = (scale, high) if float(loss) > -math.log(probability) else (low, scale)
-    return low
 
 
 CLOSED_FORMS: dict[str, Callable[[], float]] = {
     # The truth that a bound on mutual information is held against; no part of tuplet computes it.
     "mi_gaussian(d=20,rho=.5)": lambda: -20 / 2 * math.log1p(-(0.5**2)),
     "npair_floor_unit_norm(N=8)": lambda: _npair_floor(8),
+    "cosface_s(C=1000,P=.99)": lambda: least_scale(1000, 0.99),
+    "asoftmax_lambda(iter=0)": lambda: _annealing(0),
+    "asoftmax_lambda(iter=100)": lambda: _annealing(100),
+    "asoftmax_lambda(iter=100000)": lambda: _annealing(100_000),
     "subsample_keep_paper(f=.01,t=1e-5)": lambda: _kept("paper"),
     "subsample_keep_word2vec_c(f=.01,t=1e-5)": lambda: _kept("word2vec_c"),
 }
-"""Each found by the part it is about; those of parts that do not exist yet are left out."""
-if hasattr(losses, "cosface"):
-    CLOSED_FORMS["cosface_s(C=1000,P=.99)"] = lambda: _cosface_scale(1000, 0.99)
+"""Each found by the part it is about."""
 
 KINDS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], list[str]], Found]] = {
     "ranking": _ranking,
