@@ -58,6 +58,8 @@ def desk(tmp_path):
         ",".join(map(str, [*row, label])) for row, label in zip(digits.data[:400], digits.target[:400], strict=True)
     ]
     (tmp_path / "table.csv").write_text("\n".join([f"{columns},label", *rows]))
+    (tmp_path / "corpus.txt").write_text("the house is a home and the home is a house " * 50)
+    (tmp_path / "pairs.txt").write_text("house home 9\nhouse is 2\nthe home 3")
     return tmp_path
 
 

@@ -21,6 +21,8 @@ OPEN_FROM = 20
 """Fewer classes than this are too few to learn what makes unseen ones differ."""
 BATCH = 128
 """Examples of a proposed batch."""
+PASSED = 120_000_000
+"""Bytes of plain text, about 20 million words, that a training of word vectors should see in all."""
 LARGEST, SMALLEST = 64, 16
 """Height and width of proposed images, in pixels."""
 LOOKED_AT = 20
@@ -40,7 +42,9 @@ def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     data: Document = {"data": {"source": str(source.resolve())}}
     if _is_text(source):
-        return complete(merged(read_document("words"), data), overrides, name=source.stem, origin=str(source))
+        words: Document = {"train": {"epochs": _epochs(source)}}
+        document = merged(merged(read_document("words"), data), words)
+        return complete(document, overrides, name=source.stem, origin=str(source))
     naive = complete(merged(read_document("own-vectors"), data), overrides, name=source.stem, origin=str(source))
     manifest = read_data(naive.data, Path())
     if manifest.labels is None:
@@ -58,6 +62,12 @@ def _is_text(source: Path) -> bool:
     if source.is_dir():
         return all(entry.suffix == ".txt" for entry in source.iterdir()) and any(source.iterdir())
     return source.suffix == ".txt"
+
+
+def _epochs(source: Path) -> int:
+    """More passes over a small text, so that each word is met often enough."""
+    files = source.glob("*.txt") if source.is_dir() else [source]
+    return int(np.clip(PASSED // max(1, sum(file.stat().st_size for file in files)), 4, 50))
 
 
 def _fitted(manifest: Manifest) -> Document:
