@@ -65,6 +65,21 @@ def test_the_cache_answers_as_the_text_does(text, tmp_path):
     assert read_corpus([text], min_count=1, by_line=True, cache=tmp_path / "cache").words == ("another", "text")
 
 
+def test_a_damaged_cache_is_made_again(text, tmp_path):
+    fresh = read_corpus([text], min_count=1, cache=tmp_path / "cache")
+    (numbers,) = (tmp_path / "cache").rglob("ids.npy")
+    numbers.write_bytes(numbers.read_bytes()[:-5])
+    assert spoken(read_corpus([text], min_count=1, cache=tmp_path / "cache")) == spoken(fresh)
+
+
+def test_a_text_of_one_long_line_is_read_in_pieces(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("one three " * 900_000 + "end")
+    corpus = read_corpus([path], min_count=1)
+    assert corpus.words == ("one", "three", "end")
+    assert corpus.counts.tolist() == [900_000, 900_000, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "reference"),
     [

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def read_corpus(
     source = ", ".join(map(str, files))
     place = None if cache is None else cache / f"words-{_digest(files, options)}"
     if place is not None and (place / _FACTS).is_file():
-        return _load(place, source)
+        with suppress(OSError, ValueError):  # a damaged cache is no reason to stop: the text is there
+            return _load(place, source)
     corpus = _read(files, _compiled(pattern), options, source)
     if place is not None:
         with replaced_folder(place, owns={_IDS, _FACTS}, error=DataError) as new:
@@ -129,9 +131,13 @@ def _pieces(file: Path, *, by_line: bool) -> Iterator[tuple[str, bool]]:
                 for line in lines:
                     yield line, True
             else:
-                while block := lines.readlines(_BLOCK):
-                    yield "".join(block), False
-                yield "", True
+                rest = ""
+                while block := lines.read(_BLOCK):
+                    text = rest + block
+                    cut = max(map(text.rfind, " \n")) + 1
+                    rest = text[cut:]
+                    yield text[:cut], False
+                yield rest, True
     except OSError as problem:
         raise DataError(
             f"{file} could not be read: {problem.strerror}.", hint="Check the path.", reference="missing-file"
