@@ -49,7 +49,10 @@ class Geometry(Protocol):
         """Add slope times the derivative of the scores to `grad_a` (rows, dim) and `grad_r` (cols, dim). May spoil `slope`."""
 
     def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
-        """The references that gave the scores of these entries, (entries, dim)."""
+        """The prepared references that gave the scores of these entries, (entries, dim)."""
+
+    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+        """Add gradients of what `pick` returned to those of the references."""
 
 
 def normalise(x: Float[Tensor, "*rows dim"], eps: float = 1e-12) -> Float[Tensor, "*rows dim"]:
@@ -83,6 +86,11 @@ class Dot:
         """Row `cols` of the references."""
         del memo, rows
         return r[cols]
+
+    def place(self, grad_r: Tensor, memo: None, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+        """Add to row `cols`."""
+        del memo, rows
+        grad_r.index_add_(0, cols, pulls)
 
     def pull(
         self, slope: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
@@ -140,6 +148,11 @@ class SquaredEuclidean:
         """Row `cols` of the references."""
         del memo, rows
         return r[cols]
+
+    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+        """Add to row `cols`."""
+        del memo, rows
+        grad_r.index_add_(0, cols, pulls)
 
     def pull(
         self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None

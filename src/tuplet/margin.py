@@ -5,16 +5,143 @@ bent score T(θ) and its fall -dT/dθ, which is bounded where dT/dcos is not: no
 the worst examples.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tuplet.errors import ShapeError
 from tuplet.relation import Entries
 
 Margin = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Cosine and sine of the angle -> bent score T and fall -dT/dθ."""
+
+Extension = Literal["reflect", "linear", "easy", "tangent", "none"]
+"""What becomes of a score beyond the angle where cos(m1 θ + m2) would rise again."""
+
+TANGENT_FROM = math.pi - 0.1
+"""Where the tangent takes over: at π itself it would be flat."""
+
+
+@dataclass(frozen=True)
+class Multiplicative:
+    r"""The angle times m, as printed for A-Softmax, mixed with the plain cosine while training begins.
+
+    $$T = \frac{\lambda \cos\theta + \psi(\theta)}{1 + \lambda}, \quad
+    \psi(\theta) = (-1)^k \cos(m\theta) - 2k, \quad \theta \in [k\pi/m, (k+1)\pi/m]$$
+
+    cos(mθ) and sin(mθ)/sinθ are polynomials in cosθ.
+
+    Args:
+        times: m, 1 to 4.
+        annealing: λ >= 0.
+    """
+
+    times: int = 4
+    annealing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what has no polynomial or would turn the mixture around."""
+        if self.times not in (1, 2, 3, 4) or not 0 <= self.annealing < math.inf:
+            raise ShapeError(
+                f"A multiplicative margin of {self.times!r} with annealing {self.annealing!r} was asked for.",
+                hint="The margin is 1, 2, 3 or 4, annealing is 0 or more; CombinedMarginLoss takes fractions as m1.",
+                reference="margin-range",
+            )
+
+    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """T and -dT/dθ."""
+        m, mixed = self.times, self.annealing
+        k = torch.zeros_like(cosine)
+        for j in range(1, m):
+            k += (cosine <= math.cos(j * math.pi / m)).to(k)
+        sign = 1 - 2 * (k % 2)
+        before, polynomial = torch.ones_like(cosine), cosine  # cos(nθ) for n = 0, 1, ...
+        second_before, second = torch.zeros_like(cosine), torch.ones_like(cosine)  # sin(nθ) / sinθ for n = 0, 1, ...
+        for _ in range(m - 1):
+            before, polynomial = polynomial, 2 * cosine * polynomial - before
+            second_before, second = second, 2 * cosine * second - second_before
+        bent, fall = sign * polynomial - 2 * k, m * sign * second * sine
+        return (mixed * cosine + bent) / (1 + mixed), (mixed * sine + fall) / (1 + mixed)
+
+
+@dataclass(frozen=True)
+class Combined:
+    r"""$T = \cos(m_1\theta + m_2) - m_3$, carried on beyond $u = m_1\theta + m_2 = \pi$.
+
+    | extension | beyond | monotone |
+    | --- | --- | --- |
+    | reflect | $(-1)^k \cos u - 2k - m_3$, $k = \lfloor u/\pi \rfloor$ | yes, smooth |
+    | tangent | from $u_0 = \pi - 0.1$ on the tangent there | yes, smooth, never flat |
+    | linear | $\cos\theta - m_2 \sin m_2 - m_3$ | yes, with a jump down |
+    | easy | $\cos\theta - m_3$ from $\theta = \pi/2$ on | no, jumps up |
+    | none | $\cos u - m_3$ | no, turns upward |
+
+    Args:
+        m1: Multiplies the angle, above 0.
+        m2: Added to the angle, in radians, at least 0.
+        m3: Taken from the cosine.
+        extension: See the table; linear and easy exist for m1 = 1.
+    """
+
+    m1: float = 1.0
+    m2: float = 0.0
+    m3: float = 0.0
+    extension: Extension = "reflect"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no margin."""
+        finite = all(math.isfinite(m) for m in (self.m1, self.m2, self.m3))
+        if not finite or self.m1 <= 0 or self.m2 < 0 or (self.m1 != 1 and self.extension in ("linear", "easy")):
+            raise ShapeError(
+                f"A margin of m1 = {self.m1}, m2 = {self.m2}, m3 = {self.m3} with extension {self.extension!r} was asked for.",
+                hint="m1 is above 0, m2 (in radians) is 0 or more; linear and easy need m1 = 1, reflect takes any.",
+                reference="margin-range",
+            )
+
+    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """T and -dT/dθ."""
+        u = self.m1 * torch.atan2(sine, cosine) + self.m2
+        bent, fall = u.cos(), self.m1 * u.sin()
+        match self.extension:
+            case "reflect":
+                k = (u / math.pi).detach().floor()
+                sign = 1 - 2 * (k % 2)
+                bent, fall = sign * bent - 2 * k, sign * fall
+            case "tangent":
+                steep = math.sin(TANGENT_FROM)
+                line = math.cos(TANGENT_FROM) - steep * (u - TANGENT_FROM)
+                beyond = u > TANGENT_FROM
+                bent, fall = torch.where(beyond, line, bent), torch.where(beyond, self.m1 * steep, fall)
+            case "linear":
+                beyond = u >= math.pi
+                line = cosine - self.m2 * math.sin(self.m2)
+                bent, fall = torch.where(beyond, line, bent), torch.where(beyond, sine, fall)
+            case "easy":
+                beyond = cosine <= 0
+                bent, fall = torch.where(beyond, cosine, bent), torch.where(beyond, sine, fall)
+            case "none":
+                pass
+        return bent - self.m3, fall
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """The value of another margin with the gradient of the plain cosine: not the gradient of that value.
+
+    Args:
+        margin: What the value is bent by.
+    """
+
+    margin: Margin
+
+    def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+        """T, and -dcosθ/dθ in place of -dT/dθ."""
+        bent, _ = self.margin(cosine, sine)
+        return cosine + (bent - cosine).detach(), sine
 
 
 @dataclass(frozen=True)
@@ -25,7 +152,7 @@ class Bend:
         at: Which entries.
         score: T(θ), before the scale.
         mine: Derivative of T by the anchors, (entries, dim), orthogonal to them.
-        theirs: Derivative of T by the references, (entries, dim), orthogonal to them.
+        theirs: Derivative of T by the unit references, (entries, dim), orthogonal to them.
     """
 
     at: Entries
@@ -33,45 +160,27 @@ class Bend:
     mine: Tensor
     theirs: Tensor
 
-    def pull(
-        self, slope: Tensor, factor: Tensor | float, grad_a: Tensor | None, grad_r: Tensor | None, along: Tensor | None
-    ) -> None:
-        """Take these entries out of `slope` and add what they pull to the gradients and, `along`, to that of the scale."""
-        rows, cols = self.at.rows, self.at.cols
-        pulls = slope[rows, cols]
-        slope[rows, cols] = 0
-        if along is not None:
-            along.index_add_(0, rows, pulls * self.score)
-        pulls = (pulls * (factor[rows, 0] if isinstance(factor, Tensor) else factor))[:, None]
-        if grad_a is not None:
-            grad_a.index_add_(0, rows, pulls * self.mine)
-        if grad_r is not None:
-            grad_r.index_add_(0, cols, pulls * self.theirs)
 
-
-def bend(margin: Margin, at: Entries, scores: Tensor, a: Tensor, r: Tensor) -> Bend:
-    """Bend the entries `at` of `scores` in place.
+def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
+    """Bend the entries `at` of a tile.
 
     Args:
         margin: What to do with an angle.
         at: Entries of the tile, the positives.
-        scores: Cosines (rows, cols).
         a: Unit anchors of the tile (rows, dim).
         r: Unit references, one for each entry (entries, dim).
 
     Returns:
-        What `Bend.pull` needs.
+        The bent scores and their derivatives.
     """
     u, v = a[at.rows], r
     apart, together = v - u, v + u
     near, far = apart.square().sum(1), together.square().sum(1)  # 2 - 2cos, 2 + 2cos
-    exists = (u.square().sum(1) > 0.25) & (
-        v.square().sum(1) > 0.25
-    )  # a zero row has no direction: angle pi/2, no gradient
-    cosine = torch.where(exists, scores[at.rows, at.cols], 0.0)
+    # a zero row has no direction: angle pi/2, no gradient
+    exists = (u.square().sum(1) > 0.25) & (v.square().sum(1) > 0.25)
+    cosine = torch.where(exists, (u * v).sum(1), 0.0)
     sine = torch.where(exists, 0.5 * (near * far).sqrt(), 1.0)
     bent, fall = margin(cosine, sine)
-    scores[at.rows, at.cols] = bent
     # the tangent v - cos u, from the smaller of the two differences so that no digits cancel; its length is the sine
     acute = (near < far)[:, None]
     near, far = near[:, None], far[:, None]
@@ -80,3 +189,27 @@ def bend(margin: Margin, at: Entries, scores: Tensor, a: Tensor, r: Tensor) -> B
     tiny = torch.finfo(sine.dtype).tiny
     rate = torch.where(exists & (sine > 0), fall / sine.clamp_min(tiny), 0.0)[:, None]
     return Bend(at, bent, rate * mine, rate * theirs)
+
+
+def nearest_cosine(classes: int, dim: int) -> float:
+    """Least cosine that the two nearest of so many vectors can have: that of the regular simplex, if there is room for one."""
+    if classes <= dim + 1:
+        return -1 / (classes - 1)
+    return math.cos(2 * math.pi / classes) if dim == 2 else 0.0
+
+
+def least_scale(classes: int, probability: float, best: float = 1.0) -> float:
+    r"""Scale below which no target reaches a probability, however the class weights are arranged.
+
+    $$s \ge \log\frac{(C - 1) P}{1 - P} \Big/ \Big(T(0) + \frac{1}{C - 1}\Big)$$
+
+    Args:
+        classes: C, at least 2.
+        probability: P in (0, 1).
+        best: T(0), the bent score of an embedding that lies on its class weight.
+
+    Returns:
+        The bound; infinite if T(0) is below the mean score of the other classes.
+    """
+    room = best + 1 / (classes - 1)
+    return max(0.0, math.log((classes - 1) * probability / (1 - probability)) / room) if room > 0 else math.inf

@@ -48,17 +48,19 @@ def counts(rows: int, processes: Processes, device: torch.device | str = "cpu") 
     return [int(count) for count in torch.cat(everyone)]
 
 
-def gather(x: Tensor, processes: Processes) -> Tensor:
+def gather(x: Tensor, processes: Processes, *, factor: float = 1.0) -> Tensor:
     """Rows of all processes in the order of their ranks; the gradient is summed back to the owner.
 
     Args:
         x: (rows, ...); processes may hold different numbers of rows.
         processes: Who takes part.
+        factor: Multiplies the gradient: the number of processes if each computes the whole loss by itself, see the top of
+            this file; 1 if `add_up` does so.
 
     Returns:
         (rows of all, ...).
     """
-    return x if processes.size == 1 else _Gather.apply(x, processes)  # type: ignore[no-untyped-call]
+    return x if processes.size == 1 else _Gather.apply(x, processes, factor)  # type: ignore[no-untyped-call]
 
 
 def everyones(x: Tensor, processes: Processes) -> Tensor:
@@ -77,6 +79,15 @@ def sum_of(x: Tensor, processes: Processes) -> Tensor:
         return x
     x = x.detach().clone()
     dist.all_reduce(x, group=processes.group)
+    return x
+
+
+def largest_of(x: Tensor, processes: Processes) -> Tensor:
+    """Maximum over processes of a constant, entry by entry."""
+    if processes.size == 1:
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x, dist.ReduceOp.MAX, group=processes.group)
     return x
 
 
@@ -105,17 +116,17 @@ def _rows_of_all(x: Tensor, processes: Processes) -> tuple[Tensor, list[int]]:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:
+    def forward(ctx: Any, x: Tensor, processes: Processes, factor: float) -> Tensor:
         everyone, rows = _rows_of_all(x, processes)
-        ctx.processes, ctx.rows = processes, rows
+        ctx.processes, ctx.rows, ctx.factor = processes, rows, factor
         return everyone
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad, group=ctx.processes.group)
         begin = sum(ctx.rows[: ctx.processes.rank])
-        return grad[begin : begin + ctx.rows[ctx.processes.rank]], None
+        return grad[begin : begin + ctx.rows[ctx.processes.rank]] * ctx.factor, None, None
 
 
 class _AddUp(torch.autograd.Function):

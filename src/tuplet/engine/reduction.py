@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from tuplet.engine.gather import Processes
 from tuplet.relation import Entries, Relation
 
 State = TypeVar("State")
@@ -165,6 +166,10 @@ class Reduction(Generic[State]):
 
     def fold(self, step: int, state: State, tile: Tile) -> None:
         """Take in one tile; `step` counts the walks from 0."""
+        raise NotImplementedError
+
+    def merge(self, state: State, shards: Processes) -> State:
+        """One state from those of several processes that folded the same anchors, each with references of its own."""
         raise NotImplementedError
 
     def finish(self, state: State) -> Partial:

@@ -30,6 +30,7 @@ def reference(
     weights: Tensor | None = None,
     tile_size: int | None = None,
     processes: Processes = ALONE,
+    shards: Processes = ALONE,
     stats: bool = False,
 ) -> Outcome:
     """What `stream` returns, from all scores at once.
@@ -46,12 +47,13 @@ def reference(
         weights: One per anchor.
         tile_size: Without meaning here.
         processes: Who computes together.
+        shards: Without meaning here.
         stats: Without meaning here.
 
     Returns:
         Sum of losses and what the mean divides by.
     """
-    del tile_size, stats
+    del tile_size, shards, stats
     wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
     anchors, references = anchors.to(wide), references.to(wide)
     everyone = slice(0, len(anchors)), slice(0, len(references))

@@ -34,6 +34,7 @@ def stream(
     weights: Tensor | None = None,
     tile_size: int | None = None,
     processes: Processes = ALONE,
+    shards: Processes = ALONE,
     stats: bool = False,
 ) -> Outcome:
     r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
@@ -53,6 +54,8 @@ def stream(
         weights: w, one per anchor, at least 0.
         tile_size: Most entries of a tile. The result does not depend on it but for rounding.
         processes: Who walks together; losses and counts are summed over them.
+        shards: Who walks over the same anchors with references of their own. Folds are merged, so that each has the whole
+            outcome; gradients are of this process's part of the matrix.
         stats: True to add mean scores of positives and negatives to what is returned.
 
     Returns:
@@ -75,15 +78,12 @@ def stream(
             1.0 if isinstance(scale, Tensor) else float(scale),
             weights,
             tile_size,
+            shards,
             stats,
         )
         total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)  # type: ignore[no-untyped-call]
-    names = walk.stat_names
-    return Outcome(
-        add_up(total, processes),
-        sum_of(count, processes),
-        {name: sum_of(value, processes) for name, value in zip(names, sums, strict=True)},
-    )
+    stats_of = {name: sum_of(sum_of(s, shards), processes) for name, s in zip(walk.stat_names, sums, strict=True)}
+    return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
 
 
 @dataclass
@@ -97,6 +97,7 @@ class _Walk:
     scale: float
     weights: Tensor | None
     tile_size: int | None
+    shards: Processes
     stats: bool
     stat_names: tuple[str, ...] = ()
 
@@ -156,7 +157,8 @@ class _Stream(torch.autograd.Function):
             partials = [walk_half(half, a, walk.relation, walk.geometry, factor, shift, walk.tile_size, grads.a)]
             grads.r = None
         else:
-            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows)
+            strips = walk.shards.size > 1  # shards differ in width, but merge the same blocks of anchors
+            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows, strips=strips)
             partials = [_block(walk, cuts, rows, a, r, scale, offset, grads) for rows in cuts.rows]
         weights = walk.weights
         loss = torch.cat([part.loss for part in partials]).double()
@@ -192,21 +194,24 @@ def _block(
     stats: dict[str, Tensor] = {}
     buffer = a.new_empty((rows.stop - rows.start) * max(cols.stop - cols.start for cols in cuts.cols))
     scored: _Scored | None = None
+    kept = cuts.whole and walk.shards.size == 1
     for step in range(reduction.folds):
         for cols in cuts.cols:
-            if scored is None or not cuts.whole:
-                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=cuts.whole)
+            if scored is None or not kept:
+                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=kept)
             if walk.stats and step == 0:
                 _add_stats(stats, scored.tile)
             reduction.fold(step, state, scored.tile)
             if reduction.local and grads.wanted:
-                _pull(walk, scored, reduction.slope(state, scored.tile), r, scale, offset, grads)
+                _pull(walk, scored, reduction.slope(state, scored.tile), a, r, grads)
+    if walk.shards.size > 1:
+        state = reduction.merge(state, walk.shards)
     partial = reduction.finish(state)
     if grads.wanted and not reduction.local:
         for cols in cuts.cols:
-            if scored is None or not cuts.whole:
-                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=cuts.whole)
-            _pull(walk, scored, reduction.slope(state, scored.tile), r, scale, offset, grads)
+            if scored is None or not kept:
+                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=kept)
+            _pull(walk, scored, reduction.slope(state, scored.tile), a, r, grads)
     return Partial(partial.loss, partial.count, {**partial.stats, **stats})
 
 
@@ -229,23 +234,18 @@ def _score(
     factor: Tensor | float = _sign(walk) * (walk.scale if scale is None else scale[rows, None])
     mine, bent, raw = a[rows], None, None
     scaled = isinstance(factor, Tensor) or factor != 1.0
-    if walk.margin is None and walk.like_similarity:
+    if walk.like_similarity:
         mine = mine * factor if scaled else mine
         memo = walk.geometry.scores(mine, r[cols], out)
     else:
         memo = walk.geometry.scores(mine, r[cols], out)
-        if walk.margin is not None:
-            bent = bend(
-                walk.margin,
-                tile.positives,
-                out,
-                mine,
-                walk.geometry.pick(r[cols], memo, tile.positives.rows, tile.positives.cols),
-            )
-        elif scale is not None and scale.requires_grad:
-            raw = out.clone()
+        raw = out.clone() if scale is not None and scale.requires_grad else None
         if scaled:
             out.mul_(factor)
+    if walk.margin is not None:
+        at = tile.positives
+        bent = bend(walk.margin, at, a[rows], walk.geometry.pick(r[cols], memo, at.rows, at.cols))
+        out[at.rows, at.cols] = bent.score * _of_rows(factor, at.rows)
     if walk.turned and walk.geometry.flip:
         out.add_(walk.geometry.flip * (walk.scale if scale is None else scale[rows, None]))
     if offset is not None:
@@ -253,23 +253,20 @@ def _score(
     return _Scored(tile, memo, mine, factor, bent, raw)
 
 
-def _pull(
-    walk: _Walk, scored: _Scored, slope: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, grads: _Grads
-) -> None:
+def _pull(walk: _Walk, scored: _Scored, slope: Tensor, a: Tensor, r: Tensor, grads: _Grads) -> None:
     """Turn slopes of a tile into gradients."""
     rows, cols, factor = scored.tile.rows, scored.tile.cols, scored.factor
     if walk.weights is not None:
         slope = slope.mul_(walk.weights[rows, None].to(slope.dtype))
-    if grads.offset is not None and offset is not None:
+    if grads.offset is not None:
         grads.offset[cols] += slope.sum(0)
-    along = slope.new_zeros(rows.stop - rows.start) if grads.scale is not None and scale is not None else None
+    along = None if grads.scale is None else slope.new_zeros(rows.stop - rows.start)
     if along is not None and walk.turned and walk.geometry.flip:
         along += walk.geometry.flip * slope.sum(1)
     grad_r = None if grads.r is None else grads.r[cols]
     if scored.bent is not None:
-        scored.bent.pull(slope, factor, grads.a[rows] if grads.a is not None else None, grad_r, along)
-    folded = walk.margin is None and walk.like_similarity
-    if not folded:
+        _pull_bent(walk, scored, scored.bent, slope, None if grads.a is None else grads.a[rows], grad_r, along)
+    if not walk.like_similarity:
         if along is not None and scored.raw is not None:
             along += _sign(walk) * (slope * scored.raw).sum(1)
         slope = slope.mul_(factor) if isinstance(factor, Tensor) or factor != 1.0 else slope
@@ -277,12 +274,38 @@ def _pull(
     pulled = torch.zeros_like(scored.a) if need_a else None
     walk.geometry.pull(slope, scored.memo, scored.a, r[cols], pulled, grad_r)
     if along is not None and pulled is not None and walk.like_similarity:
-        # sum_j slope_ij s_ij = a_i . (sum_j slope_ij r_j); what was multiplied by the factor is divided by it again
-        along += (pulled * scored.a).sum(1) / (scale[rows] if scale is not None else 1.0)
+        along += _sign(walk) * (pulled * a[rows]).sum(1)  # sum_j slope_ij (a_i . r_j)
     if grads.a is not None and pulled is not None:
-        grads.a[rows] += pulled * factor if folded else pulled
+        grads.a[rows] += pulled * factor if walk.like_similarity else pulled
     if along is not None and grads.scale is not None:
         grads.scale[rows] += along
+
+
+def _pull_bent(
+    walk: _Walk,
+    scored: _Scored,
+    bent: Bend,
+    slope: Tensor,
+    grad_a: Tensor | None,
+    grad_r: Tensor | None,
+    along: Tensor | None,
+) -> None:
+    """Take the bent entries out of `slope`; they pull along their tangents."""
+    rows, cols = bent.at.rows, bent.at.cols
+    pulls = slope[rows, cols]
+    slope[rows, cols] = 0
+    if along is not None:
+        along.index_add_(0, rows, pulls * bent.score, alpha=_sign(walk))
+    pulls = (pulls * _of_rows(scored.factor, rows))[:, None]
+    if grad_a is not None:
+        grad_a.index_add_(0, rows, pulls * bent.mine)
+    if grad_r is not None:
+        walk.geometry.place(grad_r, scored.memo, rows, cols, pulls * bent.theirs)
+
+
+def _of_rows(factor: Tensor | float, rows: Tensor) -> Tensor | float:
+    """The factor of each entry, by its row."""
+    return factor[rows, 0] if isinstance(factor, Tensor) else factor
 
 
 def _add_stats(stats: dict[str, Tensor], tile: Tile) -> None:

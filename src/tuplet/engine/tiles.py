@@ -33,7 +33,9 @@ class Plan:
         return len(self.cols) <= 1
 
 
-def plan(anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False) -> Plan:
+def plan(
+    anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False, strips: bool = False
+) -> Plan:
     """Choose the spans.
 
     Args:
@@ -42,10 +44,14 @@ def plan(anchors: int, references: int, tile_size: int | None = None, *, whole_r
         tile_size: Most entries of a tile; by default about a million, and never fewer than a panel of 32 rows needs
             as long as that stays below 16 times as many.
         whole_rows: True if a tile must span all references, however few rows that leaves.
+        strips: True if a tile must span all anchors, however few columns that leaves.
 
     Returns:
         The plan; the last span of either side may be shorter.
     """
+    if strips:
+        width = (tile_size or TILE_SIZE) // max(1, anchors)
+        return Plan(spans(anchors, max(1, anchors)), spans(references, max(1, width)))
     budget = tile_size if tile_size is not None else _default(references)
     rows = min(anchors, PANEL, budget // max(1, references))
     if whole_rows:

@@ -6,13 +6,27 @@ from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.info_nce import InfoNCELoss, NTXentLoss, SupConLoss, info_nce, nt_xent, supcon
 from tuplet.losses.instance import InstanceDiscriminationLoss, estimate_log_z, instance_discrimination
 from tuplet.losses.log_ratio import LogRatioLoss, log_ratio
+from tuplet.losses.margin_softmax import (
+    ArcFaceLoss,
+    ASoftmaxLoss,
+    CombinedMarginLoss,
+    CosFaceLoss,
+    a_softmax,
+    arcface,
+    combined_margin,
+    cosface,
+)
 from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.triplet import TripletLoss, triplet
 
 __all__ = [
+    "ASoftmaxLoss",
+    "ArcFaceLoss",
     "CPCLoss",
+    "CombinedMarginLoss",
     "ContrastiveLoss",
+    "CosFaceLoss",
     "InfoNCELoss",
     "InstanceDiscriminationLoss",
     "LogRatioLoss",
@@ -22,7 +36,11 @@ __all__ = [
     "NTXentLoss",
     "SupConLoss",
     "TripletLoss",
+    "a_softmax",
+    "arcface",
+    "combined_margin",
     "contrastive",
+    "cosface",
     "cpc",
     "estimate_log_z",
     "info_nce",

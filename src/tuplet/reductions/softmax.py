@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from tuplet.engine.gather import Processes, largest_of, sum_of
 from tuplet.engine.reduction import Partial, Reduction, Tile
 
 LOWEST = -1e30
@@ -55,6 +56,14 @@ class Softmax(Reduction[_State]):
         mass = scores.sub_(peak[:, None]).exp_().sum(1)
         state.mass = state.mass * (state.peak - peak).exp() + mass
         state.peak = peak
+
+    def merge(self, state: _State, shards: Processes) -> _State:
+        """The largest peaks, and the sums relative to them."""
+        peak, best = largest_of(torch.stack([state.peak, state.best]), shards)
+        drawn = state.drawn if self.where == "out" else state.drawn * (state.best - best).exp()
+        sums = torch.stack([state.mass * (state.peak - peak).exp(), drawn, state.positives])
+        mass, drawn, positives = sum_of(sums, shards)
+        return _State(peak, mass, drawn, best, positives)
 
     def finish(self, state: _State) -> Partial:
         """Anchors without a positive are not counted."""

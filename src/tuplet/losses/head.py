@@ -1,0 +1,247 @@
+"""What the losses over class weights share: the call, the checks and the remarks."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine.gather import everyones, shared
+from tuplet.errors import LabelError, ShapeError
+from tuplet.heads import ClassWeights, Head, NearestCenter
+from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, known
+from tuplet.margin import Margin, least_scale, nearest_cosine
+from tuplet.reductions import Softmax
+from tuplet.relation import Paired
+
+logger = logging.getLogger(__name__)
+
+LIKELY = 0.9
+"""A scale is called small if no arrangement of the class weights lets a target reach this probability."""
+
+
+class RowOptions(TypedDict, total=False):
+    """Options of every loss over class weights.
+
+    weights: One number >= 0 per row; multiplies its loss and its share of the mean.
+    tile_size: Most entries of a tile; changes memory, not the result.
+    processes: Who computes the loss together; all hold the same weight.
+    """
+
+    weights: Tensor | None
+    tile_size: int | None
+    processes: Processes
+
+
+class HeadOptions(RowOptions, total=False):
+    """Options of the losses with a scale.
+
+    sub_centers: K vectors for each class, of which the nearest counts; class j owns the rows jK to jK + K - 1 of the weight.
+    classes: Only these classes are in the sum, those of the batch among them; the gradient of the weight is then sparse.
+        `tuplet.heads.draw_classes` draws them.
+    correction: True to raise the scores of drawn classes by log(1 / probability to be drawn): the expected sum is that of all.
+    """
+
+    sub_centers: int
+    classes: Tensor | None
+    correction: bool
+
+
+class HeadLoss(MetricLoss):
+    """A loss that owns class weights.
+
+    Args:
+        num_classes: How many classes there are.
+        dim: Length of an embedding.
+        margin: Of the own class.
+        scale: Of all cosines; None for the length of the embedding.
+        sub_centers: Vectors for each class.
+        sample_rate: Share of the classes in a step.
+        correction: True to raise the scores of drawn classes by log(1 / probability to be drawn).
+        sharded: Each process owns a range of the classes.
+        seed: Of the first weights and of the draws.
+        processes: Who computes the loss together.
+    """
+
+    takes: ClassVar[frozenset[str]] = ROWS
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        margin: Margin,
+        scale: float | None,
+        *,
+        sub_centers: int = 1,
+        sample_rate: float = 1.0,
+        correction: bool = False,
+        sharded: bool = False,
+        seed: int = 0,
+        processes: Processes = ALONE,
+    ) -> None:
+        super().__init__(processes=processes)
+        self.classes = ClassWeights(
+            num_classes,
+            dim,
+            sub_centers,
+            sample_rate=sample_rate,
+            correction=correction,
+            shards=processes if sharded else ALONE,
+            seed=seed,
+        )
+        self.target_margin, self.scale = margin, scale
+        if scale is not None:
+            _remark(num_classes, dim, margin, scale)
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """Vectors of the classes, (classes · sub_centers, dim); if sharded, those of this process's classes."""
+        return self.classes.weight
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        if labels is None:
+            raise LabelError(
+                f"{type(self).__name__} was called without labels.",
+                hint="Pass the class id of each row, 0 to num_classes - 1.",
+                reference="labels-missing",
+            )
+        return outcome_of(embeddings, labels, self.classes, self._margin(), self.scale, sides)
+
+    def _margin(self) -> Margin:
+        return self.target_margin
+
+    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
+        del embeddings, labels, sides
+        if self.training:
+            self.classes.calls += 1
+
+
+def outcome_of(
+    embeddings: Tensor,
+    labels: Tensor,
+    classes: ClassWeights | Head,
+    margin: Margin,
+    scale: float | None,
+    options: Mapping[str, Any],
+) -> Outcome:
+    """Cross-entropy of each row's class against all that take part.
+
+    Raises:
+        ShapeError: If tensors or numbers do not fit.
+        LabelError: If a label is no class; the message names the rows.
+    """
+    weights, processes = options.get("weights"), options.get("processes", ALONE)
+    check_embeddings(embeddings, "embeddings")
+    check_weights(weights, embeddings)
+    _check(embeddings, labels, classes, scale, processes)
+    embeddings, labels, weights = known(embeddings, labels, weights)
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    everyone = everyones(labels, processes)
+    head = classes if isinstance(classes, Head) else classes.head(everyone)
+    references, together = head.references(), {"processes": processes}
+    if head.shards.size > 1:  # every process meets all rows with its own classes
+        embeddings, labels = gather(embeddings, processes, factor=processes.size), everyone
+        weights, together = None if weights is None else everyones(weights, processes), {"shards": processes}
+    else:
+        references = shared(references, processes)
+    return stream(
+        Softmax(),
+        embeddings,
+        references,
+        Paired(head.partners(labels), len(references)),
+        NearestCenter(),
+        margin=margin,
+        scale=torch.linalg.vector_norm(embeddings, dim=1) if scale is None else scale,
+        offset=head.offset(everyone),
+        weights=weights,
+        tile_size=options.get("tile_size"),
+        stats=options.get("stats", False),
+        **together,
+    )
+
+
+def head_of(weight: Tensor, options: HeadOptions) -> Head:
+    """Class weights given as a tensor.
+
+    Raises:
+        ShapeError: If its rows cannot be dealt out to classes.
+        LabelError: If `classes` holds what is no class.
+    """
+    centers, classes = options.get("sub_centers", 1), options.get("classes")
+    if weight.ndim != 2 or centers < 1 or len(weight) % centers or not len(weight):
+        raise ShapeError(
+            f"weight has shape {tuple(weight.shape)}, with {centers} vectors for each class.",
+            hint="Pass one row per class, or sub_centers rows for each class one after the other.",
+            reference="head-size",
+        )
+    num_classes = len(weight) // centers
+    if classes is not None:
+        classes = classes.unique()  # type: ignore[no-untyped-call]
+        if len(classes) and not 0 <= int(classes[0]) <= int(classes[-1]) < num_classes:
+            raise LabelError(
+                f"classes holds ids from {int(classes[0])} to {int(classes[-1])}; there are {num_classes} classes.",
+                hint=f"Ids run from 0 to {num_classes - 1}.",
+                reference="class-outside-head",
+            )
+    return Head(weight, num_classes, centers, classes, options.get("correction", False))
+
+
+def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float | None, processes: Processes) -> None:
+    num_classes, dim = classes.num_classes, classes.weight.shape[1]
+    if x.shape[1] != dim or (classes.shards.size > 1 and classes.shards != processes):
+        raise ShapeError(
+            f"Embeddings of length {x.shape[1]} in {processes.size} processes meet class weights of length {dim} "
+            f"in {classes.shards.size} shards.",
+            hint="Build the loss with dim = the length of an embedding, and a sharded one with the processes that call it.",
+            reference="head-size",
+        )
+    if scale is not None and not 0 < scale < math.inf:
+        raise ShapeError(
+            f"scale is {scale!r}; a number above 0 is expected.",
+            hint="Usual values lie between 10 and 64.",
+            reference="scale-range",
+        )
+    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise LabelError(
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
+            hint="Pass one int64 class id per row.",
+            reference="label-shape",
+        )
+    outside = ((labels < -1) | (labels >= num_classes)).nonzero()[:, 0]
+    if len(outside):
+        shown = ", ".join(f"{row} ({labels[row]})" for row in outside[:10].tolist())
+        raise LabelError(
+            f"labels hold no class of this head in {len(outside)} of {len(x)} rows: {shown}"
+            f"{f' and {len(outside) - 10} more' if len(outside) > 10 else ''}; there are {num_classes} classes.",
+            hint=f"Number the classes from 0 to {num_classes - 1}; -1 leaves a row out.",
+            reference="class-outside-head",
+        )
+
+
+def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
+    """Say once what cannot work well: the best case is an embedding on its class weight, and weights as far apart as can be."""
+    if num_classes == 1:
+        return
+    best = float(margin(torch.ones(1), torch.zeros(1))[0])
+    nearest, least = nearest_cosine(num_classes, dim), least_scale(num_classes, LIKELY, best)
+    if best <= nearest:
+        logger.warning(
+            "The margin leaves a target at most a score of %.3g, but with %d classes in %d dimensions another class weight "
+            "has a cosine of at least %.3g: no example can be told from all others. Use a smaller margin.",
+            best,
+            num_classes,
+            dim,
+            nearest,
+        )
+    elif scale < least:
+        logger.warning(
+            "With scale %.3g no target of %d classes can reach a probability of %g; the loss stays large. Use a scale of %.3g "
+            "or more.",
+            scale,
+            num_classes,
+            LIKELY,
+            least,
+        )
