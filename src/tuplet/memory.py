@@ -99,8 +99,8 @@ class MemoryBank(nn.Module):
     ) -> None:
         """Mix the mean of the unit embeddings of each position into its row.
 
-        A position that comes twice is updated once, so neither the order nor the number of processes matters. A row stays as it
-        is if nothing is left of the mixture, or if its embeddings are zero.
+        A position that comes twice is updated once, so neither the order nor the number of processes matters. A row
+        stays as it is if nothing is left of the mixture, or if its embeddings are zero.
 
         Args:
             embeddings: The examples of this process.

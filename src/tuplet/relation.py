@@ -290,8 +290,9 @@ def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:
 def _ids(labels: Tensor, name: str) -> Tensor:
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         raise LabelError(
-            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype}; one whole number per example is expected.",
-            hint="Pass a 1-D tensor of int64 class ids; graded labels belong to LogRatioLoss, multi-hot labels are 2-D.",
+            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype}; "
+            "one whole number per example is expected.",
+            hint="Pass a 1-D tensor of int64 class ids; graded labels go to LogRatioLoss, multi-hot labels are 2-D.",
             reference="label-shape",
         )
     return labels.long()

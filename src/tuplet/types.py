@@ -7,6 +7,7 @@ MeanOver = Literal["active", "all", "anchors"]
 Supervision = Literal["class", "pair", "example", "graded", "multi", "target", "none"]
 """What the labels of a loss or a data set mean.
 
-class: ids of classes · pair: row i belongs to row i of the second set · example: position of the example in its data set ·
-graded: numbers whose differences matter · multi: several classes per example · target: word ids · none: no labels.
+class: ids of classes · pair: row i belongs to row i of the second set · example: position of the example in its
+data set · graded: numbers whose differences matter · multi: several classes per example · target: word ids ·
+none: no labels.
 """

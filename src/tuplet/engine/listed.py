@@ -78,8 +78,8 @@ def listed(
         reduction: What a list of scores becomes.
         anchors: (anchors, dim).
         table: Rows that candidates are taken from, (rows, dim).
-        lists: Positions in the table, (anchors, candidates); the same row may come several times. A function of a span of
-            anchors gives theirs, so that the whole is never held.
+        lists: Positions in the table, (anchors, candidates); the same row may come several times. A function of a span
+            of anchors gives theirs, so that the whole is never held.
         geometry: "dot" or "cosine".
         positives: So many leading candidates are positives.
         scale: Multiplies scores; a number or a tensor without shape.
@@ -97,7 +97,8 @@ def listed(
     given = lists if isinstance(lists, Tensor) else lists(slice(0, 0))
     if not isinstance(geometry, Dot) or given.ndim != 2 or (given is lists and len(given) != len(anchors)):
         raise ShapeError(
-            f"lists have shape {tuple(given.shape)} for {len(anchors)} anchors, the geometry is {type(geometry).__name__}.",
+            f"lists have shape {tuple(given.shape)} for {len(anchors)} anchors, "
+            f"the geometry is {type(geometry).__name__}.",
             hint="Give every anchor one list of equal length, and use the geometry 'dot' or 'cosine'.",
             reference="candidate-lists",
         )

@@ -153,10 +153,10 @@ def _pose_pairs(
 
 
 class MetricLoss(nn.Module):
-    """Base of all losses: `loss(embeddings, labels)` is a differentiable number, `loss.measure(...)` also counts and statistics.
+    """Base of all losses: `loss(embeddings, labels)` is a number; `loss.measure(...)` has counts and statistics too.
 
-    A call in training mode is one step: what a loss remembers (queue, bank, annealing, noise counter) advances at its end. In
-    `eval()` mode nothing moves.
+    A call in training mode is one step: what a loss remembers (queue, bank, annealing, noise counter) advances at its
+    end. In `eval()` mode nothing moves.
 
     Args:
         queue: Latest batches as further references, or None.
@@ -261,7 +261,8 @@ def check_weights(weights: Tensor | None, x: Tensor) -> None:
         return
     if weights.shape != (len(x),) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
         raise ShapeError(
-            f"weights have shape {tuple(weights.shape)} for {len(x)} anchors, or hold numbers that are negative or not finite.",
+            f"weights have shape {tuple(weights.shape)} for {len(x)} anchors, "
+            "or hold numbers that are negative or not finite.",
             hint="Pass one finite number >= 0 per anchor.",
             reference="weight-shape",
         )

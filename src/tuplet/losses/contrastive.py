@@ -31,8 +31,8 @@ def contrastive(
 
     $$L = \frac{1}{n} \sum_{i<j} y_{ij}\, D_{ij}^2 + (1 - y_{ij})\, [m - D_{ij}]_+^2$$
 
-    with y = 1 for pairs of one class: the convention "sohn". "hadsell" is half of it (and the paper's Y is 1 - y). "note" takes the
-    squared distance as it is: $y\,D + (1 - y)\,[m - D]_+$ with $D = \lVert x_i - x_j \rVert^2$.
+    with y = 1 for pairs of one class: the convention "sohn". "hadsell" is half of it (and the paper's Y is 1 - y).
+    "note" takes the squared distance as it is: $y\,D + (1 - y)\,[m - D]_+$ with $D = \lVert x_i - x_j \rVert^2$.
 
     Args:
         embeddings: One row per example.

@@ -34,15 +34,15 @@ def cpc(
     $$f_k(x_{t+k}, c_t) = e^{z_{t+k}^\top W_k c_t}, \quad
     L = -\mathrm{E}_{n,t,k} \log \frac{f_k(x_{t+k}, c_t)}{\sum_{j} f_k(x_j, c_t)}$$
 
-    The best critic is proportional to the density ratio p(x|c) / p(x), and log N - L bounds the mutual information from below
-    (`mutual_information_bound`).
+    The best critic is proportional to the density ratio p(x|c) / p(x), and log N - L bounds the mutual information from
+    below (`mutual_information_bound`).
 
     Args:
         latents: z.
         contexts: c, each made of the latents up to its time.
         maps: W_k for k = 1 to steps; steps that no sequence is long enough for have no terms.
-        negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of the batch
-            ("all", N T of them).
+        negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of
+            the batch ("all", N T of them).
         weights: One per sequence, at all its times.
         processes: Who computes the loss together; sequences have one length.
 

@@ -37,8 +37,8 @@ def info_nce(
     Args:
         anchors: Embeddings that ask.
         references: Embeddings that answer.
-        relation: Positives and negatives of each anchor. By default reference i is the only positive of anchor i, and further
-            references are negatives.
+        relation: Positives and negatives of each anchor. By default reference i is the only positive of anchor i, and
+            further references are negatives.
         temperature: tau > 0, no unit; a tensor is learned.
         symmetric: Average with the loss of the first references as anchors.
         geometry: How two embeddings are compared.
@@ -121,7 +121,8 @@ def nt_xent(
         Mean over all views that have a partner.
 
     References:
-        Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020, eq. 1.
+        Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
+        eq. 1.
     """
     return _walk(_joined(embeddings, labels, sides), Softmax(), geometry, temperature).value
 

@@ -56,7 +56,8 @@ def instance_discrimination(
         Mean over the examples.
 
     References:
-        Wu, Xiong, Yu, Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, eq. 2, 7 and 10.
+        Wu, Xiong, Yu, Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, eq. 2, 7
+        and 10.
     """
     options = {"weights": weights, "tile_size": tile_size, "processes": processes}
     return _outcome(embeddings, bank, positions, noise, log_z, temperature, proximal, options).value
@@ -66,7 +67,7 @@ def instance_discrimination(
 def estimate_log_z(
     embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: float | Tensor = 0.07, processes: Processes = ALONE
 ) -> Tensor:
-    r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, averaged over the batch (eq. 8); float64.
+    r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, the mean over the batch (eq. 8).
 
     Args:
         embeddings: f, (rows, dim).
@@ -88,8 +89,8 @@ def estimate_log_z(
 class InstanceDiscriminationLoss(MetricLoss):
     """Module form of `instance_discrimination`; labels are positions of the examples in the data set.
 
-    The bank is a constant in the gradient and is updated at the end of a call in training mode. Z is estimated in the first call
-    and frozen; both are saved.
+    The bank is a constant in the gradient and is updated at the end of a call in training mode. Z is estimated in the
+    first call and frozen; both are saved.
 
     Args:
         num_instances: n, examples in the data set.

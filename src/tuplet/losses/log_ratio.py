@@ -31,7 +31,8 @@ def log_ratio(
 ) -> Float[Tensor, ""]:
     r"""The ratio of two distances follows the ratio of the label distances, for every anchor and pair of others.
 
-    $$L = \frac{1}{n} \sum_a \sum_{i<j} \Big(\log\frac{D(f_a, f_i)}{D(f_a, f_j)} - \log\frac{D(y_a, y_i)}{D(y_a, y_j)}\Big)^2$$
+    $$L = \frac{1}{n} \sum_a \sum_{i<j} \Big(\log\frac{D(f_a, f_i)}{D(f_a, f_j)} - \log\frac{D(y_a, y_i)}{D(y_a,
+    y_j)}\Big)^2$$
 
     Dense triplet mining takes all pairs (i, j); the sum over them collapses to a variance, O(anchors²) in all.
 

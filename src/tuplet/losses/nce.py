@@ -124,7 +124,7 @@ class NCELoss(MetricLoss):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def draw(self, rows: int, processes: Processes = ALONE) -> Tensor:
-        """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples), a slice of the global batch's."""
+        """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples): a slice of the batch's."""
         generator = derive(self.seed, "word noise", int(self.calls))
         if self.shared_noise:
             return self.noise.draw((self.noise_samples,), generator)

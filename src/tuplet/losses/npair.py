@@ -30,8 +30,8 @@ def npair(
 
     $$L = \frac{1}{N} \sum_i \log\Big(1 + \sum_{j \ne i} e^{f_i \cdot f_j^+ - f_i \cdot f_i^+}\Big)$$
 
-    Pairs (`references`): the N-pair-mc loss above. Pairs and `negatives`: the (N+1)-tuplet loss, each anchor with its own
-    negatives. Labels: each positive alone against the anchor's negatives, mean over positives, then over anchors.
+    Pairs (`references`): the N-pair-mc loss above. Pairs and `negatives`: the (N+1)-tuplet loss, each anchor with its
+    own negatives. Labels: each positive alone against the anchor's negatives, mean over positives, then over anchors.
 
     Args:
         embeddings: Anchors f.

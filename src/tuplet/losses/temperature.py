@@ -11,7 +11,7 @@ from tuplet.engine.gather import shared
 from tuplet.errors import ShapeError
 
 MAX_SCALE = 100.0
-"""A learned scale does not grow beyond this (Radford et al., "Learning Transferable Visual Models", 2021, section 2.5)."""
+"""A learned scale does not grow beyond this (Radford et al., "Learning Transferable Visual Models", 2021, 2.5)."""
 
 
 class Temperature(nn.Module):

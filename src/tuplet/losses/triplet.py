@@ -50,8 +50,8 @@ def triplet(
         power: Exponent of the hinge, 1 or 2.
         soft: softplus(D_ap - D_an) in the place of the hinge; the margin then only tells easy from semi-hard.
         hard_offset: At least 0; only selects.
-        mean_over: n counts triplets with a loss above 0 ("active"; default of the first four), all that could be ("all"; default of
-            facenet: positive pairs), or anchors ("anchors"; default of batch_hard).
+        mean_over: n counts triplets with a loss above 0 ("active"; default of the first four), all that could be
+            ("all"; default of facenet: positive pairs), or anchors ("anchors"; default of batch_hard).
         sides: See `Sides`.
 
     Returns:

@@ -27,7 +27,8 @@ class Hinge(Reduction[_State]):
         power: p, 1 or 2.
         factor: c.
         mean_over: What the mean divides by: all pairs, those with a loss above 0, or the anchors that have a pair.
-        inside: So many leading references are the anchors' own set: a walk meets such a pair twice, so a visit counts half.
+        inside: So many leading references are the anchors' own set: a walk meets such a pair twice, and a visit
+            counts half.
     """
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
@@ -66,7 +67,7 @@ class Hinge(Reduction[_State]):
         return Partial(state.loss, count)
 
     def slope(self, state: _State, tile: Tile) -> Tensor:
-        """c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
+        """Slopes c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
         at = tile.positives
         gaps = tile.scores
         slope = gaps.mul_(-2 * self.factor) if self.power == 2 else gaps.gt_(0).mul_(-self.factor)

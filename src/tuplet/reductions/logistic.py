@@ -18,7 +18,7 @@ class _State:
 
 
 class Logistic(Reduction[_State]):
-    r"""$\ell_i = \sum_p \mathrm{softplus}(-s_{ip}) + \sum_n \mathrm{softplus}(s_{in})$, a sum over negatives and not their mean.
+    r"""$\ell_i = \sum_p \mathrm{softplus}(-s_{ip}) + \sum_n \mathrm{softplus}(s_{in})$, a sum and not a mean.
 
     Anchors with a positive are counted, so a walk over noise alone adds to the sum and not to the count.
     """

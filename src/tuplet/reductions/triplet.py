@@ -1,7 +1,8 @@
-"""Triplets (anchor, positive, negative): all of a kind, the hardest of each anchor, or one negative for each positive pair.
+"""Triplets (anchor, positive, negative): all of a kind, the hardest of an anchor, or one for each positive pair.
 
-There are no index lists of triplets. The positives of an anchor are sorted; which of them a negative meets is a range in that order,
-found by binary search; sums over ranges are cumulative sums. All triplets of an anchor cost O(N log P) in place of O(N P).
+There are no index lists of triplets. The positives of an anchor are sorted; which of them a negative meets is a range
+in that order, found by binary search; sums over ranges are cumulative sums. All triplets of an anchor cost O(N log P)
+in place of O(N P).
 """
 
 from dataclasses import dataclass, field
@@ -125,8 +126,8 @@ class Triplet(_Whole):
         power: p, 1 or 2.
         soft: True for the smooth form; the margin then only tells easy from semi-hard.
         hard_offset: At least 0; only selects.
-        mean_over: What the mean divides by: triplets with a loss above 0 (all selected ones if soft), all valid triplets
-            whatever the kind, or the anchors that have a triplet.
+        mean_over: What the mean divides by: triplets with a loss above 0 (all selected ones if soft), all valid
+            triplets whatever the kind, or the anchors that have a triplet.
     """
 
     def __init__(
@@ -239,7 +240,8 @@ class Triplet(_Whole):
         kinds: tuple[Kind, ...] = ("easy", "semihard", "hard")
         for kind in kinds:
             shown = tile.hide_all_but_negatives(-torch.inf, far.clone()) if kind == "easy" else far
-            low, high = Triplet(self.margin, kind, soft=True, hard_offset=self.hard_offset)._ranges(near, shown, kind)
+            every = Triplet(self.margin, kind, soft=True, hard_offset=self.hard_offset)
+            low, high = every._ranges(near, shown, kind)  # noqa: SLF001  its own kind
             found[kind] = (high - low).sum(1)
         return found
 
@@ -301,8 +303,8 @@ class NearestBeyond(_Whole):
         margin: m, in the unit of the distance.
         power: Exponent of the hinge.
         soft: True for softplus without margin.
-        mean_over: What the mean divides by: positive pairs whose anchor has a negative ("all"), pairs with a loss above 0,
-            or anchors.
+        mean_over: What the mean divides by: positive pairs whose anchor has a negative ("all"), pairs with a loss above
+            0, or anchors.
     """
 
     def fold(self, step: int, state: State, tile: Tile) -> None:
