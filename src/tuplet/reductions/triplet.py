@@ -241,7 +241,7 @@ class Triplet(_Whole):
         for kind in kinds:
             shown = tile.hide_all_but_negatives(-torch.inf, far.clone()) if kind == "easy" else far
             every = Triplet(self.margin, kind, soft=True, hard_offset=self.hard_offset)
-            low, high = every._ranges(near, shown, kind)  # noqa: SLF001  its own kind
+            low, high = every._ranges(near, shown, kind)
             found[kind] = (high - low).sum(1)
         return found
 
