@@ -17,10 +17,10 @@ class _State:
 
 
 class LogRatio(Reduction[_State]):
-    r"""$\sum_{i<j} v_i v_j (r_i - r_j)^2 = V \sum_i v_i (r_i - \bar r)^2$, summed over anchors.
+    r"""$\sum_{i<j} v_i v_j (r_i - r_j)^2 = V \sum_i v_i (r_i - \bar r)^2$, for one anchor.
 
-    Here $r_i = \log(D_i + \epsilon) - \log(y_i + \epsilon)$, V is the sum of the v and r̄ their weighted mean: O(n) for the
-    n(n-1)/2 pairs of an anchor.
+    Here $r_i = \log(D_i + \epsilon) - \log(y_i + \epsilon)$, V is the sum of the v and r̄ their weighted mean: O(n) for
+    the n(n-1)/2 pairs of an anchor.
 
     Args:
         eps: Added to both distances inside the logarithm.
