@@ -8,9 +8,10 @@ from torch import Tensor
 
 import oracles
 from oracles.judge import gradients
-from tuplet.losses import contrastive, info_nce, log_ratio, npair, nt_xent, supcon, triplet
+from tuplet.losses import a_softmax, arcface, contrastive, cosface, info_nce, log_ratio, npair, nt_xent, supcon, triplet
 
 LABELS = torch.arange(24) % 5
+CENTERS = torch.randn(5, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64).float()
 VALUES = torch.arange(10.0) ** 1.2
 
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], oracles.Truth]]] = {
@@ -35,6 +36,18 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], oracles.T
         lambda x: oracles.info_nce(x[:12], x[12:], symmetric=True),
     ),
     "npair": (lambda x: npair(x, LABELS), lambda x: oracles.npair_per_pair(x, LABELS)),
+    "cosface": (
+        lambda x: cosface(x, CENTERS.to(x), LABELS),
+        lambda x: oracles.combined_margin(x, CENTERS.to(x), LABELS, m2=0.0, m3=0.35),
+    ),
+    "arcface": (
+        lambda x: arcface(x, CENTERS.to(x), LABELS),
+        lambda x: oracles.combined_margin(x, CENTERS.to(x), LABELS, m2=0.5, m3=0.0),
+    ),
+    "a_softmax": (
+        lambda x: a_softmax(x, CENTERS.to(x), LABELS),
+        lambda x: oracles.a_softmax(x, CENTERS.to(x), LABELS),
+    ),
     "log_ratio": (lambda x: log_ratio(x[:10], VALUES), lambda x: oracles.log_ratio(x[:10], VALUES.double())),
 }
 INPUTS: dict[str, Callable[[Tensor], Tensor]] = {
