@@ -66,10 +66,12 @@ def test_the_cache_answers_as_the_text_does(text, tmp_path):
 
 
 def test_a_damaged_cache_is_made_again(text, tmp_path):
-    fresh = read_corpus([text], min_count=1, cache=tmp_path / "cache")
+    read_corpus([text], min_count=1, cache=tmp_path / "cache")
     (numbers,) = (tmp_path / "cache").rglob("ids.npy")
     numbers.write_bytes(numbers.read_bytes()[:-5])
-    assert spoken(read_corpus([text], min_count=1, cache=tmp_path / "cache")) == spoken(fresh)
+    for _ in range(2):
+        again = read_corpus([text], min_count=1, cache=tmp_path / "cache")
+        assert spoken(again) == spoken(read_corpus([text], min_count=1))
 
 
 def test_a_text_of_one_long_line_is_read_in_pieces(tmp_path):
