@@ -20,6 +20,7 @@ _MEANINGS = {
     "spearman": "rank correlation with what people say of pairs of words",
     "coverage": "share of the pairs whose words both have a vector",
 }
+_SPLITS = ("train", "validation", "test", "given")
 _NAMES = {"map@r": "MAP@R", "r_precision": "R-Precision", "spearman": "Spearman", "coverage": "Coverage"}
 
 
@@ -162,7 +163,7 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         rare = f"{data['read'] - part['examples']:,} more are rare and left out"
         return [*lines, ("Text", f"{part['examples']:,} words; {rare}"), ("Vocabulary", f"{part['classes']:,} words")]
     lines.append(("Split by", data["by"]))
-    for name, part in data["splits"].items():
+    for name, part in sorted(data["splits"].items(), key=lambda split: _SPLITS.index(split[0])):
         lines.append((name.capitalize(), f"{part['examples']:,} examples of {part['classes']:,} classes"))
     return lines
 
