@@ -91,7 +91,12 @@ def main() -> None:
         for name in contestants:
             megabytes = round(peak_mb("bench_pairs", name, batch), 1)
             bound = "<= 64" if batch == big else ""
-            row = {"size": f"B={batch}", "contestant": name, "ratio": megabytes, "against": "MB beyond inputs and gradients"}
+            row = {
+                "size": f"B={batch}",
+                "contestant": name,
+                "ratio": megabytes,
+                "against": "MB beyond inputs and gradients",
+            }
             growth.append({**row, "bound": bound})
     record("growth of time and memory with the batch", growth)
 

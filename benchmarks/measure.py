@@ -1,6 +1,7 @@
 """Times side by side and peaks of memory, so that every figure is a ratio within one run.
 
-The machine may be shared: contestants take turns, the minimum of several turns counts, and the spread is reported beside it.
+The machine may be shared: contestants take turns, the minimum of several turns counts, and the spread is reported
+beside it.
 """
 
 import csv
@@ -18,7 +19,19 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results.csv"
-COLUMNS = ["date", "benchmark", "size", "contestant", "seconds", "spread", "against", "ratio", "bound", "machine", "versions"]
+COLUMNS = [
+    "date",
+    "benchmark",
+    "size",
+    "contestant",
+    "seconds",
+    "spread",
+    "against",
+    "ratio",
+    "bound",
+    "machine",
+    "versions",
+]
 
 
 def take_turns(contestants: Mapping[str, Callable[[], object]], turns: int = 7) -> dict[str, tuple[float, float]]:
@@ -68,7 +81,9 @@ def record(benchmark: str, rows: list[dict[str, object]]) -> None:
     """Print a table and append it to `results.csv` with machine and versions."""
     date = datetime.now(UTC).date().isoformat()
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    packages = "; ".join(f"{name} {_version(name)}" for name in ("tuplet", "torch", "pytorch-metric-learning", "gensim"))
+    packages = "; ".join(
+        f"{name} {_version(name)}" for name in ("tuplet", "torch", "pytorch-metric-learning", "gensim")
+    )
     fresh = not RESULTS.exists()
     with RESULTS.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -85,7 +100,8 @@ def record(benchmark: str, rows: list[dict[str, object]]) -> None:
 
 def _figure(row: Mapping[str, object]) -> str:
     if "seconds" in row:
-        return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {row['ratio']} x {row['against']}"
+        return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {row['ratio']} x
+        {row['against']}"
     return f"{row['ratio']} {row['against']}"
 
 

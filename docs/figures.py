@@ -62,7 +62,11 @@ def triplet() -> Figure:
     """Easy, semi-hard and hard negatives around an anchor, and the loss by selection."""
     figure, (plane, curve) = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=[1, 1.1])
     near, margin = 1.0, 0.5
-    for radius, colour, word in ((2.1, "#eef1f4", "easy"), (near + margin, "#cfe8e4", "semi-hard"), (near, "#f6cfc4", "hard")):
+    for radius, colour, word in (
+        (2.1, "#eef1f4", "easy"),
+        (near + margin, "#cfe8e4", "semi-hard"),
+        (near, "#f6cfc4", "hard"),
+    ):
         plane.add_patch(plt.Circle((0, 0), radius, color=colour, zorder=1))
         plane.text(0, -radius + 0.16, word, ha="center", va="bottom", color=INK, fontsize=10, zorder=3)
     plane.plot([0, near * math.cos(0.6)], [0, near * math.sin(0.6)], color=QUIET, linewidth=1, zorder=2)
@@ -78,7 +82,13 @@ def triplet() -> Figure:
             x = torch.tensor([[0.0], [near], [-float(d)]], dtype=torch.float64)
             labels, references = torch.tensor([0]), torch.tensor([0, 1])
             loss = losses.triplet(
-                x[:1], labels, references=x[1:], reference_labels=references, margin=margin, select=select, geometry="euclidean"
+                x[:1],
+                labels,
+                references=x[1:],
+                reference_labels=references,
+                margin=margin,
+                select=select,
+                geometry="euclidean",
             )
             values.append(loss.item())
         curve.plot(far, values, style, color=colour, label=select)
@@ -121,7 +131,11 @@ def info_nce() -> Figure:
         losses.info_nce(anchor, references, temperature=temperature, geometry="dot").backward()
         pull = references.grad[1:].norm(dim=1)
         share.plot(angles.rad2deg(), pull / pull.sum(), color=colour, label=f"temperature {temperature}")
-    share.set(title="A low temperature looks at the nearest", xlabel="angle of a negative, degrees", ylabel="share of the pull")
+    share.set(
+        title="A low temperature looks at the nearest",
+        xlabel="angle of a negative, degrees",
+        ylabel="share of the pull",
+    )
     share.legend()
     _bound(bound)
     return figure
@@ -190,7 +204,9 @@ def nce() -> Figure:
                 total = total + data[word] * alone + noise[word] * (both - alone)
             return total
 
-        def closure(expected: Callable[[], torch.Tensor] = expected, optimiser: torch.optim.Optimizer = optimiser) -> torch.Tensor:
+        def closure(
+            expected: Callable[[], torch.Tensor] = expected, optimiser: torch.optim.Optimizer = optimiser
+        ) -> torch.Tensor:
             optimiser.zero_grad()
             loss = expected()
             loss.backward()
@@ -199,7 +215,11 @@ def nce() -> Figure:
         optimiser.step(closure)
         axes.plot(data.log(), bias.detach(), marker, color=colour, label=objective.replace("_", " "))
     axes.plot(data.log(), data.log(), color=QUIET, linewidth=1, label="log probability")
-    axes.set(title="NCE learns log probabilities, negative sampling does not", xlabel="log P(word)", ylabel="score at the optimum")
+    axes.set(
+        title="NCE learns log probabilities, negative sampling does not",
+        xlabel="log P(word)",
+        ylabel="score at the optimum",
+    )
     axes.legend()
     return figure
 
@@ -220,7 +240,12 @@ def margins() -> Figure:
     angle = torch.linspace(0, math.pi, 400, dtype=torch.float64)
     for name, (margin, colour) in MARGINS.items():
         curve.plot(angle.rad2deg(), margin(angle.cos(), angle.sin())[0], color=colour, label=name)
-    curve.set(title="What a margin makes of the angle", xlabel="angle to the own class, degrees", ylabel="target score", ylim=(-3, 1.05))
+    curve.set(
+        title="What a margin makes of the angle",
+        xlabel="angle to the own class, degrees",
+        ylabel="target score",
+        ylim=(-3, 1.05),
+    )
     curve.legend(fontsize=8)
     circle = figure.add_subplot(1, 2, 2, projection="polar")
     classes = [0.0, math.radians(110)]
@@ -230,8 +255,12 @@ def margins() -> Figure:
         other = (classes[1] - grid).cos()
         reach = float(grid[own >= other].max())  # as far as the own class still wins
         radius = 1 - 0.13 * row
-        circle.plot(np.linspace(0, reach, 50), [radius] * 50, color=colour, linewidth=6, solid_capstyle="butt", label=name)
-        circle.plot(np.linspace(classes[1] - reach, classes[1], 50), [radius] * 50, color=colour, linewidth=6, alpha=0.45)
+        circle.plot(
+            np.linspace(0, reach, 50), [radius] * 50, color=colour, linewidth=6, solid_capstyle="butt", label=name
+        )
+        circle.plot(
+            np.linspace(classes[1] - reach, classes[1], 50), [radius] * 50, color=colour, linewidth=6, alpha=0.45
+        )
     circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
     circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
     circle.set(title="Where each of two classes is satisfied", ylim=(0, 1.15), yticks=[], thetamax=130)
@@ -249,7 +278,9 @@ def log_ratio() -> Figure:
     bins = (targets * 4).long().clamp_max(3)
     trained = {
         "log-ratio": lambda x: losses.log_ratio(x, targets),
-        "triplets of four classes cut from the labels": lambda x: losses.triplet(x, bins, margin=0.2, geometry="euclidean"),
+        "triplets of four classes cut from the labels": lambda x: losses.triplet(
+            x, bins, margin=0.2, geometry="euclidean"
+        ),
     }
     for axes, (name, loss) in zip(panels, trained.items(), strict=True):
         x = start.clone().requires_grad_()
@@ -292,15 +323,18 @@ def instance() -> Figure:
     mean, low, high = np.array(found).T
     axes.fill_between(sizes, low, high, color=NEAR, alpha=0.2, label="20 draws, least to largest")
     axes.plot(sizes, mean, "o-", color=NEAR, markersize=4, label="mean")
-    axes.set(title="With more noise the gradient turns to the exact one", xlabel="noise samples m", ylabel="cosine with the exact gradient")
+    axes.set(
+        title="With more noise the gradient turns to the exact one",
+        xlabel="noise samples m",
+        ylabel="cosine with the exact gradient",
+    )
     axes.set_xscale("log", base=4)
     axes.legend()
     return figure
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw
-    for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance)
+    draw.__name__: draw for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance)
 }
 
 

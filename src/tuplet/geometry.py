@@ -1,7 +1,7 @@
 """How two embeddings are compared, tile by tile.
 
-A geometry scores a tile of anchors against a tile of references and turns slopes (derivatives of the loss with respect to
-those scores) back into gradients of the embeddings. It never sees more than one tile.
+A geometry scores a tile of anchors against a tile of references and turns slopes (derivatives of the loss with respect
+to those scores) back into gradients of the embeddings. It never sees more than one tile.
 """
 
 import math
@@ -16,7 +16,7 @@ from tuplet.errors import ShapeError
 from tuplet.types import GeometryName
 
 NEAR = 1e-3
-"""Below this share of ‖a‖² + ‖r‖² the Gram form of a squared distance has lost too many digits; see `SquaredEuclidean`."""
+"""Below this share of ‖a‖² + ‖r‖² the Gram form has lost too many digits; see `SquaredEuclidean`."""
 
 _DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate by coordinate
 
@@ -46,7 +46,7 @@ class Geometry(Protocol):
     def pull(
         self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
-        """Add slope times the derivative of the scores to `grad_a` (rows, dim) and `grad_r` (cols, dim). May spoil `slope`."""
+        """Add slope times the derivative of the scores to `grad_a` and `grad_r`. May spoil `slope`."""
 
     def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
         """The prepared references that gave the scores of these entries, (entries, dim)."""
@@ -60,7 +60,8 @@ def normalise(x: Float[Tensor, "*rows dim"], eps: float = 1e-12) -> Float[Tensor
 
     $$\hat x = x / \max(\lVert x \rVert, \epsilon)$$
 
-    The exact derivative of this definition at a zero row is $1/\epsilon$; it is set to zero because no direction exists there.
+    The exact derivative of this definition at a zero row is $1/\epsilon$; it is set to zero because no direction exists
+    there.
     """
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.where(length > eps, x / length.clamp_min(eps), (x / eps).detach())
@@ -120,8 +121,9 @@ class Cosine(Dot):
 class SquaredEuclidean:
     """‖a − r‖², from the Gram form where it is accurate and coordinate by coordinate where it is not.
 
-    ‖a‖² + ‖r‖² − 2 a·r loses all digits of a distance that is small beside the norms, so pairs below `NEAR` of the norms
-    are compared directly, both in value and in gradient. Embeddings are centred first, which keeps such pairs few.
+    ‖a‖² + ‖r‖² − 2 a·r loses all digits of a distance that is small beside the norms, so pairs below `NEAR` of the
+    norms are compared directly, both in value and in gradient. Embeddings are centred first, which keeps such pairs
+    few.
     """
 
     kind: Literal["similarity", "distance"] = "distance"

@@ -1,4 +1,5 @@
-"""Class weights: one learned vector for each class, or several, whole or sharded over processes, all or a sample in each step.
+"""Class weights: one learned vector for each class, or several, whole or sharded over processes, all or a sample in
+each step.
 
 Weights are scaled to length one tile by tile, so that a head of any size needs no copy of them.
 """
@@ -39,7 +40,8 @@ class _Memo:
 class NearestCenter:
     """Cosine of an anchor with the nearest center of a class; among equals the first.
 
-    References are (classes, centers, dim) of any length. Scores times a factor come from anchors times that factor, so it must
+    References are (classes, centers, dim) of any length. Scores times a factor come from anchors times that factor,
+    so it must
     not be negative.
     """
 
@@ -97,7 +99,8 @@ class Head:
     """Class weights as one step sees them.
 
     Args:
-        weight: Vectors of the classes from `first` on, (classes · centers, dim); class j owns `centers` rows from j · centers on.
+        weight: Vectors of the classes from `first` on, (classes · centers, dim); class j owns `centers` rows from j
+            · centers on.
         num_classes: How many classes there are, in all processes.
         centers: Vectors for each class.
         classes: Sorted ids of the classes that take part; None for all.
@@ -136,11 +139,11 @@ class Head:
         Raises:
             LabelError: If the class of a label does not take part.
         """
-        own = self.own
-        if own is None:
+        own, classes = self.own, self.classes
+        if own is None or classes is None:
             own_labels = labels - self.first
             return own_labels.masked_fill((own_labels < 0) | (own_labels * self.centers >= len(self.weight)), -1)
-        missing = (labels != -1) & ~torch.isin(labels, self.classes)
+        missing = (labels != -1) & ~torch.isin(labels, classes)
         if bool(missing.any()):
             raise LabelError(
                 f"Class {int(labels[missing][0])} occurs in the batch but is not among the classes that take part.",
@@ -170,11 +173,14 @@ class ClassWeights(nn.Module):
         num_classes: How many classes there are, at least 1.
         dim: Length of a vector.
         centers: Vectors for each class.
-        sample_rate: Share of the classes in a step, in (0, 1]: those of the batch, and of the others as many as are missing.
-            Below 1 the gradient of `weight` is sparse: give it an optimiser that leaves other rows alone (SparseAdam, or SGD
+        sample_rate: Share of the classes in a step, in (0, 1]: those of the batch, and of the others as many as are
+            missing.
+            Below 1 the gradient of `weight` is sparse: give it an optimiser that leaves other rows alone
+            (SparseAdam, or SGD
             without momentum and weight decay), apart from DistributedDataParallel and gradient clipping.
         correction: See `Head`.
-        shards: Processes that own a range of classes each; `state_dict` holds all ranges, so all must ask for it together, and
+        shards: Processes that own a range of classes each; `state_dict` holds all ranges, so all must ask for it
+            together, and
             any number of processes can load it. Keep the parameter apart from DistributedDataParallel.
         seed: Of the first weights and of the draws.
     """
@@ -195,8 +201,10 @@ class ClassWeights(nn.Module):
         super().__init__()
         if num_classes < 1 or dim < 1 or not 1 <= centers <= MOST_CENTERS or not 0 < sample_rate <= 1:
             raise ShapeError(
-                f"{num_classes} classes of {centers} vectors of length {dim}, sampled at {sample_rate}, were asked for.",
-                hint=f"Use at least one class and one dimension, 1 to {MOST_CENTERS} centers, and a sample_rate in (0, 1].",
+                f"{num_classes} classes of {centers} vectors of length {dim}, sampled at {sample_rate}, were asked "
+                f"for.",
+                hint=(f"Use at least one class and one dimension, 1 to {MOST_CENTERS} centers, and a sample_rate in "
+                f"(0, 1]."),
                 reference="head-size",
             )
         self.num_classes, self.centers, self.sample_rate, self.correction = (
@@ -225,7 +233,7 @@ class ClassWeights(nn.Module):
         return Head(self.weight, self.num_classes, self.centers, classes, self.correction, self.first, self.shards)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.shards.size > 1:
             destination[prefix + "weight"] = everyones(self.weight, self.shards)
 
@@ -234,7 +242,7 @@ class ClassWeights(nn.Module):
         if weight is not None and len(weight) == self.num_classes * self.centers:
             begin = self.first * self.centers
             state_dict = {**state_dict, prefix + "weight": weight[begin : begin + len(self.weight)]}
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def draw_classes(

@@ -1,8 +1,8 @@
 """Margins bend the cosine of an anchor with its own class.
 
-A margin is a function of the angle θ. It takes the cosine and the sine (accurate also where the cosine is 1 or -1) and returns the
-bent score T(θ) and its fall -dT/dθ, which is bounded where dT/dcos is not: no arccos, and no clamp that would take the gradient from
-the worst examples.
+A margin is a function of the angle θ. It takes the cosine and the sine (accurate also where the cosine is 1 or -1) and
+returns the bent score T(θ) and its fall -dT/dθ, which is bounded where dT/dcos is not: no arccos, and no clamp that
+would take the gradient from the worst examples.
 """
 
 import math
@@ -97,7 +97,8 @@ class Combined:
         finite = all(math.isfinite(m) for m in (self.m1, self.m2, self.m3))
         if not finite or self.m1 <= 0 or self.m2 < 0 or (self.m1 != 1 and self.extension in ("linear", "easy")):
             raise ShapeError(
-                f"A margin of m1 = {self.m1}, m2 = {self.m2}, m3 = {self.m3} with extension {self.extension!r} was asked for.",
+                f"A margin of m1 = {self.m1}, m2 = {self.m2}, m3 = {self.m3} with extension {self.extension!r} was "
+                f"asked for.",
                 hint="m1 is above 0, m2 (in radians) is 0 or more; linear and easy need m1 = 1, reflect takes any.",
                 reference="margin-range",
             )
@@ -192,7 +193,7 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
 
 
 def nearest_cosine(classes: int, dim: int) -> float:
-    """Least cosine that the two nearest of so many vectors can have: that of the regular simplex, if there is room for one."""
+    """Least cosine that the two nearest of so many vectors can have: the regular simplex, if there is room."""
     if classes <= dim + 1:
         return -1 / (classes - 1)
     return math.cos(2 * math.pi / classes) if dim == 2 else 0.0

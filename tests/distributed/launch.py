@@ -3,12 +3,15 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -42,44 +45,61 @@ def launch(work: str, size: int, folder: Path, /, **given: Any) -> list[Any]:
 def _run(work: str, size: int, place: Path, given: dict[str, Any]) -> str:
     """Start the processes and wait; what the first that failed complained about."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-    logs = [place / f"{rank}.log" for rank in range(size)]
-    processes = []
-    for rank, log in enumerate(logs):
-        command = [sys.executable, __file__, work, str(rank), str(size), str(place), json.dumps(given)]
-        with log.open("w") as output:
-            processes.append(
-                subprocess.Popen(command, stderr=output, stdout=output, env={**os.environ, "PYTHONPATH": paths})
-            )
-    end = time.monotonic() + PATIENCE
-    try:
-        while any(process.poll() is None for process in processes) and time.monotonic() < end:
-            if any(process.poll() for process in processes):
-                time.sleep(1.0)  # the others may be about to say why
-                break
-            time.sleep(0.02)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    said = [log.read_text() for rank, log in enumerate(logs) if not (place / f"{rank}.pt").exists()]
+    command = [sys.executable, __file__, work, str(size), str(place), json.dumps(given)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    served = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False, **pipes)
+    missing = [rank for rank in range(size) if not (place / f"{rank}.pt").exists()]
+    said = [log.read_text() for rank in missing if (log := place / f"{rank}.log").exists()]
     said.sort(key=lambda text: (not text, "Connection closed by peer" in text))  # first the one that the others lost
-    return said[0] or "no process said anything" if said else ""
+    return "\n".join([*said[:1], served.stdout]) or "no process said anything" if missing else ""
 
 
-def _serve(work: str, rank: int, size: int, place: Path, given: dict[str, Any]) -> None:
-    """The life of one process; its result is there in full or not at all."""
+def _serve(work: str, size: int, place: Path, given: dict[str, Any]) -> None:
+    """Fork the processes, which spares each of them the imports, and wait until all are done or one has failed."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", f"file://{place / 'meeting'}", timeout=timedelta(seconds=PATIENCE), rank=rank, world_size=size
-    )
+    torch.optim.SGD([torch.zeros(1)])  # the first optimiser makes torch import its compiler: once is enough
     module, function = work.split(":")
-    result = getattr(importlib.import_module(module), function)(**given)
-    draft = place / f"{rank}.partial"
-    torch.save(result, draft)
-    draft.rename(place / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    working = getattr(importlib.import_module(module), function)
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            _live(working, rank, size, place, given)
+        children.append(child)
+    end = time.monotonic() + PATIENCE
+    has_failed = False
+    while children and not has_failed and time.monotonic() < end:
+        for child in list(children):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                children.remove(child)
+                has_failed |= status != 0
+        time.sleep(0.02)
+    time.sleep(has_failed)  # the others may be about to say why
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def _live(work: Callable[..., Any], rank: int, size: int, place: Path, given: dict[str, Any]) -> NoReturn:
+    """One process; its result is there in full or not at all."""
+    code = 1
+    try:
+        log = os.open(place / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        meeting, patience = f"file://{place / 'meeting'}", timedelta(seconds=PATIENCE)
+        dist.init_process_group("gloo", meeting, timeout=patience, rank=rank, world_size=size)
+        draft = place / f"{rank}.partial"
+        torch.save(work(**given), draft)
+        draft.rename(place / f"{rank}.pt")
+        dist.barrier()
+        code = 0
+    except BaseException:  # noqa: BLE001  # whatever it is, it must not run on into the parent's code
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), json.loads(sys.argv[5]))
+    _serve(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))

@@ -1,6 +1,7 @@
 """A recipe trains the same model on any number of processes, and any number of them goes on with it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,14 +51,21 @@ def test_the_first_steps_have_the_losses_of_one_process(loss, alone, together):
         assert_same(seen[loss], alone[loss])
 
 
+@pytest.fixture(scope="module")
+def begun(recipe, tmp_path_factory):
+    """The first steps of a training by two processes."""
+    given = {"recipe": str(recipe), "folder": str(recipe.parent / "begun"), "loss": "supcon", "until": 20}
+    return launch("distributed.trainings:steps", 2, tmp_path_factory.mktemp("begun"), **given)
+
+
 @pytest.mark.parametrize("size", [1, 3])
-def test_another_number_of_processes_goes_on(recipe, alone, tmp_path, size):
-    given = {"recipe": str(recipe), "folder": str(tmp_path / "run"), "loss": "supcon"}
-    begun = launch("distributed.trainings:steps", 2, tmp_path, **given, until=20)
-    later = launch("distributed.trainings:steps", size, tmp_path, **given, resume=True)
-    for before, after in zip(begun, later, strict=False):
-        assert_same(before + after, alone["supcon"])
-    diary = [event["step"] for event in read_events(tmp_path / "run" / "events.jsonl") if event["kind"] == "step"]
+def test_another_number_of_processes_goes_on(recipe, alone, begun, tmp_path, size):
+    folder = shutil.copytree(recipe.parent / "begun", tmp_path / "run")
+    given = {"recipe": str(recipe), "folder": str(folder), "loss": "supcon", "resume": True}
+    later = [trainings.steps(**given)] if size == 1 else launch("distributed.trainings:steps", size, tmp_path, **given)
+    for rest in later:
+        assert_same(begun[0] + rest, alone["supcon"])
+    diary = [event["step"] for event in read_events(folder / "events.jsonl") if event["kind"] == "step"]
     assert diary == list(range(1, trainings.STEPS + 1))
 
 
@@ -95,7 +103,7 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     kept = tmp_path / "tiny" / "recipe.toml"
     kept.write_text(kept.read_text().replace("steps = 100000", f"steps = {steps + 5}"))
     for _ in range(3):
-        resumed = torchrun(3, "train", "--resume", str(tmp_path / "tiny"), "--json", cwd=tmp_path)
+        resumed = torchrun(2, "train", "--resume", str(tmp_path / "tiny"), "--json", cwd=tmp_path)
         out, said = resumed.communicate(timeout=240)
         if resumed.returncode == 0 or PHANTOM not in said:
             break

@@ -1,8 +1,9 @@
 """The one module that knows about several processes.
 
-Each process owns its anchors and needs everybody's references. Losses and counts are summed over all processes and divided once;
-gradients of references are summed back to their owner. The backward pass multiplies by the number of processes, because
-DistributedDataParallel divides by it: what an encoder's parameters receive is then the gradient of one process with all data.
+Each process owns its anchors and needs everybody's references. Losses and counts are summed over all processes and
+divided once; gradients of references are summed back to their owner. The backward pass multiplies by the number of
+processes, because DistributedDataParallel divides by it: what an encoder's parameters receive is then the gradient of
+one process with all data.
 """
 
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def gather(x: Tensor, processes: Processes, *, factor: float = 1.0) -> Tensor:
     Args:
         x: (rows, ...); processes may hold different numbers of rows.
         processes: Who takes part.
-        factor: Multiplies the gradient: the number of processes if each computes the whole loss by itself, see the top of
-            this file; 1 if `add_up` does so.
+        factor: Multiplies the gradient: the number of processes if each computes the whole loss by itself, see the top
+            of this file; 1 if `add_up` does so.
 
     Returns:
         (rows of all, ...).

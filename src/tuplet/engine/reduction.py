@@ -22,7 +22,8 @@ class Tile:
         rows: Which anchors.
         cols: Which references.
         relation: Who is whose positive.
-        whole: True if the tile spans all references, so that what `fold` leaves in `scores` is what `slope` finds there.
+        whole: True if the tile spans all references, so that what `fold` leaves in `scores` is what `slope` finds
+            there.
         measured: True if statistics are asked for.
     """
 
@@ -148,8 +149,9 @@ def combine(*outcomes: Outcome) -> Outcome:
 class Reduction(Generic[State]):
     """Folds rows of scores into losses.
 
-    The engine calls, for each block of anchors: `start`; `fold` for every tile, `folds` times over; `finish`; `slope` for every
-    tile. A reduction sees sums only: the engine divides once, at the end, so the result does not depend on the tiles.
+    The engine calls, for each block of anchors: `start`; `fold` for every tile, `folds` times over; `finish`; `slope`
+    for every tile. A reduction sees sums only: the engine divides once, at the end, so the result does not depend on
+    the tiles.
     """
 
     reads: ClassVar[Literal["similarity", "distance"]] = "similarity"
@@ -158,7 +160,7 @@ class Reduction(Generic[State]):
     whole_rows: bool = False
     """True if a tile must span all references."""
     local: bool = False
-    """True if an entry's slope depends on that entry alone: then one walk does, and slopes may be asked before `finish`."""
+    """True if an entry's slope depends on that entry alone: one walk does, and slopes may be asked before `finish`."""
 
     def start(self, like: Tensor, rows: slice) -> State:
         """An empty state for these anchors; `like` has the accumulation type."""
@@ -183,14 +185,15 @@ class Reduction(Generic[State]):
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The equation, by autograd, from complete rows: losses and counts, both (anchors,). `engine.reference` uses it."""
+        """The equation, by autograd, from complete rows: losses and counts (anchors,). `engine.reference` uses it."""
         raise NotImplementedError
 
     def halved(self, peak: float | None) -> "Reduction[Any] | None":
         """The same for one set against itself, where each tile above the diagonal also serves its mirror image.
 
-        Its state spans all anchors; `fold` takes a tile in for its rows and, transposed, for its columns (for its rows alone
-        on the diagonal, which holds both mirror images); `slope` is that of an entry plus that of its mirror image.
+        Its state spans all anchors; `fold` takes a tile in for its rows and, transposed, for its columns (for its rows
+        alone on the diagonal, which holds both mirror images); `slope` is that of an entry plus that of its mirror
+        image.
 
         Args:
             peak: Bound of the scores from above, if there is one.
@@ -260,8 +263,8 @@ def from_rows(rows: Rows, reads: Literal["similarity", "distance"] = "similarity
     """A reduction from a plain function of complete rows.
 
     Args:
-        rows: Takes scores, positive and negative, all (rows, references), and returns one loss per row. It is called for
-            anchors that have a positive.
+        rows: Takes scores, positive and negative, all (rows, references), and returns one loss per row. It is called
+            for anchors that have a positive.
         reads: Whether larger scores mean nearer ("similarity") or smaller ones ("distance").
 
     Returns:

@@ -1,7 +1,7 @@
 """The slow twin of `stream`: the whole matrix at once, by autograd.
 
-It has the same signature and gives the same numbers, can be differentiated twice, and shows in plain tensor code what a reduction
-computes. Memory is O(anchors × references × dim).
+It has the same signature and gives the same numbers, can be differentiated twice, and shows in plain tensor code what a
+reduction computes. Memory is O(anchors × references × dim).
 """
 
 from typing import Any

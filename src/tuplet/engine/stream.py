@@ -1,6 +1,7 @@
 """The walk over the matrix anchors × references, tile by tile, and its autograd function.
 
-Gradients are accumulated during forward and only multiplied in backward, so nothing is kept but tensors of the inputs' shapes.
+Gradients are accumulated during forward and only multiplied in backward, so nothing is kept but tensors of the inputs'
+shapes.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ def stream(
     r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
 
     $$L = \frac{\sum_i w_i \ell_i}{\sum_i w_i n_i}, \quad
-    (\ell_i, n_i) = \mathrm{reduce}_j(\mathrm{scale}_i \cdot \mathrm{margin}(\mathrm{geometry}(a_i, r_j)) + \mathrm{offset}_j)$$
+    (\ell_i, n_i) = \mathrm{reduce}_j(\mathrm{scale}_i \cdot \mathrm{margin}(\mathrm{geometry}(a_i, r_j)) +
+    \mathrm{offset}_j)$$
 
     Args:
         reduction: What a row becomes.
@@ -54,8 +56,8 @@ def stream(
         weights: w, one per anchor, at least 0.
         tile_size: Most entries of a tile. The result does not depend on it but for rounding.
         processes: Who walks together; losses and counts are summed over them.
-        shards: Who walks over the same anchors with references of their own. Folds are merged, so that each has the whole
-            outcome; gradients are of this process's part of the matrix.
+        shards: Who walks over the same anchors with references of their own. Folds are merged, so that each has the
+            whole outcome; gradients are of this process's part of the matrix.
         stats: True to add mean scores of positives and negatives to what is returned.
 
     Returns:
@@ -354,7 +356,9 @@ def _check(
             hint="Anchors and references are (rows, dim) with the same dim, and each row has one label.",
             reference="embedding-shape",
         )
-    if weights is not None and len(weights) != len(anchors) or offset is not None and len(offset) != len(references):
+    if (weights is not None and len(weights) != len(anchors)) or (
+        offset is not None and len(offset) != len(references)
+    ):
         raise ShapeError(
             "weights or offset do not have one entry per anchor or reference.",
             hint="weights has shape (anchors,), offset has shape (references,).",

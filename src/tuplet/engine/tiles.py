@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 PANEL = 256
-"""Rows of a panel when all columns fit: enough for the matrix products to run at full speed, small enough for the cache."""
+"""Rows of a panel when all columns fit: enough for matrix products at full speed, small enough for the cache."""
 
 LEAST_ROWS = 32
 """Below so many rows a panel's products wait for memory; then columns are cut too."""

@@ -39,10 +39,12 @@ class RowOptions(TypedDict, total=False):
 class HeadOptions(RowOptions, total=False):
     """Options of the losses with a scale.
 
-    sub_centers: K vectors for each class, of which the nearest counts; class j owns the rows jK to jK + K - 1 of the weight.
-    classes: Only these classes are in the sum, those of the batch among them; the gradient of the weight is then sparse.
-        `tuplet.heads.draw_classes` draws them.
-    correction: True to raise the scores of drawn classes by log(1 / probability to be drawn): the expected sum is that of all.
+    sub_centers: K vectors for each class, of which the nearest counts; class j owns the rows jK to jK + K - 1 of the
+        weight.
+    classes: Only these classes are in the sum, those of the batch among them; the gradient of the weight is then
+        sparse. `tuplet.heads.draw_classes` draws them.
+    correction: True to raise the scores of drawn classes by log(1 / probability to be drawn): the expected sum is that
+        of all.
     """
 
     sub_centers: int
@@ -195,7 +197,8 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
         raise ShapeError(
             f"Embeddings of length {x.shape[1]} in {processes.size} processes meet class weights of length {dim} "
             f"in {classes.shards.size} shards.",
-            hint="Build the loss with dim = the length of an embedding, and a sharded one with the processes that call it.",
+            hint=("Build the loss with dim = the length of an embedding, and a sharded one with the processes that "
+            "call it."),
             reference="head-size",
         )
     if scale is not None and not 0 < scale < math.inf:
@@ -222,14 +225,15 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
 
 
 def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
-    """Say once what cannot work well: the best case is an embedding on its class weight, and weights as far apart as can be."""
+    """Say once what cannot work well: at best an embedding is on its class weight, and weights are far apart."""
     if num_classes == 1:
         return
     best = float(margin(torch.ones(1), torch.zeros(1))[0])
     nearest, least = nearest_cosine(num_classes, dim), least_scale(num_classes, LIKELY, best)
     if best <= nearest:
         logger.warning(
-            "The margin leaves a target at most a score of %.3g, but with %d classes in %d dimensions another class weight "
+            "The margin leaves a target at most a score of %.3g, but with %d classes in %d dimensions another class "
+            "weight "
             "has a cosine of at least %.3g: no example can be told from all others. Use a smaller margin.",
             best,
             num_classes,
@@ -238,7 +242,8 @@ def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
         )
     elif scale < least:
         logger.warning(
-            "With scale %.3g no target of %d classes can reach a probability of %g; the loss stays large. Use a scale of %.3g "
+            "With scale %.3g no target of %d classes can reach a probability of %g; the loss stays large. Use a "
+            "scale of %.3g "
             "or more.",
             scale,
             num_classes,

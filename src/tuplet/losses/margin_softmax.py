@@ -26,8 +26,8 @@ def a_softmax(
     r"""Cross-entropy over class weights of length one, with the angle to the own class multiplied by m.
 
     $$L_i = -\log \frac{e^{\lVert x_i \rVert f(\theta_{y_i})}}{e^{\lVert x_i \rVert f(\theta_{y_i})}
-    + \sum_{j \ne y_i} e^{\lVert x_i \rVert \cos\theta_j}}, \quad f = \frac{\lambda \cos\theta + \psi(\theta)}{1 + \lambda}, \quad
-    \psi(\theta) = (-1)^k \cos(m\theta) - 2k, \; \theta \in [k\pi/m, (k+1)\pi/m]$$
+    + \sum_{j \ne y_i} e^{\lVert x_i \rVert \cos\theta_j}}, \quad f = \frac{\lambda \cos\theta + \psi(\theta)}{1 +
+    \lambda}, \quad \psi(\theta) = (-1)^k \cos(m\theta) - 2k, \; \theta \in [k\pi/m, (k+1)\pi/m]$$
 
     Args:
         embeddings: x; their length counts.
@@ -142,7 +142,8 @@ def combined_margin(
         Mean over the rows with a label.
 
     References:
-        Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", 2019, eq. 4; several vectors for each
+        Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", 2019, eq. 4; several vectors for
+        each
         class: "Sub-center ArcFace", 2020; drawn classes: An et al., "Partial FC", 2021.
     """
     margin = _combined(m1, m2, m3, extension, gradient)
@@ -157,8 +158,8 @@ class ASoftmaxLoss(HeadLoss):
         num_classes: How many classes there are.
         dim: Length of an embedding.
         margin: m, 1 to 4.
-        annealing: (base, least, gamma, power): λ = max(least, base (1 + gamma · step)^-power), where each call in training mode
-            is a step; or a number that stays.
+        annealing: (base, least, gamma, power): λ = max(least, base (1 + gamma · step)^-power), where each call in
+            training mode is a step; or a number that stays.
         sharded: Each process owns a range of the classes; see `tuplet.heads.ClassWeights`.
         seed: Of the first weights.
         processes: Who computes the loss together.

@@ -31,12 +31,15 @@ class _State:  # every field but the last has shape (rows,)
 
 
 class Softmax(Reduction[_State]):
-    r"""$\ell_i = \log \sum_k e^{s_{ik}} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}$, or with the mean of the positives inside the log.
+    r"""$\ell_i = \log \sum_k e^{s_{ik}} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}$.
+
+    "in" has the mean of the positives inside the log.
 
     The sum over k runs over positives and negatives.
 
     Args:
-        where: "out": the mean over positives is outside the log, as printed; "in": $\log \frac{1}{|P_i|} \sum_p e^{s_{ip}}$.
+        where: "out": the mean over positives is outside the log, as printed; "in": $\log \frac{1}{|P_i|} \sum_p
+            e^{s_{ip}}$.
     """
 
     def __init__(self, where: Literal["out", "in"] = "out") -> None:
@@ -134,7 +137,7 @@ class _HalfState:  # every field has shape (rows,), for all rows of the set
 
 
 class _HalfSoftmax(Reduction[_HalfState]):
-    """`Softmax` of one set against itself: an exp serves both mirror images, with coefficient e^s (1/mass_i + 1/mass_j)."""
+    """`Softmax` of one set against itself: one exp serves both mirror images, e^s (1/mass_i + 1/mass_j)."""
 
     def __init__(self, peak: float) -> None:
         self.peak = peak
