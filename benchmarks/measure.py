@@ -62,7 +62,7 @@ def limit(rows: int, cols: int, dim: int) -> Callable[[], object]:
 
 
 def peak_mb(module: str, case: str, *arguments: object) -> float:
-    """Peak memory in MB that `module.step(case, ...)` takes beyond its inputs and their gradients, in a process of its own."""
+    """Peak memory in MB that a case of a module takes beyond its inputs and their gradients, in its own process."""
     code = (
         "import resource, sys; import torch; torch.set_num_threads(1)\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r}); import {module}\n"
@@ -100,8 +100,8 @@ def record(benchmark: str, rows: list[dict[str, object]]) -> None:
 
 def _figure(row: Mapping[str, object]) -> str:
     if "seconds" in row:
-        return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {row['ratio']} x
-        {row['against']}"
+        time_taken = f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)"
+        return f"{time_taken}   {row['ratio']} x {row['against']}"
     return f"{row['ratio']} {row['against']}"
 
 

@@ -1,5 +1,4 @@
-"""Class weights: one learned vector for each class, or several, whole or sharded over processes, all or a sample in
-each step.
+"""Class weights: one learned vector for each class, or several; whole or sharded; all or a sample in each step.
 
 Weights are scaled to length one tile by tile, so that a head of any size needs no copy of them.
 """
@@ -203,8 +202,10 @@ class ClassWeights(nn.Module):
             raise ShapeError(
                 f"{num_classes} classes of {centers} vectors of length {dim}, sampled at {sample_rate}, were asked "
                 f"for.",
-                hint=(f"Use at least one class and one dimension, 1 to {MOST_CENTERS} centers, and a sample_rate in "
-                f"(0, 1]."),
+                hint=(
+                    f"Use at least one class and one dimension, 1 to {MOST_CENTERS} centers, and a sample_rate in "
+                    f"(0, 1]."
+                ),
                 reference="head-size",
             )
         self.num_classes, self.centers, self.sample_rate, self.correction = (

@@ -197,8 +197,10 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
         raise ShapeError(
             f"Embeddings of length {x.shape[1]} in {processes.size} processes meet class weights of length {dim} "
             f"in {classes.shards.size} shards.",
-            hint=("Build the loss with dim = the length of an embedding, and a sharded one with the processes that "
-            "call it."),
+            hint=(
+                "Build the loss with dim = the length of an embedding, and a sharded one with the processes that "
+                "call it."
+            ),
             reference="head-size",
         )
     if scale is not None and not 0 < scale < math.inf:

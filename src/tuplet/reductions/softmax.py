@@ -183,7 +183,9 @@ class _EachState:
 
 
 class SoftmaxEach(Reduction[_EachState]):
-    r"""Each positive alone against the negatives: $\frac{1}{|P_i|} \sum_p \log(1 + \sum_{n \in N_i} e^{s_{in} - s_{ip}})$.
+    r"""Each positive alone against the negatives.
+
+    $$\frac{1}{|P_i|} \sum_p \log(1 + \sum_{n \in N_i} e^{s_{in} - s_{ip}})$$
 
     With λ the log of the negatives' mass, a term is softplus(λ - s_p).
     """
