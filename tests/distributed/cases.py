@@ -262,7 +262,17 @@ def _other_losses() -> Iterator[Case]:
         yield Case("instance_discrimination", bank, examples)
 
 
-CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses())}
+def _heads() -> Iterator[Case]:
+    """Losses over class weights, whole or sharded, all classes or a sample."""
+    head = {"num_classes": 7, "dim": DIM}
+    yield Case("a_softmax", head, weighted)
+    yield Case("cosface", head | {"scale": 8.0}, weighted)
+    yield Case("combined_margin", head | {"scale": 8.0, "sub_centers": 2}, weighted)
+    yield Case("arcface", head | {"scale": 8.0}, classes, wrapped=True)
+    yield Case("arcface", head | {"scale": 8.0, "sample_rate": 0.7}, classes)
+
+
+CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
 
 
 def play(names: Sequence[str] = tuple(CASES)) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def runs(tmp_path_factory):
     chance = random.Random(0)  # noqa: S311  # moments to die at are no secret
     deaths = {folder / "undisturbed": [None], folder / "torn": ["checkpoints/step-000020"]}
     deaths |= {folder / f"moment-{k}": [moment, None] for k, moment in enumerate(MOMENTS)}
-    deaths[folder / "random"] = [*(chance.uniform(0.0, 0.25) for _ in range(DEATHS)), None]
+    deaths[folder / "random"] = [*(chance.uniform(0.0, 0.12) for _ in range(DEATHS)), None]
     ends = suffer(recipe, deaths)
     assert ends["undisturbed"] == [0]
     return folder, ends

@@ -41,8 +41,7 @@ def stream(
     r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
 
     $$L = \frac{\sum_i w_i \ell_i}{\sum_i w_i n_i}, \quad
-    (\ell_i, n_i) = \mathrm{reduce}_j(\mathrm{scale}_i \cdot \mathrm{margin}(\mathrm{geometry}(a_i, r_j)) +
-    \mathrm{offset}_j)$$
+    (\ell_i, n_i) = \mathrm{reduce}_j(s_i\,\mathrm{margin}(\mathrm{geometry}(a_i, r_j)) + \mathrm{offset}_j)$$
 
     Args:
         reduction: What a row becomes.
@@ -64,11 +63,8 @@ def stream(
         Sum of losses (differentiable), what the mean divides by, and statistics.
     """
     _check(anchors, references, relation, weights, offset)
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
-    one_set = references is anchors
-    anchors = anchors.to(wide)
-    references = anchors if one_set else references.to(wide)
-    geometry = geometry_of(geometry)
+    anchors, references = _widened(anchors, references)
+    wide, geometry = anchors.dtype, geometry_of(geometry)
     with torch.autocast(anchors.device.type, enabled=False):
         a, r = geometry.prepare(anchors, references)
         scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
@@ -343,6 +339,13 @@ def _sign(walk: _Walk) -> float:
 
 def _shift(walk: _Walk) -> float:
     return walk.geometry.flip * walk.scale if walk.turned else 0.0
+
+
+def _widened(anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the accumulation type; one set stays one tensor."""
+    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
+    wider = anchors.to(wide)
+    return wider, wider if references is anchors else references.to(wide)
 
 
 def _check(

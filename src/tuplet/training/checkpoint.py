@@ -150,9 +150,12 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, remarks
 
 
-def go_back(folder: Path, step: int) -> None:
-    """Forget the checkpoints after a step: they are torn, or their training is about to be repeated."""
-    prune(folder, [known for known in steps_in(folder) if known <= step])
+def go_back(folder: Path, step: int, best: int) -> None:
+    """Forget the checkpoints after a step: they are torn, or their training is about to be repeated.
+
+    Of the others the best and the last two stay, as after saving: a process may have died between saving and pruning.
+    """
+    prune(folder, [best, *[known for known in steps_in(folder) if known <= step][-2:]])
     _point_at(folder / name_of(step))
 
 

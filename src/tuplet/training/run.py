@@ -134,7 +134,7 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
     state.restore(found)
     step = found.progress.step
     if checkpoints is not None:
-        checkpoint.go_back(checkpoints, step)
+        checkpoint.go_back(checkpoints, step, found.progress.best_step)
     if found.progress.planned:
         yield diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
 
