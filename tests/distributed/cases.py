@@ -307,7 +307,7 @@ def train(case: Case, processes: Processes) -> dict[str, Any]:
         optimizer.zero_grad()
         value.backward()
         values.append(value.detach())
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in learned]))
+        gradients.append(torch.cat([_dense(parameter.grad).flatten() for parameter in learned]))
         optimizer.step()
     arguments = case.call(encode, batch, extra(step, processes.rank, processes.size))
     loss.eval()
@@ -319,3 +319,8 @@ def train(case: Case, processes: Processes) -> dict[str, Any]:
         "encoder": torch.cat([parameter.detach().flatten() for parameter in encoder.parameters()]),
         "stats": {"count": outcome.count, **outcome.stats},
     }
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """A sampled head's gradient holds only the rows that were drawn."""
+    return gradient.to_dense() if gradient.is_sparse else gradient

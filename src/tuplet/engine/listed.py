@@ -142,7 +142,7 @@ class _Listed(torch.autograd.Function):
             if offset is not None:
                 scores = scores + offset[rows]
             relation = Leading(len(a), candidates, positives, a.device)
-            tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, whole=True)
+            tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, kept=True)
             state = reduction.start(a, rows)
             for step in range(reduction.folds):
                 reduction.fold(step, state, tile)

@@ -22,17 +22,18 @@ class Tile:
         rows: Which anchors.
         cols: Which references.
         relation: Who is whose positive.
-        whole: True if the tile spans all references, so that what `fold` leaves in `scores` is what `slope` finds
-            there.
+        kept: True if `slope` gets this very tile, with what the last `fold` left in it, and not one scored again.
         measured: True if statistics are asked for.
+        note: Whatever else `fold` wants to leave for `slope` in a tile that is kept.
     """
 
     scores: Tensor
     rows: slice
     cols: slice
     relation: Relation
-    whole: bool
+    kept: bool
     measured: bool = False
+    note: Any = None
     _few: Any = field(default=False, repr=False)
     _masks: Any = field(default=None, repr=False)
     _positives: Any = field(default=None, repr=False)

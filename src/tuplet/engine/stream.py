@@ -4,20 +4,20 @@ Gradients are accumulated during forward and only multiplied in backward, so not
 shapes.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tuplet.engine.block import Grads, Inputs, Walk, walk_block
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
 from tuplet.engine.once import multiplied
-from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile
+from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.symmetric import HALF_SIDE, walk_half
-from tuplet.engine.tiles import Plan, plan
+from tuplet.engine.tiles import plan
 from tuplet.errors import ShapeError
 from tuplet.geometry import Geometry, geometry_of
-from tuplet.margin import Bend, Margin, bend
+from tuplet.margin import Margin
 from tuplet.relation import Relation
 from tuplet.types import GeometryName
 
@@ -68,7 +68,7 @@ def stream(
     with torch.autocast(anchors.device.type, enabled=False):
         a, r = geometry.prepare(anchors, references)
         scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
-        walk = _Walk(
+        walk = Walk(
             reduction,
             relation,
             geometry,
@@ -84,66 +84,13 @@ def stream(
     return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
 
 
-@dataclass
-class _Walk:
-    """All of a walk but the tensors that have gradients."""
-
-    reduction: Reduction[Any]
-    relation: Relation
-    geometry: Geometry
-    margin: Margin | None
-    scale: float
-    weights: Tensor | None
-    tile_size: int | None
-    shards: Processes
-    stats: bool
-    stat_names: tuple[str, ...] = ()
-
-    @property
-    def turned(self) -> bool:
-        """True if the reduction reads distances of a similarity or the reverse."""
-        return self.geometry.kind != self.reduction.reads
-
-    @property
-    def like_similarity(self) -> bool:
-        """True if a factor of the scores can be multiplied into the anchors."""
-        return self.geometry.kind == "similarity"
-
-
-@dataclass
-class _Grads:
-    """Sums of slopes so far; None where no gradient is asked for."""
-
-    a: Tensor | None
-    r: Tensor | None
-    scale: Tensor | None
-    offset: Tensor | None
-
-    @property
-    def wanted(self) -> bool:
-        """True if slopes are needed at all."""
-        return any(grad is not None for grad in (self.a, self.r, self.scale, self.offset))
-
-
-@dataclass
-class _Scored:
-    """A tile with what the way back needs."""
-
-    tile: Tile
-    memo: Any
-    a: Tensor  # anchors of the tile, multiplied by the factor if the geometry allows it
-    factor: Tensor | float
-    bent: Bend | None
-    raw: Tensor | None  # scores before the factor, kept only for a learned factor of distances
-
-
 class _Stream(torch.autograd.Function):
     """Forward walks and accumulates gradients; backward multiplies them by the incoming number."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, walk: _Walk) -> Any:
+    def forward(ctx: Any, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, walk: Walk) -> Any:
         asked = ctx.needs_input_grad
-        grads = _Grads(
+        grads = Grads(
             *(
                 torch.zeros_like(x) if x is not None and need else None
                 for x, need in zip((a, r, scale, offset), asked, strict=False)
@@ -151,13 +98,13 @@ class _Stream(torch.autograd.Function):
         )
         half = _half(walk, a, r, scale, offset)
         if half is not None:
-            factor, shift = _sign(walk) * walk.scale, _shift(walk)
+            factor, shift = walk.sign * walk.scale, walk.geometry.flip * walk.scale if walk.turned else 0.0
             partials = [walk_half(half, a, walk.relation, walk.geometry, factor, shift, walk.tile_size, grads.a)]
             grads.r = None
         else:
             strips = walk.shards.size > 1  # shards differ in width, but merge the same blocks of anchors
             cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows, strips=strips)
-            partials = [_block(walk, cuts, rows, a, r, scale, offset, grads) for rows in cuts.rows]
+            partials = [walk_block(walk, cuts, rows, Inputs(a, r, scale, offset), grads) for rows in cuts.rows]
         weights = walk.weights
         loss = torch.cat([part.loss for part in partials]).double()
         count = torch.cat([part.count for part in partials]).double()
@@ -176,154 +123,7 @@ class _Stream(torch.autograd.Function):
         return (*multiplied(ctx.saved_tensors, grad), None)
 
 
-def _block(
-    walk: _Walk,
-    cuts: Plan,
-    rows: slice,
-    a: Tensor,
-    r: Tensor,
-    scale: Tensor | None,
-    offset: Tensor | None,
-    grads: _Grads,
-) -> Partial:
-    """All tiles of one block of anchors: fold, finish, slope."""
-    reduction = walk.reduction
-    state = reduction.start(a, rows)
-    stats: dict[str, Tensor] = {}
-    buffer = a.new_empty((rows.stop - rows.start) * max(cols.stop - cols.start for cols in cuts.cols))
-    scored: _Scored | None = None
-    kept = cuts.whole and walk.shards.size == 1
-    for step in range(reduction.folds):
-        for cols in cuts.cols:
-            if scored is None or not kept:
-                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=kept)
-            if walk.stats and step == 0:
-                _add_stats(stats, scored.tile)
-            reduction.fold(step, state, scored.tile)
-            if reduction.local and grads.wanted:
-                _pull(walk, scored, reduction.slope(state, scored.tile), a, r, grads)
-    if walk.shards.size > 1:
-        state = reduction.merge(state, walk.shards)
-    partial = reduction.finish(state)
-    if grads.wanted and not reduction.local:
-        for cols in cuts.cols:
-            if scored is None or not kept:
-                scored = _score(walk, rows, cols, a, r, scale, offset, buffer, whole=kept)
-            _pull(walk, scored, reduction.slope(state, scored.tile), a, r, grads)
-    return Partial(partial.loss, partial.count, {**partial.stats, **stats})
-
-
-def _score(
-    walk: _Walk,
-    rows: slice,
-    cols: slice,
-    a: Tensor,
-    r: Tensor,
-    scale: Tensor | None,
-    offset: Tensor | None,
-    buffer: Tensor,
-    *,
-    whole: bool,
-) -> _Scored:
-    """Scores of one tile, in the sense the reduction reads them."""
-    height, width = rows.stop - rows.start, cols.stop - cols.start
-    out = buffer[: height * width].view(height, width)
-    tile = Tile(out, rows, cols, walk.relation, whole, walk.stats)
-    factor: Tensor | float = _sign(walk) * (walk.scale if scale is None else scale[rows, None])
-    mine, bent, raw = a[rows], None, None
-    scaled = isinstance(factor, Tensor) or factor != 1.0
-    if walk.like_similarity:
-        mine = mine * factor if scaled else mine
-        memo = walk.geometry.scores(mine, r[cols], out)
-    else:
-        memo = walk.geometry.scores(mine, r[cols], out)
-        raw = out.clone() if scale is not None and scale.requires_grad else None
-        if scaled:
-            out.mul_(factor)
-    if walk.margin is not None:
-        at = tile.positives
-        bent = bend(walk.margin, at, a[rows], walk.geometry.pick(r[cols], memo, at.rows, at.cols))
-        out[at.rows, at.cols] = bent.score * _of_rows(factor, at.rows)
-    if walk.turned and walk.geometry.flip:
-        out.add_(walk.geometry.flip * (walk.scale if scale is None else scale[rows, None]))
-    if offset is not None:
-        out.add_(offset[cols])
-    return _Scored(tile, memo, mine, factor, bent, raw)
-
-
-def _pull(walk: _Walk, scored: _Scored, slope: Tensor, a: Tensor, r: Tensor, grads: _Grads) -> None:
-    """Turn slopes of a tile into gradients."""
-    rows, cols, factor = scored.tile.rows, scored.tile.cols, scored.factor
-    if walk.weights is not None:
-        slope = slope.mul_(walk.weights[rows, None].to(slope.dtype))
-    if grads.offset is not None:
-        grads.offset[cols] += slope.sum(0)
-    along = None if grads.scale is None else slope.new_zeros(rows.stop - rows.start)
-    if along is not None and walk.turned and walk.geometry.flip:
-        along += walk.geometry.flip * slope.sum(1)
-    grad_r = None if grads.r is None else grads.r[cols]
-    if scored.bent is not None:
-        _pull_bent(walk, scored, scored.bent, slope, None if grads.a is None else grads.a[rows], grad_r, along)
-    if not walk.like_similarity:
-        if along is not None and scored.raw is not None:
-            along += _sign(walk) * (slope * scored.raw).sum(1)
-        slope = slope.mul_(factor) if isinstance(factor, Tensor) or factor != 1.0 else slope
-    need_a = grads.a is not None or (along is not None and walk.like_similarity)
-    pulled = torch.zeros_like(scored.a) if need_a else None
-    walk.geometry.pull(slope, scored.memo, scored.a, r[cols], pulled, grad_r)
-    if along is not None and pulled is not None and walk.like_similarity:
-        along += _sign(walk) * (pulled * a[rows]).sum(1)  # sum_j slope_ij (a_i . r_j)
-    if grads.a is not None and pulled is not None:
-        grads.a[rows] += pulled * factor if walk.like_similarity else pulled
-    if along is not None and grads.scale is not None:
-        grads.scale[rows] += along
-
-
-def _pull_bent(
-    walk: _Walk,
-    scored: _Scored,
-    bent: Bend,
-    slope: Tensor,
-    grad_a: Tensor | None,
-    grad_r: Tensor | None,
-    along: Tensor | None,
-) -> None:
-    """Take the bent entries out of `slope`; they pull along their tangents."""
-    rows, cols = bent.at.rows, bent.at.cols
-    pulls = slope[rows, cols]
-    slope[rows, cols] = 0
-    if along is not None:
-        along.index_add_(0, rows, pulls * bent.score, alpha=_sign(walk))
-    pulls = (pulls * _of_rows(scored.factor, rows))[:, None]
-    if grad_a is not None:
-        grad_a.index_add_(0, rows, pulls * bent.mine)
-    if grad_r is not None:
-        walk.geometry.place(grad_r, scored.memo, rows, cols, pulls * bent.theirs)
-
-
-def _of_rows(factor: Tensor | float, rows: Tensor) -> Tensor | float:
-    """The factor of each entry, by its row."""
-    return factor[rows, 0] if isinstance(factor, Tensor) else factor
-
-
-def _add_stats(stats: dict[str, Tensor], tile: Tile) -> None:
-    """Sums and numbers of the scores of positives and of negatives."""
-    at = tile.positives
-    drawn = tile.scores[at.rows, at.cols]
-    ones = torch.ones_like(drawn)
-    positive, positives = tile.per_row(drawn), tile.per_row(ones)
-    counted = tile.hide_ignored(0.0, tile.scores.clone()).sum(1)
-    found = {
-        "positive_score": positive,
-        "positives": positives,
-        "negative_score": counted - positive,
-        "negatives": tile.negatives_per_row(),
-    }
-    for name, value in found.items():
-        stats[name] = stats[name] + value if name in stats else value
-
-
-def _half(walk: _Walk, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None) -> Reduction[Any] | None:
+def _half(walk: Walk, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None) -> Reduction[Any] | None:
     """The reduction for half of the tiles, if one set meets itself and nothing tells rows from columns."""
     if walk.relation.first != 0 or r is not a or any(x is not None for x in (scale, offset, walk.margin, walk.weights)):
         return None
@@ -331,14 +131,6 @@ def _half(walk: _Walk, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tenso
         return None
     peak = walk.geometry.peak
     return walk.reduction.halved(None if peak is None or walk.turned else peak * walk.scale)
-
-
-def _sign(walk: _Walk) -> float:
-    return -1.0 if walk.turned else 1.0
-
-
-def _shift(walk: _Walk) -> float:
-    return walk.geometry.flip * walk.scale if walk.turned else 0.0
 
 
 def _widened(anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,7 @@ def _score(
         out.mul_(factor)
     if shift:
         out.add_(shift)
-    return Tile(out, rows, cols, relation, whole=False), memo, mine
+    return Tile(out, rows, cols, relation, kept=False), memo, mine
 
 
 def _pull(

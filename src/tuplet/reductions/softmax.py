@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from tuplet.engine.gather import Processes, largest_of, sum_of
 from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.relation import Entries
 
 LOWEST = -1e30
 """Stands for the largest score of a row that has no candidate yet; finite, so that differences stay numbers."""
@@ -27,7 +28,6 @@ class _State:  # every field but the last has shape (rows,)
     drawn: Tensor  # "out": sum of the positives' scores; "in": sum of exp(score - best) over them
     best: Tensor  # "in": largest score of a positive so far
     positives: Tensor  # how many positives
-    kept: Tensor | None = None  # "in", whole rows: the positives' scores, which fold overwrites
 
 
 class Softmax(Reduction[_State]):
@@ -51,14 +51,15 @@ class Softmax(Reduction[_State]):
         return _State(zero + LOWEST, zero, zero, zero + LOWEST, zero)
 
     def fold(self, step: int, state: _State, tile: Tile) -> None:
-        """Online log-sum-exp; leaves exp(score - peak) in a tile of whole rows."""
+        """Online log-sum-exp; leaves exp(score - peak) in the tile, and notes the peak and the positives' scores."""
         del step
-        self._draw(state, tile)
+        drawn = self._draw(state, tile)
         scores = tile.hide_ignored(-torch.inf)
         peak = torch.maximum(state.peak, scores.amax(1)) if scores.shape[1] else state.peak
         mass = scores.sub_(peak[:, None]).exp_().sum(1)
         state.mass = state.mass * (state.peak - peak).exp() + mass
         state.peak = peak
+        tile.note = peak, drawn
 
     def merge(self, state: _State, shards: Processes) -> _State:
         """The largest peaks, and the sums relative to them."""
@@ -81,14 +82,16 @@ class Softmax(Reduction[_State]):
     def slope(self, state: _State, tile: Tile) -> Tensor:
         """Share of all candidates minus share of the positives."""
         at = tile.positives
-        wanted = self._wanted(state, tile)
         valid = (state.positives > 0).to(state.mass)
-        if tile.whole:
-            shares = tile.scores.mul_((valid / state.mass.clamp_min(torch.finfo(valid.dtype).tiny))[:, None])
+        if tile.kept:
+            peak, drawn = tile.note
+            rate = valid * (peak - state.peak).exp() / state.mass.clamp_min(torch.finfo(valid.dtype).tiny)
+            shares = tile.scores.mul_(rate[:, None])
         else:
-            log_mass = torch.where(state.mass > 0, state.peak + state.mass.log(), 0.0)
-            shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_().mul_(valid[:, None])
-        return add_at(shares, at.rows, at.cols, -wanted)
+            drawn = tile.scores[at.rows, at.cols]
+            log_mass = torch.where(valid > 0, state.peak + state.mass.log(), torch.inf)
+            shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_()
+        return add_at(shares, at.rows, at.cols, -self._wanted(state, at, drawn))
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
@@ -108,24 +111,23 @@ class Softmax(Reduction[_State]):
         """Half of the tiles do if the scores are bounded, so that one exp serves both sides."""
         return _HalfSoftmax(peak) if self.where == "out" and peak is not None and peak <= SAFE_SPREAD else None
 
-    def _draw(self, state: _State, tile: Tile) -> None:
+    def _draw(self, state: _State, tile: Tile) -> Tensor:
+        """Take in the scores of the positives."""
         at = tile.positives
         scores = tile.scores[at.rows, at.cols]
         state.positives = state.positives + tile.per_row(torch.ones_like(scores))
         if self.where == "out":
             state.drawn = state.drawn + tile.per_row(scores)
-            return
+            return scores
         best = state.best.scatter_reduce(0, at.rows, scores, "amax")
         state.drawn = state.drawn * (state.best - best).exp() + tile.per_row((scores - best[at.rows]).exp())
         state.best = best
-        state.kept = scores if tile.whole else None
+        return scores
 
-    def _wanted(self, state: _State, tile: Tile) -> Tensor:
-        """Share of each positive of the tile among its anchor's positives."""
-        at = tile.positives
+    def _wanted(self, state: _State, at: Entries, scores: Tensor) -> Tensor:
+        """Share of each positive of a tile among its anchor's positives."""
         if self.where == "out":
             return (1 / state.positives.clamp_min(1))[at.rows]
-        scores = tile.scores[at.rows, at.cols] if state.kept is None else state.kept
         return (scores - state.best[at.rows]).exp() / state.drawn[at.rows]
 
 
