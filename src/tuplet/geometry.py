@@ -34,6 +34,10 @@ class Geometry(Protocol):
         """Largest score two embeddings can have, if there is one."""
 
     @property
+    def narrow(self) -> bool:
+        """True if references are prepared tile by tile, so that a tile should not span all of them."""
+
+    @property
     def flip(self) -> float:
         """The score as the other kind is `flip - score`: 1 for cosine, 0 for the others."""
 
@@ -74,6 +78,7 @@ class Dot:
     kind: Literal["similarity", "distance"] = "similarity"
     peak: float | None = None
     flip: float = 0.0
+    narrow: bool = False
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """Nothing is done to the embeddings."""
@@ -129,6 +134,7 @@ class SquaredEuclidean:
     kind: Literal["similarity", "distance"] = "distance"
     peak: float | None = None
     flip: float = 0.0
+    narrow: bool = False
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """Move the origin near the mean; distances and gradients do not depend on it."""

@@ -47,6 +47,7 @@ class NearestCenter:
     kind: Literal["similarity", "distance"] = "similarity"
     peak: float | None = 1.0
     flip: float = 1.0
+    narrow: bool = True
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """Scale the anchors to length one; class weights wait for their tile."""

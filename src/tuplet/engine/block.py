@@ -13,8 +13,9 @@ from tuplet.geometry import Geometry
 from tuplet.margin import Bend, Margin, bend
 from tuplet.relation import Relation
 
-KEPT = 2**22
-"""Entries of tiles that stay from their fold until their slopes are known; the others are scored twice."""
+KEPT = 2**23
+"""Numbers in tiles, with their references, that stay from their fold until their slopes are known; other tiles are
+scored twice."""
 
 
 @dataclass
@@ -116,7 +117,8 @@ class _Tiles:
         self.walk, self.rows, self.inputs = walk, rows, inputs
         self.height = rows.stop - rows.start
         self.width = max(cols.stop - cols.start for cols in cuts.cols)
-        self.room = max(room, self.height * self.width) if cuts.whole else room
+        self.deep = self.height + inputs.r[:1].numel()  # numbers for each column: a geometry may keep references too
+        self.room = max(room, self.width * self.deep) if cuts.whole else room
         self.kept: dict[int, _Scored] = {}
         self.shared: Tensor | None = None
 
@@ -125,8 +127,8 @@ class _Tiles:
         if cols.start in self.kept:
             return self.kept[cols.start]
         width = cols.stop - cols.start
-        if self.height * width <= self.room:
-            self.room -= self.height * width
+        if (needed := width * self.deep) <= self.room:
+            self.room -= needed
             out = self.inputs.a.new_empty(self.height, width)
             self.kept[cols.start] = scored = _score(self.walk, self.rows, cols, self.inputs, out, kept=True)
             return scored

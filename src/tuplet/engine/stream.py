@@ -102,8 +102,9 @@ class _Stream(torch.autograd.Function):
             partials = [walk_half(half, a, walk.relation, walk.geometry, factor, shift, walk.tile_size, grads.a)]
             grads.r = None
         else:
-            strips = walk.shards.size > 1  # shards differ in width, but merge the same blocks of anchors
-            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows, strips=strips)
+            # shards differ in their references, but merge the same blocks of anchors
+            narrow = walk.geometry.narrow or walk.shards.size > 1
+            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows, narrow=narrow)
             partials = [walk_block(walk, cuts, rows, Inputs(a, r, scale, offset), grads) for rows in cuts.rows]
         weights = walk.weights
         loss = torch.cat([part.loss for part in partials]).double()

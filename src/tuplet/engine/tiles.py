@@ -5,14 +5,17 @@ from dataclasses import dataclass
 PANEL = 256
 """Rows of a panel when all columns fit: enough for matrix products at full speed, small enough for the cache."""
 
-LEAST_ROWS = 32
+LEAST_ROWS = 64
 """Below so many rows a panel's products wait for memory; then columns are cut too."""
 
 TILE_SIZE = 2**20
 """Entries of a tile when nothing is said: 4 MiB in float32."""
 
 SIDE = 1024
-"""Side of a square tile when columns are cut."""
+"""Most rows of a tile when columns are cut."""
+
+WIDTH = 8192
+"""Most columns then, so that the references of a tile stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +37,32 @@ class Plan:
 
 
 def plan(
-    anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False, strips: bool = False
+    anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False, narrow: bool = False
 ) -> Plan:
     """Choose the spans.
 
     Args:
         anchors: Rows of the matrix.
         references: Columns of the matrix.
-        tile_size: Most entries of a tile; by default about a million, and never fewer than a panel of 32 rows needs
+        tile_size: Most entries of a tile; by default about a million, and never fewer than a panel of 64 rows needs
             as long as that stays below 16 times as many.
         whole_rows: True if a tile must span all references, however few rows that leaves.
-        strips: True if a tile must span all anchors, however few columns that leaves.
+        narrow: True if columns are to be cut even where few rows fit with all of them. The spans of rows do not depend
+            on the number of references then.
 
     Returns:
         The plan; the last span of either side may be shorter.
     """
-    if strips:
-        width = (tile_size or TILE_SIZE) // max(1, anchors)
-        return Plan(spans(anchors, max(1, anchors)), spans(references, max(1, width)))
-    budget = tile_size if tile_size is not None else _default(references)
+    budget = tile_size if tile_size is not None else TILE_SIZE if narrow else _default(references)
     rows = min(anchors, PANEL, budget // max(1, references))
     if whole_rows:
-        return Plan(spans(anchors, max(1, rows)), spans(references, max(1, references)))
+        return Plan(spans(anchors, rows), spans(references, references))
     least = 1 if tile_size is not None else LEAST_ROWS
-    if rows >= min(least, max(1, anchors)):
-        return Plan(spans(anchors, rows), spans(references, max(1, references)))
+    if not narrow and rows >= min(least, max(1, anchors)):
+        return Plan(spans(anchors, rows), spans(references, references))
     rows = max(1, min(anchors, SIDE, budget))
-    return Plan(spans(anchors, rows), spans(references, max(1, min(references, budget // rows))))
+    cols = budget // rows if tile_size is not None else min(budget // rows, WIDTH)
+    return Plan(spans(anchors, rows), spans(references, cols))
 
 
 def spans(total: int, size: int) -> tuple[slice, ...]:
