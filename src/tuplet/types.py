@@ -4,6 +4,8 @@ from typing import Literal
 
 GeometryName = Literal["cosine", "dot", "euclidean", "squared_euclidean"]
 MeanOver = Literal["active", "all", "anchors"]
+Side = Literal["query", "partner"]
+"""The two sides of a pair: what asks, and what answers."""
 Supervision = Literal["class", "pair", "example", "graded", "multi", "target", "none"]
 """What the labels of a loss or a data set mean.
 

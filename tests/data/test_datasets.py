@@ -54,6 +54,21 @@ def test_labels_follow_the_supervision():
     assert take_batch(load_dataset(known, VectorPreprocessing(), "none"), torch.tensor([1])).labels is None
 
 
+@pytest.mark.parametrize("supervision", ["class", "example", "pair", "none"])
+def test_classes_are_known_whatever_the_loss_is_told(supervision):
+    dataset = load_dataset(manifest(labels=LABELS, class_names=("x", "y")), VectorPreprocessing(), supervision)
+    assert dataset.labels.supervision == supervision
+    assert dataset.classes.tolist() == LABELS.tolist()
+    assert load_dataset(manifest(), VectorPreprocessing(), "none").classes is None
+
+
+def test_the_second_side_of_pairs_may_be_preprocessed_otherwise():
+    pairs = manifest(kind="text", items=tuple("abcd"), pairs=("a b", "b c", "c d", "d e"))
+    dataset = load_dataset(pairs, TextPreprocessing(shortest=0), "pair", TextPreprocessing(hashed=False))
+    assert dataset.partners == ["a b", "b c", "c d", "d e"]
+    assert isinstance(dataset.inputs[0], torch.Tensor)
+
+
 def test_missing_labels_are_named():
     with pytest.raises(LabelError, match="labels of kind 'class', which memory does not have"):
         labels_of(manifest(), "class")

@@ -130,7 +130,8 @@ def test_a_manifest_names_its_items(tmp_path):
 
 def test_a_data_set_names_its_items(tmp_path):
     graded = Dataset("vector", torch.tensor(ROWS[:2]), ("x", "y"), Labels("graded", torch.rand(2, 1)), ("unused",))
-    classes = Dataset("vector", torch.tensor(ROWS[:2]), ("x", "y"), Labels("class", torch.tensor([0, 0])), ("owl",))
+    owls = torch.tensor([0, 0])
+    classes = Dataset("vector", torch.tensor(ROWS[:2]), ("x", "y"), Labels("class", owls), ("owl",), classes=owls)
     assert list(FlatIndex.build(tmp_path / "graded", make(), graded).items) == [{"id": "x"}, {"id": "y"}]
     assert FlatIndex.build(tmp_path / "classes", make(), classes).items[1] == {"id": "y", "label": "owl"}
 

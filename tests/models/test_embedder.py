@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import tuplet
-from tuplet.data import load_dataset, read_manifest
+from tuplet.data import Manifest, load_dataset, read_manifest
 from tuplet.data.transforms import (
     ImagePreprocessing,
     SeriesPreprocessing,
@@ -217,3 +217,37 @@ def test_embeddings_come_back_from_an_accelerator():
     expected = make("image").embed(stored)
     assert embedder.device.type == "cuda"
     torch.testing.assert_close(embedder.embed(stored), expected, rtol=1e-2, atol=1e-3)
+
+
+def test_each_side_of_pairs_has_its_own_embedder_and_both_move_together(tmp_path):
+    config = {"name": "linear", "in_dim": 5, "dim": 4}
+    partner = Embedder(build_encoder(config, seed=2), VectorPreprocessing(), encoder_config=config)
+    both = make(partner=partner)
+    assert torch.equal(both.embed(ROWS), make().embed(ROWS))
+    assert torch.equal(both.embed(ROWS, side="partner"), partner.embed(ROWS))
+    assert torch.equal(make().embed(ROWS, side="partner"), make().embed(ROWS)), "one embedder serves both sides"
+    assert {name.split(".")[0] for name, _ in both.named_parameters()} == {"encoder", "partner"}
+    both.save(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    loaded = Embedder.load(tmp_path / "there")
+    assert torch.equal(loaded.embed(ROWS, side="partner"), partner.embed(ROWS))
+    assert loaded.content_hash() == both.content_hash() == saved_hash(tmp_path / "there")
+    assert both.content_hash() != make().content_hash()
+
+
+def test_a_partner_that_was_replaced_is_refused(tmp_path):
+    make(partner=make()).save(tmp_path / "model")
+    config = {"name": "linear", "in_dim": 5, "dim": 4}
+    Embedder(build_encoder(config), VectorPreprocessing(), encoder_config=config).save(tmp_path / "model" / "partner")
+    with pytest.raises(CheckpointError, match="is not the one"):
+        Embedder.load(tmp_path / "model")
+
+
+def test_partners_are_of_the_same_length_and_data_has_to_name_them():
+    config = {"name": "linear", "in_dim": 5, "dim": 3}
+    with pytest.raises(ShapeError, match="to 4 numbers, their partners to 3"):
+        make(partner=Embedder(build_encoder(config), VectorPreprocessing(), encoder_config=config))
+    manifest = Manifest("vector", tuple("ab"), ROWS[:2], pairs=ROWS[2:4])
+    assert torch.equal(make().embed(manifest, side="partner"), make().embed(ROWS[2:4]))
+    with pytest.raises(DataError, match="no partners"):
+        make().embed(Manifest("vector", tuple("ab"), ROWS[:2]), side="partner")

@@ -59,10 +59,12 @@ class Dataset:
         kind: What an input is.
         inputs: Stored form of the examples, see `Inputs`.
         ids: Unique name of each example.
-        labels: What is known about each example.
+        labels: What the loss is told about each example.
         class_names: Name of each class.
         groups: What else an example belongs to.
         partners: Second input of each example, where examples are pairs.
+        classes: Class of each example, an index into `class_names`, -1 where it is unknown; None without classes.
+            Whatever the labels mean, classes can choose the best step and judge the result.
     """
 
     kind: Kind
@@ -72,6 +74,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = None
     partners: Inputs | None = None
+    classes: Int64[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,7 +83,12 @@ class Dataset:
         return self.inputs[position], position
 
 
-def load_dataset(manifest: Manifest, preprocessing: Preprocessing, supervision: Supervision | None = None) -> Dataset:
+def load_dataset(
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    supervision: Supervision | None = None,
+    partner_preprocessing: Preprocessing | None = None,
+) -> Dataset:
     """Decodes every item of a manifest once.
 
     Args:
@@ -88,6 +96,7 @@ def load_dataset(manifest: Manifest, preprocessing: Preprocessing, supervision: 
         preprocessing: Decides the stored form; see `tuplet.data.transforms`.
         supervision: Which labels the data set carries; by default the first known of classes,
             graded labels, pairs and positions.
+        partner_preprocessing: Of the second items of pairs, where it is another one.
 
     Returns:
         The examples in the order of the manifest.
@@ -102,7 +111,8 @@ def load_dataset(manifest: Manifest, preprocessing: Preprocessing, supervision: 
         labels=labels_of(manifest, supervision),
         class_names=manifest.class_names,
         groups=manifest.groups,
-        partners=None if manifest.pairs is None else preprocessing.load(manifest.pairs),
+        partners=None if manifest.pairs is None else (partner_preprocessing or preprocessing).load(manifest.pairs),
+        classes=None if manifest.labels is None else torch.from_numpy(manifest.labels),
     )
 
 

@@ -208,10 +208,9 @@ class _Items(Sequence[Mapping[str, Any]]):
 def _facts(items: Any) -> Facts:
     """What a collection of items says of each of them."""
     if isinstance(items, Dataset | Manifest):
-        labels = items.labels.values if isinstance(items, Dataset) else items.labels
-        classes = not isinstance(items, Dataset) or items.labels.supervision == "class"
+        labels = items.classes if isinstance(items, Dataset) else items.labels
         columns: dict[str, Sequence[str | None]] = {"id": items.ids}
-        if labels is not None and classes and items.class_names:
+        if labels is not None and items.class_names:
             columns["label"] = [items.class_names[label] if label >= 0 else None for label in labels.tolist()]
         if items.groups is not None:
             columns["group"] = items.groups

@@ -20,10 +20,10 @@ from tuplet.data.transforms import preprocessing_from_config
 from tuplet.errors import CheckpointError, DataError, MissingExtraError, ShapeError, TupletError
 from tuplet.models.encoders import build_encoder
 from tuplet.storage import read_json, replaced_folder, settle, write_json
-from tuplet.types import GeometryName
+from tuplet.types import GeometryName, Side
 
 FORMAT = 1
-_CONFIG, _WEIGHTS, _FILES = "embedder.json", "weights.safetensors", "encoder"
+_CONFIG, _WEIGHTS, _FILES, _PARTNER = "embedder.json", "weights.safetensors", "encoder", "partner"
 _REMEDY = "Save the embedder again, or copy the whole folder again from where it came."
 _HASHED: dict[str, type] = {"dim": int, "geometry": str, "encoder": dict, "preprocessing": dict}
 _FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict}
@@ -38,6 +38,7 @@ class Embedder(nn.Module):
         encoder_config: `{"name": ..., option: value, ...}`, from which `build_encoder` makes the same network.
         geometry: How two embeddings are compared. Embeddings are returned as the encoder made them, not normalised.
         thresholds: Scores at which two items count as the same, by name.
+        partner: Embeds the second side of pairs, where it has an encoder of its own; part of this module.
 
     Raises:
         ShapeError: If the length of the embeddings is not known.
@@ -51,6 +52,7 @@ class Embedder(nn.Module):
         encoder_config: Mapping[str, Any],
         geometry: GeometryName = "cosine",
         thresholds: Mapping[str, float] | None = None,
+        partner: "Embedder | None" = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -66,6 +68,17 @@ class Embedder(nn.Module):
                 reference="encoder-output",
             )
         self.dim = dim
+        self.partner = partner
+        if partner is not None and partner.dim != dim:
+            raise ShapeError(
+                f"Queries are embedded to {dim} numbers, their partners to {partner.dim}.",
+                hint="Give both encoders the same `dim`.",
+                reference="encoder-output",
+            )
+
+    def side(self, side: Side) -> "Embedder":
+        """What embeds the items of one side of pairs; without a partner, one embedder serves both."""
+        return self if side == "query" or self.partner is None else self.partner
 
     @property
     def device(self) -> torch.device:
@@ -77,12 +90,18 @@ class Embedder(nn.Module):
         return self.encoder(self.preprocessing(stored))
 
     def embed(
-        self, items: Any, *, batch_size: int = 256, progress: Callable[[int, int], None] | None = None
+        self,
+        items: Any,
+        *,
+        side: Side = "query",
+        batch_size: int = 256,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Float[Tensor, "n dim"]:
         """Embeddings of items, whatever the encoder was trained on.
 
         Args:
             items: Paths, texts, rows or series (a list, an array or a tensor), a `Manifest`, or a `Dataset`.
+            side: Which side of pairs the items are on; of a `Manifest` or a `Dataset` it takes those of that side.
             batch_size: Items in memory at once, at least 1. It changes no result beyond rounding.
             progress: Called with (items done, items in all) after each batch.
 
@@ -92,26 +111,26 @@ class Embedder(nn.Module):
         Raises:
             DataError: If items cannot be read.
         """
-        count = len(_sequence(items))
+        count = len(_sequence(items, side))
         embeddings = torch.empty(count, self.dim)
         done = 0
-        for rows in self.stream(items, batch_size=batch_size):
+        for rows in self.stream(items, side=side, batch_size=batch_size):
             embeddings[done : done + len(rows)] = rows
             done += len(rows)
             if progress is not None:
                 progress(done, count)
         return embeddings
 
-    def stream(self, items: Any, *, batch_size: int = 256) -> Iterator[Float[Tensor, "rows dim"]]:
+    def stream(self, items: Any, *, side: Side = "query", batch_size: int = 256) -> Iterator[Float[Tensor, "rows dim"]]:
         """What `embed` returns, batch by batch; items are read when their batch comes."""
-        source = _sequence(items)
+        source, embedder = _sequence(items, side), self.side(side)
         for start in range(0, len(source), batch_size):
             part = source[start : start + batch_size]
             if isinstance(part, np.ndarray):
                 part = np.require(part, requirements=["C", "W"])  # a copy where torch would complain of the memory
-            stored = part if isinstance(items, Dataset) else self.preprocessing.load(part)
-            with _evaluating(self), torch.no_grad():
-                rows = self(_moved(stored, self.device))
+            stored = part if isinstance(items, Dataset) else embedder.preprocessing.load(part)
+            with _evaluating(embedder), torch.no_grad():
+                rows = embedder(_moved(stored, embedder.device))
             yield rows.float().cpu()
 
     def content_hash(self) -> str:
@@ -132,7 +151,7 @@ class Embedder(nn.Module):
                 hint="Use plain numbers, texts, lists and dictionaries in `encoder_config`.",
                 reference="config-not-json",
             ) from problem
-        with replaced_folder(folder, owns={_CONFIG, _WEIGHTS, _FILES}, error=CheckpointError) as new:
+        with replaced_folder(folder, owns={_CONFIG, _WEIGHTS, _FILES, _PARTNER}, error=CheckpointError) as new:
             # Copies, because safetensors refuses weights that share memory.
             state = {
                 name: value.detach().cpu().contiguous().clone() for name, value in self.encoder.state_dict().items()
@@ -140,6 +159,8 @@ class Embedder(nn.Module):
             (new / _WEIGHTS).write_bytes(safetensors.torch.save(state))
             if self._save_files is not None:
                 self._save_files(new / _FILES)
+            if self.partner is not None:
+                self.partner.save(new / _PARTNER)
             content = {"hash": _hash(self._config(), state), **self._config(), "thresholds": self.thresholds}
             write_json(new / _CONFIG, content, version=FORMAT)
 
@@ -157,14 +178,21 @@ class Embedder(nn.Module):
         folder = Path(folder)
         content = _read_config(folder)
         weights = _read_weights(folder / _WEIGHTS)
-        found = _hash({name: content[name] for name in _HASHED}, weights)
+        found = _hash({name: content[name] for name in (*_HASHED, _PARTNER) if name in content}, weights)
         if found != content["hash"]:
             raise CheckpointError(
                 f"The files in {folder} do not belong together: hash {found[:8]}, expected {content['hash'][:8]}.",
                 hint=_REMEDY,
                 reference="damaged-file",
             )
-        embedder = _rebuild(folder, content)
+        partner = cls.load(folder / _PARTNER) if _PARTNER in content else None
+        if partner is not None and partner.content_hash() != content[_PARTNER]:
+            raise CheckpointError(
+                f"The partner in {folder / _PARTNER} is not the one that the embedder was saved with.",
+                hint=_REMEDY,
+                reference="damaged-file",
+            )
+        embedder = _rebuild(folder, content, partner)
         _fill(embedder.encoder, weights, folder / _WEIGHTS)
         return embedder.eval()
 
@@ -178,12 +206,13 @@ class Embedder(nn.Module):
         encoder = dict(self.encoder_config)
         if self._save_files is not None:
             encoder["folder"] = _FILES  # the files move along with the embedder
-        return {
+        config = {
             "dim": self.dim,
             "geometry": self.geometry,
             "encoder": encoder,
             "preprocessing": self.preprocessing.to_config(),
         }
+        return config if self.partner is None else {**config, _PARTNER: self.partner.content_hash()}
 
 
 def saved_hash(folder: Path | str) -> str:
@@ -195,12 +224,17 @@ def saved_hash(folder: Path | str) -> str:
     return str(_read_config(Path(folder))["hash"])
 
 
-def _sequence(items: Any) -> Any:
+def _sequence(items: Any, side: Side) -> Any:
     """Something with a length that can be sliced."""
-    if isinstance(items, Dataset):
-        return items.inputs
-    if isinstance(items, Manifest):
-        return items.items
+    if isinstance(items, Dataset | Manifest):
+        own, partners = (items.inputs, items.partners) if isinstance(items, Dataset) else (items.items, items.pairs)
+        if side == "partner" and partners is None:
+            raise DataError(
+                "The data has no partners, only one item per example.",
+                hint='Add a column `pair`, or leave side="partner" out.',
+                reference="missing-labels",
+            )
+        return own if side == "query" else partners
     if isinstance(items, Tensor):
         return items.numpy(force=True)
     if isinstance(items, list | tuple | np.ndarray):
@@ -268,7 +302,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(message, hint=_REMEDY, reference="damaged-file") from problem
 
 
-def _rebuild(folder: Path, content: Mapping[str, Any]) -> Embedder:
+def _rebuild(folder: Path, content: Mapping[str, Any], partner: Embedder | None) -> Embedder:
     config = dict(content["encoder"])
     built_from = {**config, "folder": str(folder / _FILES)} if (folder / _FILES).is_dir() else config
     try:
@@ -278,6 +312,7 @@ def _rebuild(folder: Path, content: Mapping[str, Any]) -> Embedder:
             encoder_config=config,
             geometry=content["geometry"],
             thresholds=content["thresholds"],
+            partner=partner,
         )
     except MissingExtraError:
         raise

@@ -47,7 +47,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
     train = _renumbered(load_dataset(parts["train"], preprocessing, labels))
     preprocessing = preprocessing.fit(train.inputs)
-    held_out = {name: load_dataset(part, preprocessing) for name, part in parts.items() if name != "train"}
+    held_out = {name: load_dataset(part, preprocessing, labels) for name, part in parts.items() if name != "train"}
     if manifest.labels is None:
         held_out.pop("validation", None)  # only classes can say which step is best
 
@@ -107,15 +107,13 @@ def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
 
 
 def _renumbered(train: Dataset) -> Dataset:
-    """Classes of the training examples as 0, 1, 2, ..., which is how class weights count them."""
+    """The labels of classes as 0, 1, 2, ..., which is how class weights count them; `classes` keep their ids."""
     if train.labels.supervision != "class":
         return train
     values = train.labels.values
-    known, positions = torch.unique(values[values >= 0], return_inverse=True)
     numbered = torch.full_like(values, -1)
-    numbered[values >= 0] = positions
-    names = tuple(train.class_names[label] for label in known.tolist())
-    return replace(train, labels=Labels("class", numbered), class_names=names)
+    numbered[values >= 0] = torch.unique(values[values >= 0], return_inverse=True)[1]
+    return replace(train, labels=Labels("class", numbered))
 
 
 def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapping[str, Any]:
@@ -131,7 +129,7 @@ def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapp
         "labels": train.labels.values,
         "groups": groups,
         "count": len(train),
-        "num_classes": len(train.class_names),
+        "num_classes": int(train.labels.values.max()) + 1 if train.labels.supervision == "class" else 0,
         "num_instances": len(train),
     }
 

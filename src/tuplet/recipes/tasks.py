@@ -15,8 +15,9 @@ def classes(embed: Embed, batch: Batch) -> Mapping[str, Any]:
 
 def pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     """Both sides of each pair; without a second side, two views of each example."""
-    other = batch.inputs if batch.partners is None else batch.partners
-    return {"embeddings": embed(batch.inputs), "references": embed(other)}
+    if batch.partners is None:
+        return {"embeddings": embed(batch.inputs), "references": embed(batch.inputs)}
+    return {"embeddings": embed(batch.inputs), "references": embed(batch.partners, "partner")}
 
 
 def examples(embed: Embed, batch: Batch) -> Mapping[str, Any]:

@@ -47,7 +47,7 @@ def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
     (folder / "gallery").mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
     FlatIndex.write(folder / "gallery", embedder, embeddings, _facts(dataset), model="../model")
     _save_thumbnails(folder / "thumbnails.npy", dataset)
-    if dataset.labels.supervision == "class":
+    if dataset.classes is not None:
         judged = protocols(embeddings, embedder.geometry, dataset, job.evaluate, job.seed)
         for of in ("raw", "model"):
             values, is_best = values_of(judged["all"][of]), of == "model"
@@ -72,8 +72,8 @@ def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
 def _facts(dataset: Dataset) -> list[dict[str, Any]]:
     """What the index knows of each item."""
     facts: list[dict[str, Any]] = [{"id": name} for name in dataset.ids]
-    if dataset.labels.supervision == "class":
-        for fact, label in zip(facts, dataset.labels.values.tolist(), strict=True):
+    if dataset.classes is not None:
+        for fact, label in zip(facts, dataset.classes.tolist(), strict=True):
             fact["label"] = dataset.class_names[label] if label >= 0 else None
     for fact, group in zip(facts, dataset.groups or (), strict=False):
         fact["group"] = group

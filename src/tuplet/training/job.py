@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -13,9 +13,19 @@ from tuplet.models import Embedder
 from tuplet.sampling import EpochSampler
 from tuplet.seeding import Draws
 from tuplet.training.settings import EvaluateSettings, TrainSettings
+from tuplet.types import Side
 
-Embed = Callable[[Any], Tensor]
-"""Stored inputs to embeddings `(n, dim)` in float32 at least: preprocessing, augmentation, encoder."""
+
+class Embed(Protocol):
+    """Preprocessing, augmentation and encoder of one step; each call draws an augmentation of its own."""
+
+    def __call__(self, inputs: Any, side: Side = "query") -> Tensor:
+        """Stored inputs to embeddings `(n, dim)`, in float32 at least."""
+
+    def unroll(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Stored series to latents, contexts and how many times of each series hold one."""
+
+
 Task = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
 Augment = Callable[[Tensor, Draws], Tensor]

@@ -62,8 +62,13 @@ def protocols(
 def thresholds(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, seed: int) -> dict[str, float]:
     """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
     embeddings = embedder.embed(dataset, batch_size=settings.batch_size)
-    judged = verification(embeddings, dataset.labels.values, geometry=embedder.geometry, bootstrap=0, seed=seed)
+    judged = verification(embeddings, _classes(dataset), geometry=embedder.geometry, bootstrap=0, seed=seed)
     return {name: value for name, value in judged.thresholds.items() if value is not None}
+
+
+def _classes(dataset: Dataset) -> Tensor:
+    assert dataset.classes is not None  # noqa: S101  what has none is not judged by them
+    return dataset.classes
 
 
 def values_of(result: RetrievalResult) -> dict[str, dict[str, float]]:
@@ -84,7 +89,7 @@ def _retrieve(
 ) -> RetrievalResult:
     return retrieval(
         embeddings,
-        dataset.labels.values,
+        _classes(dataset),
         geometry=geometry,
         groups=groups,
         top=sorted({1, *settings.top}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import DataError
 from tuplet.training import checkpoint
@@ -149,7 +150,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
         seed=job.seed,
         steps=job.settings.steps,
         examples=len(job.train),
-        classes=len(job.train.class_names),
+        classes=_count_classes(job.train),
         batches_per_epoch=job.sampler.batches_per_epoch,
         batch=job.sampler.plan(0).shape[1],
         parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
@@ -157,6 +158,10 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     if job.validation is not None:
         values = values_of(judge_raw(job.validation, job.evaluate))
         yield diary.write("evaluation", step=0, split="validation", of="raw", best=False, values=values)
+
+
+def _count_classes(dataset: Dataset) -> int:
+    return 0 if dataset.classes is None else len(torch.unique(dataset.classes[dataset.classes >= 0]))
 
 
 def _knows_bfloat16() -> bool:

@@ -10,10 +10,12 @@ from torch import Tensor
 from tuplet.data import Batch
 from tuplet.engine import Outcome, Processes
 from tuplet.errors import ShapeError
+from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive_seed
 from tuplet.training.diverged import explain
-from tuplet.training.job import Embed, Job
+from tuplet.training.job import Job
 from tuplet.training.together import average_gradients
+from tuplet.types import Side
 
 
 def take_step(
@@ -46,7 +48,7 @@ def take_step(
     _seed_dropout(derive_seed(job.seed, "dropout", step, processes.rank), job.embedder.device)
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
-    arguments = job.task(_embed_with(job, draws), batch)
+    arguments = job.task(_Embed(job, draws), batch)
     try:
         outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
     except ShapeError as error:
@@ -74,21 +76,41 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _embed_with(job: Job, draws: Draws) -> Embed:
-    """How inputs of this step become embeddings, in float32 at least whatever the precision of the encoder."""
-    kind = job.embedder.device.type
-    low = job.settings.precision == "bfloat16"
+class _Embed:
+    """How inputs of this step become embeddings, in float32 at least whatever the precision of the encoder.
 
-    def embed(inputs: Any) -> Tensor:
-        with torch.no_grad():
-            seen = job.embedder.preprocessing(inputs)
-            seen = seen if job.augment is None else job.augment(seen, draws)
-            seen = seen.contiguous(memory_format=torch.channels_last) if seen.ndim == 4 else seen
-        with torch.autocast(kind, torch.bfloat16, enabled=low):
-            embeddings: Tensor = job.embedder.encoder(seen)
-        return embeddings.float() if low else embeddings
+    All calls draw from one generator, one after the other: two views of the same inputs differ, and each row gets what
+    it gets on one process.
+    """
 
-    return embed
+    def __init__(self, job: Job, draws: Draws) -> None:
+        self._job, self._draws = job, draws
+        self._low = job.settings.precision == "bfloat16"
+
+    def __call__(self, inputs: Any, side: Side = "query") -> Tensor:
+        embedder = self._job.embedder.side(side)
+        seen = self._seen(embedder, inputs)
+        with self._precision():
+            embeddings: Tensor = embedder.encoder(seen)
+        return embeddings.float() if self._low else embeddings
+
+    def unroll(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        encoder: Any = self._job.embedder.encoder
+        seen = self._seen(self._job.embedder, inputs)
+        with self._precision():
+            latents, contexts, lengths = encoder.unroll(seen)
+        return (latents.float(), contexts.float(), lengths) if self._low else (latents, contexts, lengths)
+
+    @torch.no_grad()
+    def _seen(self, embedder: Embedder, inputs: Any) -> Any:
+        """What the encoder reads: preprocessed and changed at random."""
+        seen = embedder.preprocessing(inputs)
+        seen = seen if self._job.augment is None else self._job.augment(seen, self._draws)
+        is_image = isinstance(seen, Tensor) and seen.ndim == 4
+        return seen.contiguous(memory_format=torch.channels_last) if is_image else seen
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._job.embedder.device.type, torch.bfloat16, enabled=self._low)
 
 
 def _on(device: torch.device, batch: Batch) -> Batch:
