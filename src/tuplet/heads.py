@@ -4,28 +4,25 @@ Weights are scaled to length one tile by tile, so that a head of any size needs 
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from tuplet.engine.gather import ALONE, Processes, everyones
+from tuplet.engine.gather import ALONE, Processes
+from tuplet.engine.shards import Shards
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
-from tuplet.seeding import derive
+from tuplet.seeding import derive, normal_rows
 
 EPS = 1e-12
 """Class weights no longer than this have no direction: their cosine is taken as it is, their gradient is 0."""
 
 MOST_CENTERS = 255
 """The nearest center of each entry of a tile is remembered in one byte."""
-
-BLOCK = 4096
-"""Classes whose first weights are drawn together; they do not depend on who owns them."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ class Head:
         return offset.masked_fill(torch.isin(own + self.first, present), 0)
 
 
-class ClassWeights(nn.Module):
+class ClassWeights(Shards):
     """The learned vectors of all classes, or those of this process's range.
 
     Args:
@@ -185,6 +182,7 @@ class ClassWeights(nn.Module):
         seed: Of the first weights and of the draws.
     """
 
+    table: ClassVar[str] = "weight"
     calls: Tensor
 
     def __init__(
@@ -198,14 +196,14 @@ class ClassWeights(nn.Module):
         shards: Processes = ALONE,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if num_classes < 1 or dim < 1 or not 1 <= centers <= MOST_CENTERS or not 0 < sample_rate <= 1:
+        super().__init__(num_classes, shards)
+        if num_classes < shards.size or dim < 1 or not 1 <= centers <= MOST_CENTERS or not 0 < sample_rate <= 1:
             raise ShapeError(
-                f"{num_classes} classes of {centers} vectors of length {dim}, sampled at {sample_rate}, were asked "
-                f"for.",
+                f"{num_classes} classes of {centers} vectors of length {dim}, sampled at {sample_rate}, in "
+                f"{shards.size} shards, were asked for.",
                 hint=(
-                    f"Use at least one class and one dimension, 1 to {MOST_CENTERS} centers, and a sample_rate in "
-                    f"(0, 1]."
+                    f"Use at least one class per shard and one dimension, 1 to {MOST_CENTERS} centers, and a "
+                    f"sample_rate in (0, 1]."
                 ),
                 reference="head-size",
             )
@@ -215,10 +213,9 @@ class ClassWeights(nn.Module):
             sample_rate,
             correction,
         )
-        self.shards, self.seed = shards, seed
-        self.first = num_classes * shards.rank // shards.size
-        stop = num_classes * (shards.rank + 1) // shards.size
-        self.weight = nn.Parameter(_first_weights(self.first, stop, centers, dim, seed))
+        self.seed = seed
+        drawn = normal_rows(self.first, self.first + self.units, centers * dim, seed, "class weights")
+        self.weight = nn.Parameter(drawn.mul_(1 / math.sqrt(dim)).reshape(-1, dim))  # of length about one
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def head(self, labels: Int[Tensor, " anchors"]) -> Head:
@@ -228,23 +225,16 @@ class ClassWeights(nn.Module):
             labels: Classes of the global batch; -1 for none.
         """
         classes = None
-        if self.sample_rate < 1:
+        if self.is_sampled:
             present = labels[labels != -1].unique()  # type: ignore[no-untyped-call]
             generator = derive(self.seed, "classes", int(self.calls))
             classes = draw_classes(present, self.num_classes, self.sample_rate, generator)
         return Head(self.weight, self.num_classes, self.centers, classes, self.correction, self.first, self.shards)
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.shards.size > 1:
-            destination[prefix + "weight"] = everyones(self.weight, self.shards)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        weight = state_dict.get(prefix + "weight")
-        if weight is not None and len(weight) == self.num_classes * self.centers:
-            begin = self.first * self.centers
-            state_dict = {**state_dict, prefix + "weight": weight[begin : begin + len(self.weight)]}
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    @property
+    def is_sampled(self) -> bool:
+        """True if the gradient of `weight` is sparse."""
+        return self.sample_rate < 1
 
 
 def draw_classes(
@@ -281,14 +271,3 @@ def _distinct(count: int, total: int, generator: torch.Generator) -> Tensor:
         is_first = torch.cat([torch.tensor([True]), values[1:] != values[:-1]])
         if int(is_first.sum()) >= count:
             return drawn[order[is_first].sort().values[:count]]
-
-
-def _first_weights(begin: int, stop: int, centers: int, dim: int, seed: int) -> Tensor:
-    """Gaussian vectors of length about one."""
-    weight = torch.empty((stop - begin) * centers, dim)
-    for block in range(begin // BLOCK, -(-stop // BLOCK)):
-        least, most = max(begin, block * BLOCK), min(stop, (block + 1) * BLOCK)
-        drawn = torch.randn(BLOCK * centers, dim, generator=derive(seed, "class weights", block))
-        part = drawn[(least - block * BLOCK) * centers : (most - block * BLOCK) * centers]
-        torch.mul(part, 1 / math.sqrt(dim), out=weight[(least - begin) * centers : (most - begin) * centers])
-    return weight

@@ -1,13 +1,17 @@
 """Embeddings that outlive their batch, in buffers of fixed size that are saved with the loss."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.engine.gather import ALONE, Processes, everyones
+from tuplet.engine.shards import Shards
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
-from tuplet.seeding import derive
+from tuplet.seeding import normal_rows
 
 
 class FeatureQueue(nn.Module):
@@ -70,28 +74,76 @@ class FeatureQueue(nn.Module):
         return self.embeddings[known], self.labels[known]
 
 
-class MemoryBank(nn.Module):
+@dataclass(frozen=True)
+class BankRows:
+    """The rows of a bank as a process sees them: constants.
+
+    Args:
+        rows: From `first` on.
+        size: How many rows there are, in all processes.
+        first: Position of the first row.
+        shards: Who has the others.
+    """
+
+    rows: Tensor
+    size: int
+    first: int = 0
+    shards: Processes = ALONE
+
+    def own(self, positions: Tensor) -> Tensor:
+        """Positions counted from `first`; -1 where another process, or none, has the row."""
+        own = positions - self.first
+        return own.masked_fill((positions < 0) | (own < 0) | (own >= len(self.rows)), -1)
+
+    def own_lists(self, lists: Tensor) -> tuple[Tensor, Tensor]:
+        """Of lists of positions, (anchors, entries), the entries whose rows are here.
+
+        Returns:
+            They, counted from `first` and moved to the front; and which places hold one, both (anchors, most entries).
+        """
+        own = self.own(lists)
+        is_own = own != -1
+        number, place = is_own.sum(1, keepdim=True), is_own.cumsum(1) - 1
+        width = int(number.max()) if len(number) else 0
+        moved = own.new_zeros(len(own), width)
+        anchors, entries = is_own.nonzero(as_tuple=True)
+        moved[anchors, place[anchors, entries]] = own[anchors, entries]
+        return moved, torch.arange(width, device=own.device) < number
+
+
+class MemoryBank(Shards):
     r"""One unit row per example of the data set: $v_i \leftarrow \mathrm{normalise}(\mu v_i + (1 - \mu) \hat f_i)$.
 
     Args:
         size: Number of examples.
         dim: Length of an embedding.
         momentum: mu in [0, 1); 0 replaces the row.
+        shards: Processes that own a range of the rows each; `state_dict` holds all ranges, so all must ask for it
+            together, and any number of processes can load it.
         seed: Rows start as normalised Gaussians.
+
+    Attributes:
+        rows: Those of this process, from `first` on.
     """
 
+    table: ClassVar[str] = "rows"
     rows: Tensor
 
-    def __init__(self, size: int, dim: int, momentum: float = 0.5, *, seed: int = 0) -> None:
-        super().__init__()
-        if size < 1 or not 0 <= momentum < 1:
+    def __init__(self, size: int, dim: int, momentum: float = 0.5, *, shards: Processes = ALONE, seed: int = 0) -> None:
+        super().__init__(size, shards)
+        if size < shards.size or not 0 <= momentum < 1:
             raise ShapeError(
-                f"A bank of {size} rows with momentum {momentum} was asked for.",
-                hint="Use one row per example and a momentum in [0, 1).",
+                f"A bank of {size} rows with momentum {momentum} in {shards.size} shards was asked for.",
+                hint="Use one row per example, at least one per shard, and a momentum in [0, 1).",
                 reference="bank-size",
             )
         self.momentum = momentum
-        self.register_buffer("rows", normalise(torch.randn(size, dim, generator=derive(seed, "bank"))))
+        self.register_buffer("rows", normalise(normal_rows(self.first, self.first + self.units, dim, seed, "bank")))
+
+    @property
+    def part(self) -> BankRows:
+        """What a step compares with."""
+        return BankRows(self.rows, self.all_units, self.first, self.shards)
 
     @torch.no_grad()
     def update(
@@ -105,11 +157,12 @@ class MemoryBank(nn.Module):
         Args:
             embeddings: The examples of this process.
             positions: Which rows they belong to; -1 for none.
-            processes: Who updates together; all hold the same bank afterwards.
+            processes: Who updates together; all hold the same bank afterwards, or each its part of it.
         """
         units = everyones(normalise(embeddings.to(self.rows)), processes)
         positions = everyones(positions, processes)
-        units, positions = units[positions != -1], positions[positions != -1]
+        own = self.part.own(positions)
+        units, positions = units[own != -1], own[own != -1]
         touched, which, times = positions.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
         mean = units.new_zeros(len(touched), units.shape[1]).index_add_(0, which, units) / times[:, None]
         before = self.rows[touched]

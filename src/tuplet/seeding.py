@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_BLOCK = 4096  # rows of a table that are drawn together
+
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose, e.g. `derive_seed(0, "sampler", epoch)`.
@@ -28,6 +30,16 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 def derive(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose; see `derive_seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
+
+
+def normal_rows(begin: int, stop: int, width: int, seed: int, *purpose: str | int) -> Tensor:
+    """Some rows of a table of standard normal numbers, (stop - begin, width); they do not depend on which are drawn."""
+    rows = torch.empty(stop - begin, width)
+    for block in range(begin // _BLOCK, -(-stop // _BLOCK)):
+        least, most = max(begin, block * _BLOCK), min(stop, (block + 1) * _BLOCK)
+        drawn = torch.randn(_BLOCK, width, generator=derive(seed, *purpose, block))
+        rows[least - begin : most - begin] = drawn[least - block * _BLOCK : most - block * _BLOCK]
+    return rows
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tuplet import losses
 from tuplet.engine import ALONE, Processes
+from tuplet.engine.shards import Shards
 from tuplet.memory import FeatureQueue
 
 STEPS = 3
@@ -260,6 +261,7 @@ def _other_losses() -> Iterator[Case]:
     for noise_samples in (None, 4):
         bank = {"num_instances": EXAMPLES, "dim": DIM, "proximal": 0.5, "noise_samples": noise_samples}
         yield Case("instance_discrimination", bank, examples)
+        yield Case("instance_discrimination", bank | {"sharded": True}, examples)
 
 
 def _heads() -> Iterator[Case]:
@@ -270,6 +272,10 @@ def _heads() -> Iterator[Case]:
     yield Case("combined_margin", head | {"scale": 8.0, "sub_centers": 2}, weighted)
     yield Case("arcface", head | {"scale": 8.0}, classes, wrapped=True)
     yield Case("arcface", head | {"scale": 8.0, "sample_rate": 0.7}, classes)
+    yield Case("a_softmax", head | {"sharded": True}, weighted)
+    yield Case("cosface", head | {"scale": 8.0, "sharded": True, "sub_centers": 2}, weighted)
+    yield Case("arcface", head | {"scale": 8.0, "sharded": True}, classes)
+    yield Case("arcface", head | {"scale": 8.0, "sharded": True, "sample_rate": 0.7, "correction": True}, weighted)
 
 
 CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
@@ -307,7 +313,7 @@ def train(case: Case, processes: Processes) -> dict[str, Any]:
         optimizer.zero_grad()
         value.backward()
         values.append(value.detach())
-        gradients.append(torch.cat([_dense(parameter.grad).flatten() for parameter in learned]))
+        gradients.append(torch.cat([*_gradients(encoder), *_gradients(loss)]))
         optimizer.step()
     arguments = case.call(encode, batch, extra(step, processes.rank, processes.size))
     loss.eval()
@@ -321,6 +327,9 @@ def train(case: Case, processes: Processes) -> dict[str, Any]:
     }
 
 
-def _dense(gradient: Tensor) -> Tensor:
-    """A sampled head's gradient holds only the rows that were drawn."""
-    return gradient.to_dense() if gradient.is_sparse else gradient
+def _gradients(module: nn.Module) -> Iterator[Tensor]:
+    """Of all parameters; those of class weights for all processes, and for the classes that were not drawn too."""
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+            yield (part.whole(gradient) if isinstance(part, Shards) else gradient).flatten()

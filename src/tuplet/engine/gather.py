@@ -69,9 +69,10 @@ def everyones(x: Tensor, processes: Processes) -> Tensor:
     return x if processes.size == 1 else _rows_of_all(x.detach(), processes)[0]
 
 
-def add_up(total: Tensor, processes: Processes) -> Tensor:
-    """Sum over processes; backward multiplies by their number (see the top of this file)."""
-    return total if processes.size == 1 else _AddUp.apply(total, processes)  # type: ignore[no-untyped-call]
+def add_up(total: Tensor, processes: Processes, *, factor: float | None = None) -> Tensor:
+    """Sum over processes; backward multiplies by `factor`, by default their number (see the top of this file)."""
+    factor = processes.size if factor is None else factor
+    return total if processes.size == 1 else _AddUp.apply(total, processes, factor)  # type: ignore[no-untyped-call]
 
 
 def sum_of(x: Tensor, processes: Processes) -> Tensor:
@@ -132,13 +133,13 @@ class _Gather(torch.autograd.Function):
 
 class _AddUp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, total: Tensor, processes: Processes) -> Tensor:
-        ctx.size = processes.size
+    def forward(ctx: Any, total: Tensor, processes: Processes, factor: float) -> Tensor:
+        ctx.factor = factor
         return sum_of(total, processes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.size, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad * ctx.factor, None, None
 
 
 class _Shared(torch.autograd.Function):

@@ -1,20 +1,22 @@
 """Instance discrimination: every example is a class of its own, and a memory bank holds the class weights."""
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tuplet.engine import ALONE, Outcome, Processes, stream
-from tuplet.engine.gather import add_up, counts, sum_of
-from tuplet.engine.listed import listed
-from tuplet.errors import LabelError
+from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine.gather import add_up, counts, everyones, largest_of, sum_of
+from tuplet.engine.listed import BUDGET, listed
+from tuplet.engine.tiles import spans
+from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.losses.temperature import scale_of
-from tuplet.memory import MemoryBank, check_positions
+from tuplet.memory import BankRows, MemoryBank, check_positions
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
@@ -60,10 +62,10 @@ def instance_discrimination(
         and 10.
     """
     options = {"weights": weights, "tile_size": tile_size, "processes": processes}
-    return _outcome(embeddings, bank, positions, noise, log_z, temperature, proximal, options).value
+    rows = BankRows(bank.detach(), len(bank))
+    return _outcome(embeddings, rows, positions, noise, log_z, temperature, proximal, options).value
 
 
-@torch.no_grad()
 def estimate_log_z(
     embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: float | Tensor = 0.07, processes: Processes = ALONE
 ) -> Tensor:
@@ -76,13 +78,25 @@ def estimate_log_z(
         temperature: tau > 0.
         processes: Who averages together.
     """
-    scores = torch.einsum("rd,rcd->rc", normalise(embeddings).double(), bank[noise].double()) * scale_of(temperature)
-    each = scores.logsumexp(1) + math.log(len(bank) / noise.shape[1])
-    peak = each.max() if len(each) else each.new_tensor(-math.inf)
-    if processes.size > 1:
-        torch.distributed.all_reduce(peak, torch.distributed.ReduceOp.MAX, group=processes.group)
-    total, number = sum_of((each - peak).exp().sum(), processes), sum_of(each.new_tensor(float(len(each))), processes)
-    return peak + (total / number).log()
+    return _log_z(embeddings, BankRows(bank, len(bank)), noise, temperature, processes)
+
+
+@torch.no_grad()
+def _log_z(
+    embeddings: Tensor, bank: BankRows, noise: Tensor, temperature: float | Tensor, processes: Processes
+) -> Tensor:
+    number = sum_of(torch.tensor(float(len(embeddings)), dtype=torch.float64, device=embeddings.device), processes)
+    if bank.shards.size > 1:
+        embeddings, noise = everyones(embeddings, processes), everyones(noise, processes)
+    units, (lists, there) = normalise(embeddings).double(), bank.own_lists(noise)
+    each = [units.new_full((1,), -math.inf)]
+    for rows in spans(len(units), BUDGET // max(1, lists.shape[1] * units.shape[1])):
+        scores = torch.einsum("rd,rcd->rc", units[rows], bank.rows[lists[rows]].double()) * scale_of(temperature)
+        each.append(scores.masked_fill(~there[rows], -math.inf).logsumexp(1))
+    sums = torch.cat(each)
+    peak = largest_of(sums.max(), processes)
+    total = sum_of((sums - peak).exp().sum(), processes)
+    return peak + (total / number).log() + math.log(bank.size / noise.shape[1])
 
 
 @register("instance_discrimination")
@@ -99,6 +113,7 @@ class InstanceDiscriminationLoss(MetricLoss):
         noise_samples: m; None for the exact softmax over the bank.
         momentum: Of the bank's rows.
         proximal: lambda.
+        sharded: Each process owns a range of the bank's rows; see `tuplet.memory.MemoryBank`.
         seed: Of the noise and of the bank's first rows.
         processes: Who computes the loss together.
     """
@@ -117,13 +132,14 @@ class InstanceDiscriminationLoss(MetricLoss):
         momentum: float = 0.5,
         proximal: float = 0.0,
         *,
+        sharded: bool = False,
         seed: int = 0,
         processes: Processes = ALONE,
     ) -> None:
         super().__init__(processes=processes)
         scale_of(temperature)
         self.temperature, self.noise_samples, self.proximal, self.seed = temperature, noise_samples, proximal, seed
-        self.bank = MemoryBank(num_instances, dim, momentum, seed=seed)
+        self.bank = MemoryBank(num_instances, dim, momentum, shards=processes if sharded else ALONE, seed=seed)
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
@@ -140,18 +156,17 @@ class InstanceDiscriminationLoss(MetricLoss):
             log_z = self.log_z
             if bool(log_z.isnan()):
                 known = labels != -1
-                seen = embeddings.detach()[known], self.bank.rows, noise[known]
-                log_z = estimate_log_z(*seen, self.temperature, sides["processes"])
+                seen = embeddings.detach()[known], self.bank.part, noise[known]
+                log_z = _log_z(*seen, self.temperature, sides["processes"])
                 if self.training:
                     self.log_z.copy_(log_z)
-        rows = self.bank.rows
-        return _outcome(embeddings, rows, labels, noise, log_z, self.temperature, self.proximal, sides)
+        return _outcome(embeddings, self.bank.part, labels, noise, log_z, self.temperature, self.proximal, sides)
 
     def draw(self, labels: Tensor, processes: Processes = ALONE) -> Tensor:
         """Noise positions of this call, (anchors, m): the rows of this process among those of the global batch."""
         rows = counts(len(labels), processes, labels.device)
         generator = derive(self.seed, "instance noise", int(self.calls))
-        drawn = torch.randint(len(self.bank.rows), (sum(rows), self.noise_samples or 0), generator=generator)
+        drawn = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
         begin = sum(rows[: processes.rank])
         return drawn[begin : begin + len(labels)].to(labels.device)
 
@@ -163,7 +178,7 @@ class InstanceDiscriminationLoss(MetricLoss):
 
 def _outcome(
     embeddings: Tensor,
-    bank: Tensor,
+    bank: BankRows,
     positions: Tensor,
     noise: Tensor | None,
     log_z: float | Tensor | None,
@@ -174,37 +189,67 @@ def _outcome(
     check_embeddings(embeddings, "embeddings")
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_weights(weights, embeddings)
-    bank = bank.detach()
-    check_positions(positions, len(bank))
+    check_positions(positions, bank.size)
+    _check_shards(bank, processes)
     known = positions != -1
     if not bool(known.all()):
         embeddings, positions = embeddings[known], positions[known]
         weights, noise = None if weights is None else weights[known], None if noise is None else noise[known]
-    scale = scale_of(temperature)
+    together, factor = processes, float(processes.size)
+    if bank.shards.size > 1:  # every process meets all examples with its own rows
+        embeddings, positions = gather(embeddings, processes, factor=factor), everyones(positions, processes)
+        weights = None if weights is None else everyones(weights, processes)
+        noise = None if noise is None else everyones(noise, processes)
+        together, factor = ALONE, 1.0
+    scale, own = scale_of(temperature), bank.own(positions)
     if noise is None:
-        tile = {"tile_size": options.get("tile_size"), "stats": options.get("stats", False)}
-        relation = Paired(positions, len(bank))
         outcome = stream(
-            Softmax(), embeddings, bank, relation, "cosine", scale=scale, weights=weights, processes=processes, **tile
-        )
-    else:
-        lists = torch.cat([positions[:, None], noise], 1)
-        drawn = math.log(noise.shape[1] / len(bank)) if noise.shape[1] else 0.0
-        constant = torch.as_tensor(0.0 if log_z is None else log_z, dtype=torch.float64, device=embeddings.device)
-        offset = -drawn - constant.reshape(1, 1)
-        outcome = listed(
-            Logistic(),
+            Softmax(),
             embeddings,
-            bank,
-            lists,
+            bank.rows,
+            Paired(own, len(bank.rows)),
             "cosine",
             scale=scale,
-            offset=offset,
             weights=weights,
-            processes=processes,
+            tile_size=options.get("tile_size"),
+            processes=together,
+            shards=bank.shards,
+            stats=options.get("stats", False),
         )
+    else:
+        lists, offset = _candidates(bank, own, noise, log_z)
+        walk: Any = {"scale": scale, "offset": offset, "weights": weights, "processes": together}
+        outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", **walk)
+        outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor))
     if not proximal:
         return outcome
-    apart = (normalise(embeddings.to(bank.dtype)) - bank[positions]).square().sum(1)
-    pulled = add_up((apart if weights is None else apart * weights).sum(), processes)
-    return Outcome(outcome.total + proximal * pulled.to(outcome.total.dtype), outcome.count, outcome.stats)
+    here = own != -1
+    apart = (normalise(embeddings[here].to(bank.rows.dtype)) - bank.rows[own[here]]).square().sum(1)
+    pulled = add_up((apart if weights is None else apart * weights[here]).sum(), processes, factor=factor)
+    return replace(outcome, total=outcome.total + proximal * pulled.to(outcome.total.dtype))
+
+
+def _candidates(bank: BankRows, own: Tensor, noise: Tensor, log_z: float | Tensor | None) -> tuple[Tensor, Tensor]:
+    """The row of each example and its noise rows, as far as they are here, with what is added to their scores.
+
+    Places without a row get a score of infinity, as a positive, or minus infinity, as noise: they add nothing.
+    """
+    drawn = math.log(noise.shape[1] / bank.size) if noise.shape[1] else 0.0
+    constant = torch.as_tensor(0.0 if log_z is None else log_z, dtype=torch.float64, device=own.device)
+    offset = -drawn - constant.reshape(1, 1)
+    if bank.shards.size == 1:
+        return torch.cat([own[:, None], noise], 1), offset
+    lists, there = bank.own_lists(noise)
+    is_here = (own != -1)[:, None]
+    offsets = [torch.where(is_here, offset, math.inf), torch.where(there, offset, -math.inf)]
+    return torch.cat([own.clamp_min(0)[:, None], lists], 1), torch.cat(offsets, 1)
+
+
+def _check_shards(bank: BankRows, processes: Processes) -> None:
+    if bank.shards.size == 1 or bank.shards == processes:
+        return
+    raise ShapeError(
+        f"{processes.size} processes call a loss whose bank lies in {bank.shards.size} shards.",
+        hint="Build a sharded loss with the processes that call it.",
+        reference="bank-size",
+    )
