@@ -41,8 +41,8 @@ docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an 
 bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.
 	for script in $(or $(BENCH),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
 
-results: $(VENV)/.dev  ## Train every recipe of docs/results.md again; ROW=name for one of them.
-	$(BIN)/python docs/results.py $(ROW)
+results: $(VENV)/.bench  ## Train every recipe of docs/results.md again; ROW=name for one of them.
+	$(BIN)/python results/run.py $(ROW)
 
 changelog: $(VENV)/.dev  ## Show what changelog.d adds to the next release.
 	$(BIN)/towncrier build --draft --version next

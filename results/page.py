@@ -1,0 +1,74 @@
+"""The page of results, written from what was measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+TOP = """<!-- Written by `make results`. -->
+
+# Results
+
+Every training is a recipe in `results/recipes`, run once for each of three seeds.
+`make results ROW=name` runs one row.
+Data is fetched from package registries by `results/fetch.py`.
+Nothing was chosen on test data: settings come from validation classes, or validation rows where classes are too few.
+*Raw* is the input itself, judged the same way: centred, and compared by cosine.
+Brackets hold 95 % intervals of one seed, by resampling classes (queries or word pairs where there are none).
+Minutes are those of one seed, all judging included, on two cores that other work shared.
+"""
+Line = Mapping[str, str]
+
+
+def page(rows: Mapping[str, Mapping[str, Any]], lines: Sequence[Line]) -> str:
+    """The page: a section per row that has a result."""
+    parts = [TOP]
+    for name, row in rows.items():
+        mine = [line for line in lines if line["row"] == name]
+        if mine:
+            parts += section(name, row, mine)
+    return "\n".join(parts)
+
+
+def section(name: str, row: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
+    """Heading, words and a table for each measure."""
+    parts = [f"## {row['title']}\n", f"{row['text'].strip()}\n"]
+    for measure in row["measures"]:
+        parts += table(measure, [line for line in lines if line["measure"] == measure])
+    if "wanted" in row:
+        parts.append(f"Wanted: {row['wanted'].strip()}\n")
+    if "tried" in row:
+        parts.append(f"{row['tried'].strip()}\n")
+    machines = dict.fromkeys(line["machine"] for line in lines)
+    parts.append(f"Row `{name}`; {'; '.join(machines)}.\n")
+    return parts
+
+
+def table(measure: str, lines: Sequence[Line]) -> list[str]:
+    """One line per training."""
+    parts = [
+        f"| {measure} | raw | mean of seeds | each seed, with its interval | minutes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    trainings: dict[str, list[Line]] = {}
+    for line in lines:
+        trainings.setdefault(line["training"], []).append(line)
+    above = 0
+    for training, seeds in trainings.items():
+        each = ", ".join(f"{float(s['value']):.3f}{interval(s)}" for s in seeds)
+        mean = fmean(float(seed["value"]) for seed in seeds)
+        raw = [float(seed["raw"]) for seed in seeds if seed["raw"]]
+        above += bool(raw) and mean > fmean(raw)
+        minutes = fmean(float(seed["minutes"]) for seed in seeds)
+        before = f"{fmean(raw):.3f}" if raw else "–"
+        parts.append(f"| `{training}` | {before} | **{mean:.3f}** | {each} | {minutes:.1f} |")
+    parts.append("")
+    if len(trainings) > 1 and all(line["raw"] for line in lines):
+        parts.append(f"Above the raw input: {above} of {len(trainings)}.\n")
+    return parts
+
+
+def interval(line: Line) -> str:
+    """Its ends in brackets, where there are any."""
+    return f" [{float(line['low']):.3f}, {float(line['high']):.3f}]" if line["low"] and line["high"] else ""
