@@ -1,5 +1,6 @@
 """The command line before anything heavy happens: speed, help, wrong usage, and what a failure looks like."""
 
+import json
 import os
 import re
 import resource
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 
 import tuplet as package
+from tuplet import losses
 from tuplet.app.cli import commands
+from tuplet.app.presets import FAMILIES
+from tuplet.recipes import load_recipe, preset_names
 
 ROOT = Path(__file__).parents[2]
 MODULES = commands.COMMANDS
@@ -62,6 +66,30 @@ def test_help_imports_nothing_heavy_and_is_fast():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(spent) < 0.150
+
+
+def test_the_list_of_presets_is_grouped_says_what_each_is_and_imports_nothing_heavy():
+    text = (
+        "import sys\n"
+        "from tuplet.app.cli import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'numpy', 'tuplet.recipes'} & set(sys.modules)"
+    )
+    rows = [json.loads(line) for line in python(text, "train", "--list", "--json", code=0).stdout.splitlines()]
+    assert sorted(row["preset"] for row in rows) == preset_names()
+    assert list(dict.fromkeys(row["kind"] for row in rows))[:4] == [
+        "your data",
+        "pair-wise",
+        "softmax-based",
+        "triplet",
+    ]
+    for row in rows:
+        assert row["loss"] == load_recipe(row["preset"], ["data.source=glyphs"]).loss.name
+        assert row["about"].endswith("."), f"{row['preset']}: its first line should be one sentence"
+
+
+def test_every_loss_belongs_to_a_family():
+    assert {loss for family in FAMILIES.values() for loss in family} == set(losses.registry)
 
 
 def test_help_names_every_command_and_shows_where_to_start(tuplet, tmp_path):

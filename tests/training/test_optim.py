@@ -9,7 +9,7 @@ from torch import nn
 from tuplet.training.optim import build_optimizer, learning_rate
 from tuplet.training.settings import TrainSettings
 
-schedules = st.sampled_from(["one-cycle", "cosine", "constant"])
+schedules = st.sampled_from(["one-cycle", "cosine", "linear", "steps", "constant"])
 
 
 @given(schedule=schedules, steps=st.integers(1, 300), warmup=st.floats(0, 0.99), peak=st.floats(1e-6, 10))
@@ -34,6 +34,12 @@ def test_a_constant_schedule_stays_at_its_peak_after_warm_up():
     settings = TrainSettings(steps=100, warmup=0.1, schedule="constant", learning_rate=2.0)
     assert learning_rate(settings, 0) < 0.5
     assert {learning_rate(settings, step) for step in range(10, 100)} == {2.0}
+
+
+def test_a_schedule_of_steps_falls_to_a_tenth_at_each_drop():
+    settings = TrainSettings(steps=10, warmup=0.0, schedule="steps", drops=(0.5, 0.8), learning_rate=1.0)
+    rates = [learning_rate(settings, step) for step in range(10)]
+    assert rates == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "adagrad"])

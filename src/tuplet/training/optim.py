@@ -47,6 +47,8 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
         return settings.learning_rate * share
     if settings.schedule == "constant":
         return settings.learning_rate
+    if settings.schedule == "steps":
+        return settings.learning_rate * 0.1 ** sum(step >= drop * settings.steps for drop in settings.drops)
     progress = (step - rising) / (settings.steps - rising)
     return settings.learning_rate * (1 - progress if settings.schedule == "linear" else _fall(progress))
 

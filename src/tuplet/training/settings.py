@@ -25,9 +25,11 @@ class TrainSettings(BaseModel):
     """Of matrices and filters; biases and normalisation have none."""
     momentum: Share = 0.9
     """Of sgd."""
-    schedule: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "linear", "steps", "constant"] = "one-cycle"
     warmup: Share = 0.1
     """Share of the steps in which the learning rate rises."""
+    drops: tuple[Share, ...] = (0.5, 0.75)
+    """Shares of the steps after which the learning rate falls to a tenth, of the schedule `steps`."""
     clip: Annotated[float, Gt(0)] = float("inf")
     """Largest norm of the gradient; inf does not clip."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuplet.app.cli.show import remark
+from tuplet.app.cli.show import remark, show_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Require = Annotated[
@@ -43,3 +43,10 @@ def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] 
             is_met = False
     if not is_met:
         raise typer.Exit(6)
+
+
+def show_presets(*, as_json: bool) -> None:
+    """What `--list` shows: the presets by kind of supervision."""
+    from tuplet.app.presets import list_presets
+
+    show_rows(list_presets(), ["kind", "preset", "loss", "about"], as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, Require, check_required, parse_required
+from tuplet.app.cli.options import Json, Require, check_required, parse_required, show_presets
 
 EPILOG = """
 \b
@@ -14,6 +14,7 @@ Examples:
   tuplet train table.csv --name wine                 numbers, with a column `label`
   tuplet train glyphs --steps 500 --set loss.margin=0.3
   tuplet train recipe.toml --data other/ --require recall@1=0.9
+  tuplet train arcface-2019 --data photos/           the settings of a paper; --list shows all presets
   tuplet train --resume runs/photos                  after Ctrl-C, a crash or a power cut
   torchrun --nproc-per-node 4 -m tuplet train recipe.toml
 """
@@ -39,6 +40,7 @@ def train(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")
     ] = "auto",
+    is_list: Annotated[bool, typer.Option("--list", help="Show the presets and leave.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train an embedding, judge it, write a report.
@@ -46,6 +48,9 @@ def train(
     It is judged on classes it has not seen, beside the raw input. The run gets a folder of its own, with the model, an
     index to search and a report.
     """
+    if is_list:
+        show_presets(as_json=as_json)
+        return
     required = parse_required(require)
     if (source is None) == (resume is None):
         raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
