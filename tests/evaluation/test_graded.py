@@ -129,3 +129,25 @@ def test_two_models_are_compared_query_by_query():
 def test_what_cannot_be_judged_is_refused(change, error, message):
     with unchecked(), pytest.raises(error, match=message):
         graded(**{"embeddings": rows(4, 2), "targets": torch.arange(4.0)} | change)
+
+
+def test_a_gap_is_the_share_of_the_distance_of_pairs_drawn_by_lot():
+    x, targets = rows(50, 3), rows(50, 1, 1)
+    found = graded(x, targets[:, 0], geometry="euclidean", top=(1, 10), bootstrap=0)
+    distances = torch.cdist(x.double(), x.double()).fill_diagonal_(torch.inf)
+    gaps = (targets.double() - targets.double().T).abs()
+    nearest = distances.argsort(1)[:, :10]
+    expected = gaps.gather(1, nearest).mean() / (gaps.sum() / (50 * 49))
+    assert found.values["label_gap@10"] == pytest.approx(expected.item(), rel=1e-12)
+    assert found.per_query["label_gap@10"].mean().item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_correlations_are_compared_in_the_same_resamples():
+    targets = rows(60, 1, 1)
+    near, far = (targets + noise * rows(60, 1, 2) for noise in (0.1, 3.0))
+    good, bad = (graded(x, targets[:, 0], geometry="euclidean", bootstrap=100) for x in (near, far))
+    difference = compare(good, bad, bootstrap=100)
+    assert difference.values["spearman"] == pytest.approx(good.values["spearman"] - bad.values["spearman"])
+    assert 0 < difference.lower["spearman"] < difference.values["spearman"] < difference.upper["spearman"]
+    same = compare(good, graded(near * 2, targets[:, 0], geometry="euclidean", bootstrap=100), bootstrap=100)
+    assert same.lower["spearman"] == same.upper["spearman"] == 0

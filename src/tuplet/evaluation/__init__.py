@@ -5,7 +5,9 @@ from tuplet.evaluation.clustering import ClusteringResult, clustering, clusterin
 from tuplet.evaluation.correlation import rank_correlation
 from tuplet.evaluation.graded import GradedResult, graded, ndcg
 from tuplet.evaluation.health import HealthResult, health
-from tuplet.evaluation.knn import KnnResult, knn
+from tuplet.evaluation.knn import KnnResult, knn, knn_curve
+from tuplet.evaluation.matching import matching
+from tuplet.evaluation.probe import linear_probe
 from tuplet.evaluation.result import Estimates, QueryResult, Result
 from tuplet.evaluation.retrieval import RetrievalResult, retrieval
 from tuplet.evaluation.verification import Curve, VerificationResult, verification, verification_from_scores
@@ -31,6 +33,9 @@ __all__ = [
     "graded",
     "health",
     "knn",
+    "knn_curve",
+    "linear_probe",
+    "matching",
     "ndcg",
     "rank_correlation",
     "read_word_pairs",

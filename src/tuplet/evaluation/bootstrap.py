@@ -106,6 +106,7 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: int = DRAWS, 
         DataError: If the results are not about the same queries and labels, or share no measure.
     """
     names = [name for name in first.per_query if name in second.per_query]
+    drawn = [name for name in first.draws if name in second.draws]
     if not torch.equal(first.queries, second.queries) or not torch.equal(first.classes, second.classes) or not names:
         raise DataError(
             f"The two results cannot be paired: {len(first.queries)} and {len(second.queries)} queries, "
@@ -116,10 +117,11 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: int = DRAWS, 
     differences = {name: first.per_query[name] - second.per_query[name] for name in names}
     micro, macro = average(differences, first.classes, bootstrap, seed)
     sums, _ = _class_sums(torch.stack(list(differences.values()), 1), first.classes)
+    ends = [percentile_interval((first.draws[name] - second.draws[name])[:, None])[:, 0].tolist() for name in drawn]
     return Comparison(
-        values=micro.values,
-        lower=micro.lower,
-        upper=micro.upper,
+        values={**micro.values, **{name: first.values[name] - second.values[name] for name in drawn}},
+        lower={**micro.lower, **{name: low for name, (low, _) in zip(drawn, ends, strict=True)}},
+        upper={**micro.upper, **{name: high for name, (_, high) in zip(drawn, ends, strict=True)}},
         counts={"n_queries": len(first.queries), "n_classes": len(sums)},
         settings={"bootstrap": bootstrap, "seed": seed},
         few_classes=len(sums) < FEW_CLASSES,

@@ -24,9 +24,11 @@ _CORRELATION_DRAWS = 200  # each of them ranks all pairs twice
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GradedResult(QueryResult):
-    """What `graded` found: `ndcg@K`, `label_distance@K` (means over queries), `spearman`, `kendall` (over pairs).
+    """What `graded` found: `ndcg@K`, `label_distance@K`, `label_gap@K` (means over queries), `spearman`, `kendall`.
 
-    Every query is a class of its own, so the macro averages are the micro averages, and queries are what is resampled.
+    `label_gap@K` is `label_distance@K` divided by the mean label distance of the pairs that the correlations are taken
+    over: 1 for neighbours drawn by lot. Every query is a class of its own, so the macro averages are the micro
+    averages, and queries are what is resampled.
     """
 
 
@@ -68,9 +70,11 @@ def graded(
         MissingExtraError: If scipy is not installed.
     """
     task = _task(embeddings, targets, gallery, gallery_targets, geometry, tuple(top), gain)
-    per_query = task.values()
+    per_query, pairs = task.values(), task.distances_of_pairs(max_pairs, seed)
+    by_lot = pairs[1].mean()
+    per_query |= {f"label_gap@{k}": per_query[f"label_distance@{k}"] / by_lot for k in task.top}
     micro, _ = average(per_query, torch.arange(len(embeddings)), bootstrap, seed)
-    return _result(task, per_query, micro, max_pairs, bootstrap, seed)
+    return _result(task, per_query, micro, pairs, bootstrap, seed)
 
 
 def ndcg(
@@ -187,15 +191,21 @@ def _numbers(targets: Tensor, rows: int, name: str) -> Float[Tensor, "rows value
 
 
 def _result(
-    task: _Task, per_query: dict[str, Tensor], micro: Estimates, max_pairs: int, bootstrap: int, seed: int
+    task: _Task,
+    per_query: dict[str, Tensor],
+    micro: Estimates,
+    pairs: tuple[Tensor, Tensor, Tensor],
+    bootstrap: int,
+    seed: int,
 ) -> GradedResult:
-    distances, labels, members = task.distances_of_pairs(max_pairs, seed)
+    distances, labels, members = pairs
     rows = len(task.embeddings)
     correlations = rank_correlation(distances, labels)
-    lower, upper = dict(micro.lower), dict(micro.upper)
+    lower, upper, draws = dict(micro.lower), dict(micro.upper), {}
     if bootstrap:
-        draws = resampled_correlations(distances, labels, members, rows, min(bootstrap, _CORRELATION_DRAWS), seed)
-        found = torch.tensor([list(one.values()) for one in draws], dtype=torch.float64)
+        drawn = resampled_correlations(distances, labels, members, rows, min(bootstrap, _CORRELATION_DRAWS), seed)
+        found = torch.tensor([list(one.values()) for one in drawn], dtype=torch.float64)
+        draws = dict(zip(correlations, found.T, strict=True))
         for name, (low, high) in zip(correlations, percentile_interval(found).T.tolist(), strict=True):
             lower[name], upper[name] = low, high
     return GradedResult(
@@ -206,6 +216,7 @@ def _result(
         per_query=per_query,
         queries=torch.arange(rows),
         classes=torch.arange(rows),
+        draws=draws,
         counts={"n_queries": rows, "n_gallery": len(task.gallery), "n_pairs": len(labels)},
         settings={
             "geometry": task.geometry,

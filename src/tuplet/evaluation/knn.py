@@ -1,5 +1,6 @@
 """Classification by the neighbours' votes, majority or weighted."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,24 +64,63 @@ def knn(
         DataError: If nobody can vote, or no query has a label.
     """
     mine = class_labels(labels, len(embeddings))
+    voters = _voters(embeddings, mine, gallery, gallery_labels)
+    election = _Election((neighbours,), temperature, geometry, tile_size)
+    (predictions,) = election.held(embeddings, voters)
+    settings: dict[str, Any] = {"neighbours": neighbours, **election.settings}
+    scored = _scored({"accuracy": predictions}, mine, settings, bootstrap, seed)
+    return KnnResult(**vars(scored), predictions=predictions)
+
+
+def knn_curve(
+    embeddings: Float[Tensor, "queries dim"],
+    labels: Int[Tensor, " queries"],
+    gallery: Float[Tensor, "gallery dim"] | None = None,
+    gallery_labels: Int[Tensor, " gallery"] | None = None,
+    *,
+    neighbours: Sequence[int] = (1, 5, 20, 200),
+    temperature: float | None = 0.07,
+    geometry: GeometryName = "cosine",
+    bootstrap: int = DRAWS,
+    seed: int = 0,
+    tile_size: int = SEARCH_TILE,
+) -> QueryResult:
+    """The same for several numbers of neighbours, found by one search.
+
+    Args:
+        embeddings: As for `knn`.
+        labels: As for `knn`.
+        gallery: As for `knn`.
+        gallery_labels: As for `knn`.
+        neighbours: How many vote, each at least 1; numbers above the size of the gallery all mean its size.
+        temperature: As for `knn`.
+        geometry: As for `knn`.
+        bootstrap: As for `knn`.
+        seed: As for `knn`.
+        tile_size: As for `knn`.
+
+    Returns:
+        `knn@K` for each K: share of queries whose class is right.
+
+    Raises:
+        LabelError: If labels are not one integer per row.
+        ShapeError: If arguments do not fit together.
+        DataError: If nobody can vote, or no query has a label.
+    """
+    mine = class_labels(labels, len(embeddings))
+    voters = _voters(embeddings, mine, gallery, gallery_labels)
+    election = _Election(tuple(neighbours), temperature, geometry, tile_size)
+    predictions = election.held(embeddings, voters)
+    named = {f"knn@{count}": voted for count, voted in zip(neighbours, predictions, strict=True)}
+    return _scored(named, mine, {"neighbours": election.neighbours, **election.settings}, bootstrap, seed)
+
+
+def _voters(embeddings: Tensor, mine: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None) -> "_Voters":
     if (gallery is None) != (gallery_labels is None):
         raise _wrong("gallery and gallery_labels were not given together")
-    if neighbours < 1 or (temperature is not None and not temperature > 0):
-        raise _wrong(f"neighbours is {neighbours} and temperature {temperature}; both are above 0")
     if gallery is None or gallery_labels is None:
-        gallery, theirs, own = embeddings, mine, torch.arange(len(mine))
-    else:
-        theirs, own = class_labels(gallery_labels, len(gallery), "gallery_labels"), None
-    voters = _Voters.of(gallery, theirs, own)
-    block = max(1, tile_size // (8 * max(min(neighbours, len(theirs)), len(voters.classes))))
-    predictions = torch.cat(
-        [
-            voters.elect(embeddings[rows], rows, neighbours, temperature, geometry, tile_size)
-            for rows in spans(len(mine), block)
-        ]
-    )
-    settings: dict[str, Any] = {"neighbours": neighbours, "temperature": temperature, "geometry": geometry}
-    return _result(predictions, mine, settings, bootstrap, seed)
+        return _Voters.of(embeddings, mine, torch.arange(len(mine)))
+    return _Voters.of(gallery, class_labels(gallery_labels, len(gallery), "gallery_labels"), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,35 +141,56 @@ class _Voters:
             own[able] = torch.arange(len(able))
         return cls(gallery if len(able) == len(labels) else gallery[able.to(gallery.device)], classes, codes, own)
 
-    def elect(
-        self,
-        asked: Tensor,
-        rows: slice,
-        neighbours: int,
-        temperature: float | None,
-        geometry: GeometryName,
-        tile_size: int,
-    ) -> Int64[Tensor, " rows"]:
-        own = None if self.own is None else self.own[rows].to(asked.device)
-        found = topk(asked, self.gallery, neighbours, geometry, exclude=own, tile_size=tile_size)
+
+@dataclass(frozen=True, eq=False)
+class _Election:
+    neighbours: tuple[int, ...]
+    temperature: float | None
+    geometry: GeometryName
+    tile_size: int
+
+    def __post_init__(self) -> None:
+        if not self.neighbours or min(self.neighbours) < 1 or (self.temperature is not None and self.temperature <= 0):
+            raise _wrong(f"neighbours is {self.neighbours} and temperature {self.temperature}; both are above 0")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "geometry": self.geometry}
+
+    def held(self, asked: Tensor, voters: _Voters) -> tuple[Int64[Tensor, " queries"], ...]:
+        """What is voted for each query, for each number of neighbours."""
+        most = min(max(self.neighbours), len(voters.codes))
+        block = max(1, self.tile_size // (8 * max(most, len(voters.classes))))
+        parts = [self._votes(asked[rows], rows, most, voters) for rows in spans(len(asked), block)]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+    def _votes(self, asked: Tensor, rows: slice, most: int, voters: _Voters) -> list[Int64[Tensor, " rows"]]:
+        own = None if voters.own is None else voters.own[rows].to(asked.device)
+        found = topk(asked, voters.gallery, most, self.geometry, exclude=own, tile_size=self.tile_size)
         scores, positions = found.scores.cpu(), found.positions.cpu()
-        keys = nearness(scores, geometry)
-        weights = torch.ones_like(keys) if temperature is None else ((keys - keys[:, :1]) / temperature).exp()
+        keys = nearness(scores, self.geometry)
+        weights = torch.ones_like(keys) if self.temperature is None else ((keys - keys[:, :1]) / self.temperature).exp()
         weights = weights.where(positions >= 0, 0.0)
-        votes = torch.zeros(len(asked), len(self.classes), dtype=torch.float64)
-        votes.scatter_add_(1, self.codes[positions.clamp_min(0)], weights)
-        # argmax takes the first of equal votes: the lowest class id.
-        return self.classes[votes.argmax(1)].where(positions[:, 0] >= 0, UNKNOWN)
+        codes = voters.codes[positions.clamp_min(0)]
+        elected = []
+        for count in self.neighbours:
+            votes = torch.zeros(len(asked), len(voters.classes), dtype=torch.float64)
+            votes.scatter_add_(1, codes[:, :count], weights[:, :count])
+            # argmax takes the first of equal votes: the lowest class id.
+            elected.append(voters.classes[votes.argmax(1)].where(positions[:, 0] >= 0, UNKNOWN))
+        return elected
 
 
-def _result(predictions: Tensor, labels: Tensor, settings: dict[str, Any], bootstrap: int, seed: int) -> KnnResult:
+def _scored(
+    predictions: Mapping[str, Tensor], labels: Tensor, settings: dict[str, Any], bootstrap: int, seed: int
+) -> QueryResult:
     scored = (labels != UNKNOWN).nonzero()[:, 0]
     if not len(scored):
         raise _nobody("No query has a label; nothing can be scored.")
-    right = {"accuracy": (predictions == labels)[scored].double()}
+    right = {name: (voted == labels)[scored].double() for name, voted in predictions.items()}
     micro, macro = average(right, labels[scored], bootstrap, seed)
     classes = len(torch.unique(labels[scored]))
-    return KnnResult(
+    return QueryResult(
         values=micro.values,
         lower=micro.lower,
         upper=micro.upper,
@@ -140,7 +201,6 @@ def _result(predictions: Tensor, labels: Tensor, settings: dict[str, Any], boots
         counts={"n_queries": len(scored), "n_unlabelled": len(labels) - len(scored), "n_classes": classes},
         settings={**settings, "bootstrap": bootstrap, "seed": seed},
         few_classes=classes < FEW_CLASSES,
-        predictions=predictions,
     )
 
 

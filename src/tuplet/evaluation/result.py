@@ -1,12 +1,14 @@
 """What every measure returns: values by name, 95 % intervals, counts, and the settings that produced them."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+_ENDS = ("values", "lower", "upper")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +63,34 @@ class QueryResult(Result):
         per_query: The value of each scored query by name, float64.
         queries: Positions of the scored queries among all queries.
         classes: Their labels.
+        draws: Resampled values of measures that are no mean over queries; two results on the same queries and seed
+            have the same resamples.
     """
 
     macro: Estimates
     per_query: Mapping[str, Float[Tensor, " scored"]]
     queries: Int64[Tensor, " scored"]
     classes: Int64[Tensor, " scored"]
+    draws: Mapping[str, Float[Tensor, " draws"]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON values, without the values per query; NaN becomes None."""
         return {**super().to_dict(), "macro": self.macro.to_dict()}
+
+
+def joined(first: QueryResult, *others: QueryResult) -> QueryResult:
+    """One result with the measures of several on the same queries; counts and settings of the first win."""
+    results = (first, *others)
+    fields: dict[str, Any] = {of: _union(results, of) for of in (*_ENDS, "per_query", "draws", "counts", "settings")}
+    macros = [result.macro for result in results]
+    return replace(first, **fields, macro=Estimates(*(_union(macros, of) for of in _ENDS)))
+
+
+def _union(results: Sequence[Estimates], of: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for result in results:
+        found |= {name: value for name, value in getattr(result, of).items() if name not in found}
+    return found
 
 
 def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:

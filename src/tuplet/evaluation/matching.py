@@ -1,0 +1,104 @@
+"""Does each query find its own answer among the answers of all? Recall@K and mean reciprocal rank."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from tuplet.engine.tiles import spans
+from tuplet.engine.topk import SEARCH_TILE, nearness, pair_scores
+from tuplet.errors import ShapeError
+from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.inputs import finite_rows
+from tuplet.evaluation.result import QueryResult
+from tuplet.types import GeometryName
+
+_ROUNDING = 1e-11  # of a float64 product, relative to the squared lengths; what is nearer is scored again
+
+
+def matching(
+    queries: Float[Tensor, "queries dim"],
+    answers: Float[Tensor, "answers dim"],
+    wanted: Int[Tensor, " queries"] | None = None,
+    *,
+    geometry: GeometryName = "cosine",
+    top: Sequence[int] = (1, 5, 10),
+    bootstrap: int = DRAWS,
+    seed: int = 0,
+    tile_size: int = SEARCH_TILE,
+) -> QueryResult:
+    r"""Rank of the one right answer of each query among all answers.
+
+    With g answers nearer than the right one and t as near (itself included), its rank is uniform over g + 1 to g + t:
+
+    $$\mathrm{Recall@K} = \frac{\min(t, \max(0, K - g))}{t}, \quad
+    \mathrm{MRR} = \frac{1}{t} \sum_{i=1}^{t} \frac{1}{g + i}$$
+
+    Args:
+        queries: Embeddings that ask.
+        answers: Embeddings that answer, each different answer once.
+        wanted: Row of the right answer of each query; by default answer i belongs to query i.
+        geometry: How two embeddings are compared.
+        top: Every K of Recall@K.
+        bootstrap: Resamples of answers, with the queries that want them, behind the 95 % intervals; 0 for none.
+        seed: Of the resamples.
+        tile_size: Numbers in one tile; no value depends on it.
+
+    Returns:
+        `recall@K` and `mrr`, means over queries: expected values over all orders of equal scores.
+
+    Raises:
+        ShapeError: If the arguments do not fit together, or a row holds NaN or infinity.
+    """
+    wanted = torch.arange(len(queries)) if wanted is None else wanted.detach().cpu().long()
+    outside = len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(answers)
+    if len(wanted) != len(queries) or not len(queries) or outside or not top or min(top) < 1:
+        raise ShapeError(
+            f"Matching got {len(queries)} queries, {len(answers)} answers, {len(wanted)} wanted rows and top={top}.",
+            hint="Give one row of `answers` for each query, one query or more, and each K at least 1.",
+            reference="matching-arguments",
+        )
+    asked, given = finite_rows(queries), finite_rows(answers)
+    size = tile_size // len(given)
+    ranks = [_ranks(asked[rows], given, wanted[rows], geometry) for rows in spans(len(asked), size)]
+    above, ties = (torch.cat(part).double() for part in zip(*ranks, strict=True))
+    per_query = {f"recall@{k}": (k - above).clamp_min(0).minimum(ties) / ties for k in top}
+    per_query["mrr"] = (torch.digamma(above + ties + 1) - torch.digamma(above + 1)) / ties
+    micro, macro = average(per_query, wanted, bootstrap, seed)
+    different = len(torch.unique(wanted))
+    return QueryResult(
+        values=micro.values,
+        lower=micro.lower,
+        upper=micro.upper,
+        macro=macro,
+        per_query=per_query,
+        queries=torch.arange(len(asked)),
+        classes=wanted,
+        counts={"n_queries": len(asked), "n_classes": different, "n_gallery": len(given)},
+        settings={"geometry": geometry, "top": tuple(top), "bootstrap": bootstrap, "seed": seed},
+        few_classes=different < FEW_CLASSES,
+    )
+
+
+def _ranks(
+    asked: Tensor, given: Tensor, wanted: Tensor, geometry: GeometryName
+) -> tuple[Int64[Tensor, " rows"], Int64[Tensor, " rows"]]:
+    """How many answers are nearer than the right one, and how many are as near."""
+    if geometry == "cosine":
+        left, right = (torch.nn.functional.normalize(side, dim=1) for side in (asked, given))
+    else:
+        left, right = asked, given
+    keys = left @ right.T
+    scale = left.norm(dim=1, keepdim=True) * right.norm(dim=1)
+    if geometry.endswith("euclidean"):
+        squares = left.square().sum(1, keepdim=True) + right.square().sum(1)
+        keys, scale = 2 * keys - squares, squares
+    own = keys.gather(1, wanted[:, None])
+    band = _ROUNDING * (scale + scale.gather(1, wanted[:, None]))
+    above = (keys > own + band).sum(1)
+    row, column = ((keys - own).abs() <= band).nonzero(as_tuple=True)  # a product cannot tell these apart
+    exact = nearness(pair_scores(asked[row], given[column], geometry), geometry)
+    mine = nearness(pair_scores(asked, given[wanted], geometry), geometry)[row]
+    above.index_add_(0, row, (exact > mine).long())
+    return above, torch.zeros_like(above).index_add_(0, row, (exact == mine).long())

@@ -1,0 +1,89 @@
+"""Can a linear classifier read the class from an embedding? Logistic regression, from scikit-learn."""
+
+import warnings
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tuplet.errors import DataError
+from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.extras import scientific
+from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.pairs import distinct_integers
+from tuplet.evaluation.result import QueryResult
+from tuplet.seeding import derive
+
+
+def linear_probe(
+    embeddings: Float[Tensor, "queries dim"],
+    labels: Int[Tensor, " queries"],
+    train: Float[Tensor, "train dim"],
+    train_labels: Int[Tensor, " train"],
+    *,
+    strength: float = 1.0,
+    steps: int = 1000,
+    max_rows: int = 20_000,
+    bootstrap: int = DRAWS,
+    seed: int = 0,
+) -> QueryResult:
+    """Accuracy of a logistic regression on embeddings, each column scaled to mean 0 and deviation 1 in training.
+
+    Args:
+        embeddings: Embeddings to classify.
+        labels: Their class ids; those with -1 are not scored.
+        train: Embeddings to learn from.
+        train_labels: Their class ids; rows with -1 are left out.
+        strength: Inverse weight of the squared norm that is added to the loss (scikit-learn's C).
+        steps: Most steps of the solver; whether they were enough is in the settings, as `converged`.
+        max_rows: If there are more training rows, so many are drawn.
+        bootstrap: Resamples of classes behind the 95 % interval; 0 for none.
+        seed: Of drawn rows and resamples.
+
+    Returns:
+        `probe`: share of queries whose class is right.
+
+    Raises:
+        LabelError: If labels are not one integer per row.
+        ShapeError: If a row holds NaN or infinity.
+        DataError: If there are fewer than two classes to learn, or no query has a label.
+        MissingExtraError: If scikit-learn is not installed.
+    """
+    mine, theirs = class_labels(labels, len(embeddings)), class_labels(train_labels, len(train), "train_labels")
+    able, scored = ((known != UNKNOWN).nonzero()[:, 0] for known in (theirs, mine))
+    able = able[distinct_integers(len(able), max_rows, derive(seed, "probe"))]
+    if len(torch.unique(theirs[able])) < 2 or not len(scored):
+        raise DataError(
+            f"A linear probe learns from {len(torch.unique(theirs[able]))} classes and is scored on {len(scored)} "
+            "examples; two classes and one example are needed.",
+            hint="Give labels other than -1 to training rows and queries.",
+            reference="no-labels",
+        )
+    rows, asked = finite_rows(train)[able], finite_rows(embeddings)[scored]
+    mean, deviation = rows.mean(0), rows.std(0, correction=0)
+    deviation = deviation.where(deviation > 0, 1.0)
+    model = scientific("sklearn.linear_model").LogisticRegression(C=strength, max_iter=steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scientific("sklearn.exceptions").ConvergenceWarning)
+        model.fit(((rows - mean) / deviation).numpy(), theirs[able].numpy())
+    predictions = torch.from_numpy(model.predict(((asked - mean) / deviation).numpy()))
+    right = {"probe": (predictions == mine[scored]).double()}
+    micro, macro = average(right, mine[scored], bootstrap, seed)
+    classes = len(torch.unique(mine[scored]))
+    return QueryResult(
+        values=micro.values,
+        lower=micro.lower,
+        upper=micro.upper,
+        macro=macro,
+        per_query=right,
+        queries=scored,
+        classes=mine[scored],
+        counts={"n_queries": len(scored), "n_classes": classes, "n_probe_rows": len(able)},
+        settings={
+            "strength": strength,
+            "converged": int(max(model.n_iter_)) < steps,
+            "bootstrap": bootstrap,
+            "seed": seed,
+        },
+        few_classes=classes < FEW_CLASSES,
+    )
