@@ -52,6 +52,13 @@ def job(recipe: Path, *overrides: str) -> Job:
     return build(load_recipe(recipe, overrides), cache=recipe.parent / "cache")
 
 
+def in_double(job: Job) -> Job:
+    """The same, computed so that gradients can be compared to the last digits; trained in place."""
+    job.embedder.encoder.double().register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    job.loss.double()
+    return job
+
+
 def diary(run: Path) -> list[Event]:
     """What happened, without the readings of clocks."""
     return [

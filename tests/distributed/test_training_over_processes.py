@@ -51,6 +51,18 @@ def test_the_first_steps_have_the_losses_of_one_process(loss, alone, together):
         assert_same(seen[loss], alone[loss])
 
 
+def _double(numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(recipe, tmp_path):
+    expected = trainings.every_gradient(str(recipe), chunk=0)
+    for found in launch("distributed.trainings:every_gradient", 2, tmp_path, recipe=str(recipe), chunk=3):
+        for loss, gradient in expected.items():
+            assert any(gradient)
+            torch.testing.assert_close(_double(found[loss]), _double(gradient), rtol=1e-10, atol=1e-10)
+
+
 @pytest.fixture(scope="module")
 def begun(recipe, tmp_path_factory):
     """The first steps of a training by two processes."""

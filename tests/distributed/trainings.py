@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import tiny
+from tuplet.data import take_batch
 from tuplet.engine import Processes
+from tuplet.seeding import Draws, derive
 from tuplet.training import run
+from tuplet.training.step import take_step
+from tuplet.training.together import share
 
 STEPS = 50
 EXACT = (  # what cannot be the same over processes is left out: dropout is drawn by each for its own rows
@@ -58,3 +63,21 @@ def steps(recipe: str, folder: str, loss: str, *, resume: bool = False, until: i
 def every_loss(recipe: str, folder: str) -> dict[str, list[list[float]]]:
     """The same for each loss."""
     return {loss: steps(recipe, f"{folder}/{loss}", loss) for loss in LOSSES}
+
+
+def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
+    """Of one step over 15 examples: the encoder's, after the processes agreed on it."""
+    processes = Processes.default()
+    where = str(Path(recipe).parent)
+    options = [*EXACT, *(option.replace("{folder}", where) for option in LOSSES[loss]), f"train.chunk={chunk}"]
+    job = tiny.in_double(tiny.job(Path(recipe), *options))
+    mine = share(15, processes)
+    weights = [*job.embedder.parameters()]
+    still, draws = torch.optim.SGD(weights, lr=0.0), Draws(derive(0), mine.start, 15)
+    take_step(job, take_batch(job.train, torch.arange(15)[mine]), draws, still, 0, processes, watched=False)
+    return torch.cat([weight.grad.flatten() for weight in weights]).tolist()
+
+
+def every_gradient(recipe: str, chunk: int) -> dict[str, list[float]]:
+    """The same for each loss."""
+    return {loss: gradient(recipe, loss, chunk) for loss in LOSSES}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -167,7 +168,15 @@ def test_low_precision_is_the_encoders_alone(recipe, tmp_path, precision):
     job = tiny.job(recipe, f"train.precision={precision}", "train.steps=2")
     seen = set()
     job.embedder.encoder.layers[-1].register_forward_hook(lambda layer, _, out: seen.add((layer.training, out.dtype)))
-    list(run(job, tmp_path / "run"))
+    read = set()
+
+    def task(embed, batch):
+        arguments = job.task(embed, batch)
+        read.add(arguments["embeddings"].dtype)
+        return arguments
+
+    list(run(replace(job, task=task), tmp_path / "run"))
+    assert read == {torch.float32}
     assert (True, getattr(torch, precision)) in seen
     assert {tensor.dtype for tensor in job.loss.state_dict().values()} == {torch.float32, torch.int64}
     assert job.embedder.encoder.layers[-1].weight.dtype == torch.float32

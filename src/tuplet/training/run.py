@@ -13,6 +13,7 @@ from tuplet.engine import ALONE, Processes
 from tuplet.errors import DataError
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
+from tuplet.training.chunks import refuse_chunks
 from tuplet.training.environment import environment
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.finish import finish
@@ -51,7 +52,7 @@ def run(
     Raises:
         DataError: If the folder holds something else, or cannot be written.
         CheckpointError: If a checkpoint cannot be read or written.
-        RecipeError: If the encoder cannot be trained by several processes.
+        RecipeError: If the encoder cannot be trained by several processes, or in chunks.
         DivergedError: If the loss is no longer finite.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
@@ -60,6 +61,7 @@ def run(
         yield from _run_words(job, folder, resume=resume)
         return
     refuse_batch_norm(job.embedder, processes)
+    refuse_chunks(job.embedder, job.settings.chunk)
     state = State(job, torch.device(device))
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     with _writing(folder):

@@ -34,6 +34,8 @@ class TrainSettings(BaseModel):
     """Largest norm of the gradient; inf does not clip."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the encoder; the loss is computed in float32 at least."""
+    chunk: Count = 0
+    """Examples encoded at a time, where a whole batch does not fit; the gradient stays that of the batch. 0: all."""
     ema: Share = 0.0
     """Decay of the averaged weights that are judged and saved; 0 uses the weights themselves."""
     validate_every: Count = 0

@@ -1,6 +1,7 @@
 """One optimiser step, whatever the loss."""
 
 import math
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from tuplet.engine import Outcome, Processes
 from tuplet.errors import ShapeError
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive_seed
+from tuplet.training.chunks import encode_in_chunks
 from tuplet.training.diverged import explain
 from tuplet.training.job import Job
 from tuplet.training.together import average_gradients
@@ -89,17 +91,12 @@ class _Embed:
 
     def __call__(self, inputs: Any, side: Side = "query") -> Tensor:
         embedder = self._job.embedder.side(side)
-        seen = self._seen(embedder, inputs)
-        with self._precision():
-            embeddings: Tensor = embedder.encoder(seen)
-        return embeddings.float() if self._low else embeddings
+        return self._encoded(lambda seen: (embedder.encoder(seen),), self._seen(embedder, inputs))[0]
 
     def unroll(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         encoder: Any = self._job.embedder.encoder
-        seen = self._seen(self._job.embedder, inputs)
-        with self._precision():
-            latents, contexts, lengths = encoder.unroll(seen)
-        return (latents.float(), contexts.float(), lengths) if self._low else (latents, contexts, lengths)
+        latents, contexts, lengths = self._encoded(encoder.unroll, self._seen(self._job.embedder, inputs))
+        return latents, contexts, lengths
 
     @torch.no_grad()
     def _seen(self, embedder: Embedder, inputs: Any) -> Any:
@@ -109,8 +106,16 @@ class _Embed:
         is_image = isinstance(seen, Tensor) and seen.ndim == 4
         return seen.contiguous(memory_format=torch.channels_last) if is_image else seen
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self._job.embedder.device.type, torch.bfloat16, enabled=self._low)
+    def _encoded(self, encode: Callable[[Any], tuple[Tensor, ...]], seen: Any) -> tuple[Tensor, ...]:
+        """What an encoder says of all rows, in chunks if the recipe wants them."""
+        kind, low = self._job.embedder.device.type, self._low
+
+        def encoded(part: Any) -> tuple[Tensor, ...]:
+            with torch.autocast(kind, torch.bfloat16, enabled=low):
+                found = encode(part)
+            return tuple(one.float() if low and one.is_floating_point() else one for one in found)
+
+        return encode_in_chunks(encoded, seen, self._job.settings.chunk)
 
 
 def _on(device: torch.device, batch: Batch) -> Batch:

@@ -41,14 +41,19 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
         gradient.copy_(part.view_as(gradient))
 
 
+def find_batch_norm(encoder: nn.Module) -> str | None:
+    """Name of the first layer that normalises over the batch."""
+    return next((name for name, part in encoder.named_modules() if isinstance(part, _OVER_THE_BATCH)), None)
+
+
 def refuse_batch_norm(encoder: nn.Module, processes: Processes) -> None:
     """Several processes need an encoder that treats each example by itself.
 
     Raises:
         RecipeError: If the encoder normalises over the batch, of which each process sees a part.
     """
-    found = next((name for name, part in encoder.named_modules() if isinstance(part, _OVER_THE_BATCH)), None)
-    if processes.size > 1 and found is not None:
+    found = find_batch_norm(encoder) if processes.size > 1 else None
+    if found is not None:
         raise RecipeError(
             f"The encoder's layer {found} normalises over the batch, of which each of {processes.size} processes sees "
             "only a part: the result would depend on their number.",
