@@ -18,6 +18,9 @@ from tuplet.types import GeometryName
 NEAR = 1e-3
 """Below this share of ‖a‖² + ‖r‖² the Gram form has lost too many digits; see `SquaredEuclidean`."""
 
+FEW = 128
+"""Pairs pull one by one where at most one slope in so many is not zero; matrix products take longer then."""
+
 _DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate by coordinate
 
 
@@ -233,20 +236,30 @@ def _pull_apart(
     grad_r: Tensor | None,
     factor: float,
 ) -> None:
-    """Add `factor` c (a − r) for every pair, by matrix products but for the near pairs."""
-    rows, cols = near
+    """Add `factor` c (a − r) for every pair: for near pairs and for few of them by hand, else by matrix products."""
+    few = _few(slope)
+    rows, cols = near if few is None else few
     pulls = factor * slope[rows, cols]
-    slope[rows, cols] = 0
-    if grad_a is not None:
-        grad_a.addmm_(slope, r, alpha=-factor).addcmul_(slope.sum(1)[:, None], a, value=factor)
-    if grad_r is not None:
-        grad_r.addmm_(slope.T, a, alpha=-factor).addcmul_(slope.sum(0)[:, None], r, value=factor)
+    if few is None:
+        slope[rows, cols] = 0
+        if grad_a is not None:
+            grad_a.addmm_(slope, r, alpha=-factor).addcmul_(slope.sum(1)[:, None], a, value=factor)
+        if grad_r is not None:
+            grad_r.addmm_(slope.T, a, alpha=-factor).addcmul_(slope.sum(0)[:, None], r, value=factor)
     for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
-        step = pulls[part, None] * (a[rows[part]] - r[cols[part]])
+        step = (a[rows[part]] - r[cols[part]]).mul_(pulls[part, None])
         if grad_a is not None:
             grad_a.index_add_(0, rows[part], step)
         if grad_r is not None:
             grad_r.index_add_(0, cols[part], step, alpha=-1)
+
+
+def _few(slope: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Where slopes are not zero; None if that is at many entries."""
+    if int(slope.count_nonzero()) * FEW > slope.numel():
+        return None
+    rows, cols = slope.nonzero(as_tuple=True)
+    return rows, cols
 
 
 def _centre(a: Tensor, r: Tensor) -> Tensor:

@@ -45,6 +45,23 @@ def test_stream_equals_the_whole_matrix(name, geometry, embeddings):
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("margin", [0.5, 4.0], ids=["few pulls", "many pulls"])
+@pytest.mark.parametrize("geometry", ["euclidean", "squared_euclidean"])
+@pytest.mark.parametrize("sets", [1, 2])
+def test_few_pairs_pull_as_many_do(margin, geometry, sets):
+    x = torch.randn(280, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    labels = torch.arange(len(x)) // 2
+    anchors, relation = (x, SameLabel(labels)) if sets == 1 else (x[:40], SameLabel(labels[:40], labels))
+    hinge = Hinge(margin, 2, 1.0, "active", inside=280 if sets == 1 else 0)
+    for reduction in (hinge,) if sets == 1 else (hinge, HardestTriplet(margin)):
+        found = stream(reduction, anchors, x, relation, geometry, tile_size=140**2)
+        expected = reference(reduction, anchors, x, relation, geometry)
+        torch.testing.assert_close(found.value, expected.value, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(found.count, expected.count)
+        ours, theirs = (torch.autograd.grad(outcome.value, x)[0] for outcome in (found, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
 def test_active_pairs_are_counted_alike(embeddings):
     reduction = Hinge(1.5, 2, 1.0, "active", inside=11)
     found = stream(reduction, embeddings, embeddings, SameLabel(LABELS), "euclidean", tile_size=7)

@@ -78,3 +78,16 @@ def test_a_distance_far_from_the_origin_keeps_its_digits():
     here = triplet(x, labels)
     there = triplet((x + 1000).float(), labels)  # float32 keeps 1e-4 of the coordinates
     torch.testing.assert_close(there.double(), here, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("select", ["all", "semihard", "hard"])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("grid", [True, False])
+def test_many_positives_of_an_anchor_are_searched_for_the_same_sums(select, power, grid):
+    x = torch.randn(44, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = ((x * 2).round() / 2 if grid else x).requires_grad_()  # on the grid, distances tie exactly
+    labels = torch.arange(44) % 5 // 2  # classes of 18, 17 and 9
+    options = {"select": select, "power": power, "margin": 0.5, "hard_offset": 0.25}
+    truth = oracles.triplet(x, labels, **options)
+    assert_same(triplet(x, labels, **options), truth.value, x)
+    assert TripletLoss(**options).measure(x, labels).stats["active"] == truth.counts["active"]

@@ -8,14 +8,10 @@ from torch import Tensor
 
 from tuplet.engine.gather import Processes
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.engine.tiles import Plan
+from tuplet.engine.tiles import KEPT, Plan
 from tuplet.geometry import Geometry
 from tuplet.margin import Bend, Margin, bend
 from tuplet.relation import Relation
-
-KEPT = 2**23
-"""Numbers in tiles, with their references, that stay from their fold until their slopes are known; other tiles are
-scored twice."""
 
 
 @dataclass

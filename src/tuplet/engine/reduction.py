@@ -160,6 +160,8 @@ class Reduction(Generic[State]):
     """Walks over a row needed before its slopes are known."""
     whole_rows: bool = False
     """True if a tile must span all references."""
+    work: int = 1
+    """Numbers that are held for each entry of such a tile while it is folded; tiles get smaller by this factor."""
     local: bool = False
     """True if an entry's slope depends on that entry alone: one walk does, and slopes may be asked before `finish`."""
 

@@ -104,7 +104,8 @@ class _Stream(torch.autograd.Function):
         else:
             # shards differ in their references, but merge the same blocks of anchors
             narrow = walk.geometry.narrow or walk.shards.size > 1
-            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=walk.reduction.whole_rows, narrow=narrow)
+            whole, work = walk.reduction.whole_rows, walk.reduction.work
+            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=whole, work=work, narrow=narrow)
             partials = [walk_block(walk, cuts, rows, Inputs(a, r, scale, offset), grads) for rows in cuts.rows]
         weights = walk.weights
         loss = torch.cat([part.loss for part in partials]).double()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.engine.tiles import spans
+from tuplet.engine.tiles import KEPT, spans
 from tuplet.geometry import Geometry
 from tuplet.relation import Relation
 
-HALF_SIDE = 1024
+HALF_SIDE = 512
 """Side of a tile when nothing is said; half of it for sets that would make fewer than three blocks."""
 
 
@@ -48,16 +48,26 @@ def walk_half(
     blocks = spans(len(x), size)
     tiles = [(rows, cols) for k, rows in enumerate(blocks) for cols in blocks[k:]]
     buffer = x.new_empty(min(size, len(x)) ** 2)
+    later, room = grad is not None and not reduction.local, KEPT if tile_size is None else tile_size
     state = reduction.start(x, slice(0, len(x)))
+    kept = []
     for rows, cols in tiles:
-        tile, memo, mine = _score(x, rows, cols, relation, geometry, factor, shift, buffer)
-        reduction.fold(0, state, tile)
-        if reduction.local and grad is not None:
-            _pull(reduction.slope(state, tile), tile, memo, mine, x, geometry, factor, grad)
+        room -= (entries := (rows.stop - rows.start) * (cols.stop - cols.start))
+        stays = later and room >= 0
+        out = x.new_empty(entries) if stays else buffer
+        scored = _score(x, rows, cols, relation, geometry, factor, shift, out, kept=stays)
+        reduction.fold(0, state, scored[0])
+        if stays:
+            kept.append(scored)
+        elif grad is not None and reduction.local:
+            _pull(reduction.slope(state, scored[0]), *scored, x, geometry, factor, grad)
     partial = reduction.finish(state)
-    for rows, cols in tiles if grad is not None and not reduction.local else ():
-        tile, memo, mine = _score(x, rows, cols, relation, geometry, factor, shift, buffer)
-        _pull(reduction.slope(state, tile), tile, memo, mine, x, geometry, factor, grad)
+    if grad is None:
+        return partial
+    for k, (rows, cols) in enumerate(tiles) if later else ():
+        done = kept[k] if k < len(kept) else None
+        scored = done or _score(x, rows, cols, relation, geometry, factor, shift, buffer, kept=False)
+        _pull(reduction.slope(state, scored[0]), *scored, x, geometry, factor, grad)
     return partial
 
 
@@ -70,6 +80,8 @@ def _score(
     factor: float,
     shift: float,
     buffer: Tensor,
+    *,
+    kept: bool,
 ) -> tuple[Tile, Any, Tensor]:
     height, width = rows.stop - rows.start, cols.stop - cols.start
     out = buffer[: height * width].view(height, width)
@@ -80,7 +92,7 @@ def _score(
         out.mul_(factor)
     if shift:
         out.add_(shift)
-    return Tile(out, rows, cols, relation, kept=False), memo, mine
+    return Tile(out, rows, cols, relation, kept), memo, mine
 
 
 def _pull(
@@ -91,11 +103,9 @@ def _pull(
     x: Tensor,
     geometry: Geometry,
     factor: float,
-    grad: Tensor | None,
+    grad: Tensor,
 ) -> None:
     """A tile off the diagonal pulls on both of its sides; one on it holds both mirror images already."""
-    if grad is None:
-        return
     similar = geometry.kind == "similarity"
     if not similar and factor != 1.0:
         slope.mul_(factor)

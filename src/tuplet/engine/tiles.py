@@ -17,6 +17,10 @@ SIDE = 1024
 WIDTH = 8192
 """Most columns then, so that the references of a tile stay in the cache."""
 
+KEPT = 2**23
+"""Numbers in tiles, with their references, that stay from their fold until their slopes are known; other tiles are
+scored twice."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,7 +41,13 @@ class Plan:
 
 
 def plan(
-    anchors: int, references: int, tile_size: int | None = None, *, whole_rows: bool = False, narrow: bool = False
+    anchors: int,
+    references: int,
+    tile_size: int | None = None,
+    *,
+    whole_rows: bool = False,
+    work: int = 1,
+    narrow: bool = False,
 ) -> Plan:
     """Choose the spans.
 
@@ -47,6 +57,7 @@ def plan(
         tile_size: Most entries of a tile; by default about a million, and never fewer than a panel of 64 rows needs
             as long as that stays below 16 times as many.
         whole_rows: True if a tile must span all references, however few rows that leaves.
+        work: Numbers held for each entry of such a tile.
         narrow: True if columns are to be cut even where few rows fit with all of them. The spans of rows do not depend
             on the number of references then.
 
@@ -56,7 +67,7 @@ def plan(
     budget = tile_size if tile_size is not None else TILE_SIZE if narrow else _default(references)
     rows = min(anchors, PANEL, budget // max(1, references))
     if whole_rows:
-        return Plan(spans(anchors, rows), spans(references, references))
+        return Plan(spans(anchors, min(rows, budget // max(1, work * references))), spans(references, references))
     least = 1 if tile_size is not None else LEAST_ROWS
     if not narrow and rows >= min(least, max(1, anchors)):
         return Plan(spans(anchors, rows), spans(references, references))

@@ -109,7 +109,7 @@ class Softmax(Reduction[_State]):
 
     def halved(self, peak: float | None) -> "Reduction[_HalfState] | None":
         """Half of the tiles do if the scores are bounded, so that one exp serves both sides."""
-        return _HalfSoftmax(peak) if self.where == "out" and peak is not None and peak <= SAFE_SPREAD else None
+        return _HalfSoftmax() if self.where == "out" and peak is not None and peak <= SAFE_SPREAD else None
 
     def _draw(self, state: _State, tile: Tile) -> Tensor:
         """Take in the scores of the positives."""
@@ -139,10 +139,10 @@ class _HalfState:  # every field has shape (rows,), for all rows of the set
 
 
 class _HalfSoftmax(Reduction[_HalfState]):
-    """`Softmax` of one set against itself: one exp serves both mirror images, e^s (1/mass_i + 1/mass_j)."""
+    """`Softmax` of one set against itself: one exp serves both mirror images, e^s (1/mass_i + 1/mass_j).
 
-    def __init__(self, peak: float) -> None:
-        self.peak = peak
+    Scores within ±40 need no peak taken out: neither their exp nor sums of it leave the range of float32.
+    """
 
     def start(self, like: Tensor, rows: slice) -> _HalfState:
         return _HalfState(*(like.new_zeros(rows.stop - rows.start) for _ in range(3)))
@@ -151,7 +151,7 @@ class _HalfSoftmax(Reduction[_HalfState]):
         del step
         at = tile.positives
         scores = tile.scores[at.rows, at.cols]
-        exps = self._exps(tile)
+        exps = tile.hide_ignored(-torch.inf).exp_()
         sides = (
             ((tile.rows, at.rows, 1),) if tile.rows == tile.cols else ((tile.rows, at.rows, 1), (tile.cols, at.cols, 0))
         )
@@ -162,7 +162,7 @@ class _HalfSoftmax(Reduction[_HalfState]):
 
     def finish(self, state: _HalfState) -> Partial:
         valid = state.positives > 0
-        loss = self.peak + state.mass.log() - state.drawn / state.positives.clamp_min(1)
+        loss = state.mass.log() - state.drawn / state.positives.clamp_min(1)
         return Partial(torch.where(valid, loss, 0.0), valid.to(loss))
 
     def slope(self, state: _HalfState, tile: Tile) -> Tensor:
@@ -170,11 +170,9 @@ class _HalfSoftmax(Reduction[_HalfState]):
         valid = (state.positives > 0).to(state.mass)
         share = valid / state.mass.clamp_min(torch.finfo(valid.dtype).tiny)
         wanted = valid / state.positives.clamp_min(1)
-        shares = self._exps(tile).mul_(share[tile.rows, None] + share[None, tile.cols])
+        exps = tile.scores if tile.kept else tile.hide_ignored(-torch.inf).exp_()
+        shares = exps.mul_(share[tile.rows, None] + share[None, tile.cols])
         return add_at(shares, at.rows, at.cols, -(wanted[tile.rows][at.rows] + wanted[tile.cols][at.cols]))
-
-    def _exps(self, tile: Tile) -> Tensor:
-        return tile.hide_ignored(-torch.inf).sub_(self.peak).exp_()
 
 
 @dataclass

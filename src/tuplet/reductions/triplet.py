@@ -2,7 +2,7 @@
 
 There are no index lists of triplets. The positives of an anchor are sorted; which of them a negative meets is a range
 in that order, found by binary search; sums over ranges are cumulative sums. All triplets of an anchor cost O(N log P)
-in place of O(N P).
+in place of O(N P). Where an anchor has few positives, meeting them one after the other takes less time than the search.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +17,9 @@ from tuplet.reductions.softmax import LINEAR, add_at
 from tuplet.types import MeanOver
 
 Kind = Literal["all", "easy", "semihard", "hard"]
+
+FEW = 16
+"""So many positives of an anchor are met one after the other; more are searched for the range that a negative meets."""
 
 
 @dataclass
@@ -34,6 +37,7 @@ class _Whole(Reduction[State]):
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     whole_rows = True
+    work = 4
 
     def __init__(
         self, margin: float = 0.2, *, power: int = 1, soft: bool = False, mean_over: MeanOver = "active"
@@ -144,40 +148,30 @@ class Triplet(_Whole):
         self.kind, self.hard_offset = kind, hard_offset
 
     def fold(self, step: int, state: State, tile: Tile) -> None:
-        """Sort, search, sum; leaves the slopes in the state."""
+        """Sort, then walk or search; leaves the slopes in the state."""
         del step
         near = _Positives.of(tile)
-        negatives = tile.negatives_per_row()
-        far = tile.hide_all_but_negatives(-torch.inf if self.kind == "easy" and self.soft else torch.inf)
+        triplets = near.counts * tile.negatives_per_row()
+        far = tile.hide_all_but_negatives(torch.inf)
         if tile.measured:
             state.stats = self._shares(near, far, tile)
-        triplets = near.counts * negatives
         if self.kind == "easy" and not self.soft:  # the hinge of an easy triplet is 0 by definition
-            low = high = torch.zeros_like(far, dtype=torch.int64)
+            zero = torch.zeros_like(triplets)
+            state.loss, active, at_positives, slope = zero.double(), zero, torch.zeros_like(near.sorted), far.zero_()
         else:
-            low, high = self._ranges(near, far, self.kind)
-        met = high - low
-        active = met.sum(1)
-        if self.soft:
-            state.loss, at_positives, slope = self._walk(near, far, low, high)
-        else:
-            state.loss, at_positives, slope = self._sums(near, far, low, high, met)
+            few = self.soft or near.sorted.shape[1] <= FEW
+            state.loss, active, at_positives, slope = (self._walk if few else self._sums)(near, far)
         at = tile.positives
         state.slope = add_at(slope, at.rows, at.cols, near.spread(at_positives, tile))
         state.stats |= {"active": active, "triplets": triplets}
         state.count = {"active": active, "all": triplets, "anchors": triplets > 0}[self.mean_over].double()
 
     def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
-        reach = near + self.margin
-        return (
-            valid
-            & {
-                "all": valid,
-                "easy": reach < far,
-                "semihard": (near < far) & (far < reach),
-                "hard": far + self.hard_offset < near,
-            }[self.kind]
-        )
+        if self.kind == "easy":
+            return valid & (near + self.margin < far)
+        if self.kind == "semihard":
+            return valid & (near < far) & (far < near + self.margin)
+        return valid & (far + self.hard_offset < near) if self.kind == "hard" else valid
 
     def _ranges(self, near: _Positives, far: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
         """For each negative, which of the sorted positives it meets: [low, high)."""
@@ -187,52 +181,58 @@ class Triplet(_Whole):
             return torch.zeros_like(far, dtype=torch.int64), torch.searchsorted(reach, far).minimum(most)
         low = torch.searchsorted(reach, far, right=True).minimum(most)
         if kind == "all":
-            if self.soft:
-                low = torch.where(far < torch.inf, torch.zeros_like(low), most)
             return low, most.expand_as(low)
         if kind == "semihard":
             return low, torch.searchsorted(near.sorted, far).minimum(most).maximum(low)
         below = torch.searchsorted(near.sorted, far + self.hard_offset, right=True).minimum(most)
         return (below if self.soft else below.maximum(low)), most.expand_as(low)
 
-    def _sums(
-        self, near: _Positives, far: Tensor, low: Tensor, high: Tensor, met: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The hinge by cumulative sums: losses (rows,), slopes of sorted positives, slopes of the tile."""
+    def _sums(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The hinge by cumulative sums: losses and active triplets (rows,), slopes of sorted positives and the tile."""
+        low, high = self._ranges(near, far, self.kind)
+        met = high - low
         real = torch.isfinite(near.sorted)
         # reach * partners and n * met cancel: the row's mean is taken out first, and all sums are float64
         centre = torch.where(real, near.sorted, 0.0).double().sum(1, keepdim=True) / near.counts.clamp_min(1)[:, None]
         reach = torch.where(real, near.sorted - centre + self.margin, 0.0)
         n = torch.where(met > 0, far - centre, 0.0)
         ends = torch.zeros(len(far), near.sorted.shape[1] + 1, dtype=torch.float64, device=far.device)
+        ones = torch.ones_like(ends[:, :1]).expand_as(n)
+        partners = ends.scatter_add(1, low, ones).scatter_add_(1, high, -ones).cumsum_(1)[:, :-1]
         if self.power == 1:
-            ones = torch.ones_like(ends[:, :1]).expand_as(n)
-            ends.scatter_add_(1, low, ones).scatter_add_(1, high, -ones)
-            partners = ends.cumsum(1)[:, :-1]
-            loss = (reach * partners).sum(1) - (n * met).sum(1)
-            return loss, partners.to(far.dtype), met.neg().to(far.dtype)
+            loss = (reach * partners).sum(1) - n.mul_(met).sum(1)
+            return loss, met.sum(1), partners.to(far.dtype), met.neg_().to(far.dtype)
         first, second = (torch.nn.functional.pad(x.cumsum(1), (1, 0)) for x in (reach, reach.square()))
         first = first.gather(1, high) - first.gather(1, low)
         second = second.gather(1, high) - second.gather(1, low)
         loss = (second - 2 * n * first + n.square() * met).sum(1)
-        steps = torch.zeros_like(ends).scatter_add_(1, low, n).scatter_add_(1, high, -n)
-        ones = torch.ones_like(n)
-        partners = ends.scatter_add_(1, low, ones).scatter_add_(1, high, -ones).cumsum(1)[:, :-1]
-        pulls = 2 * (reach * partners - steps.cumsum(1)[:, :-1])
-        return loss, pulls.to(far.dtype), (-2 * (first - n * met)).to(far.dtype)
+        steps = ends.scatter_add_(1, low, n).scatter_add_(1, high, -n).cumsum_(1)[:, :-1]
+        pulls = 2 * (reach * partners - steps)
+        return loss, met.sum(1), pulls.to(far.dtype), (-2 * (first - n * met)).to(far.dtype)
 
-    def _walk(self, near: _Positives, far: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The smooth form, one sorted positive at a time."""
+    def _walk(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same, and the smooth form, one sorted positive at a time."""
         loss = far.new_zeros(len(far), dtype=torch.float64)
-        slope, pulls = torch.zeros_like(far), torch.zeros_like(near.sorted)
+        active, pulls, slope = torch.zeros_like(near.counts), torch.zeros_like(near.sorted), torch.zeros_like(far)
+        masked, z = self.soft or self.kind != "all", torch.empty_like(far)
         for k in range(near.sorted.shape[1]):
-            chosen = (low <= k) & (k < high)
-            value, steep = self._term(torch.where(chosen, near.sorted[:, k, None] - far, 0.0))
-            loss += torch.where(chosen, value, 0.0).sum(1)
-            steep = torch.where(chosen, steep, 0.0)
+            real = (near.counts > k)[:, None]
+            mine = torch.where(real, near.sorted[:, k, None], -torch.inf)
+            torch.sub(mine if self.soft else mine + self.margin, far, out=z)
+            chosen = self._chosen(mine, far, (far < torch.inf) & real) if masked else None
+            if chosen is not None:
+                z.masked_fill_(~chosen, -torch.inf)
+            if self.soft:
+                loss += softplus(z, threshold=LINEAR).sum(1)
+                steep = z.sigmoid_()
+            else:
+                loss += (z.clamp_min_(0) if self.power == 1 else z.clamp_min_(0).square()).sum(1)
+                steep = z.sign_() if self.power == 1 else z.mul_(2)
             pulls[:, k] = steep.sum(1)
+            met = chosen if self.soft and chosen is not None else steep > 0
+            active += pulls[:, k].long() if self.power == 1 and not self.soft else met.sum(1)
             slope -= steep
-        return loss, pulls, slope
+        return loss, active, pulls, slope
 
     def _shares(self, near: _Positives, far: Tensor, tile: Tile) -> dict[str, Tensor]:
         """Numbers of easy, semi-hard and hard triplets."""
