@@ -28,10 +28,11 @@ LOSSES = {
     "triplet": ("loss={name='triplet', select='semihard'}",),
     "contrastive": ("loss={name='contrastive'}",),
     "two-views": ("loss={name='info_nce', temperature='learned', symmetric=true}", UNIFORM),
+    "npair": ("loss={name='npair', norm_penalty=0.01}", "batch={name='hard-classes', classes_per_batch=5}"),
     "instance": ("loss={name='instance_discrimination', noise_samples=16}", UNIFORM),
     "log-ratio": (
         "loss={name='log_ratio'}",
-        UNIFORM,
+        "batch={name='neighbours', batch_size=15}",
         "data.source='{folder}/graded.csv'",
         "data.split={by='row', test=0.2}",
     ),

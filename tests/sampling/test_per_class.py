@@ -164,4 +164,4 @@ def test_a_batch_takes_well_under_a_millisecond():
 
 
 def test_the_registry_knows_the_samplers():
-    assert list(registry) == ["paired", "per-class", "uniform", "windows"]
+    assert list(registry) == ["hard-classes", "neighbours", "paired", "per-class", "uniform", "windows"]

@@ -166,6 +166,8 @@ class MetricLoss(nn.Module):
     supervision: ClassVar[Supervision] = "class"
     takes: ClassVar[frozenset[str]] = PAIRS
     """Keyword arguments of a call."""
+    prefers_pairs: ClassVar[bool] = False
+    """Whether a batch of two examples of each class reaches it as pairs rather than with class ids."""
 
     def __init__(self, *, queue: FeatureQueue | None = None, processes: Processes = ALONE) -> None:
         super().__init__()

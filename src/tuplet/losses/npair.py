@@ -63,6 +63,7 @@ class NPairLoss(MetricLoss):
 
     supervision: ClassVar[Supervision] = "class"
     takes: ClassVar[frozenset[str]] = PAIRS | {"negatives"}
+    prefers_pairs: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from tuplet.recipes.divide import divide
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import PREPROCESSING, SLOTS, constructor
 from tuplet.recipes.schema import Component, Data, Recipe, options_of
-from tuplet.recipes.tasks import TASKS
+from tuplet.recipes.tasks import task_for
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
 from tuplet.types import GeometryName, Supervision
@@ -53,7 +53,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
 
     facts = _facts(recipe, train, preprocessing)
     encoder = {"name": recipe.model.encoder.name, **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
-    loss = make(recipe.loss, ("loss",), facts)
+    loss, sampler = make(recipe.loss, ("loss",), facts), make(recipe.batch, ("batch",), facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
     embedder = Embedder(
         build_encoder(encoder, seed=derive_seed(recipe.seed, "encoder")),
@@ -67,10 +67,10 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         train=train,
         validation=held_out.get("validation"),
         test=held_out.get("test"),
-        sampler=make(recipe.batch, ("batch",), facts),
+        sampler=sampler,
         embedder=embedder,
         loss=loss,
-        task=TASKS[supervision],
+        task=task_for(loss, sampler),
         augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
@@ -127,6 +127,7 @@ def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapp
         "dim": recipe.model.dim,
         "seed": recipe.seed,
         "labels": train.labels.values,
+        "targets": train.labels.values if train.labels.supervision == "graded" else None,
         "groups": groups,
         "count": len(train),
         "num_classes": int(train.labels.values.max()) + 1 if train.labels.supervision == "class" else 0,

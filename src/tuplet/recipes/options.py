@@ -52,7 +52,7 @@ ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "bu
 LOSS_IS_GIVEN = frozenset(
     {"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}
 )
-SAMPLER_IS_GIVEN = frozenset({"labels", "groups", "count", "contents", "corpus", "seed"})
+SAMPLER_IS_GIVEN = frozenset({"labels", "targets", "groups", "count", "contents", "corpus", "dim", "seed"})
 SLOTS = (
     Slot(("model", "encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
     Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale", "words"})),

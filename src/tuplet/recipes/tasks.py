@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuplet.data import Batch
+from tuplet.losses import MetricLoss
+from tuplet.sampling import Sampler
 from tuplet.training import Embed, Task
 from tuplet.types import Supervision
 
@@ -11,6 +13,12 @@ from tuplet.types import Supervision
 def classes(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     """One view of each example, and its class (or classes, or graded values)."""
     return {"embeddings": embed(batch.inputs), "labels": batch.labels}
+
+
+def class_pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Two examples of each class, side by side: the first is the anchor, the second its positive."""
+    embeddings = embed(batch.inputs)
+    return {"embeddings": embeddings[::2], "references": embeddings[1::2]}
 
 
 def pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
@@ -32,3 +40,12 @@ TASKS: Mapping[Supervision, Task] = {
     "pair": pairs,
     "example": examples,
 }
+
+
+def task_for(loss: MetricLoss, sampler: Sampler) -> Task:
+    """The task of a loss's supervision; batches of two examples of each class are pairs, for a loss that prefers them.
+
+    A queue holds further examples of these classes, and only labels tell them apart from negatives.
+    """
+    is_paired = loss.prefers_pairs and sampler.together == 2 and loss.queue is None
+    return class_pairs if is_paired else TASKS[loss.supervision]

@@ -1,9 +1,21 @@
 """Which examples make up a step."""
 
-from tuplet.sampling.epoch import EpochSampler, registry
+from tuplet.sampling.epoch import EpochSampler, Sampler, registry
+from tuplet.sampling.neighbours import NeighbourSampler
+from tuplet.sampling.npair import HardClassSampler
 from tuplet.sampling.paired import PairedSampler
 from tuplet.sampling.per_class import PerClassSampler
 from tuplet.sampling.uniform import UniformSampler
 from tuplet.sampling.windows import WindowSampler
 
-__all__ = ["EpochSampler", "PairedSampler", "PerClassSampler", "UniformSampler", "WindowSampler", "registry"]
+__all__ = [
+    "EpochSampler",
+    "HardClassSampler",
+    "NeighbourSampler",
+    "PairedSampler",
+    "PerClassSampler",
+    "Sampler",
+    "UniformSampler",
+    "WindowSampler",
+    "registry",
+]

@@ -4,42 +4,82 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tuplet.engine import ALONE, Processes
 from tuplet.errors import CheckpointError
 from tuplet.registry import Registry
 
 
-class EpochSampler(ABC):
+class Sampler(ABC):
     """Yields the global batches of a training as positions in the data set, without end.
 
-    An epoch is decided by the seed and its number alone; the position is the epoch and the batch within it,
-    so a sampler that loads the state of another one yields exactly what the other would have yielded next.
+    The position is the epoch and the batch within it. What a sampler knows beyond it, because it looks at the
+    embeddings of each step, is its memory. A sampler that loads both from another one yields exactly what the other
+    would have yielded next.
+
+    Attributes:
+        together: So many neighbouring rows of a batch belong together and go to the same process.
     """
 
-    def __init__(self, batches_per_epoch: int, seed: int) -> None:
+    def __init__(self, batches_per_epoch: int, seed: int, *, together: int = 1) -> None:
         self.batches_per_epoch = batches_per_epoch
         self.seed = seed
+        self.together = together
         self._epoch = 0
         self._batch = 0
-        self._planned: tuple[int, Tensor] | None = None
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Positions in a batch."""
 
     @abstractmethod
-    def plan(self, epoch: int) -> Int64[Tensor, "batches batch"]:
-        """All batches of an epoch."""
+    def draw(self, epoch: int, batch: int) -> Int64[Tensor, " batch"]:
+        """One batch of an epoch; `next` asks for them in their order."""
 
     def __iter__(self) -> Iterator[Int64[Tensor, " batch"]]:
         return self
 
     def __next__(self) -> Int64[Tensor, " batch"]:
-        if self._planned is None or self._planned[0] != self._epoch:
-            self._planned = self._epoch, self.plan(self._epoch)
-        batch = self._planned[1][self._batch]
+        batch = self.draw(self._epoch, self._batch)
         self._batch += 1
         if self._batch == self.batches_per_epoch:
             self._epoch, self._batch = self._epoch + 1, 0
         return batch
+
+    def observe(  # noqa: B027  # nothing to look at is the rule, not a gap
+        self, positions: Int64[Tensor, " batch"], embeddings: Float[Tensor, "rows dim"], processes: Processes = ALONE
+    ) -> None:
+        """Look at what became of the batch that `next` gave; most samplers do not.
+
+        Args:
+            positions: The whole batch.
+            embeddings: Of this process's rows of it; of all rows, if there is one process.
+            processes: Who shares the batch, in the order of their rows.
+        """
+
+    def memory(self) -> dict[str, Tensor]:
+        """What was learned from embeddings and decides later batches; nothing for most samplers."""
+        return {}
+
+    def load_memory(self, memory: Mapping[str, Tensor]) -> None:
+        """Goes on with the memory of another sampler of the same data, options and seed.
+
+        Raises:
+            CheckpointError: The memory is of another sampler.
+        """
+        mine = self.memory()
+        shapes = [{name: tuple(kept.shape) for name, kept in known.items()} for known in (memory, mine)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                f"The saved memory of the sampler holds {shapes[0] or 'nothing'}; this sampler keeps {shapes[1]}.",
+                hint="Resume with the data, the batch section and the seed of the saved run.",
+                reference="sampler-state",
+            )
+        for name, kept in mine.items():
+            kept.copy_(memory[name])
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands; plain numbers, fit for JSON."""
@@ -67,4 +107,25 @@ class EpochSampler(ABC):
         self._epoch, self._batch = state["epoch"], state["batch"]
 
 
-registry: Registry[Callable[..., EpochSampler]] = Registry("sampler")
+class EpochSampler(Sampler):
+    """A sampler whose epochs are decided by the seed and their number alone, and planned as a whole."""
+
+    _planned: tuple[int, Tensor] | None = None
+
+    @abstractmethod
+    def plan(self, epoch: int) -> Int64[Tensor, "batches batch"]:
+        """All batches of an epoch."""
+
+    @property
+    def batch_size(self) -> int:
+        """Positions in a batch."""
+        return self.plan(0).shape[1]
+
+    def draw(self, epoch: int, batch: int) -> Int64[Tensor, " batch"]:
+        """One batch of an epoch."""
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, self.plan(epoch)
+        return self._planned[1][batch]
+
+
+registry: Registry[Callable[..., Sampler]] = Registry("sampler")

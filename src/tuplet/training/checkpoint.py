@@ -1,6 +1,6 @@
 """Checkpoints that are there in full or not at all.
 
-    checkpoints/step-000400/{model,objective}.safetensors, averaged.safetensors, optimizer.pt, progress.json
+    checkpoints/step-000400/{model,objective}.safetensors, {averaged,sampler}.safetensors, optimizer.pt, progress.json
     checkpoints/LATEST
 
 `progress.json` holds the digest of every other file, so that a torn checkpoint is known for what it is.
@@ -24,7 +24,8 @@ from tuplet.errors import CheckpointError
 from tuplet.storage import read_json, replaced_folder, write_json
 
 FORMAT = 1
-FILES = ("model.safetensors", "objective.safetensors", "averaged.safetensors", "optimizer.pt", "progress.json")
+TENSORS = ("model", "objective", "averaged", "sampler")
+FILES = (*(f"{name}.safetensors" for name in TENSORS), "optimizer.pt", "progress.json")
 REMEDY = "Go back to an earlier checkpoint: `tuplet train --resume` finds it by itself."
 
 
@@ -57,7 +58,8 @@ class Checkpoint:
 
     Attributes:
         progress: Where it stands.
-        tensors: State dictionaries by name: model, objective and, where weights are averaged, averaged.
+        tensors: State dictionaries by name: model, objective; averaged, where weights are averaged; sampler, where it
+            has a memory.
         optimizer: State dictionary of the optimiser.
     """
 

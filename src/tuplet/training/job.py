@@ -10,7 +10,7 @@ from torch import Tensor
 from tuplet.data import Batch, Dataset
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
-from tuplet.sampling import EpochSampler
+from tuplet.sampling import Sampler
 from tuplet.seeding import Draws
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 from tuplet.types import Side
@@ -57,7 +57,7 @@ class Job:
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
-    sampler: EpochSampler
+    sampler: Sampler
     embedder: Embedder
     loss: MetricLoss
     task: Task

@@ -36,26 +36,28 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
         while not state.is_done:
             step = state.progress.step
             positions = next(job.sampler)
-            mine = share(len(positions), processes)
+            mine = share(len(positions), processes, job.sampler.together)
             batch = take_batch(job.train, positions[mine])
             draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
             rate = learning_rate(settings, step)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
             is_logged = (step + 1) % settings.log_every == 0
-            outcome, norm = take_step(job, batch, draws, state.optimizer, step, processes, watched=is_logged)
+            taken = take_step(job, batch, draws, state.optimizer, step, processes, watched=is_logged)
+            if taken.embeddings is not None:
+                job.sampler.observe(positions, taken.embeddings, processes)
             state.advance()
             seen += len(positions)
 
             if is_logged:
-                stats = {name: float(value) for name, value in outcome.stats.items()}
+                stats = {name: float(value) for name, value in taken.outcome.stats.items()}
                 speed = round(seen / (time.monotonic() - since), 1)
                 yield diary.write(
                     "step",
                     step=step + 1,
-                    loss=float(outcome.value.detach()),
+                    loss=float(taken.outcome.value.detach()),
                     learning_rate=rate,
-                    gradient_norm=None if norm is None else float(norm),
+                    gradient_norm=None if taken.norm is None else float(taken.norm),
                     stats=stats,
                     examples_per_second=speed,
                 )

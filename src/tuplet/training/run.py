@@ -154,7 +154,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
         examples=len(job.train),
         classes=_count_classes(job.train),
         batches_per_epoch=job.sampler.batches_per_epoch,
-        batch=job.sampler.plan(0).shape[1],
+        batch=job.sampler.batch_size,
         parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
     )
     if job.validation is not None:

@@ -65,6 +65,8 @@ class State:
         tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
         if self.average is not None:
             tensors["averaged"] = self.average.state_dict()
+        if memory := self.job.sampler.memory():
+            tensors["sampler"] = memory
         return Checkpoint(progress, tensors, self.optimizer.state_dict())
 
     def restore_judged(self, checkpoint: Checkpoint) -> None:
@@ -79,6 +81,7 @@ class State:
             self.average.load_state_dict(checkpoint.tensors["averaged"])
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.job.sampler.load_state_dict(dict(checkpoint.progress.sampler))
+        self.job.sampler.load_memory(checkpoint.tensors.get("sampler", {}))
         self.progress = checkpoint.progress
 
     @torch.no_grad()

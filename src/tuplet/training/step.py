@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,21 @@ from tuplet.training.together import average_gradients
 from tuplet.types import Side
 
 
+class Taken(NamedTuple):
+    """What a step leaves behind.
+
+    Attributes:
+        outcome: What the loss measured.
+        norm: Of the gradient before clipping, if it was taken.
+        embeddings: Of this process's slice, from before the step, as the encoder was last called; None if the task
+            called it in another way.
+    """
+
+    outcome: Outcome
+    norm: Tensor | None
+    embeddings: Tensor | None
+
+
 def take_step(
     job: Job,
     batch: Batch,
@@ -29,7 +44,7 @@ def take_step(
     processes: Processes,
     *,
     watched: bool,
-) -> tuple[Outcome, Tensor | None]:
+) -> Taken:
     """Move encoder and loss one step down the gradient of a batch.
 
     Args:
@@ -41,16 +56,14 @@ def take_step(
         processes: Who shares the global batch.
         watched: Also take what only a reader of the diary needs: the loss's statistics and the gradient's norm.
 
-    Returns:
-        What the loss measured, and the norm of the gradient before clipping if it was taken.
-
     Raises:
         DivergedError: If the embeddings or the loss are not finite.
     """
     _seed_dropout(derive_seed(job.seed, "dropout", step, processes.rank), job.embedder.device)
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
-    arguments = job.task(_Embed(job, draws), batch)
+    embed = _Embed(job, draws)
+    arguments = job.task(embed, batch)
     try:
         outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
     except ShapeError as error:
@@ -68,7 +81,7 @@ def take_step(
         norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
         torch.nn.utils.clip_grads_with_norm_(learned, job.settings.clip, norm)
     optimizer.step()
-    return outcome, norm
+    return Taken(outcome, norm, embed.latest)
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
@@ -88,10 +101,13 @@ class _Embed:
     def __init__(self, job: Job, draws: Draws) -> None:
         self._job, self._draws = job, draws
         self._low = job.settings.precision == "bfloat16"
+        self.latest: Tensor | None = None
 
     def __call__(self, inputs: Any, side: Side = "query") -> Tensor:
         embedder = self._job.embedder.side(side)
-        return self._encoded(lambda seen: (embedder.encoder(seen),), self._seen(embedder, inputs))[0]
+        embeddings = self._encoded(lambda seen: (embedder.encoder(seen),), self._seen(embedder, inputs))[0]
+        self.latest = embeddings.detach()
+        return embeddings
 
     def unroll(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         encoder: Any = self._job.embedder.encoder

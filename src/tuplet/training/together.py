@@ -12,11 +12,17 @@ from tuplet.errors import RecipeError
 _OVER_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def share(rows: int, processes: Processes) -> slice:
-    """The rows of a batch or a data set that are this process's; shares differ by one row at most."""
-    each, rest = divmod(rows, processes.size)
+def share(rows: int, processes: Processes, together: int = 1) -> slice:
+    """The rows of a batch or a data set that are this process's.
+
+    Args:
+        rows: How many there are; a multiple of `together`.
+        processes: Who shares them.
+        together: So many neighbouring rows stay together; shares differ by so many at most.
+    """
+    each, rest = divmod(rows // together, processes.size)
     begin = each * processes.rank + min(processes.rank, rest)
-    return slice(begin, begin + each + (processes.rank < rest))
+    return slice(begin * together, (begin + each + (processes.rank < rest)) * together)
 
 
 def agreed(number: float, processes: Processes) -> float:

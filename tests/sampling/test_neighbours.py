@@ -1,0 +1,79 @@
+"""An anchor, its nearest by label and others."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuplet.errors import DataError, LabelError
+from tuplet.sampling import NeighbourSampler
+
+
+def batches(sampler, count=None):
+    return torch.stack([next(sampler) for _ in range(count or sampler.batches_per_epoch)])
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(3, 25),
+    size=st.integers(2, 12),
+    neighbours=st.integers(0, 11),
+    values=st.integers(0, 3),
+    whole=st.booleans(),
+)
+def test_each_batch_is_an_anchor_its_nearest_by_brute_force_and_others(seed, count, size, neighbours, values, whole):
+    size = min(size, count)
+    neighbours = min(neighbours, size - 1)
+    shape = (count, values) if values else (count,)
+    targets = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    targets = targets.round() if whole else targets  # many ties
+    sampler = NeighbourSampler(targets, size, neighbours, seed=seed)
+    drawn = batches(sampler)
+    assert drawn.shape == (count, sampler.batch_size)
+    assert sorted(drawn[:, 0].tolist()) == list(range(count))
+    rows = targets.view(count, -1).tolist()
+    for anchor, *rest in drawn.tolist():
+        distance = {k: sum((a - b) ** 2 for a, b in zip(rows[k], rows[anchor], strict=True)) for k in range(count)}
+        del distance[anchor]
+        assert rest[:neighbours] == sorted(distance, key=lambda k: (distance[k], k))[:neighbours]
+        assert len({anchor, *rest}) == size
+
+
+def test_others_are_drawn_evenly_from_all_that_are_not_near():
+    sampler = NeighbourSampler(torch.arange(20).double(), 8, 3, seed=0)
+    drawn = batches(sampler, 400 * 20)
+    of_first = drawn[drawn[:, 0] == 0]
+    assert of_first[:, 1:4].unique(dim=0).tolist() == [[1, 2, 3]]
+    times = np.bincount(of_first[:, 4:].flatten().numpy(), minlength=20)
+    assert times[:4].tolist() == [0] * 4
+    assert np.abs(times[4:] / 100 - 1).max() < 0.35  # 400 draws of 4 out of 16
+
+
+def test_same_seed_same_batches_and_epochs_differ():
+    targets = torch.randn(30, generator=torch.Generator().manual_seed(0))
+    first, second, other = (NeighbourSampler(targets, 9, seed=seed) for seed in (0, 0, 1))
+    one = batches(first)
+    assert torch.equal(one, batches(second))
+    assert not torch.equal(one, batches(first))
+    assert not torch.equal(one, batches(other))
+
+
+@pytest.mark.parametrize("done", [0, 7, 30, 44])
+def test_a_loaded_state_yields_exactly_the_remaining_batches(done):
+    targets = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    whole, resumed = (NeighbourSampler(targets, 9, seed=4) for _ in range(2))
+    for _ in range(done):
+        next(whole)
+    resumed.load_state_dict(whole.state_dict())
+    assert torch.equal(batches(whole), batches(resumed))
+
+
+def test_what_cannot_be_drawn_is_explained():
+    with pytest.raises(DataError, match="130 examples cannot be drawn from 9") as caught:
+        NeighbourSampler(torch.arange(9.0), seed=0)
+    assert "from 6 to 9" in caught.value.hint
+    with pytest.raises(ValueError, match="neighbours=5"):
+        NeighbourSampler(torch.arange(9.0), 5, seed=0)
+    with pytest.raises(LabelError, match="graded labels"):
+        NeighbourSampler(None, seed=0)
