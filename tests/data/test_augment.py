@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tuplet.data.augment import AffineAugment, NoiseAugment, _grid, registry
+from tuplet.data.augment import AffineAugment, NoiseAugment, SeriesAugment, TokenAugment, _grid, registry
 from tuplet.seeding import Draws
 
 
@@ -43,14 +43,104 @@ def test_the_same_generator_gives_the_same_batch_and_another_one_another():
         assert not torch.equal(augment(images, generator(1)), augment(images, generator(2)))
 
 
-def test_parts_of_a_batch_are_changed_as_they_are_in_the_whole():
-    images = blobs(7)
-    for augment in (AffineAugment(crop=0.5, flip=True, brightness=0.1, contrast=0.1), NoiseAugment(0.1, 0.1, 0.1)):
-        parts, before = [], 0
-        for part in images.split([3, 0, 4]):
-            parts.append(augment(part, Draws(generator(1), before, len(images))))
-            before += len(part)
-        torch.testing.assert_close(torch.cat(parts), augment(images, generator(1)))
+COLOURS = {"brightness": 0.1, "contrast": 0.1, "channel": 0.1, "grey": 0.5, "noise": 0.1}
+EVERYTHING = [
+    (AffineAugment(crop=0.5, flip=True, **COLOURS), blobs(7, channels=3)),
+    (NoiseAugment(0.1, 0.1, 0.1), blobs(7)),
+    (SeriesAugment(window=20, crop=0.5, noise=0.1, scale=0.1, hide=0.3), torch.rand(7, 2, 30) + 1),
+    (TokenAugment(0.5), torch.arange(1, 71).view(7, 10)),
+]
+
+
+@pytest.mark.parametrize(("augment", "batch"), EVERYTHING, ids=lambda entry: type(entry).__name__)
+def test_parts_of_a_batch_are_changed_as_they_are_in_the_whole(augment, batch):
+    whole = generator(1)
+    first, second = augment(batch, whole), augment(batch, whole)
+    assert not torch.equal(first, second), "two views of one batch differ"
+    parts, before = [], 0
+    for part in batch.split([3, 0, 4]):
+        mine = Draws(generator(1), before, len(batch))
+        parts.append((augment(part, mine), augment(part, mine)))
+        before += len(part)
+    torch.testing.assert_close(torch.cat([view for view, _ in parts]), first)
+    torch.testing.assert_close(torch.cat([view for _, view in parts]), second)
+
+
+def test_channels_are_lit_apart_and_some_images_turn_grey():
+    images = torch.zeros(400, 3, 4, 4)
+    lit = AffineAugment(channel=0.5)(images, generator())
+    assert (lit == lit[:, :, :1, :1]).all(), "each channel is moved as a whole"
+    assert (lit[:, 0] != lit[:, 1]).any()
+    assert -0.5 <= lit.min() < lit.max() <= 0.5
+    grey = AffineAugment(channel=0.5, grey=0.25)(images, generator())
+    is_grey = (grey == grey[:, :1]).flatten(1).all(1)
+    assert is_grey.float().mean() == pytest.approx(0.25, abs=0.07)
+    assert STILL.noise == 0
+    assert AffineAugment(noise=0.3)(images, generator()).std() == pytest.approx(0.3, rel=0.05)
+
+
+def short(lengths, steps=40):
+    """Series that count from 1 to their length, filled up with zeros."""
+    time = torch.arange(1, steps + 1)
+    return (time * (time <= torch.tensor(lengths)[:, None])).float()[:, None]
+
+
+def test_a_window_is_a_stretch_of_its_series_at_a_random_place():
+    lengths = [40, 40, 40, 12, 9, 1]
+    cut = SeriesAugment(window=12)(short(lengths), generator())
+    assert cut.shape == (6, 1, 12)
+    for row, length in zip(cut[:, 0], lengths, strict=True):
+        kept = row[row != 0]
+        assert len(kept) == min(length, 12)
+        assert (kept.diff() == 1).all(), "what is kept stays in order"
+        assert row[: len(kept)].all(), "and lies at the start"
+    starts = SeriesAugment(window=12)(short([40] * 300), generator())[:, 0, 0]
+    assert sorted(starts.unique().tolist()) == list(range(1, 30)), "every place comes, none reaches over the end"
+
+
+def test_a_crop_keeps_at_least_its_part_of_each_series():
+    kept = (SeriesAugment(crop=0.5)(short([40] * 200 + [10] * 200), generator()) != 0).sum((1, 2))
+    assert kept[:200].min() >= 20
+    assert kept[:200].max() == 40
+    assert kept[200:].min() >= 5
+    assert kept[200:].max() == 10
+
+
+@pytest.mark.parametrize("augment", [NoiseAugment(0.5, 0.2, 0.2), SeriesAugment(noise=0.5, scale=0.2, hide=0.2)])
+def test_what_lies_behind_the_end_of_a_series_stays_zero(augment):
+    changed = augment(short([40, 7]), generator())
+    assert not changed[1, :, 7:].any()
+    assert changed[0, :, 30:].any()
+
+
+def test_a_stretch_is_hidden():
+    seen = SeriesAugment(hide=0.5)(torch.ones(300, 2, 40), generator())[:, 0]
+    hidden = (seen == 0).sum(1)
+    assert 0 <= hidden.min() < 3
+    assert 17 < hidden.max() <= 20
+    assert ((seen.diff(dim=1) != 0).sum(1) <= 2).all(), "one stretch of each"
+
+
+def test_tokens_are_left_out_the_same_way_however_far_a_batch_is_filled_up():
+    tokens = torch.randint(1, 1000, (200, 50))
+    kept = TokenAugment(0.3)(tokens, generator())
+    assert ((kept == tokens) | (kept == 0)).all()
+    assert (kept == 0).float().mean() == pytest.approx(0.3, abs=0.02)
+    filled = TokenAugment(0.3)(torch.nn.functional.pad(tokens, (0, 7)), generator())
+    assert torch.equal(filled[:, :50], kept)
+    assert not filled[:, 50:].any()
+    alone = TokenAugment(0.9)(torch.tensor([[5, 0, 0], [0, 0, 0]]).repeat(20, 1), generator())
+    assert (alone[::2, 0] == 5).all(), "a text keeps one token at least"
+    assert not alone[1::2].any()
+
+
+def test_words_are_left_out_of_texts():
+    texts = ["a b c d e f g h", "", "word", "x  y"]
+    shorter = TokenAugment(0.5)(texts, generator())
+    assert [len(text.split()) <= len(whole.split()) for text, whole in zip(shorter, texts, strict=True)] == [True] * 4
+    assert shorter[1:3] == ["", "word"]
+    assert 0 < len(shorter[0].split()) < 8
+    assert set(shorter[0].split()) < set(texts[0].split())
 
 
 def test_the_grid_equals_that_of_torch():
@@ -161,4 +251,4 @@ def test_a_batch_of_the_demo_takes_under_four_milliseconds():
 
 
 def test_the_registry_knows_the_augmentations():
-    assert list(registry) == ["affine", "noise"]
+    assert list(registry) == ["affine", "noise", "series", "tokens"]

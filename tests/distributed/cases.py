@@ -176,6 +176,10 @@ def sequences(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     return {"embeddings": latents, "labels": latents.cumsum(1)[..., :3].tanh(), "weights": batch.weights}
 
 
+def unequal(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
+    return sequences(encode, batch, _) | {"lengths": 1 + batch.labels}
+
+
 class Case(NamedTuple):
     """A loss and how it is called."""
 
@@ -258,6 +262,8 @@ def _other_losses() -> Iterator[Case]:
     yield Case("cpc", predictive | {"negatives": "batch"}, sequences)
     yield Case("cpc", predictive | {"negatives": "all"}, sequences)
     yield Case("cpc", predictive, sequences, wrapped=True)
+    yield Case("cpc", predictive | {"negatives": "batch"}, unequal)
+    yield Case("cpc", predictive | {"negatives": "all"}, unequal)
     for noise_samples in (None, 4):
         bank = {"num_instances": EXAMPLES, "dim": DIM, "proximal": 0.5, "noise_samples": noise_samples}
         yield Case("instance_discrimination", bank, examples)

@@ -1,6 +1,6 @@
 """Folders, tables, arrays and series as data sets."""
 
-from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment
+from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment, SeriesAugment, TokenAugment
 from tuplet.data.batch import Batch, take_batch
 from tuplet.data.corpus import Corpus, read_corpus
 from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
@@ -34,8 +34,10 @@ __all__ = [
     "Need",
     "NoiseAugment",
     "Preprocessing",
+    "SeriesAugment",
     "SeriesPreprocessing",
     "TextPreprocessing",
+    "TokenAugment",
     "VectorPreprocessing",
     "WordPreprocessing",
     "content_ids",

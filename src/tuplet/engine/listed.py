@@ -134,7 +134,7 @@ class _Listed(torch.autograd.Function):
         grad_a = torch.zeros_like(a) if need_a else None
         grad_table = torch.zeros_like(table) if need_table else None
         grad_offset = a.new_zeros(len(a), candidates) if need_offset else None
-        losses, numbers = [], []
+        losses, numbers = [a.new_zeros(0)], [a.new_zeros(0)]  # a process may have no anchor
         for rows in spans(len(a), max(1, BUDGET // max(1, candidates * a.shape[1]))):
             positions = pick(rows)
             chosen = table[positions]  # (rows, candidates, dim)

@@ -1,14 +1,15 @@
 """Contrastive predictive coding: the context at a time tells the latents some steps ahead from those of others."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
-from tuplet.engine.gather import counts, shared
+from tuplet.engine.gather import everyones, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
@@ -26,6 +27,7 @@ def cpc(
     maps: Float[Tensor, "steps latent context"],
     *,
     negatives: Negatives = "batch",
+    lengths: Int[Tensor, " batch"] | None = None,
     weights: Float[Tensor, " batch"] | None = None,
     processes: Processes = ALONE,
 ) -> Float[Tensor, ""]:
@@ -43,8 +45,10 @@ def cpc(
         maps: W_k for k = 1 to steps; steps that no sequence is long enough for have no terms.
         negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of
             the batch ("all", N T of them).
+        lengths: Times of each sequence that count, from the start; what comes later takes no part, neither as something
+            to predict nor as a candidate. None: all of them.
         weights: One per sequence, at all its times.
-        processes: Who computes the loss together; sequences have one length.
+        processes: Who computes the loss together; all have as many times.
 
     Returns:
         Mean over all (n, t, k) with t + k inside the sequence; 0 if there is none.
@@ -52,7 +56,7 @@ def cpc(
     References:
         van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 3 and 4.
     """
-    return _outcome(latents, contexts, maps, negatives, weights, processes, stats=False).value
+    return _outcome(latents, contexts, maps, negatives, lengths, weights, processes, stats=False).value
 
 
 def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
@@ -72,7 +76,7 @@ def mutual_information_bound(value: float | Tensor, candidates: int) -> float | 
 
 @register("cpc")
 class CPCLoss(MetricLoss):
-    """Module form of `cpc`: `loss(latents, contexts)`, both `(batch, time, dim)`; owns the maps.
+    """Module form of `cpc`: `loss(latents, contexts, lengths=...)`, both `(batch, time, dim)`; owns the maps.
 
     Args:
         latent_dim: Length of a latent.
@@ -84,7 +88,7 @@ class CPCLoss(MetricLoss):
     """
 
     supervision: ClassVar[Supervision] = "none"
-    takes: ClassVar[frozenset[str]] = ROWS
+    takes: ClassVar[frozenset[str]] = ROWS | {"lengths"}
 
     def __init__(
         self,
@@ -110,9 +114,8 @@ class CPCLoss(MetricLoss):
             )
         processes = sides["processes"]
         maps = shared(self.maps, processes)
-        return _outcome(
-            embeddings, labels, maps, self.negatives, sides.get("weights"), processes, stats=sides.get("stats", False)
-        )
+        lengths, weights, stats = sides.get("lengths"), sides.get("weights"), sides.get("stats", False)
+        return _outcome(embeddings, labels, maps, self.negatives, lengths, weights, processes, stats=stats)
 
 
 def _outcome(
@@ -120,6 +123,7 @@ def _outcome(
     contexts: Tensor,
     maps: Tensor,
     negatives: Negatives,
+    lengths: Tensor | None,
     weights: Tensor | None,
     processes: Processes,
     *,
@@ -135,27 +139,15 @@ def _outcome(
     check_embeddings(latents.flatten(1), "latents")  # a message names the sequences
     check_embeddings(contexts.flatten(1), "contexts")
     check_weights(weights, latents)
-    wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
-    everyone = gather(latents, processes)  # (all sequences, time, latent)
-    sizes = counts(batch, processes, latents.device)
-    mine = torch.arange(batch, device=latents.device) + sum(sizes[: processes.rank])
-    table = everyone.reshape(-1, dim)
+    lengths = _checked(lengths, latents)
+    ahead = _Ahead(gather(latents, processes), everyones(lengths, processes), first_row(batch, processes, maps.device))
     outcomes = []
     for k in range(1, min(len(maps), times - 1) + 1):
+        wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
         with torch.autocast(latents.device.type, enabled=False):
             wanted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
-        ahead = torch.arange(k, times, device=latents.device)
-        hit = (mine[:, None] * times + ahead).reshape(-1)
-        asked = None if weights is None else weights[:, None].expand(-1, times - k).reshape(-1)
-        anchors = wanted.reshape(-1, dim)
-        if negatives == "all":
-            relation = Paired(hit, len(table))
-            outcomes.append(
-                stream(Softmax(), anchors, table, relation, "dot", weights=asked, processes=processes, stats=stats)
-            )
-            continue
-        lists = _of_one_time(hit, len(everyone), times)
-        outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=asked, processes=processes))
+        tell = ahead.among_all if negatives == "all" else ahead.among_one_time
+        outcomes += tell(wanted, k, lengths, weights, processes, stats=stats)
     if not outcomes:
         return Outcome(
             latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
@@ -163,13 +155,78 @@ def _outcome(
     return combine(*outcomes)
 
 
-def _of_one_time(hit: Tensor, sequences: int, times: int) -> Lists:
+def _checked(lengths: Tensor | None, latents: Tensor) -> Tensor:
+    """Times of each sequence that count."""
+    batch, times = latents.shape[:2]
+    if lengths is None:
+        return torch.full((batch,), times, device=latents.device)
+    if lengths.shape != (batch,) or bool(((lengths < 0) | (lengths > times)).any()):
+        raise ShapeError(
+            f"lengths are {lengths.tolist()[:10]} for {batch} sequences of {times} times.",
+            hint="Pass one whole number from 0 to the number of times for each sequence.",
+            reference="embedding-shape",
+        )
+    return lengths
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What is there to be told apart.
+
+    Args:
+        latents: Of all processes, (sequences, time, latent).
+        lengths: Times of each of these sequences that count.
+        first: Which of them is the first of this process.
+    """
+
+    latents: Tensor
+    lengths: Tensor
+    first: int
+
+    def among_all(
+        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, processes: Processes, *, stats: bool
+    ) -> list[Outcome]:
+        """Each latent k steps ahead among all latents of the batch."""
+        times = self.latents.shape[1]
+        counts = torch.arange(times, device=wanted.device) < self.lengths[:, None]
+        place = counts.flatten().cumsum(0).view_as(counts) - 1  # in the table of those that count
+        table = self.latents[counts]
+        asked = torch.arange(k, times, device=wanted.device) < lengths[:, None]
+        hit = place[self.first : self.first + len(wanted), k:][asked]
+        each = None if weights is None else weights[:, None].expand_as(asked)[asked]
+        relation = Paired(hit, len(table))
+        walk: dict[str, Any] = {"weights": each, "processes": processes, "stats": stats}
+        return [stream(Softmax(), wanted[asked], table, relation, "dot", **walk)]
+
+    def among_one_time(
+        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, processes: Processes, *, stats: bool
+    ) -> list[Outcome]:
+        """Each latent k steps ahead among those of other sequences at that time; one walk for each length."""
+        del stats  # lists have none
+        times, dim = self.latents.shape[1:]
+        table = self.latents.reshape(-1, dim)
+        outcomes, begin = [], 0
+        for end in torch.unique(self.lengths).tolist():
+            if end > k:
+                start = max(begin, k)
+                mine, others = (lengths >= end).nonzero()[:, 0], (self.lengths >= end).nonzero()[:, 0]
+                time = torch.arange(start, end, device=wanted.device)
+                hit = ((mine[:, None] + self.first) * times + time).flatten()
+                anchors = wanted[mine, start - k : end - k].flatten(0, 1)
+                each = None if weights is None else weights[mine, None].expand(-1, end - start).flatten()
+                lists = _of_one_time(hit, others, times)
+                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, processes=processes))
+            begin = end
+        return outcomes
+
+
+def _of_one_time(hit: Tensor, sequences: Tensor, times: int) -> Lists:
     """For each anchor the latent it should find, then those of all other sequences at that time."""
 
     def lists(rows: slice) -> Tensor:
         own, time = hit[rows, None] // times, hit[rows, None] % times
-        others = torch.arange(max(0, sequences - 1), device=hit.device)
-        others = others + (others >= own)
+        place = torch.arange(max(0, len(sequences) - 1), device=hit.device)
+        others = sequences[place + (place >= torch.searchsorted(sequences, own))]
         return torch.cat([own, others], 1) * times + time
 
     return lists

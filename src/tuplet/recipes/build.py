@@ -22,6 +22,7 @@ from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import PREPROCESSING, SLOTS, constructor
 from tuplet.recipes.schema import Component, Data, Recipe, options_of
 from tuplet.recipes.tasks import task_for
+from tuplet.recipes.views import check_views
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
 from tuplet.types import GeometryName, Supervision
@@ -42,7 +43,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     """
     manifest = read_data(recipe.data, cache)
     parts = divide(manifest, recipe.data.split)
-    supervision: Supervision = losses.registry[recipe.loss.name].supervision
+    supervision = _supervision(recipe, manifest)
     preprocessing = _preprocessing(recipe.model.preprocessing, manifest)
     labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
     train = _renumbered(load_dataset(parts["train"], preprocessing, labels))
@@ -51,16 +52,12 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     if manifest.labels is None:
         held_out.pop("validation", None)  # only classes can say which step is best
 
-    facts = _facts(recipe, train, preprocessing)
-    encoder = {"name": recipe.model.encoder.name, **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    embedder = _embedder(recipe, train, preprocessing)
+    check_views(recipe, train, embedder, supervision)
+    facts = _facts(recipe, train, embedder)
     loss, sampler = make(recipe.loss, ("loss",), facts), make(recipe.batch, ("batch",), facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
-    embedder = Embedder(
-        build_encoder(encoder, seed=derive_seed(recipe.seed, "encoder")),
-        preprocessing,
-        encoder_config=encoder,
-        geometry=compared if recipe.model.geometry == "loss" else recipe.model.geometry,
-    )
+    embedder.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
     return Job(
         name=recipe.name,
         seed=recipe.seed,
@@ -70,7 +67,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         sampler=sampler,
         embedder=embedder,
         loss=loss,
-        task=task_for(loss, sampler),
+        task=task_for(loss, sampler, supervision),
         augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
@@ -85,6 +82,13 @@ def read_data(data: Data, cache: Path) -> Manifest:
         return make_glyphs(cache)
     columns = Columns(**data.columns.model_dump())
     return read_manifest(data.source, kind=data.kind, labels=data.labels, targets=data.targets, columns=columns)
+
+
+def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
+    """What the loss learns from: what it is made for, or pairs where it takes them and there are no classes."""
+    loss = losses.registry[recipe.loss.name]
+    takes_pairs = loss.supervision == "class" and "references" in loss.takes
+    return "pair" if takes_pairs and manifest.labels is None and manifest.pairs is not None else loss.supervision
 
 
 def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
@@ -116,15 +120,27 @@ def _renumbered(train: Dataset) -> Dataset:
     return replace(train, labels=Labels("class", numbered))
 
 
-def _facts(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Mapping[str, Any]:
-    """What constructors may ask for beyond their options."""
+def _embedder(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Embedder:
+    """The encoder that a recipe names, made for the data."""
     shape = train.inputs.shape if isinstance(train.inputs, torch.Tensor) else ()
-    groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
     known = preprocessing.to_config()
-    return {
+    facts: dict[str, Any] = {
         **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
         "in_dim": shape[1] if shape else None,
         "dim": recipe.model.dim,
+    }
+    config = {"name": recipe.model.encoder.name, **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    encoder = build_encoder(config, seed=derive_seed(recipe.seed, "encoder"))
+    return Embedder(encoder, preprocessing, encoder_config=config)
+
+
+def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, Any]:
+    """What constructors may ask for beyond their options."""
+    groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
+    return {
+        "dim": embedder.dim,
+        "latent_dim": getattr(embedder.encoder, "latent_dim", None),
+        "context_dim": embedder.dim,
         "seed": recipe.seed,
         "labels": train.labels.values,
         "targets": train.labels.values if train.labels.supervision == "graded" else None,

@@ -33,19 +33,26 @@ def examples(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     return {"embeddings": embed(batch.inputs), "labels": batch.positions}
 
 
+def series(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Latents and contexts along each series, up to its end."""
+    latents, contexts, lengths = embed.unroll(batch.inputs)
+    return {"embeddings": latents, "labels": contexts, "lengths": lengths}
+
+
 TASKS: Mapping[Supervision, Task] = {
     "class": classes,
     "multi": classes,
     "graded": classes,
     "pair": pairs,
     "example": examples,
+    "none": series,
 }
 
 
-def task_for(loss: MetricLoss, sampler: Sampler) -> Task:
-    """The task of a loss's supervision; batches of two examples of each class are pairs, for a loss that prefers them.
+def task_for(loss: MetricLoss, sampler: Sampler, supervision: Supervision) -> Task:
+    """The task of a supervision; batches of two examples of each class are pairs, for a loss that prefers them.
 
     A queue holds further examples of these classes, and only labels tell them apart from negatives.
     """
-    is_paired = loss.prefers_pairs and sampler.together == 2 and loss.queue is None
-    return class_pairs if is_paired else TASKS[loss.supervision]
+    is_paired = supervision == "class" and loss.prefers_pairs and sampler.together == 2 and loss.queue is None
+    return class_pairs if is_paired else TASKS[supervision]

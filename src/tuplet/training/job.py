@@ -28,7 +28,7 @@ class Embed(Protocol):
 
 Task = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
-Augment = Callable[[Tensor, Draws], Tensor]
+Augment = Callable[[Any, Draws], Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,158 @@
+"""Every kind of data trains from the command line, with files as people have them."""
+
+import json
+
+import numpy as np
+import pytest
+
+QUICK = """
+[train]
+steps = 6
+validate_every = 3
+log_every = 3
+[evaluate]
+bootstrap = 20
+"""
+
+
+def write_recipe(folder, text):
+    (folder / "recipe.toml").write_text(text + QUICK)
+
+
+def events(folder, kind, name="recipe"):
+    lines = (folder / "runs" / name / "events.jsonl").read_text().splitlines()
+    return [event for line in lines if (event := json.loads(line))["kind"] == kind]
+
+
+def waves(count=60, steps=48):
+    """Sines of four periods, and which one each has."""
+    random = np.random.default_rng(0)
+    period = np.arange(count) % 4
+    time = np.arange(steps) / steps
+    phase = random.uniform(0, 2 * np.pi, (count, 1))
+    series = np.sin(2 * np.pi * (3 + 2 * period[:, None]) * time + phase) + 0.1 * random.normal(size=(count, steps))
+    return series.astype(np.float32)[:, None], period
+
+
+PREDICT = """
+extends = "cpc-2018-small"
+[data]
+source = "{source}"
+split = {{ by = "row", test = 0.4, validation = 0.3 }}
+[model]
+dim = 8
+encoder = {{ latent_dim = 6, width = [8] }}
+[loss]
+steps = 2
+"""
+
+
+def test_series_without_classes_train_by_prediction_and_keep_the_last_step(typed, tmp_path):
+    np.save(tmp_path / "waves.npy", waves()[0])
+    write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
+    assert "no classes" in typed("train", "recipe.toml").err
+    losses = [event["loss"] for event in events(tmp_path, "step")]
+    assert len(losses) == 2
+    assert 0 < losses[-1] < 4
+    assert events(tmp_path, "end")[0]["best_step"] == 6
+    assert len(typed("search", "runs/recipe", "waves.npy", "-k", 1, "--json").out.splitlines()) == 60
+
+
+def test_series_of_unequal_length_train_by_prediction_and_their_classes_judge(typed, tmp_path):
+    lengths = np.random.default_rng(1).integers(20, 48, 60)
+    lines = [
+        f"{','.join(f'{value:.4f}' for value in one[0, :length])}:{'abcd'[label]}"
+        for one, label, length in zip(*waves(), lengths, strict=True)
+    ]
+    (tmp_path / "waves.ts").write_text("\n".join(["@classLabel true a b c d", "@data", *lines]))
+    write_recipe(tmp_path, PREDICT.format(source="waves.ts"))
+    typed("train", "recipe.toml")
+    validations = [event for event in events(tmp_path, "evaluation") if event["split"] == "validation"]
+    assert [(event["of"], event["step"]) for event in validations] == [("raw", 0), ("model", 3), ("model", 6)]
+    judged = json.loads((tmp_path / "runs" / "recipe" / "evaluation.json").read_text())
+    assert judged["data"]["splits"]["test"]["classes"] == 4
+
+
+def test_prediction_asks_for_an_encoder_with_contexts_and_says_which(typed, tmp_path):
+    np.save(tmp_path / "waves.npy", waves()[0])
+    write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
+    said = typed("train", "recipe.toml", "--set", "model.encoder=series-conv", code=4)
+    assert "--set model.encoder=series-context" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+VIEWS = """
+[data]
+source = "{source}"
+split = {{ by = "row", test = 0.4, validation = 0.3 }}
+[model]
+encoder = "{encoder}"
+dim = 8
+[loss]
+name = "{loss}"
+[batch]
+name = "uniform"
+batch_size = 12
+[train.augment]
+{augment}
+"""
+
+
+def write_rows(folder):
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 4
+    np.save(folder / "rows.npy", (2 * random.normal(size=(4, 6))[labels] + random.normal(size=(60, 6))).astype("f4"))
+    return "rows.npy", labels, "mlp", 'name = "noise"'
+
+
+def write_waves(folder):
+    series, labels = waves()
+    np.save(folder / "waves.npy", series)
+    return "waves.npy", labels, "series-conv", 'name = "series"\ncrop = 0.5\nnoise = 0.1\nhide = 0.2'
+
+
+def write_images(folder):
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 4
+    images = random.integers(0, 120, (60, 3, 16, 16)) + 40 * (np.arange(4)[labels] == np.arange(60)[:, None] % 4).any()
+    np.save(folder / "pixels.npy", images.astype(np.uint8))
+    return "pixels.npy", labels, "conv-small", 'name = "affine"\ncrop = 0.4\nchannel = 0.3\ngrey = 0.2'
+
+
+def write_texts(folder):
+    labels = np.arange(60) % 4
+    rows = [f"note {row} on the subject of {'abcd'[label] * 5}\n" for row, label in enumerate(labels)]
+    (folder / "texts.csv").write_text("text\n" + "".join(rows))
+    return "texts.csv", labels, "bag-of-words", 'name = "tokens"'
+
+
+@pytest.mark.parametrize(
+    ("write", "loss"),
+    [
+        (write_rows, "info_nce"),
+        (write_waves, "nt_xent"),
+        (write_images, "nt_xent"),
+        (write_texts, "instance_discrimination"),
+    ],
+)
+def test_what_has_no_labels_trains_on_changed_views_of_itself(typed, tmp_path, write, loss):
+    source, _, encoder, augment = write(tmp_path)
+    write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss=loss, augment=augment))
+    typed("train", "recipe.toml")
+    assert np.isfinite([event["loss"] for event in events(tmp_path, "step")]).all()
+    assert events(tmp_path, "end")[0]["best_step"] == 6
+
+
+def test_labels_that_training_does_not_use_choose_the_step_and_judge(typed, tmp_path):
+    source, labels, encoder, augment = write_rows(tmp_path)
+    np.save(tmp_path / "rows.labels.npy", labels)
+    write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="nt_xent", augment=augment))
+    assert "recall@1" in typed("train", "recipe.toml").out
+    assert [event["step"] for event in events(tmp_path, "evaluation") if event["split"] == "validation"] == [0, 3, 6]
+
+
+def test_two_views_that_would_be_the_same_are_refused(typed, tmp_path):
+    source, _, encoder, augment = write_texts(tmp_path)
+    write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="info_nce", augment=augment))
+    assert "--set train.augment=tokens" in typed("train", "recipe.toml", "--set", "train.augment=none", code=4).err
+    assert "kind text" in typed("train", "recipe.toml", "--set", "train.augment=affine", code=4).err
