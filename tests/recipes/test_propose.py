@@ -1,4 +1,6 @@
-"""Data that nobody wrote a recipe for gets one that trains."""
+"""Data that nobody wrote a recipe for gets one that trains, with reasons."""
+
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 from tuplet.errors import DataError, RecipeError
-from tuplet.recipes import build, recipe_for
+from tuplet.recipes import build, dump_recipe, load_recipe, propose, recipe_for
 from tuplet.training import run
 
 QUICK = ["train.steps=3", "evaluate.bootstrap=5"]
@@ -83,8 +85,108 @@ def test_overrides_come_last(tmp_path):
         recipe_for(tmp_path / "rows.npy", ["train.stpes=5"])
 
 
-def test_data_without_classes_is_refused(tmp_path):
-    np.save(tmp_path / "rows.npy", np.zeros((40, 4), np.float32))
-    with pytest.raises(DataError) as caught:
-        recipe_for(tmp_path / "rows.npy")
-    assert caught.value.reference == "missing-labels"
+def write_table(path, header, rows):
+    path.write_text("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n")
+    return path
+
+
+def graded(folder):
+    """Rows whose target is a sum of two of their numbers."""
+    random = np.random.default_rng(0)
+    rows = [[*numbers, numbers[0] + numbers[1]] for numbers in random.normal(size=(90, 3)).round(3)]
+    return write_table(folder / "graded.csv", ["x0", "x1", "x2", "target_sum"], rows)
+
+
+def paired(folder):
+    rows = [[f"word {k} {'abcdefg'[k % 7]}", f"meaning {k} of it"] for k in range(60)]
+    return write_table(folder / "paired.csv", ["text", "pair"], rows)
+
+
+def bare_rows(folder):
+    np.save(folder / "bare.npy", np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32))
+    return folder / "bare.npy"
+
+
+def bare_series(folder):
+    np.save(folder / "waves.npy", np.random.default_rng(0).normal(size=(60, 2, 24)).astype(np.float32))
+    return folder / "waves.npy"
+
+
+def graded_series(folder):
+    np.save(folder / "waves.targets.npy", np.arange(60) / 7)
+    return bare_series(folder)
+
+
+def unlabelled_images(folder):
+    random = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for k in range(40):
+        Image.fromarray(random.integers(0, 256, (18, 20, 3), dtype=np.uint8)).save(folder / "photos" / f"{k}.png")
+    return folder / "photos"
+
+
+def labelled_series(folder):
+    random = np.random.default_rng(0)
+    lines = [f"{','.join(f'{value:.3f}' for value in random.normal(k % 3, 1, 20))}:{'abc'[k % 3]}" for k in range(60)]
+    (folder / "waves.ts").write_text("\n".join(["@classLabel true a b c", "@data", *lines]))
+    return folder / "waves.ts"
+
+
+def named_images(folder):
+    """Images that a table names, of 20 classes."""
+    images = unlabelled_images(folder)
+    rows = [[f"photos/{path.name}", int(path.stem) % 20] for path in sorted(images.iterdir())]
+    return write_table(folder / "named.csv", ["path", "label"], rows)
+
+
+KINDS = [
+    (graded, "log_ratio", "uniform", "row", "distances of embeddings follow distances of labels"),
+    (graded_series, "log_ratio", "uniform", "row", "60 series with 1 graded label."),
+    (paired, "info_nce", "paired", "row", "60 texts that each have a partner."),
+    (bare_rows, "nt_xent", "uniform", "row", "Without labels, two changed views"),
+    (bare_series, "nt_xent", "uniform", "row", "60 series without labels."),
+    (unlabelled_images, "nt_xent", "uniform", "row", "18 pixels"),
+    (labelled_series, "supcon", "per-class", "row", "3 classes are too few"),
+    (named_images, "supcon", "per-class", "class", "20 classes are enough"),
+]
+
+
+@pytest.mark.parametrize(("write", "loss", "batch", "by", "reason"), KINDS, ids=[kind[0].__name__ for kind in KINDS])
+def test_every_kind_of_data_gets_a_recipe_with_reasons_that_trains(tmp_path, write, loss, batch, by, reason):
+    made = propose(write(tmp_path), QUICK)
+    assert (made.recipe.loss.name, made.recipe.batch.name, made.recipe.data.split.by) == (loss, batch, by)
+    assert reason in " ".join(made.reasons.values())
+    (tmp_path / "here").mkdir()
+    file = tmp_path / "here" / f"{made.recipe.name}.toml"
+    file.write_text(made.text(file.parent))
+    assert dump_recipe(load_recipe(file)) == dump_recipe(made.recipe), "what is written is what was proposed"
+    assert str(tmp_path) not in file.read_text(), "the folder of data and recipe can be moved"
+    trains(load_recipe(file), tmp_path)
+
+
+def test_reasons_stand_above_the_tables_they_explain(tmp_path):
+    text = propose(graded(tmp_path), ["loss.eps=1e-4"]).text(tmp_path)
+    assert "# graded.csv holds 90 rows of numbers with 1 graded label.\n[data]" in text
+    assert "# As asked for.\n[loss]" in text
+    headings = re.findall(r"(# .*\n)?^\[.*\]\n", text, re.MULTILINE)
+    assert len(headings) == 6
+    assert all(headings), "each table has a reason"
+
+
+def test_data_that_teaches_nothing_is_refused_with_what_is_missing(tmp_path):
+    def refused(name, header, rows):
+        with pytest.raises(DataError) as caught:
+            propose(write_table(tmp_path / name, header, rows))
+        return caught.value
+
+    alone = refused("alone.csv", ["x0", "label"], [[k, f"class {k}"] for k in range(40)])
+    assert alone.reference in {"no-class-has-two", "split-too-small"}
+    bare = refused("texts.csv", ["text"], [[f"text {k}"] for k in range(40)])
+    assert bare.reference == "missing-labels"
+    assert "label, pair or target" in bare.hint
+
+
+def test_classes_that_are_measurements_are_pointed_at(tmp_path):
+    rows = [[k, k % 7, f"{k % 30 / 3:.2f}"] for k in range(90)]
+    made = propose(write_table(tmp_path / "measured.csv", ["x0", "x1", "label"], rows))
+    assert "look like measurements" in made.reasons["data", "split"]

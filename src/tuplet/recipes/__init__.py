@@ -3,8 +3,19 @@
 from tuplet.recipes.build import build
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
-from tuplet.recipes.propose import recipe_for
+from tuplet.recipes.propose import Proposal, propose, recipe_for
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 
-__all__ = ["Recipe", "build", "build_words", "dump_recipe", "load_recipe", "preset_names", "preset_text", "recipe_for"]
+__all__ = [
+    "Proposal",
+    "Recipe",
+    "build",
+    "build_words",
+    "dump_recipe",
+    "load_recipe",
+    "preset_names",
+    "preset_text",
+    "propose",
+    "recipe_for",
+]

@@ -14,6 +14,7 @@ from tuplet import losses
 from tuplet.data import Columns, Dataset, Labels, Manifest, load_dataset, read_manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.glyphs import glyph_facts, make_glyphs
+from tuplet.data.hashing import content_ids
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
@@ -23,6 +24,7 @@ from tuplet.recipes.options import PREPROCESSING, SLOTS, constructor
 from tuplet.recipes.schema import Component, Data, Recipe, options_of
 from tuplet.recipes.tasks import task_for
 from tuplet.recipes.views import check_views
+from tuplet.sampling import Sampler
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
 from tuplet.types import GeometryName, Supervision
@@ -55,7 +57,7 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     embedder = _embedder(recipe, train, preprocessing)
     check_views(recipe, train, embedder, supervision)
     facts = _facts(recipe, train, embedder)
-    loss, sampler = make(recipe.loss, ("loss",), facts), make(recipe.batch, ("batch",), facts)
+    loss, sampler = make(recipe.loss, ("loss",), facts), _sampler(recipe, parts["train"], facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
     embedder.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
     return Job(
@@ -149,6 +151,14 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, A
         "num_classes": int(train.labels.values.max()) + 1 if train.labels.supervision == "class" else 0,
         "num_instances": len(train),
     }
+
+
+def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampler:
+    """As named; contents are compared only if it asks for them."""
+    asked = inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters
+    known = {"contents": content_ids(train)} if "contents" in asked else {}
+    made: Sampler = make(recipe.batch, ("batch",), {**facts, **known})
+    return made
 
 
 def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:

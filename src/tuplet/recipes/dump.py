@@ -28,7 +28,7 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
                 data[key] = _relative(data[key], folder)
         evaluate = dict(tables)["evaluate",]
         evaluate["words"] = [_relative(file, folder) for file in evaluate["words"]]
-    return "\n".join(_written(path, values) for path, values in tables)
+    return "\n".join(written(path, values) for path, values in tables)
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -49,7 +49,8 @@ def _plain(section: BaseModel, key: str, value: Any) -> Any:
     return "none" if value is None and type(section).model_fields[key].default is not None else value
 
 
-def _written(path: tuple[str, ...], values: Mapping[str, Any]) -> str:
+def written(path: tuple[str, ...], values: Mapping[str, Any]) -> str:
+    """One table as TOML, with its heading; what is None is left out."""
     heading = f"[{'.'.join(path)}]\n" if path else ""
     return heading + "".join(f"{key} = {_value(value)}\n" for key, value in values.items() if value is not None)
 

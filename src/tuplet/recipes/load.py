@@ -45,7 +45,7 @@ def complete(document: Document, overrides: Sequence[str], *, name: str, origin:
         origin: Where the document comes from, for messages.
     """
     defaults = {"name": name, "model": {"preprocessing": {"name": "auto"}}}
-    return check(merged(merged(defaults, document), _parsed(overrides)), origin)
+    return check(merged(merged(defaults, document), parsed(overrides)), origin)
 
 
 def preset_names() -> list[str]:
@@ -97,7 +97,7 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
     return merged(read_document(below, (*heirs, origin)), document)
 
 
-def _parsed(overrides: Sequence[str]) -> Document:
+def parsed(overrides: Sequence[str]) -> Document:
     """`["loss.margin=0.4"]` as a document."""
     document: Document = {}
     for override in overrides:

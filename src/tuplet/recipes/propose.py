@@ -1,24 +1,28 @@
-"""A recipe for data that nobody has written one for."""
+"""A recipe for data that nobody has written one for, and the reasons for it."""
 
-from collections.abc import Sequence
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from tuplet.data import Manifest
+from tuplet.data import Kind, Manifest
+from tuplet.data.hashing import content_ids
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError
 from tuplet.recipes.build import read_data
 from tuplet.recipes.divide import divide
-from tuplet.recipes.load import Document, complete, merged, read_document
-from tuplet.recipes.schema import Recipe, Split
+from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous
+from tuplet.recipes.dump import written
+from tuplet.recipes.load import Document, complete, merged, parsed, read_document
+from tuplet.recipes.schema import PATHS, Recipe, Split
 
 PRESETS = {"image": "own-images", "vector": "own-vectors", "series": "own-series", "text": "own-texts"}
-OPEN_FROM = 20
-"""Fewer classes than this are too few to learn what makes unseen ones differ."""
+NOUNS = {"image": "images", "vector": "rows of numbers", "series": "series", "text": "texts"}
 BATCH = 128
 """Examples of a proposed batch."""
 PASSED = 120_000_000
@@ -27,34 +31,105 @@ LARGEST, SMALLEST = 64, 16
 """Height and width of proposed images, in pixels."""
 LOOKED_AT = 20
 """Images that are looked at to propose a size."""
+VIEWS = {
+    "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": True, "brightness": 0.3},
+    "vector": {"name": "noise", "noise": 0.1, "drop": 0.2},
+    "series": {"name": "noise", "noise": 0.2, "scale": 0.2},
+}
+"""How two views of one example come about."""
+
+Heading = tuple[str, ...]
+
+
+@dataclass
+class Proposal:
+    """A recipe that suits some data.
+
+    Args:
+        source: The data.
+        kind: What an example is.
+        preset: What the recipe extends.
+        document: What it says beyond that.
+        reasons: Why, by the heading of each table of the document: one or more sentences.
+    """
+
+    source: Path
+    kind: Kind
+    preset: str
+    document: Document = field(default_factory=dict)
+    reasons: dict[Heading, str] = field(default_factory=dict)
+
+    def say(self, heading: Heading, reason: str, **values: Any) -> None:
+        """Add a table, or to one."""
+        for key in reversed(heading):
+            values = {key: values}
+        self.document = merged(self.document, values)
+        self.reasons[heading] = " ".join(filter(None, [self.reasons.get(heading), reason]))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The proposed recipe, with every default filled in."""
+        document = merged(read_document(self.preset), self.document)
+        return complete(document, (), name=self.source.stem, origin=str(self.source))
+
+    def text(self, folder: Path) -> str:
+        """The same as a file to edit, with its reasons as comments.
+
+        Args:
+            folder: Where the file will lie: paths start there.
+        """
+        parts = [f'extends = "{self.preset}"\n']
+        for heading, values in _tables((), self.document):
+            if heading == ("data",):
+                values |= {key: Path(os.path.relpath(values[key], folder)).as_posix() for key in PATHS if key in values}
+            reason = self.reasons.get(heading, "")
+            comment = textwrap.fill(reason, 118, initial_indent="# ", subsequent_indent="# ")
+            parts.append(f"{comment}\n{written(heading, values)}".lstrip())
+        return "\n".join(parts)
 
 
 def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The preset for the kind of the data, fitted to the number and size of its classes.
+    """The recipe that `propose` proposes.
 
     Args:
-        source: Folder, table or array; plain text asks for word vectors.
+        source: As for `propose`.
+        overrides: As for `propose`.
+    """
+    return propose(source, overrides).recipe
+
+
+def propose(source: Path, overrides: Sequence[str] = ()) -> Proposal:
+    """The preset for the kind of the data, fitted to what is known of its examples, and why.
+
+    Args:
+        source: Folder, table, array or series; plain text asks for word vectors.
         overrides: As for `load_recipe`; they come last.
 
     Raises:
-        DataError: If the data cannot be read, or has no classes.
+        DataError: If the data cannot be read, or tells nothing to learn from.
         RecipeError: If an override makes no sense.
     """
-    data: Document = {"data": {"source": str(source.resolve())}}
+    source, asked = source.resolve(), parsed(overrides)
     if _is_text(source):
-        words: Document = {"train": {"epochs": _epochs(source)}}
-        document = merged(merged(read_document("words"), data), words)
-        return complete(document, overrides, name=source.stem, origin=str(source))
-    naive = complete(merged(read_document("own-vectors"), data), overrides, name=source.stem, origin=str(source))
-    manifest = read_data(naive.data, Path())
-    if manifest.labels is None:
-        raise DataError(
-            f"{source} names no classes.",
-            hint="Add a column label, one folder per class, or a file NAME.labels.npy; or write a recipe.",
-            reference="missing-labels",
-        )
-    document = merged(merged(read_document(PRESETS[manifest.kind]), data), _fitted(manifest))
-    return complete(document, overrides, name=source.stem, origin=str(source))
+        made = _for_words(source)
+    else:
+        data: Document = {"data": {"source": str(source), **asked.get("data", {})}}
+        naive = complete(merged(read_document("own-vectors"), data), (), name=source.stem, origin=str(source))
+        made = _for_examples(source, read_data(naive.data, Path()))
+    made.document = merged(made.document, asked)
+    made.reasons |= {heading: "As asked for." for heading, _ in _tables((), asked)}
+    _ = made.recipe  # refuses overrides that make no sense
+    return made
+
+
+def _tables(heading: Heading, document: Document) -> Iterator[tuple[Heading, dict[str, Any]]]:
+    """The tables of a document that say something; values of a table come before the tables within it."""
+    nested = {key: value for key, value in document.items() if isinstance(value, dict)}
+    values = {key: "none" if value is None else value for key, value in document.items() if key not in nested}
+    if values:
+        yield heading, values
+    for key, value in nested.items():
+        yield from _tables((*heading, key), value)
 
 
 def _is_text(source: Path) -> bool:
@@ -64,25 +139,165 @@ def _is_text(source: Path) -> bool:
     return source.suffix == ".txt"
 
 
-def _epochs(source: Path) -> int:
+def _for_words(source: Path) -> Proposal:
     """More passes over a small text, so that each word is met often enough."""
-    files = source.glob("*.txt") if source.is_dir() else [source]
-    return int(np.clip(PASSED // max(1, sum(file.stat().st_size for file in files)), 4, 50))
+    files = [*source.glob("*.txt")] if source.is_dir() else [source]
+    if not source.exists():
+        raise DataError(
+            f"{source}: no such file or folder.",
+            hint="Check the path and type the command again.",
+            reference="missing-file",
+        )
+    size = sum(file.stat().st_size for file in files)
+    epochs = int(np.clip(PASSED // max(1, size), 4, 50))
+    made = Proposal(source, "words", "words")
+    made.say(("data",), f"{source.name} is plain text: each word gets a vector.", source=str(source))
+    made.say(("train",), f"With {size:,} bytes, {epochs} passes let each word be met often enough.", epochs=epochs)
+    return made
 
 
-def _fitted(manifest: Manifest) -> Document:
-    """Split, batch and image size that suit the data."""
+def _for_examples(source: Path, manifest: Manifest) -> Proposal:
+    made = Proposal(source, manifest.kind, PRESETS[manifest.kind])
+    noun = NOUNS[manifest.kind]
+    if manifest.labels is not None:
+        known, fit = f"of {len(class_sizes(manifest))} classes", _fit_classes
+    elif manifest.targets is not None:
+        known, fit = f"with {_counted(manifest.targets.shape[1], 'graded label')}", _fit_targets
+    elif manifest.pairs is not None:
+        known, fit = "that each have a partner", _fit_pairs
+    elif manifest.kind in VIEWS:
+        known, fit = "without labels", _fit_views
+    else:
+        raise DataError(
+            f"{source} holds texts without classes, partners or graded labels: there is nothing to learn from.",
+            hint="Add a column label, pair or target; for vectors of words, save the text as .txt.",
+            reference="missing-labels",
+        )
+    made.say(("data",), f"{source.name} holds {len(manifest):,} {noun} {known}.", source=str(source))
+    if manifest.kind == "image":
+        size, channels = _shape(manifest)
+        made.say(
+            ("model", "preprocessing"),
+            f"The images have {_counted(channels, 'channel')}; {size} pixels are near their own size, or the most that "
+            f"trains in minutes.",
+            name="image",
+            size=size,
+            channels=channels,
+        )
+    elif manifest.kind == "vector":
+        made.say(
+            ("model", "encoder"),
+            "If the rows are series: --set data.kind=series.",
+            name="mlp",
+            hidden=[128],
+            norm="batch",
+        )
+    fit(made, manifest)
+    return made
+
+
+def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     split, train = _split(manifest)
-    sizes = _classes(train)
+    count = len(class_sizes(manifest))
+    sizes = class_sizes(train)
+    if not (sizes >= 2).any():
+        raise DataError(
+            f"No class of {made.source} has two examples to train on, so there is no pair to learn from.",
+            hint="Check which column or folder names the class: --set data.columns.label=NAME",
+            reference="no-class-has-two",
+        )
+    if manifest.splits is not None:
+        why = "The data names its splits; " + (
+            "no class stands in two of them." if split.by == "class" else "they share classes."
+        )
+    elif split.by == "class":
+        why = f"{count} classes are enough to learn what makes unseen ones differ: whole classes are held out."
+    else:
+        why = (
+            f"{count} classes are too few to learn what makes unseen ones differ; that takes {OPEN_FROM} or more. So "
+            f"every part holds all classes, and the verdict is about new examples of known classes."
+        )
+    if looks_continuous(manifest):
+        why += " The classes look like measurements; if they are, call the column target: near ones are then alike."
+    _say_split(made, split, why)
+    made.say(
+        ("loss",),
+        "Classes with some examples of each in a batch suit the supervised contrastive loss. For a fixed set of "
+        'classes: name = "arcface", with a batch named "uniform".',
+        name="supcon",
+        temperature=0.1,
+    )
     per_class = int(np.clip(np.median(sizes), 2, 8 if split.by == "class" else 16))
     classes = max(1, min(int((sizes >= 2).sum()), BATCH // per_class))
-    fitted: Document = {
-        "data": {"split": {"by": split.by, "test": split.test, "validation": split.validation}},
-        "batch": {"name": "per-class", "classes_per_batch": classes, "per_class": per_class},
-    }
-    if manifest.kind == "image":
-        fitted["model"] = {"preprocessing": {"name": "image", **_shape(manifest)}}
-    return fitted
+    made.say(
+        ("batch",),
+        f"Training classes have {sizes.min()} examples at least, {int(np.median(sizes))} in the middle and "
+        f"{sizes.max()} at most: a batch takes {per_class} of each of {classes}.",
+        name="per-class",
+        classes_per_batch=classes,
+        per_class=per_class,
+    )
+
+
+def _fit_targets(made: Proposal, manifest: Manifest) -> None:
+    made.say(
+        ("loss",),
+        "Graded labels: distances of embeddings follow distances of labels.",
+        name="log_ratio",
+    )
+    _fit_rows(made, manifest)
+    made.say(("train",), "Changed inputs would no longer have the label that was measured.", augment=None)
+
+
+def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
+    made.say(
+        ("loss",),
+        "Pairs: each example finds its partner among those of the batch, and the reverse.",
+        name="info_nce",
+        temperature=0.05,
+        symmetric=True,
+    )
+    train = _hold_out_rows(made, manifest)
+    different = min(len(side.unique()) for side in content_ids(train).T)
+    size = max(1, min(BATCH, different // 2))
+    made.say(
+        ("batch",),
+        f"No batch holds the same question or answer twice; {different:,} of the training pairs differ on both sides.",
+        name="paired",
+        batch_size=size,
+    )
+    made.say(("train",), "The partner is the other view.", augment=None)
+
+
+def _fit_views(made: Proposal, manifest: Manifest) -> None:
+    made.say(
+        ("loss",),
+        "Without labels, two changed views of an example should be alike and differ from all others. "
+        'Another choice: name = "instance_discrimination", which remembers every example.',
+        name="nt_xent",
+        temperature=0.2,
+    )
+    _fit_rows(made, manifest)
+    made.say(("train", "augment"), "What is changed here is what the embedding learns to ignore.", **VIEWS[made.kind])
+
+
+def _fit_rows(made: Proposal, manifest: Manifest) -> None:
+    """Split and batch of data without classes."""
+    train = _hold_out_rows(made, manifest)
+    size = max(1, min(BATCH, len(train)))
+    made.say(("batch",), f"A batch takes {size} of {len(train):,} training examples.", name="uniform", batch_size=size)
+
+
+def _hold_out_rows(made: Proposal, manifest: Manifest) -> Manifest:
+    split = Split(by="row", test=0.3, validation=0.15)
+    parts = divide(manifest, split)
+    why = "The data names its splits." if manifest.splits is not None else "Without classes, rows are held out."
+    _say_split(made, split, why)
+    return parts["train"]
+
+
+def _say_split(made: Proposal, split: Split, reason: str) -> None:
+    made.say(("data", "split"), reason, by=split.by, test=split.test, validation=split.validation)
 
 
 def _split(manifest: Manifest) -> tuple[Split, Manifest]:
@@ -90,7 +305,7 @@ def _split(manifest: Manifest) -> tuple[Split, Manifest]:
     if manifest.splits is not None:
         is_open = not any(leak.kind == "class" for leak in find_leaks(manifest))
     else:
-        is_open = len(_classes(manifest)) >= OPEN_FROM
+        is_open = len(class_sizes(manifest)) >= OPEN_FROM
     by: Literal["class", "row"] = "class" if is_open else "row"
     for test, validation in ((0.3, 0.15), (0.4, 0.3)):
         split = Split(by=by, test=test, validation=validation)
@@ -103,20 +318,14 @@ def _split(manifest: Manifest) -> tuple[Split, Manifest]:
     return split, divide(manifest, split)["train"]
 
 
-def _classes(manifest: Manifest) -> NDArray[np.int64]:
-    """Examples of each class."""
-    labels = np.zeros(0, np.int64) if manifest.labels is None else manifest.labels
-    return np.unique(labels[labels >= 0], return_counts=True)[1]
-
-
-def _shape(manifest: Manifest) -> dict[str, int]:
+def _shape(manifest: Manifest) -> tuple[int, int]:
     """Size and channels of the first images, within what trains in minutes."""
     if isinstance(manifest.items, np.ndarray):
         height, channels = max(manifest.items.shape[2:]), manifest.items.shape[1]
     else:
         seen = [_look(item) for item in manifest.items[:LOOKED_AT] if isinstance(item, Path)]
         height, channels = int(np.median([side for side, _ in seen])), max(channels for _, channels in seen)
-    return {"size": int(np.clip(height, SMALLEST, LARGEST)), "channels": channels}
+    return int(np.clip(height, SMALLEST, LARGEST)), channels
 
 
 def _look(path: Path) -> tuple[int, int]:
@@ -126,3 +335,7 @@ def _look(path: Path) -> tuple[int, int]:
             return min(image.size), 1 if image.mode in {"1", "L", "I;16"} else 3
     except OSError:  # loading reports broken images, all of them at once
         return SMALLEST, 1
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import demo, embed, evaluate, report, runs, search, train
+from tuplet.app.cli import demo, embed, evaluate, init, report, runs, search, train
 
 COMMANDS = {
     "demo": demo,
+    "init": init,
     "train": train,
     "evaluate": evaluate,
     "search": search,

@@ -1,0 +1,56 @@
+"""`tuplet init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuplet.app.cli.options import Json
+from tuplet.app.cli.show import remark, to_json
+
+EPILOG = """
+\b
+Examples:
+  tuplet init photos/                                writes photos.toml, a recipe to edit
+  tuplet init table.csv -o wine.toml --set data.columns.label=cultivar
+"""
+
+
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, CSV, .npy, .ts or .txt.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Recipe to write; by default DATA.toml here.")
+    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Decide one setting.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at data and write a recipe for it, with the reasons.
+
+    Nothing is trained. The recipe is short and meant to be edited; `tuplet plan` tells what it will take.
+    """
+    path = output or Path(f"{data.resolve().stem}.toml")
+    if path.exists() and not force:
+        raise typer.BadParameter(f"{path} is there already. Type --force to write over it, or -o for another name.")
+    from tuplet.recipes import propose
+    from tuplet.training.checkpoint import write_file
+
+    made = propose(data, changes or [])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, _head(path) + made.text(path.resolve().parent))
+    if as_json:
+        reasons = {".".join(heading): reason for heading, reason in made.reasons.items()}
+        print(to_json({"recipe": str(path), "kind": made.kind, "preset": made.preset, "reasons": reasons}))
+        return
+    for reason in made.reasons.values():
+        remark(reason)
+    remark(f"\nNext:\n  tuplet plan {path}\n  tuplet train {path}")
+    print(path)
+
+
+def _head(path: Path) -> str:
+    return (
+        f"# Proposed by `tuplet init`; every line may be changed. What a setting means: docs/reference/settings.md\n"
+        f"#   tuplet plan {path.name}      what it will take, and what may be wrong\n"
+        f"#   tuplet train {path.name}\n"
+    )
