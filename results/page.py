@@ -35,7 +35,7 @@ def section(name: str, row: Mapping[str, Any], lines: Sequence[Line]) -> list[st
     """Heading, words and a table for each measure."""
     parts = [f"## {row['title']}\n", f"{row['text'].strip()}\n"]
     for measure in row["measures"]:
-        parts += table(measure, [line for line in lines if line["measure"] == measure])
+        parts += table(measure, row.get("beside", "raw"), [line for line in lines if line["measure"] == measure])
     if "wanted" in row:
         parts.append(f"Wanted: {row['wanted'].strip()}\n")
     if "tried" in row:
@@ -45,10 +45,10 @@ def section(name: str, row: Mapping[str, Any], lines: Sequence[Line]) -> list[st
     return parts
 
 
-def table(measure: str, lines: Sequence[Line]) -> list[str]:
+def table(measure: str, beside: str, lines: Sequence[Line]) -> list[str]:
     """One line per training."""
     parts = [
-        f"| {measure} | raw | mean of seeds | each seed, with its interval | minutes |",
+        f"| {measure} | {beside} | mean of seeds | each seed, with its interval | minutes |",
         "| --- | --- | --- | --- | --- |",
     ]
     trainings: dict[str, list[Line]] = {}
@@ -58,14 +58,14 @@ def table(measure: str, lines: Sequence[Line]) -> list[str]:
     for training, seeds in trainings.items():
         each = ", ".join(f"{float(s['value']):.3f}{interval(s)}" for s in seeds)
         mean = fmean(float(seed["value"]) for seed in seeds)
-        raw = [float(seed["raw"]) for seed in seeds if seed["raw"]]
+        raw = [float(seed["beside"]) for seed in seeds if seed["beside"]]
         above += bool(raw) and mean > fmean(raw)
         minutes = fmean(float(seed["minutes"]) for seed in seeds)
         before = f"{fmean(raw):.3f}" if raw else "–"
         parts.append(f"| `{training}` | {before} | **{mean:.3f}** | {each} | {minutes:.1f} |")
     parts.append("")
-    if len(trainings) > 1 and all(line["raw"] for line in lines):
-        parts.append(f"Above the raw input: {above} of {len(trainings)}.\n")
+    if len(trainings) > 1 and all(line["beside"] for line in lines):
+        parts.append(f"Above {beside}: {above} of {len(trainings)}.\n")
     return parts
 
 

@@ -1,13 +1,12 @@
 """Trains what docs/results.md reports and writes that page: `make results`, or `make results ROW=NAME` for one row.
 
-`rows.toml` says what there is; every training is a recipe in `recipes`, run once per seed through the command line.
+`rows.toml` says what there is; every training is a recipe in `recipes`, run once per seed.
 Runs stay in `.cache/results`: a whole run of the same recipe is not repeated, an interrupted one goes on.
 """
 
 import csv
 import json
 import platform
-import subprocess
 import sys
 import time
 import tomllib
@@ -15,16 +14,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fetch import DATA, ROOT, fetch
 from page import PAGE, page
+
+import tuplet.training
+from tuplet.app.cli.follow import follow
+from tuplet.app.judging import judge_on
+from tuplet.data import read_corpus, read_manifest
+from tuplet.evaluation import knn
+from tuplet.evaluation.words import word_similarity
+from tuplet.recipes import build, build_words, load_recipe
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results.csv"
 ROWS = HERE / "rows.toml"
 RUNS = ROOT / ".cache" / "results"
 SEEDS = (0, 1, 2)
-COLUMNS = ("row", "training", "seed", "measure", "raw", "value", "low", "high", "minutes", "machine")
+COLUMNS = ("row", "training", "seed", "measure", "beside", "value", "low", "high", "minutes", "machine")
 Line = dict[str, str]
 
 
@@ -36,23 +44,16 @@ def trainings(row: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
             yield (f"{recipe} {source}", recipe, [f"data.source={path}"]) if source else (recipe, recipe, [])
 
 
-def train(name: str, recipe: str, overrides: Sequence[str]) -> Path:
-    """The folder of a whole run of a recipe."""
-    from tuplet.recipes import load_recipe  # noqa: PLC0415  # the page alone is written without it
-
-    file, folder = HERE / "recipes" / f"{recipe}.toml", RUNS / name
-    if folder.exists():
-        wanted = load_recipe(file, [*overrides, f"name={name}"])
-        if not (folder / "recipe.toml").exists() or not same(load_recipe(folder / "recipe.toml"), wanted):
-            raise SystemExit(f"{folder} holds a run of another recipe; remove it to train {recipe} again.")
-    program = Path(sys.executable).with_name("tuplet")
-    command: list[str | Path] = [program, "train", file, "--out", RUNS, "--name", name]
-    command += [word for change in overrides for word in ("--set", change)]
-    if folder.exists():
-        command = [program, "train", "--resume", folder]
-    if not (folder / "evaluation.json").exists():
-        subprocess.run(command, check=True)  # noqa: S603  # our own command
-    return folder
+def train(name: str, recipe: str, overrides: Sequence[str]) -> tuple[Path, bool]:
+    """The folder of a whole run of a recipe, and whether it was trained just now."""
+    wanted, folder = load_recipe(HERE / "recipes" / f"{recipe}.toml", [*overrides, f"name={name}"]), RUNS / name
+    if folder.exists() and not same(load_recipe(folder / "recipe.toml"), wanted):
+        raise SystemExit(f"{folder} holds a run of another recipe; remove it to train {recipe} again.")
+    is_new = not (folder / "evaluation.json").exists()
+    if is_new:
+        make = build_words if wanted.data.kind == "words" else build
+        follow(tuplet.training.run(make(wanted, cache=RUNS / ".cache"), folder, resume=folder.exists()))
+    return folder, is_new
 
 
 def same(done: Any, wanted: Any) -> bool:
@@ -63,27 +64,49 @@ def same(done: Any, wanted: Any) -> bool:
     return done == wanted
 
 
-def measured(folder: Path, measures: Mapping[str, str]) -> Iterator[Line]:
-    """What a run is worth by each wanted measure, beside the raw input where there is one."""
-    verdict = json.loads((folder / "evaluation.json").read_text())
+def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
+    """What a run is worth by each measure of its row, beside the raw input or what else the row names."""
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     seconds = sum(
-        after["seconds"]
-        for after, then in zip(events, [*events[1:], {"seconds": 0}], strict=True)
-        if then["seconds"] < after["seconds"]
+        event["seconds"]
+        for event, following in zip(events, [*events[1:], {"seconds": 0}], strict=True)
+        if following["seconds"] < event["seconds"]
     )  # the clock starts again where a run was resumed
-    for label, place in measures.items():
+    verdicts = {"": json.loads((folder / "evaluation.json").read_text())}
+    for label, place in row["measures"].items():
         protocol, _, measure = place.partition("/")
-        judged = verdict["protocols"][protocol]
-        model, raw = judged["model"], judged.get("raw", {"values": {}})
-        yield {
-            "measure": label,
-            "raw": number(raw["values"].get(measure)),
-            "value": number(model["values"][measure]),
-            "low": number(model["lower"].get(measure)),
-            "high": number(model["upper"].get(measure)),
-            "minutes": f"{seconds / 60:.1f}",
-        }
+        source, _, protocol = protocol.rpartition(":")
+        if source not in verdicts:
+            verdicts[source] = judge_on(folder, DATA / source)
+        judged = verdicts[source]["protocols"][protocol]
+        beside = row.get("beside", "raw")
+        raw = euclid(folder) if beside == "Euclid" else judged.get(beside, {"values": {}})["values"].get(measure)
+        yield line_of(label, raw, judged["model"], measure, seconds)
+
+
+def line_of(label: str, raw: float | None, found: Mapping[str, Any], measure: str, seconds: float) -> Line:
+    """A measure as the table holds it."""
+    value, low, high = (found[key].get(measure) for key in ("values", "lower", "upper"))
+    told = ("" if number is None else f"{number:.4f}" for number in (raw, value, low, high))
+    return dict(zip(COLUMNS[3:9], (label, *told, f"{seconds / 60:.1f}"), strict=True))
+
+
+def euclid(folder: Path) -> float:
+    """1-NN by Euclidean distance between the series of a run, each of mean 0 and deviation 1, filled up with zeros."""
+    manifest = read_manifest(load_recipe(folder / "recipe.toml").data.source)
+    rows = []
+    for series in manifest.items:
+        centred = np.asarray(series, np.float64) - np.mean(series, axis=1, keepdims=True)
+        rows.append(centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9))
+    length = max(row.shape[1] for row in rows)
+    filled = np.stack([np.pad(row, ((0, 0), (0, length - row.shape[1]))).ravel() for row in rows])
+    is_train = np.array([split == "train" for split in manifest.splits or ()])
+    parts = (
+        (torch.from_numpy(filled[side]), torch.from_numpy(manifest.labels[side])) for side in (~is_train, is_train)
+    )
+    (asked, mine), (given, theirs) = parts
+    found = knn(asked, mine, given, theirs, neighbours=1, geometry="euclidean", bootstrap=0)
+    return found.values["accuracy"]
 
 
 def gensim(seed: int) -> Iterator[Line]:
@@ -91,55 +114,42 @@ def gensim(seed: int) -> Iterator[Line]:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import bench_words  # noqa: PLC0415  # the peer is optional
 
-    from tuplet.data import read_corpus  # noqa: PLC0415
-    from tuplet.evaluation.words import word_similarity  # noqa: PLC0415
-
     corpus = read_corpus(sorted((DATA / "words").glob("*.txt")), cache=RUNS / ".cache")
     begin = time.monotonic()
     words, vectors = bench_words.peer(corpus, 4, seed + 1)()
-    minutes = (time.monotonic() - begin) / 60
+    seconds = time.monotonic() - begin
     for label, file in (("WordSim-353", "wordsim353.tsv"), ("SimLex-999", "simlex999.txt")):
-        found = word_similarity(words, vectors, DATA / file)
-        yield {
-            "measure": label,
-            "raw": "",
-            "value": number(found.values["spearman"]),
-            "low": number(found.lower["spearman"]),
-            "high": number(found.upper["spearman"]),
-            "minutes": f"{minutes:.1f}",
-        }
-
-
-def number(value: float | None) -> str:
-    """As the table holds it."""
-    return "" if value is None else f"{value:.4f}"
+        found = word_similarity(words, vectors, DATA / file).to_dict()
+        yield line_of(label, None, found, "spearman", seconds)
 
 
 def run(name: str, row: Mapping[str, Any]) -> None:
     """Train a row, seed by seed; each training is in the table as soon as it is done."""
     for part in row.get("data", ()):
         fetch(part)
-    machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
     for seed in SEEDS:
         for training, recipe, overrides in trainings(row):
             varied = [f"{key}={seed}" for key in row.get("seeded", ["seed"])]
-            folder = train(f"{training}-{seed}".replace(" ", "-"), recipe, [*overrides, *varied])
-            keep(name, training, seed, machine, measured(folder, row["measures"]))
+            folder, is_new = train(f"{training}-{seed}".replace(" ", "-"), recipe, [*overrides, *varied])
+            if is_new or not is_known(name, training, seed):
+                keep(name, training, seed, measured(folder, row))
         for peer in row.get("peers", ()):
-            if not any(line["training"] == peer and line["seed"] == str(seed) for line in read()):
-                keep(name, peer, seed, machine, {"gensim": gensim}[peer](seed))
+            if not is_known(name, peer, seed):
+                keep(name, peer, seed, {"gensim": gensim}[peer](seed))
 
 
-def keep(row: str, training: str, seed: int, machine: str, found: Iterator[Line]) -> None:
+def is_known(row: str, training: str, seed: int) -> bool:
+    """Whether the table has lines of a training."""
+    return any((line["row"], line["training"], line["seed"]) == (row, training, str(seed)) for line in read())
+
+
+def keep(row: str, training: str, seed: int, found: Iterator[Line]) -> None:
     """Put a training into the table, in the place of an earlier one, and write the page."""
     mine = {"row": row, "training": training, "seed": str(seed)}
+    machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
     fresh = [{**mine, **line, "machine": machine} for line in found]
-    known = read()
-    old = [line for line in known if all(line[key] == value for key, value in mine.items())]
-    if [{**line, "machine": machine} for line in old] == fresh:
-        return  # nothing new, such as another machine that reads the runs of this one
-    lines = [line for line in known if line not in old] + fresh
-    order = [(name, training) for name, row in rows().items() for training in named(row)]
+    lines = [line for line in read() if any(line[key] != value for key, value in mine.items())] + fresh
+    order = [(name, one) for name, described in rows().items() for one in named(described)]
     lines.sort(key=lambda line: (order.index((line["row"], line["training"])), int(line["seed"])))
     with TABLE.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
