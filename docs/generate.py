@@ -16,6 +16,7 @@ import draw
 import settings
 
 import tuplet
+from tuplet.app.cli import HELP
 from tuplet.app.cli.commands import command
 
 DOCS = Path(__file__).parent
@@ -28,6 +29,8 @@ def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
     texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
+    context = command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
+    texts |= {HELP: command.get_help(context) + "\n"}
     texts |= {DOCS / "reference" / "settings.md": NOTE + settings.page()}
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:

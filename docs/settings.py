@@ -26,8 +26,14 @@ A component (loss, encoder, …) is a table with a `name` and the options of tha
 def page() -> str:
     """Sections first, then the components that can stand in them."""
     parts = [INTRODUCTION, *_section("", Recipe)]
+    told: dict[str, str] = {}
     for slot in SLOTS:
-        parts.append(f"## {'.'.join(slot.path)}\n\nOne of:\n")
+        place = ".".join(slot.path)
+        if slot.kind in told:
+            parts.append(f"## {place}\n\nThe same as of `{told[slot.kind]}`.\n")
+            continue
+        told[slot.kind] = place
+        parts.append(f"## {place}\n\nOne of:\n")
         parts += [_component(slot, name) for name in slot.names]
     return "\n".join(parts)
 

@@ -12,18 +12,17 @@ import pytest
 from sklearn.datasets import load_iris, load_wine
 
 
-@pytest.fixture(scope="module")
-def wine(tmp_path_factory):
-    """A folder with a table of numbers and its recipe."""
-    folder = tmp_path_factory.mktemp("wine")
+@pytest.fixture
+def wine(tmp_path):
+    """A folder with a table of numbers."""
     found = load_wine()
     header = ",".join(f"x{number}" for number in range(found.data.shape[1]))
     rows = [
         ",".join(map(str, row)) + f",{found.target_names[label]}"
         for row, label in zip(found.data, found.target, strict=True)
     ]
-    (folder / "wine.csv").write_text("\n".join([f"{header},label", *rows]) + "\n")
-    return folder
+    (tmp_path / "wine.csv").write_text("\n".join([f"{header},label", *rows]) + "\n")
+    return tmp_path
 
 
 def test_training_leaves_a_complete_run(run, trained):
@@ -51,12 +50,6 @@ def test_results_go_to_stdout_and_progress_to_stderr(run, trained):
             assert float(row[of + name]) == pytest.approx(judged[of][end]["recall@1"], abs=5e-5)
     assert "validation, step 10: recall@1" in trained.stderr
     assert "validation, raw input: recall@1" in trained.stderr
-
-
-@pytest.fixture(scope="module")
-def wine_run(wine, tuplet):
-    """What `tuplet train --json` said of a run on that table."""
-    return json.loads(tuplet("train", "wine.csv", "--steps", "20", "--json", folder=wine).stdout)
 
 
 def test_an_array_with_labels_is_trained_on_judged_and_searched(tmp_path, tuplet):
@@ -90,17 +83,12 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, r
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_of_a_table_are_searched_by_a_table(wine, wine_run, tuplet):
-    shown = tuplet("search", wine_run["run"], "wine.csv", "-k", "1", "--json", folder=wine).stdout
-    assert len(shown.splitlines()) == 178
-    refused = tuplet("search", wine_run["run"], "red", folder=wine, code=3)
-    assert ".csv" in refused.stderr
-
-
-def test_a_second_run_of_a_recipe_gets_a_folder_of_its_own(wine, wine_run, tuplet):
-    second = json.loads(tuplet("train", "wine.csv", "--steps", "10", "--json", folder=wine).stdout)
-    assert (wine_run["run"], second["run"]) == ("runs/wine", "runs/wine-2")
-    assert wine_run["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
+def test_a_table_is_trained_on_twice_in_two_folders_and_searched_by_a_table(wine, tuplet):
+    first, second = (
+        json.loads(tuplet("train", "wine.csv", "--steps", steps, "--json", folder=wine).stdout) for steps in (20, 10)
+    )
+    assert (first["run"], second["run"]) == ("runs/wine", "runs/wine-2")
+    assert first["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
     taken = tuplet("train", "wine.csv", "--name", "wine", folder=wine, code=3)
     assert "tuplet train --resume runs/wine" in taken.stderr
     rows = [json.loads(line) for line in tuplet("runs", "--json", folder=wine).stdout.splitlines()]
@@ -109,6 +97,10 @@ def test_a_second_run_of_a_recipe_gets_a_folder_of_its_own(wine, wine_run, tuple
         "runs/wine-2": "train.steps=10",
     }
     assert [row["recall@1"] for row in rows] == sorted(row["recall@1"] for row in rows)
+    shown = tuplet("search", "runs/wine", "wine.csv", "-k", "1", "--json", folder=wine).stdout
+    assert len(shown.splitlines()) == 178
+    refused = tuplet("search", "runs/wine", "red", folder=wine, code=3)
+    assert ".csv" in refused.stderr
 
 
 def test_evaluate_shows_what_the_run_measured(run, workplace, tuplet):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 QUICK = """
 [train]
@@ -50,11 +51,11 @@ steps = 2
 def test_series_without_classes_train_by_prediction_and_keep_the_last_step(typed, tmp_path):
     np.save(tmp_path / "waves.npy", waves()[0])
     write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
-    assert "no classes" in typed("train", "recipe.toml").err
+    typed("train", "recipe.toml")
     losses = [event["loss"] for event in events(tmp_path, "step")]
     assert len(losses) == 2
     assert 0 < losses[-1] < 4
-    assert events(tmp_path, "end")[0]["best_step"] == 6
+    assert events(tmp_path, "end")[0]["step"] == 6
     assert len(typed("search", "runs/recipe", "waves.npy", "-k", 1, "--json").out.splitlines()) == 60
 
 
@@ -140,7 +141,7 @@ def test_what_has_no_labels_trains_on_changed_views_of_itself(typed, tmp_path, w
     write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss=loss, augment=augment))
     typed("train", "recipe.toml")
     assert np.isfinite([event["loss"] for event in events(tmp_path, "step")]).all()
-    assert events(tmp_path, "end")[0]["best_step"] == 6
+    assert events(tmp_path, "end")[0]["step"] == 6
 
 
 def test_labels_that_training_does_not_use_choose_the_step_and_judge(typed, tmp_path):
@@ -156,3 +157,85 @@ def test_two_views_that_would_be_the_same_are_refused(typed, tmp_path):
     write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="info_nce", augment=augment))
     assert "--set train.augment=tokens" in typed("train", "recipe.toml", "--set", "train.augment=none", code=4).err
     assert "kind text" in typed("train", "recipe.toml", "--set", "train.augment=affine", code=4).err
+
+
+PAIRS = """
+[data]
+source = "pairs.csv"
+split = {{ by = "row", test = 0.3, validation = 0.2 }}
+[model]
+encoder = {{ name = "bag-of-words" }}
+preprocessing = {{ name = "text", buckets = 512 }}
+dim = 8
+{partner}
+[loss]
+name = "{loss}"
+[batch]
+name = "paired"
+batch_size = 8
+"""
+COLOURS = ["red", "green", "blue", "teal", "pink", "lime"]
+ANIMALS = ["cat", "dog", "owl", "fox", "bee", "ant", "hen", "cow"]
+
+
+def write_pairs(folder, second="pair"):
+    """Headwords and glosses, or captions and pictures."""
+    random = np.random.default_rng(0)
+    lines = [f"text,{second}"]
+    for colour in COLOURS:
+        for animal in ANIMALS:
+            answer = f"{animal}s that are {colour}"
+            if second == "path":
+                answer = f"{colour}-{animal}.png"
+                Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(folder / answer)
+            lines.append(f"a {colour} {animal},{answer}")
+    (folder / "pairs.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "npair", "contrastive"])
+def test_pairs_of_a_table_train_one_encoder(typed, tmp_path, loss):
+    write_pairs(tmp_path)
+    write_recipe(tmp_path, PAIRS.format(loss=loss, partner=""))
+    typed("train", "recipe.toml", "--set", "train.learning_rate=0.01")
+    losses = [event["loss"] for event in events(tmp_path, "step")]
+    assert losses[-1] < losses[0]
+    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).out for side in SIDES)
+    assert first == second
+
+
+SIDES = ["query", "partner"]
+
+
+def test_each_side_of_pairs_can_have_an_encoder_of_its_own(typed, tmp_path):
+    write_pairs(tmp_path)
+    partner = 'partner_encoder = { name = "bag-of-words", hidden = [8] }'
+    write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner=partner))
+    typed("train", "recipe.toml")
+    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).out for side in SIDES)
+    assert json.loads(first)["embedding"] != json.loads(second)["embedding"]
+    assert len(typed("search", "runs/recipe", "a red cat", "-k", 3, "--json").out.splitlines()) == 3
+    assert 'partner_encoder]\nname = "bag-of-words"' in (tmp_path / "runs" / "recipe" / "recipe.toml").read_text()
+    typed("train", "--resume", "runs/recipe")
+
+
+def test_texts_and_pictures_are_embedded_into_one_space(typed, tmp_path):
+    write_pairs(tmp_path, "path")
+    partner = 'partner_encoder = "conv-small"\npartner_preprocessing = { name = "image", size = 12 }'
+    write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner=partner).replace("[data]", '[data]\nkind = "text"'))
+    typed("train", "recipe.toml", "--set", "train.augment=tokens")
+    picture = typed("embed", "runs/recipe", "red-cat.png", "--json", "--side", "partner").out
+    text = typed("embed", "runs/recipe", "a red cat", "--json").out
+    assert [len(json.loads(line)["embedding"]) for line in (picture, text)] == [8, 8]
+
+
+def test_encoders_that_do_not_fit_the_pairs_are_refused(typed, tmp_path):
+    write_pairs(tmp_path, "path")
+    write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner="").replace("[data]", '[data]\nkind = "text"'))
+    assert "--set model.partner_encoder=NAME" in typed("train", "recipe.toml", code=4).err
+    write_texts(tmp_path)
+    own = ["--set", "model.partner_encoder=bag-of-words", "--set", "train.augment=tokens"]
+    assert "has none that the loss uses" in typed("train", "recipe.toml", "--data", "texts.csv", *own, code=4).err
+    write_pairs(tmp_path)
+    assert "changes nothing" in typed("train", "recipe.toml", "--set", "model.partner_preprocessing=text", code=4).err
+    said = typed("train", "recipe.toml", "--set", "batch.batch_size=40", code=3)
+    assert "40 pairs without twins cannot be drawn" in said.err

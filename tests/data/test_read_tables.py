@@ -93,6 +93,16 @@ def test_texts_and_pairs(write):
     assert manifest.pairs == ("hound", "kitten")
 
 
+def test_a_table_with_a_text_and_a_path_holds_pairs_of_both(write, tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "one.png")
+    table = write("text,path\na dot,one.png\n")
+    images, texts = read_manifest(table), read_manifest(table, kind="text")
+    assert (images.kind, images.pair_kind, images.pairs) == ("image", "text", ("a dot",))
+    assert (texts.kind, texts.pair_kind, texts.pairs) == ("text", "image", (tmp_path / "one.png",))
+    assert texts.take([0]).pair_kind == "image"
+    assert "gone.png: no such file" in fault(write("text,path\na dot,gone.png\n"), kind="text").message
+
+
 def test_a_plain_text_file_has_an_example_on_each_line(write):
     manifest = read_manifest(write("first one\n\n  second  \n", "corpus.txt"))
     assert manifest.kind == "text"

@@ -78,7 +78,7 @@ def test_all_mistakes_are_reported_at_once_with_place_value_and_remedy(recipe):
         'train.steps = "many": should be a valid integer',
         "train.clip = -1: should be greater than 0",
         "train.augment.rotat = 1: unknown. Did you mean 'rotate'",
-        "batch.name: There is no sampler called 'per-clas'. Did you mean 'per-class'?",
+        "batch.name: There is no sampler called 'per-clas'. Did you mean 'per-class'",
         "modle = a table: unknown. Did you mean 'model'?",
         'model.encoder.width.1 = "a": should be a valid integer',
         "data.split.by = \"clas\": should be 'class' or 'row'",

@@ -87,10 +87,8 @@ def one_step(job, chunk):
     job = tiny.in_double(replace(job, settings=job.settings.model_copy(update={"chunk": chunk})))
     weights = [weight for module in (job.embedder, job.loss) for weight in module.parameters()]
     batch = take_batch(job.train, torch.arange(21))
-    outcome, norm = take_step(
-        job, batch, Draws(derive(0, "augment")), torch.optim.SGD(weights, lr=0.0), 0, ALONE, watched=True
-    )
-    return [outcome.value.detach(), norm, *(weight.grad.clone() for weight in weights)]
+    taken = take_step(job, batch, Draws(derive(0, "augment")), torch.optim.SGD(weights, lr=0.0), 0, ALONE, watched=True)
+    return [taken.outcome.value.detach(), taken.norm, *(weight.grad.clone() for weight in weights)]
 
 
 @pytest.mark.parametrize(

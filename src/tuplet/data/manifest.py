@@ -26,6 +26,7 @@ class Manifest:
         class_names: Name of each class.
         targets: Graded labels, one row per example.
         pairs: The second item of each example, where examples are pairs.
+        pair_kind: What a second item is; None: the same as an item.
         splits: "train", "validation" or "test" for each example; "" for none of them.
         groups: What else an example belongs to, e.g. the type family of a glyph.
         source: Where all this was read, for messages and reports.
@@ -39,6 +40,7 @@ class Manifest:
     class_names: tuple[str, ...] = ()
     targets: NDArray[np.float64] | None = None
     pairs: Items | None = None
+    pair_kind: Kind | None = None
     splits: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     source: str = "memory"
@@ -96,7 +98,8 @@ class Columns:
         path: File of an image, relative to the table.
         text: A text.
         label: Class.
-        pair: Second item of a pair: a text beside `text`, a file beside `path`.
+        pair: Second item of a pair: a text beside `text`, a file beside `path`. Without it, a table with both `text`
+            and `path` holds pairs of a text and an image; `kind` says which of them asks.
         split: "train", "validation" or "test".
         group: What else an example belongs to.
         inputs: Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning.

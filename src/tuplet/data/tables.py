@@ -117,13 +117,18 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
     kind = kind or ("image" if "path" in roles else "text" if "text" in roles else "vector")
     items: Any = ()
     pairs: Any = None
+    pair_kind: Kind | None = None
     if kind in ("image", "text"):
         source = "path" if kind == "image" else "text"
         if source not in roles:
             faults.add("missing-column", f"there is no column {source!r}", hint=_columns_hint(source, table))
+        other: Kind = "text" if kind == "image" else "image"
+        is_mixed = "pair" not in roles and {"path", "text"} <= roles.keys()
+        pair_kind = other if is_mixed else None
+        second = ("text" if kind == "image" else "path") if is_mixed else "pair"
         items, pairs = (
-            _items(table, roles[role], path.parent if kind == "image" else None, faults) if role in roles else None
-            for role in (source, "pair")
+            _items(table, roles[role], path.parent if what == "image" else None, faults) if role in roles else None
+            for role, what in ((source, kind), (second, pair_kind or kind))
         )
     else:
         with np.errstate(over="ignore"):  # what is too large is a fault already
@@ -142,6 +147,7 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
         class_names=known.class_names,
         targets=known.targets,
         pairs=pairs,
+        pair_kind=pair_kind,
         splits=known.splits,
         groups=known.groups,
         source=str(path),

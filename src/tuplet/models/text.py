@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -45,6 +45,9 @@ class SentenceTransformersFolder(nn.Module):
     Args:
         folder: The folder. Nothing is downloaded.
     """
+
+    reads_texts: ClassVar[bool] = True
+    """Texts come as they are, not as tokens."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from tuplet import losses
-from tuplet.data import Columns, Dataset, Labels, Manifest, load_dataset, read_manifest
+from tuplet.data import Columns, Dataset, Inputs, Labels, Manifest, content_ids, load_dataset, read_manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.glyphs import glyph_facts, make_glyphs
-from tuplet.data.hashing import content_ids
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import divide
 from tuplet.recipes.dump import dump_recipe
-from tuplet.recipes.options import PREPROCESSING, SLOTS, constructor
+from tuplet.recipes.options import SLOTS, constructor
 from tuplet.recipes.schema import Component, Data, Recipe, options_of
+from tuplet.recipes.sides import Sides
 from tuplet.recipes.tasks import task_for
 from tuplet.recipes.views import check_views
 from tuplet.sampling import Sampler
@@ -44,22 +44,27 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
         RecipeError: If a component refuses its options.
     """
     manifest = read_data(recipe.data, cache)
-    parts = divide(manifest, recipe.data.split)
     supervision = _supervision(recipe, manifest)
-    preprocessing = _preprocessing(recipe.model.preprocessing, manifest)
+    if supervision != "pair":
+        manifest = replace(manifest, pairs=None, pair_kind=None)
+    parts = divide(manifest, recipe.data.split)
     labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
-    train = _renumbered(load_dataset(parts["train"], preprocessing, labels))
-    preprocessing = preprocessing.fit(train.inputs)
-    held_out = {name: load_dataset(part, preprocessing, labels) for name, part in parts.items() if name != "train"}
+    sides = Sides.of(recipe.model, manifest)
+    train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner))
+    sides = sides.fit(train)
+    held_out = {
+        name: load_dataset(part, sides.query, labels, sides.partner) for name, part in parts.items() if name != "train"
+    }
     if manifest.labels is None:
         held_out.pop("validation", None)  # only classes can say which step is best
 
-    embedder = _embedder(recipe, train, preprocessing)
+    embedder = _embedder(recipe, train, sides)
     check_views(recipe, train, embedder, supervision)
     facts = _facts(recipe, train, embedder)
     loss, sampler = make(recipe.loss, ("loss",), facts), _sampler(recipe, parts["train"], facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
-    embedder.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
+    for side in (embedder, embedder.side("partner")):
+        side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
     return Job(
         name=recipe.name,
         seed=recipe.seed,
@@ -93,25 +98,6 @@ def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
     return "pair" if takes_pairs and manifest.labels is None and manifest.pairs is not None else loss.supervision
 
 
-def _preprocessing(component: Component, manifest: Manifest) -> Preprocessing:
-    """As named; `auto` takes the shape of an array as it is."""
-    if component.name == "auto":
-        options: dict[str, Any] = {}
-        shape = manifest.items.shape if isinstance(manifest.items, np.ndarray) else ()
-        if manifest.kind == "image" and shape:
-            options = {"channels": shape[1], "size": max(shape[2:])}
-        elif manifest.kind == "series" and shape:
-            options = {"channels": shape[1], "length": shape[2]}
-        return PREPROCESSING[manifest.kind](**options)
-    if component.name != manifest.kind:
-        raise RecipeError(
-            f"model.preprocessing is for the kind {component.name}; {manifest.source} is of the kind {manifest.kind}.",
-            hint="Type --set model.preprocessing=auto, or name another source.",
-            reference="wrong-preprocessing",
-        )
-    return make(component, ("model", "preprocessing"), {})
-
-
 def _renumbered(train: Dataset) -> Dataset:
     """The labels of classes as 0, 1, 2, ..., which is how class weights count them; `classes` keep their ids."""
     if train.labels.supervision != "class":
@@ -122,18 +108,26 @@ def _renumbered(train: Dataset) -> Dataset:
     return replace(train, labels=Labels("class", numbered))
 
 
-def _embedder(recipe: Recipe, train: Dataset, preprocessing: Preprocessing) -> Embedder:
-    """The encoder that a recipe names, made for the data."""
-    shape = train.inputs.shape if isinstance(train.inputs, torch.Tensor) else ()
-    known = preprocessing.to_config()
-    facts: dict[str, Any] = {
-        **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
-        "in_dim": shape[1] if shape else None,
-        "dim": recipe.model.dim,
-    }
-    config = {"name": recipe.model.encoder.name, **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
-    encoder = build_encoder(config, seed=derive_seed(recipe.seed, "encoder"))
-    return Embedder(encoder, preprocessing, encoder_config=config)
+def _embedder(recipe: Recipe, train: Dataset, sides: Sides) -> Embedder:
+    """The encoder that a recipe names, made for the data; and that of the second items, if they have their own."""
+
+    def made(key: str, component: Component, inputs: Inputs, preprocessing: Preprocessing) -> Embedder:
+        shape = inputs.shape if isinstance(inputs, torch.Tensor) else ()
+        known = preprocessing.to_config()
+        facts: dict[str, Any] = {
+            **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
+            "in_dim": shape[1] if shape else None,
+            "dim": recipe.model.dim,
+        }
+        config = {"name": component.name, **arguments(component, ("model", key), facts)}
+        seed = derive_seed(recipe.seed, key)
+        return Embedder(build_encoder(config, seed=seed), preprocessing, encoder_config=config)
+
+    embedder = made("encoder", recipe.model.encoder, train.inputs, sides.query)
+    if sides.partner is None or recipe.model.partner_encoder is None or train.partners is None:
+        return embedder
+    partner = made("partner_encoder", recipe.model.partner_encoder, train.partners, sides.partner)
+    return Embedder(embedder.encoder, sides.query, encoder_config=embedder.encoder_config, partner=partner)
 
 
 def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, Any]:

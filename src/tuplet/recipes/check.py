@@ -68,7 +68,10 @@ def _schema_for(document: Mapping[str, Any]) -> tuple[type[Recipe], dict[Path, s
             except RecipeError as error:
                 schemas[slot.path] = Any
                 mistakes[*slot.path, "name"] = f": {error.message} {error.hint}"
-    model = _narrowed(Model, encoder=schemas["model", "encoder"], preprocessing=schemas["model", "preprocessing"])
+    parts = {str(path[1]): schema for path, schema in schemas.items() if path[0] == "model"}
+    model = _narrowed(
+        Model, **{key: schema | None if key.startswith("partner") else schema for key, schema in parts.items()}
+    )
     train = _narrowed(Train, augment=schemas["train", "augment"] | None)
     return _narrowed(Recipe, model=model, loss=schemas["loss",], batch=schemas["batch",], train=train), mistakes
 

@@ -49,13 +49,16 @@ PREPROCESSING: dict[str, Constructor] = {
     "words": vocabulary.WordPreprocessing,
 }
 ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"})
+PREPROCESSING_IS_GIVEN = frozenset({"mean", "std", "scale", "words"})
 LOSS_IS_GIVEN = frozenset(
     {"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}
 )
 SAMPLER_IS_GIVEN = frozenset({"labels", "targets", "groups", "count", "contents", "corpus", "dim", "seed"})
 SLOTS = (
     Slot(("model", "encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
-    Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, frozenset({"mean", "std", "scale", "words"})),
+    Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, PREPROCESSING_IS_GIVEN),
+    Slot(("model", "partner_encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
+    Slot(("model", "partner_preprocessing"), "preprocessing", PREPROCESSING, PREPROCESSING_IS_GIVEN),
     Slot(("loss",), "loss", losses.registry, LOSS_IS_GIVEN),
     Slot(("batch",), "sampler", sampling.registry, SAMPLER_IS_GIVEN),
     Slot(("train", "augment"), "augmentation", augment.registry, frozenset()),

@@ -104,6 +104,10 @@ class Model(Section):
     """How embeddings are compared after training; by default as the loss compares them."""
     preprocessing: Component
     """`auto` takes the one for the kind of the data, with its defaults."""
+    partner_encoder: Component | None = None
+    """Of the second items of pairs; without one, both sides share `encoder`."""
+    partner_preprocessing: Component | None = None
+    """Of the second items, where they have an encoder of their own; by default the same as of the first, or `auto`."""
 
 
 class Train(TrainSettings):

@@ -16,6 +16,7 @@ from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import take_step
 from tuplet.training.together import agreed, anyone, share
+from tuplet.training.watch import spread_of, warning
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -31,7 +32,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
         Events of kind step, evaluation and checkpoint.
     """
     job, settings = state.job, state.job.settings
-    seen, since = 0, time.monotonic()
+    seen, since, is_collapsed = 0, time.monotonic(), False
     with Interruption() as interruption:
         while not state.is_done:
             step = state.progress.step
@@ -51,6 +52,9 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
 
             if is_logged:
                 stats = {name: float(value) for name, value in taken.outcome.stats.items()}
+                spread = None
+                if taken.embeddings is not None and len(taken.embeddings) > 1:
+                    spread = spread_of(taken.embeddings, batch.labels, job.embedder.geometry)
                 speed = round(seen / (time.monotonic() - since), 1)
                 yield diary.write(
                     "step",
@@ -59,8 +63,13 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     learning_rate=rate,
                     gradient_norm=None if taken.norm is None else float(taken.norm),
                     stats=stats,
+                    spread=None if spread is None else spread._asdict(),
+                    is_collapsed=spread is not None and spread.is_collapsed,
                     examples_per_second=speed,
                 )
+                if spread is not None and spread.is_collapsed and not is_collapsed:
+                    yield warning(spread, step + 1, settings.learning_rate)
+                is_collapsed = spread is not None and spread.is_collapsed
             is_interrupted = anyone(interruption.is_wanted, processes)
             if (step + 1) % settings.interval == 0 or state.is_done:
                 yield from _validate(state, diary, processes)

@@ -12,6 +12,7 @@ from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import DataError
 from tuplet.training import checkpoint
+from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
 from tuplet.training.environment import environment
@@ -54,15 +55,25 @@ def run(
         CheckpointError: If a checkpoint cannot be read or written.
         RecipeError: If the encoder cannot be trained by several processes, or in chunks.
         DivergedError: If the loss is no longer finite.
+        MissingExtraError: If TensorBoard is asked for and not there.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
     if isinstance(job, WordJob):
         refuse_several(processes)
-        yield from _run_words(job, folder, resume=resume)
-        return
+        events = _run_words(job, folder, resume=resume)
+    else:
+        events = _run_job(job, folder, torch.device(device), processes, resume=resume)
+    if job.settings.tensorboard and processes.rank == 0:
+        require_tensorboard()
+        events = recorded(events, folder / "tensorboard")
+    yield from events
+
+
+def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes, *, resume: bool) -> Iterator[Event]:
+    """The same for batches of examples."""
     refuse_batch_norm(job.embedder, processes)
     refuse_chunks(job.embedder, job.settings.chunk)
-    state = State(job, torch.device(device))
+    state = State(job, device)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     with _writing(folder):
         if is_chief:

@@ -44,6 +44,8 @@ class TrainSettings(BaseModel):
     """Validations without a better score before training stops early; 0 never stops early."""
     log_every: Annotated[int, Gt(0)] = 10
     """Steps between two `step` events."""
+    tensorboard: bool = False
+    """Also write what happens for TensorBoard, into the folder `tensorboard` of the run."""
 
     @property
     def interval(self) -> int:

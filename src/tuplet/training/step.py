@@ -118,7 +118,9 @@ class _Embed:
     def _seen(self, embedder: Embedder, inputs: Any) -> Any:
         """What the encoder reads: preprocessed and changed at random."""
         seen = embedder.preprocessing(inputs)
-        seen = seen if self._job.augment is None else self._job.augment(seen, self._draws)
+        is_of_kind = embedder.preprocessing.kind == self._job.embedder.preprocessing.kind
+        if self._job.augment is not None and is_of_kind:  # partners may be of another kind
+            seen = self._job.augment(seen, self._draws)
         is_image = isinstance(seen, Tensor) and seen.ndim == 4
         return seen.contiguous(memory_format=torch.channels_last) if is_image else seen
 

@@ -6,10 +6,7 @@
 
 import errno
 import os
-import platform
 import sys
-import tempfile
-import traceback
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +27,8 @@ _EXTRAS = {
 }
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+HELP = Path(__file__).with_name("help.txt")
+"""`tuplet --help` on 80 columns, written by `docs/generate.py`: most of its time would go into importing typer."""
 
 
 def main() -> None:
@@ -49,12 +48,22 @@ def main() -> None:
 def _run() -> None:
     if find_spec("typer") is None:
         raise ModuleNotFoundError(name="typer")
-    from tuplet.app.cli.commands import command
-
     try:
+        if sys.argv[1:] in (["--help"], ["-h"]) and not _is_narrow():
+            sys.stdout.write(HELP.read_text(encoding="utf-8"))
+            return
+        from tuplet.app.cli.commands import command
+
         command(prog_name="tuplet")
     finally:
         sys.stdout.flush()
+
+
+def _is_narrow() -> bool:
+    try:
+        return os.get_terminal_size().columns < 80
+    except OSError:  # no terminal
+        return False
 
 
 def _settle(error: Exception) -> int:
@@ -98,6 +107,10 @@ def _missing(module: str) -> TupletError:
 
 
 def _save_traceback(error: Exception) -> int:
+    import platform
+    import tempfile
+    import traceback
+
     versions = f"tuplet {__version__}, Python {platform.python_version()}, {platform.platform()}"
     text = f"{versions}\ntuplet {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"
     with tempfile.NamedTemporaryFile("w", prefix="tuplet-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:

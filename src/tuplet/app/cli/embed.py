@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,12 +17,16 @@ EPILOG = """
 Examples:
   tuplet embed runs/photos new/ -o new.npy           one row per image, names in new.ids.txt
   tuplet embed runs/wine samples.csv --json          one JSON object per row
+  tuplet embed runs/glosses --side partner - --json  answers, one per line
 """
 
 
 def embed(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a saved model.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, tables, texts; `-` reads one per line.")],
+    side: Annotated[
+        Literal["query", "partner"], typer.Option(help="Of a model of pairs: the side that the inputs are on.")
+    ] = "query",
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Array to write, .npy.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +39,7 @@ def embed(
     from tuplet.models import Embedder
     from tuplet.training.checkpoint import write_file
 
-    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run)
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run).side(side)
     items, names = read_queries(embedder, inputs)
     embeddings = embedder.embed(items)
     if output is None:
