@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tuplet.engine import ALONE, Processes
 from tuplet.recipes import build, load_recipe
 from tuplet.training import CLOCKS, Event, Job
 from tuplet.training.events import read_events
@@ -47,9 +48,9 @@ def write(folder: Path) -> Path:
     return folder / "tiny.toml"
 
 
-def job(recipe: Path, *overrides: str) -> Job:
+def job(recipe: Path, *overrides: str, processes: Processes = ALONE) -> Job:
     """The training that a recipe describes."""
-    return build(load_recipe(recipe, overrides), cache=recipe.parent / "cache")
+    return build(load_recipe(recipe, overrides), cache=recipe.parent / "cache", processes=processes)
 
 
 def in_double(job: Job) -> Job:

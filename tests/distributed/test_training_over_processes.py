@@ -29,7 +29,7 @@ def recipe(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(recipe):
-    return trainings.every_loss(str(recipe), str(recipe.parent / "alone"))
+    return trainings.losses(str(recipe), str(recipe.parent / "alone"))
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -37,7 +37,7 @@ def together(request, recipe, tmp_path_factory):
     """Losses of the first steps as each of several processes saw them."""
     folder = recipe.parent / f"runs-{request.param}"
     given = {"recipe": str(recipe), "folder": str(folder)}
-    return launch("distributed.trainings:every_loss", request.param, tmp_path_factory.mktemp("together"), **given)
+    return launch("distributed.trainings:losses", request.param, tmp_path_factory.mktemp("together"), **given)
 
 
 def assert_same(seen, alone):
@@ -65,20 +65,23 @@ def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(rec
 
 @pytest.fixture(scope="module")
 def begun(recipe, tmp_path_factory):
-    """The first steps of a training by two processes."""
-    given = {"recipe": str(recipe), "folder": str(recipe.parent / "begun"), "loss": "supcon", "until": 20}
-    return launch("distributed.trainings:steps", 2, tmp_path_factory.mktemp("begun"), **given)
+    """The first steps of trainings by two processes."""
+    given = {"recipe": str(recipe), "folder": str(recipe.parent / "begun"), "names": trainings.RESUMED, "until": 20}
+    return launch("distributed.trainings:losses", 2, tmp_path_factory.mktemp("begun"), **given)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_another_number_of_processes_goes_on(recipe, alone, begun, tmp_path, size):
-    folder = shutil.copytree(recipe.parent / "begun", tmp_path / "run")
-    given = {"recipe": str(recipe), "folder": str(folder), "loss": "supcon", "resume": True}
-    later = [trainings.steps(**given)] if size == 1 else launch("distributed.trainings:steps", size, tmp_path, **given)
-    for rest in later:
-        assert_same(begun[0] + rest, alone["supcon"])
-    diary = [event["step"] for event in read_events(folder / "events.jsonl") if event["kind"] == "step"]
-    assert diary == list(range(1, trainings.STEPS + 1))
+    folder = shutil.copytree(recipe.parent / "begun", tmp_path / "runs")
+    given = {"recipe": str(recipe), "folder": str(folder), "names": trainings.RESUMED, "resume": True}
+    later = (
+        [trainings.losses(**given)] if size == 1 else launch("distributed.trainings:losses", size, tmp_path, **given)
+    )
+    for loss in trainings.RESUMED:
+        for rest in later:
+            assert_same(begun[0][loss] + rest[loss], alone[loss])
+        diary = [event["step"] for event in read_events(folder / loss / "events.jsonl") if event["kind"] == "step"]
+        assert diary == list(range(1, trainings.STEPS + 1))
 
 
 def torchrun(size, *arguments, cwd):

@@ -1,6 +1,8 @@
 """Trainings of a few seconds that any number of processes share."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from tuplet.data import take_batch
 from tuplet.engine import Processes
 from tuplet.seeding import Draws, derive
 from tuplet.training import run
+from tuplet.training.optim import Optimizers
 from tuplet.training.step import take_step
 from tuplet.training.together import share
 
@@ -22,14 +25,17 @@ EXACT = (  # what cannot be the same over processes is left out: dropout is draw
     "train.validate_every=10",
     "train.clip=1.0",
 )
+RESUMED = ("supcon", "arcface", "sampled", "instance")
+"""Queue, sharded class weights, a sample of them, sharded bank."""
 UNIFORM = "batch={name='uniform', batch_size=15}"
 LOSSES = {
     "supcon": ("loss={name='supcon', queue=32}",),
     "triplet": ("loss={name='triplet', select='semihard'}",),
-    "contrastive": ("loss={name='contrastive'}",),
     "two-views": ("loss={name='info_nce', temperature='learned', symmetric=true}", UNIFORM),
     "npair": ("loss={name='npair', norm_penalty=0.01}", "batch={name='hard-classes', classes_per_batch=5}"),
-    "instance": ("loss={name='instance_discrimination', noise_samples=16}", UNIFORM),
+    "arcface": ("loss={name='arcface', scale=16.0, sharded=true}",),
+    "sampled": ("loss={name='cosface', scale=16.0, sharded=true, sample_rate=0.6}",),
+    "instance": ("loss={name='instance_discrimination', noise_samples=16, sharded=true}", UNIFORM),
     "log-ratio": (
         "loss={name='log_ratio'}",
         "batch={name='neighbours', batch_size=15}",
@@ -49,21 +55,24 @@ def write(folder: Path) -> Path:
 
 
 def steps(recipe: str, folder: str, loss: str, *, resume: bool = False, until: int = STEPS) -> list[list[float]]:
-    """Number and loss of each step of a training that is left with the checkpoint of a step."""
-    where = Path(recipe).parent
-    job = tiny.job(Path(recipe), *EXACT, *(option.replace("{folder}", str(where)) for option in LOSSES[loss]))
+    """Number, loss and gradient norm of each step of a training that is left with the checkpoint of a step."""
+    where, processes = Path(recipe).parent, Processes.default()
+    options = [option.replace("{folder}", str(where)) for option in LOSSES[loss]]
+    job = tiny.job(Path(recipe), *EXACT, *options, processes=processes)
     seen = []
-    for event in run(job, Path(folder), resume=resume, processes=Processes.default()):
+    for event in run(job, Path(folder) / loss, resume=resume, processes=processes):
         if event["kind"] == "step":
-            seen.append([event["step"], event["loss"]])
+            seen.append([event["step"], event["loss"], event["gradient_norm"]])
         if event["kind"] == "checkpoint" and event["step"] == until:
             break
     return seen
 
 
-def every_loss(recipe: str, folder: str) -> dict[str, list[list[float]]]:
-    """The same for each loss."""
-    return {loss: steps(recipe, f"{folder}/{loss}", loss) for loss in LOSSES}
+def losses(
+    recipe: str, folder: str, names: Sequence[str] = tuple(LOSSES), **options: Any
+) -> dict[str, list[list[float]]]:
+    """The same for several losses."""
+    return {name: steps(recipe, folder, name, **options) for name in names}
 
 
 def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
@@ -71,12 +80,11 @@ def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
     processes = Processes.default()
     where = str(Path(recipe).parent)
     options = [*EXACT, *(option.replace("{folder}", where) for option in LOSSES[loss]), f"train.chunk={chunk}"]
-    job = tiny.in_double(tiny.job(Path(recipe), *options))
+    job = tiny.in_double(tiny.job(Path(recipe), *options, processes=processes))
     mine = share(15, processes)
-    weights = [*job.embedder.parameters()]
-    still, draws = torch.optim.SGD(weights, lr=0.0), Draws(derive(0), mine.start, 15)
+    still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, 15)
     take_step(job, take_batch(job.train, torch.arange(15)[mine]), draws, still, 0, processes, watched=False)
-    return torch.cat([weight.grad.flatten() for weight in weights]).tolist()
+    return torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()]).tolist()
 
 
 def every_gradient(recipe: str, chunk: int) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tuplet.training.optim import build_optimizer, learning_rate
+from tuplet.training.optim import Optimizers, learning_rate
 from tuplet.training.settings import TrainSettings
 
 schedules = st.sampled_from(["one-cycle", "cosine", "linear", "steps", "constant"])
@@ -46,7 +46,7 @@ def test_a_schedule_of_steps_falls_to_a_tenth_at_each_drop():
 def test_every_optimizer_decays_matrices_and_nothing_else(name):
     encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2, bias=False))
     settings = TrainSettings(optimizer=name, weight_decay=0.1)
-    optimizer = build_optimizer(settings, [encoder, nn.Module()])
+    optimizer = Optimizers(settings, [encoder, nn.Module()]).dense
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(encoder[0].weight), id(encoder[2].weight)}
     learned = [p for group in optimizer.param_groups for p in group["params"]]
@@ -56,7 +56,7 @@ def test_every_optimizer_decays_matrices_and_nothing_else(name):
 def test_frozen_weights_are_left_to_themselves():
     encoder = nn.Linear(4, 2)
     encoder.weight.requires_grad = False
-    optimizer = build_optimizer(TrainSettings(), [encoder])
+    optimizer = Optimizers(TrainSettings(), [encoder])
     before = encoder.weight.clone()
     encoder(torch.ones(1, 4)).sum().backward()
     optimizer.step()

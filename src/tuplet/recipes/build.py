@@ -14,6 +14,7 @@ from tuplet import losses
 from tuplet.data import Columns, Dataset, Inputs, Labels, Manifest, content_ids, load_dataset, read_manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.glyphs import glyph_facts, make_glyphs
+from tuplet.engine import ALONE, Processes
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
@@ -32,12 +33,13 @@ from tuplet.types import GeometryName, Supervision
 SLOT = {slot.path: slot for slot in SLOTS}
 
 
-def build(recipe: Recipe, *, cache: Path) -> Job:
+def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
     """Read the data, divide it, and make everything that the recipe names.
 
     Args:
         recipe: From `load_recipe`.
         cache: Folder for data that is drawn once (the built-in `glyphs`).
+        processes: Who will train it together; class weights and bank may be shared among them.
 
     Raises:
         DataError: If the data cannot be read or divided as asked.
@@ -61,7 +63,8 @@ def build(recipe: Recipe, *, cache: Path) -> Job:
     embedder = _embedder(recipe, train, sides)
     check_views(recipe, train, embedder, supervision)
     facts = _facts(recipe, train, embedder)
-    loss, sampler = make(recipe.loss, ("loss",), facts), _sampler(recipe, parts["train"], facts)
+    loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
+    sampler = _sampler(recipe, parts["train"], facts)
     compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
     for side in (embedder, embedder.side("partner")):
         side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry

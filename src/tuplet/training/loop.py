@@ -41,8 +41,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             batch = take_batch(job.train, positions[mine])
             draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
             rate = learning_rate(settings, step)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
+            state.optimizer.set_rate(rate)
             is_logged = (step + 1) % settings.log_every == 0
             taken = take_step(job, batch, draws, state.optimizer, step, processes, watched=is_logged)
             if taken.embeddings is not None:

@@ -21,6 +21,7 @@ from tuplet.training.finish import finish
 from tuplet.training.job import Job
 from tuplet.training.judge import judge_raw, values_of
 from tuplet.training.loop import train
+from tuplet.training.optim import count_parameters
 from tuplet.training.state import State
 from tuplet.training.together import agreed, refuse_batch_norm
 from tuplet.training.word_job import WordJob
@@ -166,7 +167,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
         classes=_count_classes(job.train),
         batches_per_epoch=job.sampler.batches_per_epoch,
         batch=job.sampler.batch_size,
-        parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
+        parameters=count_parameters([job.embedder, job.loss]),
     )
     if job.validation is not None:
         values = values_of(judge_raw(job.validation, job.evaluate))

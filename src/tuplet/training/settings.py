@@ -19,6 +19,8 @@ class TrainSettings(BaseModel):
     epochs: Count = 0
     """Passes over a text, of word vectors; 0: `steps` decide."""
     optimizer: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
+    """Class weights of which a sample is drawn (`sample_rate` below 1) get the sparse form of it, which moves the rows
+    drawn and no other: SparseAdam for adamw and adam, SGD without momentum, AdaGrad; never decayed, never clipped."""
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     """Largest learning rate of the schedule."""
     weight_decay: Annotated[float, Ge(0)] = 0.01

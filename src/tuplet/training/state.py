@@ -8,7 +8,7 @@ import torch
 from tuplet.models import Embedder
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.job import Job
-from tuplet.training.optim import build_optimizer
+from tuplet.training.optim import Optimizers
 
 
 class State:
@@ -30,7 +30,7 @@ class State:
         self.progress = Progress()
         job.embedder.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         job.loss.to(device).train()
-        self.optimizer = build_optimizer(job.settings, [job.embedder, job.loss])
+        self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
         self.average = copy.deepcopy(job.embedder) if job.settings.ema else None
 
     @property
@@ -60,7 +60,7 @@ class State:
         return is_best
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
-        """What a checkpoint holds; `events` is the length of the diary."""
+        """What a checkpoint holds; all processes ask together. `events` is the length of the diary."""
         progress = replace(self.progress, events=events, sampler=self.job.sampler.state_dict(), planned=planned)
         tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
         if self.average is not None:
@@ -79,7 +79,7 @@ class State:
         self.job.loss.load_state_dict(checkpoint.tensors["objective"])
         if self.average is not None:
             self.average.load_state_dict(checkpoint.tensors["averaged"])
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self.optimizer.load_state_dict(checkpoint.optimizer)
         self.job.sampler.load_state_dict(dict(checkpoint.progress.sampler))
         self.job.sampler.load_memory(checkpoint.tensors.get("sampler", {}))
         self.progress = checkpoint.progress

@@ -16,6 +16,7 @@ from tuplet.seeding import Draws, derive_seed
 from tuplet.training.chunks import encode_in_chunks
 from tuplet.training.diverged import explain
 from tuplet.training.job import Job
+from tuplet.training.optim import Optimizers
 from tuplet.training.together import average_gradients
 from tuplet.types import Side
 
@@ -39,7 +40,7 @@ def take_step(
     job: Job,
     batch: Batch,
     draws: Draws,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     step: int,
     processes: Processes,
     *,
@@ -77,9 +78,7 @@ def take_step(
     average_gradients(job.embedder.parameters(), processes)
     norm = None
     if watched or job.settings.clip < math.inf:
-        learned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
-        torch.nn.utils.clip_grads_with_norm_(learned, job.settings.clip, norm)
+        norm = optimizer.clip(job.settings.clip)
     optimizer.step()
     return Taken(outcome, norm, embed.latest)
 

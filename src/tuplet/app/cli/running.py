@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 
 def new_run(
-    source: str, *, out: Path, data: Path | None, name: str | None, steps: int | None, changes: Sequence[str]
+    source: str,
+    *,
+    out: Path,
+    data: Path | None,
+    name: str | None,
+    steps: int | None,
+    changes: Sequence[str],
+    processes: "Processes | None" = None,
 ) -> "tuple[Job | WordJob, Path]":
     """A job and its folder, new to `out`.
 
@@ -36,6 +43,7 @@ def new_run(
         name: Name of the run; without one, the recipe's name and, if that is taken, a number.
         steps: Steps to train; None leaves that to the recipe.
         changes: `section.key=value`.
+        processes: Who trains together.
     """
     from tuplet.recipes import load_recipe, preset_names
 
@@ -57,10 +65,10 @@ def new_run(
     while name is None and folder.exists():
         folder = out / f"{recipe.name}-{number}"
         number += 1
-    return _build(recipe, folder), folder
+    return _build(recipe, folder, processes), folder
 
 
-def old_run(folder: Path) -> "tuple[Job | WordJob, Path]":
+def old_run(folder: Path, processes: "Processes | None" = None) -> "tuple[Job | WordJob, Path]":
     """The job of an earlier run."""
     from tuplet.recipes import load_recipe
 
@@ -70,15 +78,16 @@ def old_run(folder: Path) -> "tuple[Job | WordJob, Path]":
             hint="Type `tuplet runs` to see the runs there are.",
             reference="no-run",
         )
-    return _build(load_recipe(folder / "recipe.toml"), folder), folder
+    return _build(load_recipe(folder / "recipe.toml"), folder, processes), folder
 
 
-def _build(recipe: "Recipe", folder: Path) -> "Job | WordJob":
+def _build(recipe: "Recipe", folder: Path, processes: "Processes | None") -> "Job | WordJob":
+    from tuplet.engine import ALONE
     from tuplet.recipes import build, build_words
 
     if recipe.data.kind == "words":
         return build_words(recipe, cache=cache_beside(folder))
-    return build(recipe, cache=cache_beside(folder))
+    return build(recipe, cache=cache_beside(folder), processes=processes or ALONE)
 
 
 def cache_beside(run: Path) -> Path:

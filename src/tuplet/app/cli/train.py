@@ -61,9 +61,11 @@ def train(
     with together() as processes:
         with after_the_first(processes):
             if resume is not None:
-                job, folder = old_run(resume)
+                job, folder = old_run(resume, processes)
             else:
-                job, folder = new_run(str(source), out=out, data=data, name=name, steps=steps, changes=changes or [])
+                job, folder = new_run(
+                    str(source), out=out, data=data, name=name, steps=steps, changes=changes or [], processes=processes
+                )
         evaluation = run_and_report(job, folder, resume=resume is not None, device=device, processes=processes)
     if evaluation is not None:
         show_run(folder, evaluation, as_json=as_json)
