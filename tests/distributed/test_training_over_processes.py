@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ def together(request, recipe, tmp_path_factory):
     """Losses of the first steps as each of several processes saw them."""
     folder = recipe.parent / f"runs-{request.param}"
     given = {"recipe": str(recipe), "folder": str(folder)}
-    return launch("distributed.trainings:losses", request.param, tmp_path_factory.mktemp("together"), **given)
+    return folder, launch("distributed.trainings:losses", request.param, tmp_path_factory.mktemp("together"), **given)
 
 
 def assert_same(seen, alone):
@@ -47,7 +48,7 @@ def assert_same(seen, alone):
 @pytest.mark.parametrize("loss", trainings.LOSSES)
 def test_the_first_steps_have_the_losses_of_one_process(loss, alone, together):
     assert len(alone[loss]) == trainings.STEPS
-    for seen in together:
+    for seen in together[1]:
         assert_same(seen[loss], alone[loss])
 
 
@@ -61,6 +62,22 @@ def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(rec
         for loss, gradient in expected.items():
             assert any(gradient)
             torch.testing.assert_close(_double(found[loss]), _double(gradient), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", trainings.LOSSES)
+def test_the_run_is_judged_and_saved_as_by_one_process(loss, recipe, alone, together):
+    folders = recipe.parent / "alone" / loss, together[0] / loss
+    assert tiny.content(folders[0]).keys() == tiny.content(folders[1]).keys()
+    mine, theirs = (np.load(folder / "gallery" / "embeddings.npy") for folder in folders)
+    mine, theirs = mine - mine.mean(0), theirs - theirs.mean(0)  # distances do not say where the cloud is
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+    mine, theirs = ([event for event in tiny.diary(folder) if event["kind"] != "step"] for folder in folders)
+    assert mine[0] == theirs[0], "the start, with all parameters counted"
+    assert [event["kind"] for event in mine] == [event["kind"] for event in theirs]
+    for verdicts in zip(mine, theirs, strict=True):
+        ours, others = (event.get("values", {}) for event in verdicts)
+        assert ours.keys() == others.keys()
+        assert all(abs(ours[name]["value"] - others[name]["value"]) < 0.02 for name in ours)
 
 
 @pytest.fixture(scope="module")

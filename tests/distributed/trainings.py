@@ -54,8 +54,8 @@ def write(folder: Path) -> Path:
     return recipe
 
 
-def steps(recipe: str, folder: str, loss: str, *, resume: bool = False, until: int = STEPS) -> list[list[float]]:
-    """Number, loss and gradient norm of each step of a training that is left with the checkpoint of a step."""
+def steps(recipe: str, folder: str, loss: str, *, resume: bool = False, until: int = 0) -> list[list[float]]:
+    """Number, loss and gradient norm of each step; the training is left with the checkpoint of `until`."""
     where, processes = Path(recipe).parent, Processes.default()
     options = [option.replace("{folder}", str(where)) for option in LOSSES[loss]]
     job = tiny.job(Path(recipe), *EXACT, *options, processes=processes)

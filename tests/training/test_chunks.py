@@ -17,6 +17,7 @@ from tuplet.models import build_encoder
 from tuplet.seeding import Draws, derive
 from tuplet.training import run
 from tuplet.training.chunks import encode_in_chunks
+from tuplet.training.optim import Optimizers
 from tuplet.training.step import take_step
 
 LAYER = "model.encoder={name='mlp', hidden=[16], norm='layer', dropout=0.0}"
@@ -86,8 +87,8 @@ def recipe(tmp_path_factory):
 def one_step(job, chunk):
     job = tiny.in_double(replace(job, settings=job.settings.model_copy(update={"chunk": chunk})))
     weights = [weight for module in (job.embedder, job.loss) for weight in module.parameters()]
-    batch = take_batch(job.train, torch.arange(21))
-    taken = take_step(job, batch, Draws(derive(0, "augment")), torch.optim.SGD(weights, lr=0.0), 0, ALONE, watched=True)
+    batch, optimizers = take_batch(job.train, torch.arange(21)), Optimizers(job.settings, [job.embedder, job.loss])
+    taken = take_step(job, batch, Draws(derive(0, "augment")), optimizers, 0, ALONE, watched=True)
     return [taken.outcome.value.detach(), taken.norm, *(weight.grad.clone() for weight in weights)]
 
 

@@ -12,38 +12,47 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuplet.data import Dataset
+from tuplet.engine import Processes
 from tuplet.evaluation import RetrievalResult, compare
 from tuplet.index import FlatIndex
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.job import Job
-from tuplet.training.judge import protocols, thresholds, values_of
+from tuplet.training.judge import embed_together, protocols, thresholds, values_of
 from tuplet.training.state import State
+from tuplet.training.together import agreed
 
 FORMAT = 1
 THUMBNAIL = 48
 """Longest side of a thumbnail in pixels."""
 
 
-def finish(state: State, diary: Diary, folder: Path) -> Iterator[Event]:
+def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
     """Save the best embedder as `model`, judge it, and index what it was judged on.
+
+    All processes embed what it is judged on; the first one does the rest.
 
     Args:
         state: A training that is done; left with the best weights.
         diary: Takes the events.
         folder: The run.
+        processes: Who trained together.
 
     Yields:
         Events of kind evaluation, for the raw input and the model, and end.
     """
     job, progress = state.job, state.progress
+    agreed(0.0, processes)  # the first process has saved
     state.restore_judged(checkpoint.load(folder / "checkpoints" / checkpoint.name_of(progress.best_step)))
     embedder = state.judged
-    if job.validation is not None:
-        embedder.thresholds = thresholds(embedder, job.validation, job.evaluate, job.seed)
-    embedder.save(folder / "model")
     split, dataset = job.verdict_on
-    embeddings = embedder.embed(dataset, batch_size=job.evaluate.batch_size)
+    embeddings = embed_together(embedder, dataset, job.evaluate, processes)
+    if job.validation is not None:
+        validated = embed_together(embedder, job.validation, job.evaluate, processes)
+        embedder.thresholds = thresholds(validated, embedder.geometry, job.validation, job.seed)
+    if processes.rank > 0:
+        return
+    embedder.save(folder / "model")
     (folder / "gallery").mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
     FlatIndex.write(folder / "gallery", embedder, embeddings, _facts(dataset), model="../model")
     _save_thumbnails(folder / "thumbnails.npy", dataset)

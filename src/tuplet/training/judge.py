@@ -16,15 +16,17 @@ from tuplet.training.together import share
 from tuplet.types import GeometryName
 
 
+def embed_together(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, processes: Processes) -> Tensor:
+    """Embeddings of a data set, (examples, dim); each process embeds its share."""
+    part = replace(dataset, inputs=dataset.inputs[share(len(dataset), processes)])
+    return everyones(embedder.embed(part, batch_size=settings.batch_size), processes)
+
+
 def judge_embedder(
     embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, processes: Processes
 ) -> RetrievalResult | None:
-    """Retrieval of each example among the others, without intervals.
-
-    Each process embeds its share; the first judges, the others get None.
-    """
-    part = replace(dataset, inputs=dataset.inputs[share(len(dataset), processes)])
-    embeddings = everyones(embedder.embed(part, batch_size=settings.batch_size), processes)
+    """Retrieval of each example among the others, without intervals; the first process judges, the others get None."""
+    embeddings = embed_together(embedder, dataset, settings, processes)
     return None if processes.rank else _retrieve(embeddings, dataset, embedder.geometry, settings)
 
 
@@ -59,10 +61,9 @@ def protocols(
     return judged
 
 
-def thresholds(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, seed: int) -> dict[str, float]:
+def thresholds(embeddings: Tensor, geometry: GeometryName, dataset: Dataset, seed: int) -> dict[str, float]:
     """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
-    embeddings = embedder.embed(dataset, batch_size=settings.batch_size)
-    judged = verification(embeddings, _classes(dataset), geometry=embedder.geometry, bootstrap=0, seed=seed)
+    judged = verification(embeddings, _classes(dataset), geometry=geometry, bootstrap=0, seed=seed)
     return {name: value for name, value in judged.thresholds.items() if value is not None}
 
 

@@ -71,7 +71,8 @@ class Optimizers:
         """Move down the gradients."""
         self.dense.step()
         if self.sampled is not None:
-            with torch.sparse.check_sparse_tensor_invariants(enable=False):  # torch warns unless it is told either way
+            # torch warns unless it is told either way
+            with torch.sparse.check_sparse_tensor_invariants(enable=False):  # type: ignore[no-untyped-call]
                 self.sampled.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -88,8 +88,7 @@ def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes,
                 yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints if is_chief else None)
             yield from train(state, diary, checkpoints, processes)
-            if is_chief:
-                yield from finish(state, diary, folder)
+            yield from finish(state, diary, folder, processes)
 
 
 def _run_words(job: WordJob, folder: Path, *, resume: bool) -> Iterator[Event]:
