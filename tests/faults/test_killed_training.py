@@ -13,9 +13,19 @@ import pytest
 
 import tiny
 from tuplet.training import checkpoint, run
+from tuplet.training.events import read_events
 
 HERE = Path(__file__).parent
 DEATHS = 30
+BANK = """
+[loss]
+name = "instance_discrimination"
+noise_samples = 16
+proximal = 0.1
+[batch]
+name = "uniform"
+batch_size = 12
+"""
 MOMENTS = [
     "recipe.toml",
     "checkpoints/.step-000010.partial",
@@ -62,6 +72,19 @@ def runs(tmp_path_factory):
     return folder, ends
 
 
+@pytest.fixture(scope="module")
+def banked(tmp_path_factory):
+    """A training with a memory bank that nobody disturbs, and how many seconds it takes."""
+    recipe = tiny.write(tmp_path_factory.mktemp("banked"))
+    before, after = tiny.RECIPE.split("[loss]")
+    recipe.write_text(before + BANK + after[after.index("[train]") :])
+    folder = recipe.parent / "runs"
+    assert suffer(recipe, {folder / "undisturbed": [None]}) == {"undisturbed": [0]}
+    last = checkpoint.load(folder / "undisturbed" / "checkpoints" / checkpoint.name_of(40))
+    assert last.tensors["objective"]["bank.rows"].shape == (len(tiny.job(recipe).train), 8)
+    return recipe, folder, read_events(folder / "undisturbed" / "events.jsonl")[-1]["seconds"]
+
+
 def assert_same(folder, undisturbed):
     assert tiny.content(folder) == tiny.content(undisturbed)
     assert tiny.diary(folder) == tiny.diary(undisturbed)
@@ -95,3 +118,28 @@ def test_a_checkpoint_cut_short_is_passed_over_and_said_so(runs, victim):
     assert checkpoint.name_of(last) in notes[0]
     assert notes[1] == f"Going on from step {before}."
     assert_same(folder, runs[0] / "undisturbed")
+
+
+@pytest.mark.parametrize("deaths", [4, pytest.param(DEATHS, marks=pytest.mark.slow)])
+def test_each_of_many_trainings_with_a_bank_goes_on_from_the_moment_it_was_killed(banked, deaths):
+    recipe, folder, seconds = banked
+    chance = random.Random(deaths)  # noqa: S311  # moments to die at are no secret
+    moments = {folder / f"killed-{deaths}-{k}": [chance.uniform(0, seconds), None] for k in range(deaths)}
+    ends = suffer(recipe, moments)
+    assert sum(first == -signal.SIGKILL for first, _ in ends.values()) >= deaths * 2 / 3, "killed too late to matter"
+    for life in moments:
+        assert ends[life.name][-1] == 0
+        assert_same(life, folder / "undisturbed")
+
+
+def test_a_torn_bank_is_passed_over_and_said_so(banked):
+    recipe, folder, _ = banked
+    torn = folder / "torn"
+    suffer(recipe, {torn: ["checkpoints/step-000020"]})
+    last, before = reversed(checkpoint.steps_in(torn / "checkpoints")[-2:])
+    bank = torn / "checkpoints" / checkpoint.name_of(last) / "objective.safetensors"
+    bank.write_bytes(bank.read_bytes()[: bank.stat().st_size // 2])
+    notes = [event["text"] for event in run(tiny.job(recipe), torn, resume=True) if event["kind"] == "note"]
+    assert f"{checkpoint.name_of(last)} is torn: objective.safetensors" in notes[0]
+    assert notes[1] == f"Going on from step {before}."
+    assert_same(torn, folder / "undisturbed")
