@@ -76,14 +76,15 @@ def losses(
 
 
 def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
-    """Of one step over 15 examples: the encoder's, after the processes agreed on it."""
+    """Of one step over 15 examples, or 14 in pairs: the encoder's, after the processes agreed on it."""
     processes = Processes.default()
     where = str(Path(recipe).parent)
     options = [*EXACT, *(option.replace("{folder}", where) for option in LOSSES[loss]), f"train.chunk={chunk}"]
     job = tiny.in_double(tiny.job(Path(recipe), *options, processes=processes))
-    mine = share(15, processes)
-    still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, 15)
-    take_step(job, take_batch(job.train, torch.arange(15)[mine]), draws, still, 0, processes, watched=False)
+    rows = torch.arange(15 // job.sampler.together * job.sampler.together)
+    mine = share(len(rows), processes, job.sampler.together)
+    still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
+    take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
     return torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()]).tolist()
 
 
