@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pretrained
+
 QUICK = """
 [train]
 steps = 6
@@ -239,3 +241,63 @@ def test_encoders_that_do_not_fit_the_pairs_are_refused(typed, tmp_path):
     assert "changes nothing" in typed("train", "recipe.toml", "--set", "model.partner_preprocessing=text", code=4).err
     said = typed("train", "recipe.toml", "--set", "batch.batch_size=40", code=3)
     assert "40 pairs without twins cannot be drawn" in said.err
+
+
+@pytest.mark.filterwarnings("ignore")  # of other people's packages
+def test_a_pretrained_model_of_text_is_tuned_from_its_folder(typed, tmp_path):
+    pretrained.write(tmp_path)
+    write_pairs(tmp_path)
+    recipe = PAIRS.format(loss="info_nce", partner="")
+    recipe = recipe.replace('{ name = "bag-of-words" }', '{ name = "sentence-transformers", folder = "pretrained" }')
+    write_recipe(tmp_path, recipe.replace('preprocessing = { name = "text", buckets = 512 }\n', ""))
+    typed("train", "recipe.toml")
+    assert 'folder = "../../pretrained"' in (tmp_path / "runs" / "recipe" / "recipe.toml").read_text()
+    (tmp_path / "pretrained").rename(tmp_path / "gone")
+    said = typed("embed", "runs/recipe", "a red cat", "--json").out
+    assert len(json.loads(said)["embedding"]) == 16, "the length is that of the model, whatever model.dim says"
+    assert "modules.json is missing" in typed("train", "recipe.toml", "--name", "again", code=3).err
+
+
+GRADED = """
+[data]
+source = "{source}"
+split = {{ by = "row", test = 0.3, validation = 0.2 }}
+[model]
+encoder = "{encoder}"
+dim = 4
+[loss]
+name = "log_ratio"
+[batch]
+name = "uniform"
+batch_size = 12
+"""
+
+
+def test_rows_with_several_graded_labels_train(typed, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    lines = [",".join(f"{value:.4f}" for value in (*row, row[0] + row[1], row[2])) for row in rows]
+    (tmp_path / "graded.csv").write_text("\n".join(["x0,x1,x2,x3,target_sum,target_third", *lines]))
+    write_recipe(tmp_path, GRADED.format(source="graded.csv", encoder="mlp"))
+    typed("train", "recipe.toml", "--steps", 30, "--set", "train.learning_rate=0.01")
+    losses = [event["loss"] for event in events(tmp_path, "step")]
+    assert losses[-1] < 0.8 * losses[0]
+    one = typed("train", "recipe.toml", "--name", "one", "--set", 'data.columns.targets=["target_third"]')
+    assert "target_sum" not in one.err
+
+
+def test_series_with_graded_labels_beside_them_train(typed, tmp_path):
+    series, period = waves()
+    np.save(tmp_path / "waves.npy", series)
+    np.save(tmp_path / "waves.targets.npy", 3.0 + 2 * period)
+    write_recipe(tmp_path, GRADED.format(source="waves.npy", encoder="series-conv"))
+    typed("train", "recipe.toml")
+    assert np.isfinite([event["loss"] for event in events(tmp_path, "step")]).all()
+
+
+def test_graded_labels_that_are_missing_are_asked_for(typed, tmp_path):
+    write_rows(tmp_path)
+    write_recipe(tmp_path, GRADED.format(source="rows.npy", encoder="mlp"))
+    said = typed("train", "recipe.toml", code=3)
+    assert "needs labels of kind 'graded'" in said.err
+    np.save(tmp_path / "rows.targets.npy", np.full((60, 1), np.nan))
+    assert "row 0, column 0 of rows.targets.npy is nan" in typed("train", "recipe.toml", code=3).err

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tuplet
+from pretrained import write
 from tuplet.data.transforms import TextPreprocessing
 from tuplet.errors import CheckpointError, MissingExtraError
 from tuplet.models import Embedder, build_encoder
@@ -57,20 +58,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it():
 
 @pytest.fixture
 def pretrained(tmp_path):
-    """A folder of the format, with a tiny random network."""
-    sentences = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    parts = pytest.importorskip("sentence_transformers.models")
-    bert = pytest.importorskip("transformers")
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    torch.manual_seed(0)
-    bert.BertModel(bert.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path / "bert")
-    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(words))
-    bert.BertTokenizerFast(str(tmp_path / "bert" / "vocab.txt")).save_pretrained(tmp_path / "bert")
-    modules = [parts.Transformer(str(tmp_path / "bert")), parts.Pooling(16)]
-    sentences.SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "pretrained"))
-    return tmp_path / "pretrained"
+    return write(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")  # of other people's packages

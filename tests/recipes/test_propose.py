@@ -190,3 +190,17 @@ def test_classes_that_are_measurements_are_pointed_at(tmp_path):
     rows = [[k, k % 7, f"{k % 30 / 3:.2f}"] for k in range(90)]
     made = propose(write_table(tmp_path / "measured.csv", ["x0", "x1", "label"], rows))
     assert "look like measurements" in made.reasons["data", "split"]
+
+
+def test_captions_and_pictures_get_an_encoder_each(tmp_path):
+    lines = ["text,path"]
+    for row in range(40):
+        Image.new("RGB", (20, 20), (6 * row, 90, 30)).save(tmp_path / f"{row}.png")
+        lines.append(f"picture {row},{row}.png")
+    (tmp_path / "captions.csv").write_text("\n".join(lines))
+    recipe = recipe_for(tmp_path / "captions.csv", QUICK)
+    assert (recipe.model.encoder.name, recipe.model.partner_encoder.name) == ("conv-small", "bag-of-words")
+    trains(recipe, tmp_path)
+    turned = recipe_for(tmp_path / "captions.csv", [*QUICK, "data.kind=text"]).model
+    assert (turned.encoder.name, turned.partner_encoder.name) == ("bag-of-words", "conv-small")
+    assert turned.partner_preprocessing.size == 20

@@ -26,6 +26,10 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
         for key in PATHS:
             if data.get(key) is not None and data[key] not in BUILT_IN:
                 data[key] = _relative(data[key], folder)
+        for key in ("encoder", "partner_encoder"):
+            component = dict(tables).get(("model", key), {})
+            if "folder" in component:
+                component["folder"] = _relative(component["folder"], folder)
         evaluate = dict(tables)["evaluate",]
         evaluate["words"] = [_relative(file, folder) for file in evaluate["words"]]
     return "\n".join(written(path, values) for path, values in tables)

@@ -144,6 +144,9 @@ def _settled(document: Document, folder: Path) -> Document:
         table = at(document, tuple(parents))
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = None if table[key] == "none" else {"name": table[key]}
+        component = at(document, (*parents, key))
+        if isinstance(component, dict) and "folder" in component:  # of a pretrained encoder
+            component["folder"] = _absolute(component["folder"], folder)
     data = document.get("data")
     if isinstance(data, dict):
         for key in PATHS:

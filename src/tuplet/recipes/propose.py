@@ -12,6 +12,7 @@ from PIL import Image
 
 from tuplet.data import Kind, Manifest
 from tuplet.data.hashing import content_ids
+from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError
 from tuplet.recipes.build import read_data
@@ -175,7 +176,7 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
         )
     made.say(("data",), f"{source.name} holds {len(manifest):,} {noun} {known}.", source=str(source))
     if manifest.kind == "image":
-        size, channels = _shape(manifest)
+        size, channels = _shape(manifest.items)
         made.say(
             ("model", "preprocessing"),
             f"The images have {_counted(channels, 'channel')}; {size} pixels are near their own size, or the most that "
@@ -267,6 +268,16 @@ def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
         batch_size=size,
     )
     made.say(("train",), "The partner is the other view.", augment=None)
+    if manifest.pair_kind == "text":
+        why = "The second items are texts, which take an encoder of their own."
+        made.say(("model", "partner_encoder"), why, name="bag-of-words")
+    elif manifest.pair_kind == "image" and manifest.pairs is not None:
+        size, channels = _shape(manifest.pairs)
+        why = "The second items are images, which take an encoder of their own."
+        made.say(("model", "partner_encoder"), why, name="conv-small")
+        seen = {"name": "image", "size": size, "channels": channels}
+        why = f"{size} pixels are near their own size, or the most that trains in minutes."
+        made.say(("model", "partner_preprocessing"), why, **seen)
 
 
 def _fit_views(made: Proposal, manifest: Manifest) -> None:
@@ -318,12 +329,12 @@ def _split(manifest: Manifest) -> tuple[Split, Manifest]:
     return split, divide(manifest, split)["train"]
 
 
-def _shape(manifest: Manifest) -> tuple[int, int]:
+def _shape(items: Items) -> tuple[int, int]:
     """Size and channels of the first images, within what trains in minutes."""
-    if isinstance(manifest.items, np.ndarray):
-        height, channels = max(manifest.items.shape[2:]), manifest.items.shape[1]
+    if isinstance(items, np.ndarray):
+        height, channels = max(items.shape[2:]), items.shape[1]
     else:
-        seen = [_look(item) for item in manifest.items[:LOOKED_AT] if isinstance(item, Path)]
+        seen = [_look(item) for item in items[:LOOKED_AT] if isinstance(item, Path)]
         height, channels = int(np.median([side for side, _ in seen])), max(channels for _, channels in seen)
     return int(np.clip(height, SMALLEST, LARGEST)), channels
 
