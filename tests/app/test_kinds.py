@@ -301,3 +301,37 @@ def test_graded_labels_that_are_missing_are_asked_for(typed, tmp_path):
     assert "needs labels of kind 'graded'" in said.err
     np.save(tmp_path / "rows.targets.npy", np.full((60, 1), np.nan))
     assert "row 0, column 0 of rows.targets.npy is nan" in typed("train", "recipe.toml", code=3).err
+
+
+TAGS = """
+[data]
+source = "tags.csv"
+columns = { several = "|" }
+split = { by = "row", test = 0.4, validation = 0.3 }
+[model]
+encoder = "mlp"
+dim = 8
+[loss]
+name = "supcon"
+[batch]
+name = "uniform"
+batch_size = 16
+"""
+
+
+def test_examples_with_several_labels_train_on_shared_ones(typed, tmp_path):
+    random = np.random.default_rng(0)
+    lines = ["label,x0,x1,x2"]
+    for row in range(80):
+        has = [row % 2 == 0, row % 4 < 2, row % 8 < 4]
+        tags = "|".join(name for name, is_there in zip(("warm", "wet", "dark"), has, strict=True) if is_there)
+        lines.append(",".join([tags, *(f"{number + random.normal() / 4:.3f}" for number in has)]))
+    (tmp_path / "tags.csv").write_text("\n".join(lines))
+    write_recipe(tmp_path, TAGS)
+    typed("train", "recipe.toml", "--steps", 40, "--set", "train.learning_rate=0.01")
+    losses = [event["loss"] for event in events(tmp_path, "step")]
+    assert losses[-1] < losses[0]
+    per_class = "batch={name='per-class', classes_per_batch=4, per_class=2}"
+    typed("train", "recipe.toml", "--name", "per-class", "--set", per_class)
+    said = typed("train", "recipe.toml", "--set", "loss=arcface", code=4)
+    assert "knows one class per example" in said.err

@@ -203,3 +203,13 @@ def test_tables_without_content_are_explained(write):
 
 def test_a_quote_that_never_ends_is_found(write):
     assert "line 3" in fault(write('text,label\na,b\n"open,c\nd,e\n')).message
+
+
+def test_a_cell_with_several_labels_is_read_as_a_set(write):
+    table = write("label,x0\nwet|warm,1\nwarm | wet,2\n,3\nwarm,4\n")
+    manifest = read_manifest(table, columns=Columns(several="|"))
+    assert manifest.class_names == ("warm", "warm|wet")
+    assert manifest.labels.tolist() == [1, 1, -1, 0]
+    assert manifest.label_sets.astype(int).tolist() == [[1, 1], [1, 1], [0, 0], [1, 0]]
+    assert manifest.take([3]).label_sets.tolist() == [[True, False]]
+    assert read_manifest(table).label_sets is None

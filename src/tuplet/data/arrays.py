@@ -50,6 +50,7 @@ def read_array(
         items=_with_channels(rows, kind),
         labels=known.labels,
         class_names=known.class_names,
+        label_sets=known.label_sets,
         targets=graded,
         splits=known.splits,
         groups=known.groups,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -44,7 +45,8 @@ class Labels:
 
     Args:
         supervision: What `values` mean.
-        values: Class ids or positions (n,) in int64, or graded values (n, t) in float64.
+        values: Class ids or positions (n,) in int64, several labels as 0 and 1 (n, labels) in int64, or graded values
+            (n, t) in float64.
     """
 
     supervision: Supervision
@@ -135,6 +137,8 @@ def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Lab
             supervision = "example" if manifest.pairs is None else "pair"
     if supervision == "class" and manifest.labels is not None:
         return Labels("class", torch.from_numpy(manifest.labels))
+    if supervision == "multi" and manifest.label_sets is not None:
+        return Labels("multi", torch.from_numpy(manifest.label_sets.astype(np.int64)))
     if supervision == "graded" and manifest.targets is not None:
         return Labels("graded", torch.from_numpy(manifest.targets))
     if supervision in ("example", "pair", "none"):  # a pair may also be two views of one example

@@ -40,6 +40,25 @@ def encode_names(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ..
     return np.array([ids.get(name, UNKNOWN) for name in names], dtype=np.int64), tuple(ordered)
 
 
+def encode_sets(cells: Sequence[str], between: str) -> tuple[NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
+    """Class ids for sets of labels, and which labels each example has.
+
+    Args:
+        cells: Labels of each example, in any order; "" for none.
+        between: What stands between two of them.
+
+    Returns:
+        Id of each example's set, the name of each set, and one column per label, in sorted order.
+    """
+    sets = [sorted({label.strip() for label in cell.split(between)} - {""}) for cell in cells]
+    ids, names = encode_names([between.join(labels) for labels in sets])
+    places = {label: place for place, label in enumerate(sorted(set().union(*sets)))}
+    has = np.zeros((len(sets), len(places)), dtype=np.bool_)
+    for row, labels in enumerate(sets):
+        has[row, [places[label] for label in labels]] = True
+    return ids, names, has
+
+
 def encode_numbers(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class ids for whole numbers of any size, in ascending order; -1 is an unknown class."""
     known, ids = np.unique(values, return_inverse=True)

@@ -24,6 +24,8 @@ class Manifest:
         items: What `load_dataset` decodes, in the order of `ids`.
         labels: Class id of each example, an index into `class_names`; -1 where it is unknown; None without classes.
         class_names: Name of each class.
+        label_sets: Where an example may have several labels: which ones, one column for each label. Its class is then
+            the whole set.
         targets: Graded labels, one row per example.
         pairs: The second item of each example, where examples are pairs.
         pair_kind: What a second item is; None: the same as an item.
@@ -38,6 +40,7 @@ class Manifest:
     items: Items
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
+    label_sets: NDArray[np.bool_] | None = None
     targets: NDArray[np.float64] | None = None
     pairs: Items | None = None
     pair_kind: Kind | None = None
@@ -57,6 +60,7 @@ class Manifest:
             ids=_pick(self.ids, chosen),
             items=_pick(self.items, chosen),
             labels=None if self.labels is None else self.labels[chosen],
+            label_sets=None if self.label_sets is None else self.label_sets[chosen],
             targets=None if self.targets is None else self.targets[chosen],
             pairs=None if self.pairs is None else _pick(self.pairs, chosen),
             splits=None if self.splits is None else _pick(self.splits, chosen),
@@ -98,6 +102,7 @@ class Columns:
         path: File of an image, relative to the table.
         text: A text.
         label: Class.
+        several: What stands between the labels of an example that has several, such as "|"; by default a cell is one.
         pair: Second item of a pair: a text beside `text`, a file beside `path`. Without it, a table with both `text`
             and `path` holds pairs of a text and an image; `kind` says which of them asks.
         split: "train", "validation" or "test".
@@ -110,6 +115,7 @@ class Columns:
     path: str = "path"
     text: str = "text"
     label: str = "label"
+    several: str = ""
     pair: str = "pair"
     split: str = "split"
     group: str = "group"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.faults import Faults
 from tuplet.data.images import looks_like_image
-from tuplet.data.labels import SPLITS, encode_names, split_name
+from tuplet.data.labels import SPLITS, encode_names, encode_sets, split_name
 from tuplet.data.manifest import Columns, Kind, Manifest
 from tuplet.registry import did_you_mean
 
@@ -107,6 +107,7 @@ class Annotations:
     targets: NDArray[np.float64] | None
     splits: tuple[str, ...] | None
     groups: tuple[str, ...] | None
+    label_sets: NDArray[np.bool_] | None = None
 
 
 def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collection[str] = ()) -> Manifest:
@@ -145,6 +146,7 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
         items=items,
         labels=known.labels,
         class_names=known.class_names,
+        label_sets=known.label_sets,
         targets=known.targets,
         pairs=pairs,
         pair_kind=pair_kind,
@@ -195,7 +197,9 @@ def read_annotations(path: Path, columns: Columns) -> Annotations:
 
 def _annotations(table: Table, columns: Columns, roles: dict[str, int], faults: Faults) -> Annotations:
     graded = _graded(table, columns, roles)
-    labels, names = encode_names(table.cells(roles["label"])) if "label" in roles else (None, ())
+    cells = table.cells(roles["label"]) if "label" in roles else []
+    known = encode_sets(cells, columns.several) if columns.several else (*encode_names(cells), None)
+    labels, names, sets = known if "label" in roles else (None, (), None)
     return Annotations(
         ids=_unique(table, roles["id"], faults) if "id" in roles else None,
         labels=labels,
@@ -203,6 +207,7 @@ def _annotations(table: Table, columns: Columns, roles: dict[str, int], faults: 
         targets=_numbers(table, graded, faults) if graded else None,
         splits=_splits(table, roles["split"], faults) if "split" in roles else None,
         groups=tuple(table.cells(roles["group"])) if "group" in roles else None,
+        label_sets=sets,
     )
 
 

@@ -95,10 +95,20 @@ def read_data(data: Data, cache: Path) -> Manifest:
 
 
 def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
-    """What the loss learns from: what it is made for, or pairs where it takes them and there are no classes."""
+    """What the loss learns from: what it is made for, or what the data has in place of one class per example."""
     loss = losses.registry[recipe.loss.name]
-    takes_pairs = loss.supervision == "class" and "references" in loss.takes
-    return "pair" if takes_pairs and manifest.labels is None and manifest.pairs is not None else loss.supervision
+    supervision: Supervision = loss.supervision
+    compares_rows = "references" in loss.takes  # and not each row with class weights
+    if supervision == "class" and manifest.label_sets is not None:
+        if not compares_rows:
+            raise RecipeError(
+                f"loss = {recipe.loss.name!r} knows one class per example; data.columns.several asks for several.",
+                hint="Type --set data.columns.several='', or take a loss that compares examples: --set loss=supcon.",
+                reference="several-labels",
+            )
+        return "multi"
+    is_paired = compares_rows and manifest.labels is None and manifest.pairs is not None
+    return "pair" if supervision == "class" and is_paired else supervision
 
 
 def _renumbered(train: Dataset) -> Dataset:
@@ -141,7 +151,7 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, A
         "latent_dim": getattr(embedder.encoder, "latent_dim", None),
         "context_dim": embedder.dim,
         "seed": recipe.seed,
-        "labels": train.labels.values,
+        "labels": train.classes if train.labels.supervision == "multi" else train.labels.values,
         "targets": train.labels.values if train.labels.supervision == "graded" else None,
         "groups": groups,
         "count": len(train),

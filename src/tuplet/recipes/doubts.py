@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,8 +101,8 @@ def _joined(parts: Mapping[str, Manifest], names: list[str]) -> Manifest:
     """The parts as one, with the splits that they are."""
     each = list(parts.values())
     first = each[0]
-    items = [item for part in each for item in part.items]
-    pairs = None if first.pairs is None else [item for part in each for item in part.pairs or ()]
+    items: Any = [item for part in each for item in part.items]
+    pairs: Any = None if first.pairs is None else [item for part in each for item in part.pairs or ()]
     return replace(
         first,
         ids=tuple(name for part in each for name in part.ids),
@@ -111,6 +112,7 @@ def _joined(parts: Mapping[str, Manifest], names: list[str]) -> Manifest:
         if first.labels is None
         else np.concatenate([part.labels for part in each if part.labels is not None]),
         splits=tuple(names),
+        label_sets=None,
         targets=None,
         groups=None,
         lines=None,

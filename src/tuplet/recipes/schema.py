@@ -46,6 +46,8 @@ class Columns(Section):
     path: str = "path"
     text: str = "text"
     label: str = "label"
+    several: str = ""
+    """What stands between the labels of an example that has several, such as "|"; by default a cell is one label."""
     pair: str = "pair"
     split: str = "split"
     group: str = "group"
