@@ -45,7 +45,9 @@ def test_hard_triplets_at_too_large_a_rate_collapse_and_it_is_said_at_once(recip
 
 def test_a_healthy_training_says_nothing(recipe, tmp_path):
     events = list(run(tiny.job(recipe, "train.steps=10"), tmp_path / "run"))
-    assert not any(event["is_collapsed"] for event in events if event["kind"] == "step")
+    steps = [event for event in events if event["kind"] == "step"]
+    assert not any(event["is_collapsed"] for event in steps)
+    assert all(0 <= event["waited"] < 1 for event in steps)
     assert not [event for event in events if event["kind"] == "note"]
 
 

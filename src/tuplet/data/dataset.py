@@ -1,6 +1,7 @@
 """Decoded examples in memory, and what is known about them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from tuplet.data.decoded import decode_once
 from tuplet.data.manifest import Kind, Manifest
 from tuplet.errors import LabelError
 from tuplet.types import Supervision
@@ -90,6 +92,8 @@ def load_dataset(
     preprocessing: Preprocessing,
     supervision: Supervision | None = None,
     partner_preprocessing: Preprocessing | None = None,
+    *,
+    cache: Path | None = None,
 ) -> Dataset:
     """Decodes every item of a manifest once.
 
@@ -99,6 +103,7 @@ def load_dataset(
         supervision: Which labels the data set carries; by default the first known of classes,
             graded labels, pairs and positions.
         partner_preprocessing: Of the second items of pairs, where it is another one.
+        cache: Folder in which decoded images are kept for the next time; None decodes into memory.
 
     Returns:
         The examples in the order of the manifest.
@@ -106,16 +111,27 @@ def load_dataset(
     Raises:
         DataError: Files that cannot be decoded, all of them in one report.
     """
+    partners = None
+    if manifest.pairs is not None:
+        partners = _loaded(manifest.pairs, partner_preprocessing or preprocessing, cache)
     return Dataset(
         kind=manifest.kind,
-        inputs=preprocessing.load(manifest.items),
+        inputs=_loaded(manifest.items, preprocessing, cache),
         ids=manifest.ids,
         labels=labels_of(manifest, supervision),
         class_names=manifest.class_names,
         groups=manifest.groups,
-        partners=None if manifest.pairs is None else (partner_preprocessing or preprocessing).load(manifest.pairs),
+        partners=partners,
         classes=None if manifest.labels is None else torch.from_numpy(manifest.labels),
     )
+
+
+def _loaded(items: Any, preprocessing: Preprocessing, cache: Path | None) -> Inputs:
+    are_files = isinstance(items, tuple) and bool(items) and all(isinstance(item, Path) for item in items)
+    if cache is None or preprocessing.kind != "image" or not are_files:
+        return preprocessing.load(items)
+    known = preprocessing.to_config()
+    return decode_once(items, known["size"], known["channels"], known["fit_by"], cache)
 
 
 def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Labels:

@@ -44,7 +44,12 @@ def looks_like_image(path: Path) -> bool:
 
 
 def decode_images(
-    items: Sequence[Any] | NDArray[Any], size: int, channels: int, fit_by: FitBy
+    items: Sequence[Any] | NDArray[Any],
+    size: int,
+    channels: int,
+    fit_by: FitBy,
+    *,
+    out: NDArray[np.uint8] | None = None,
 ) -> UInt8[Tensor, "n channels size size"]:
     """Decodes files, Pillow images or arrays, each once, on all cores.
 
@@ -53,6 +58,7 @@ def decode_images(
         size: Height and width of the result in pixels.
         channels: 1 for grey, 3 for colour.
         fit_by: How another shape becomes a square.
+        out: Takes the pixels of files, (n, channels, size, size); None makes room in memory.
 
     Raises:
         DataError: Items that cannot be decoded, all in one report.
@@ -63,8 +69,7 @@ def decode_images(
         if stored.dtype == np.uint8:
             return torch.from_numpy(stored if stored.flags.writeable else stored.copy())
     _require_pillow()
-    found = torch.empty(len(items), channels, size, size, dtype=torch.uint8)
-    pixels = found.numpy()
+    pixels = np.empty((len(items), channels, size, size), np.uint8) if out is None else out
 
     def decode(position: int) -> str | None:
         try:
@@ -79,7 +84,7 @@ def decode_images(
             if fault is not None:
                 faults.add("broken-image", fault)
     faults.raise_if_any()
-    return found
+    return torch.from_numpy(pixels)
 
 
 # What Pillow raises for damaged files, and this module for pixels it does not understand.

@@ -67,8 +67,11 @@ class ImagePreprocessing(_Config):
         """Measure mean and standard deviation of each channel."""
         images = _tensor(inputs)
         values = torch.arange(256, dtype=torch.float64) / 255
-        counts = [torch.bincount(images[:, channel].flatten(), minlength=256) for channel in range(self.channels)]
-        shares = torch.stack(counts).double() / max(1, images[:, 0].numel())
+        counts = torch.zeros(self.channels, 256, dtype=torch.int64)
+        for block in torch.split(images, max(1, _BLOCK // max(1, images[:1].numel()))):
+            for channel in range(self.channels):
+                counts[channel] += torch.bincount(block[:, channel].flatten(), minlength=256)
+        shares = counts.double() / max(1, images[:, 0].numel())
         mean = shares @ values
         std = (shares @ values.square() - mean.square()).clamp_min(0).sqrt()
         return replace(self, mean=_numbers(mean), std=_numbers(std.where(std > 1e-6, 1.0)))

@@ -38,7 +38,7 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
 
     Args:
         recipe: From `load_recipe`.
-        cache: Folder for data that is drawn once (the built-in `glyphs`).
+        cache: Folder for data that is drawn or decoded once.
         processes: Who will train it together; class weights and bank may be shared among them.
 
     Raises:
@@ -52,10 +52,12 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
     parts = divide(manifest, recipe.data.split)
     labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
     sides = Sides.of(recipe.model, manifest)
-    train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner))
+    train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner, cache=cache))
     sides = sides.fit(train)
     held_out = {
-        name: load_dataset(part, sides.query, labels, sides.partner) for name, part in parts.items() if name != "train"
+        name: load_dataset(part, sides.query, labels, sides.partner, cache=cache)
+        for name, part in parts.items()
+        if name != "train"
     }
     if manifest.labels is None:
         held_out.pop("validation", None)  # only classes can say which step is best

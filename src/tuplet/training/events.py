@@ -3,14 +3,14 @@
 | kind | fields beside `kind`, `time` (seconds since 1970) and `seconds` (since this process began the run) |
 | --- | --- |
 | start | name, seed, steps, examples, classes, batches_per_epoch, batch, parameters |
-| step | step, loss, learning_rate, gradient_norm, examples_per_second, stats, spread, is_collapsed |
+| step | step, loss, learning_rate, gradient_norm, examples_per_second, waited, stats, spread, is_collapsed |
 | evaluation | step, split (train, validation, test), of (raw, model), best, values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
 | note | text; shown, but no part of the diary |
 | end | step, best_step, stopped_early |
 
 `stats` are the loss's numbers by name, `spread` says how embeddings lie (`watch.Spread`). `CLOCKS` are the fields in
-which two runs of one recipe differ.
+which two runs of one recipe differ; `waited` is the share of the time in which the model waited for its batches.
 """
 
 import json
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 Event = dict[str, Any]
-CLOCKS = ("time", "seconds", "examples_per_second")
+CLOCKS = ("time", "seconds", "examples_per_second", "waited")
 
 
 def note(text: str) -> Event:

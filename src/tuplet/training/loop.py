@@ -32,13 +32,14 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
         Events of kind step, evaluation and checkpoint.
     """
     job, settings = state.job, state.job.settings
-    seen, since, is_collapsed = 0, time.monotonic(), False
+    seen, loading, since, is_collapsed = 0, 0.0, time.monotonic(), False
     with Interruption() as interruption:
         while not state.is_done:
-            step = state.progress.step
+            step, begun = state.progress.step, time.monotonic()
             positions = next(job.sampler)
             mine = share(len(positions), processes, job.sampler.together)
             batch = take_batch(job.train, positions[mine])
+            loading += time.monotonic() - begun
             draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
             rate = learning_rate(settings, step)
             state.optimizer.set_rate(rate)
@@ -54,7 +55,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 spread = None
                 if taken.embeddings is not None and len(taken.embeddings) > 1:
                     spread = spread_of(taken.embeddings, batch.labels, job.embedder.geometry)
-                speed = round(seen / (time.monotonic() - since), 1)
+                passed = time.monotonic() - since
                 yield diary.write(
                     "step",
                     step=step + 1,
@@ -64,7 +65,8 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     stats=stats,
                     spread=None if spread is None else spread._asdict(),
                     is_collapsed=spread is not None and spread.is_collapsed,
-                    examples_per_second=speed,
+                    examples_per_second=round(seen / passed, 1),
+                    waited=round(loading / passed, 3),
                 )
                 if spread is not None and spread.is_collapsed and not is_collapsed:
                     yield warning(spread, step + 1, settings.learning_rate)
@@ -73,7 +75,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             if (step + 1) % settings.interval == 0 or state.is_done:
                 yield from _validate(state, diary, processes)
                 yield _keep(state, diary, folder, processes)
-                seen, since = 0, time.monotonic()
+                seen, loading, since = 0, 0.0, time.monotonic()
             elif is_interrupted:
                 _keep(state, diary, folder, processes, planned=False)
             if is_interrupted:

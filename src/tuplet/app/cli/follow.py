@@ -10,6 +10,10 @@ from tuplet.app.cli.show import remark
 Event = dict[str, Any]
 
 
+_WORTH_SAYING = 0.05
+"""Share of the time spent on loading from which on it is shown."""
+
+
 def follow(events: Iterable[Event], *, quiet: bool = False) -> None:
     """Go through the events of a training; show them on stderr unless `quiet`."""
     watch = _Bar() if sys.stderr.isatty() and not quiet else _Lines()
@@ -85,6 +89,8 @@ class _Bar(_Lines):
                 self.progress.update(self.task, total=event["steps"])
             case "step":
                 speed = f"{event['examples_per_second']:,.0f}/s"
+                if event.get("waited", 0.0) >= _WORTH_SAYING:
+                    speed += f", waits for data {event['waited']:.0%}"
                 loss = f"loss {event['loss']:.3f}"
                 self.progress.update(self.task, completed=event["step"], speed=speed, loss=loss)
             case "evaluation" if (

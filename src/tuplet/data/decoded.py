@@ -1,0 +1,72 @@
+"""Image files decoded once, for all trainings to come: pixels on disk, mapped into memory."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from tuplet.data.images import FitBy, decode_images
+
+_FORMAT = 1
+
+
+def decode_once(
+    files: Sequence[Path], size: int, channels: int, fit_by: FitBy, cache: Path
+) -> UInt8[Tensor, "n channels size size"]:
+    """What `decode_images` returns; files are decoded the first time only.
+
+    Their pixels are a file of `cache`, named by the paths, sizes and times of the images and by the settings. It is
+    read as needed, so the images may take more room than there is memory, and it may be deleted at any time.
+
+    Args:
+        files: Paths of images.
+        size: As for `decode_images`.
+        channels: The same.
+        fit_by: The same.
+        cache: Folder, made if missing. If it cannot be written, files are decoded into memory.
+
+    Raises:
+        DataError: Files that cannot be decoded, all of them in one report.
+    """
+    shape = (len(files), channels, size, size)
+    try:
+        path = cache / f"images-{_key(files, (_FORMAT, size, channels, fit_by))}.npy"
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            try:
+                _reserve(draft, shape)
+                pixels = np.lib.format.open_memmap(draft, "r+")
+                decode_images(files, size, channels, fit_by, out=pixels)
+                pixels.flush()
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        return torch.from_numpy(np.lib.format.open_memmap(path, "c"))  # what is written to it stays in memory
+    except OSError:  # a missing image too: the decoder has the words for it
+        return decode_images(files, size, channels, fit_by)
+
+
+def _key(files: Sequence[Path], settings: tuple[object, ...]) -> str:
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=12)
+    for file in files:
+        known = file.stat()
+        digest.update(f"{file.absolute()}\0{known.st_size}\0{known.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _reserve(draft: Path, shape: tuple[int, ...]) -> None:
+    """An empty file of the full size: a full disk is an error here, and would be a signal when a page is written."""
+    with draft.open("wb") as file:
+        header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), int(np.prod(shape)))
+        else:
+            file.truncate(file.tell() + int(np.prod(shape)))
