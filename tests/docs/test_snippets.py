@@ -1,5 +1,6 @@
 """What the pages tell people to type, typed."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,34 +42,58 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatc
     exec(compile(code(page, "python"), str(page), "exec"), {"__name__": page.stem})  # noqa: S102
 
 
-@pytest.fixture
-def desk(tmp_path):
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
     """A folder with the files that the pages speak of."""
+    folder = tmp_path_factory.mktemp("desk")
+    fill(folder)
+    return folder
+
+
+def fill(desk):
     digits = load_digits()
     for position, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         if position < 400:
-            folder = tmp_path / "photos" / str(label)
+            folder = desk / "photos" / str(label)
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray((image * 15.9).astype(np.uint8)).resize((32, 32)).save(folder / f"{position:04d}.png")
-    (tmp_path / "new.png").write_bytes(next((tmp_path / "photos" / "3").iterdir()).read_bytes())
-    np.save(tmp_path / "vectors.npy", digits.data[:400].astype(np.float32))
-    np.save(tmp_path / "vectors.labels.npy", digits.target[:400])
+    (desk / "new.png").write_bytes(next((desk / "photos" / "3").iterdir()).read_bytes())
+    np.save(desk / "vectors.npy", digits.data[:400].astype(np.float32))
+    np.save(desk / "vectors.labels.npy", digits.target[:400])
+    np.save(desk / "waves.npy", digits.data[:60, None].repeat(5, axis=2).astype(np.float32))
     columns = ",".join(f"x{number}" for number in range(digits.data.shape[1]))
     rows = [
         ",".join(map(str, [*row, label])) for row, label in zip(digits.data[:400], digits.target[:400], strict=True)
     ]
-    (tmp_path / "table.csv").write_text("\n".join([f"{columns},label", *rows]))
-    (tmp_path / "corpus.txt").write_text("the house is a home and the home is a house " * 50)
-    (tmp_path / "pairs.txt").write_text("house home 9\nhouse is 2\nthe home 3")
-    return tmp_path
+    (desk / "table.csv").write_text("\n".join([f"{columns},label", *rows]))
+    (desk / "corpus.txt").write_text("the house is a home and the home is a house " * 50)
+    (desk / "pairs.txt").write_text("house home 9\nhouse is 2\nthe home 3")
+
+
+@pytest.fixture(scope="module")
+def after(desk, tmp_path_factory):
+    """The folder as commands leave it, typed one after the other; pages that begin alike share their beginning."""
+    known = {(): desk}
+
+    def typed(words: tuple[str, ...]) -> Path:
+        if words not in known:
+            folder = shutil.copytree(typed(words[:-1]), tmp_path_factory.mktemp("typed"), dirs_exist_ok=True)
+            type_in(words[-1], folder)
+            known[words] = folder
+        return known[words]
+
+    return typed
+
+
+def type_in(command: str, folder: Path) -> None:
+    program, *arguments = command.split()
+    if arguments[0] == "train":
+        arguments += [] if "--resume" in arguments else ["--steps", "4"]  # the same path, for a moment
+    path = Path(sys.executable).with_name(program)
+    done = subprocess.run([path, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run_in_their_order(page, desk):
-    for command in commands(page):
-        program, *arguments = command.split()
-        if arguments[0] == "train":
-            arguments += [] if "--resume" in arguments else ["--steps", "4"]  # the same path, for a moment
-        path = Path(sys.executable).with_name(program)
-        done = subprocess.run([path, *arguments], cwd=desk, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+def test_the_commands_of_a_page_run_in_their_order(page, after):
+    after(tuple(commands(page)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from tuplet.training.settings import EvaluateSettings, TrainSettings
 from tuplet.types import Side
 
 
+@runtime_checkable
 class Embed(Protocol):
     """Preprocessing, augmentation and encoder of one step; each call draws an augmentation of its own."""
 
