@@ -107,6 +107,10 @@ def bare_rows(folder):
     return folder / "bare.npy"
 
 
+def bare_texts(folder):
+    return write_table(folder / "texts.csv", ["text"], [[f"text {k} on {'abcdefg'[k % 7]}"] for k in range(60)])
+
+
 def bare_series(folder):
     np.save(folder / "waves.npy", np.random.default_rng(0).normal(size=(60, 2, 24)).astype(np.float32))
     return folder / "waves.npy"
@@ -144,6 +148,7 @@ KINDS = [
     (graded_series, "log_ratio", "uniform", "row", "60 series with 1 graded label."),
     (paired, "info_nce", "paired", "row", "60 texts that each have a partner."),
     (bare_rows, "nt_xent", "uniform", "row", "Without labels, two changed views"),
+    (bare_texts, "nt_xent", "uniform", "row", "60 texts without labels."),
     (bare_series, "nt_xent", "uniform", "row", "60 series without labels."),
     (unlabelled_images, "nt_xent", "uniform", "row", "18 pixels"),
     (labelled_series, "supcon", "per-class", "row", "3 classes are too few"),
@@ -181,9 +186,6 @@ def test_data_that_teaches_nothing_is_refused_with_what_is_missing(tmp_path):
 
     alone = refused("alone.csv", ["x0", "label"], [[k, f"class {k}"] for k in range(40)])
     assert alone.reference in {"no-class-has-two", "split-too-small"}
-    bare = refused("texts.csv", ["text"], [[f"text {k}"] for k in range(40)])
-    assert bare.reference == "missing-labels"
-    assert "label, pair or target" in bare.hint
 
 
 def test_classes_that_are_measurements_are_pointed_at(tmp_path):
@@ -204,3 +206,14 @@ def test_captions_and_pictures_get_an_encoder_each(tmp_path):
     turned = recipe_for(tmp_path / "captions.csv", [*QUICK, "data.kind=text"]).model
     assert (turned.encoder.name, turned.partner_encoder.name) == ("bag-of-words", "conv-small")
     assert turned.partner_preprocessing.size == 20
+
+
+@pytest.mark.parametrize("write", [bare_series, labelled_series])
+def test_prediction_along_series_takes_what_it_needs(tmp_path, write):
+    made = propose(write(tmp_path), [*QUICK, "loss=cpc", "loss.steps=2"])
+    assert (made.recipe.model.encoder.name, made.recipe.loss.steps, made.recipe.batch.name) == (
+        "series-context",
+        2,
+        "uniform",
+    )
+    trains(made.recipe, tmp_path)

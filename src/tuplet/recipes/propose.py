@@ -35,7 +35,8 @@ LOOKED_AT = 20
 VIEWS = {
     "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": True, "brightness": 0.3},
     "vector": {"name": "noise", "noise": 0.1, "drop": 0.2},
-    "series": {"name": "noise", "noise": 0.2, "scale": 0.2},
+    "series": {"name": "series", "crop": 0.5, "noise": 0.2, "scale": 0.2},
+    "text": {"name": "tokens", "drop": 0.3},
 }
 """How two views of one example come about."""
 
@@ -116,7 +117,10 @@ def propose(source: Path, overrides: Sequence[str] = ()) -> Proposal:
     else:
         data: Document = {"data": {"source": str(source), **asked.get("data", {})}}
         naive = complete(merged(read_document("own-vectors"), data), (), name=source.stem, origin=str(source))
-        made = _for_examples(source, read_data(naive.data, Path()))
+        manifest = read_data(naive.data, Path())
+        made = _for_examples(source, manifest)
+        if asked.get("loss", {}).get("name") == "cpc" and manifest.kind == "series":
+            _fit_prediction(made, manifest)
     made.document = merged(made.document, asked)
     made.reasons |= {heading: "As asked for." for heading, _ in _tables((), asked)}
     _ = made.recipe  # refuses overrides that make no sense
@@ -166,14 +170,8 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
         known, fit = f"with {_counted(manifest.targets.shape[1], 'graded label')}", _fit_targets
     elif manifest.pairs is not None:
         known, fit = "that each have a partner", _fit_pairs
-    elif manifest.kind in VIEWS:
-        known, fit = "without labels", _fit_views
     else:
-        raise DataError(
-            f"{source} holds texts without classes, partners or graded labels: there is nothing to learn from.",
-            hint="Add a column label, pair or target; for vectors of words, save the text as .txt.",
-            reference="missing-labels",
-        )
+        known, fit = "without labels", _fit_views
     made.say(("data",), f"{source.name} holds {len(manifest):,} {noun} {known}.", source=str(source))
     if manifest.kind == "image":
         size, channels = _shape(manifest.items)
@@ -290,6 +288,18 @@ def _fit_views(made: Proposal, manifest: Manifest) -> None:
     )
     _fit_rows(made, manifest)
     made.say(("train", "augment"), "What is changed here is what the embedding learns to ignore.", **VIEWS[made.kind])
+
+
+def _fit_prediction(made: Proposal, manifest: Manifest) -> None:
+    made.say(
+        ("model", "encoder"), "What comes next is predicted from contexts along the series.", name="series-context"
+    )
+    made.say(("loss",), "Of the latents, the next four are predicted.", name="cpc", steps=4)
+    size = max(1, min(BATCH // 4, len(divide(manifest, made.recipe.data.split)["train"])))
+    why = "No label trains: every series is as likely as any other."
+    made.say(("batch",), why, name="uniform", batch_size=size)
+    long = "Series are taken as they are; long ones in parts: --set train.augment={name='series',window=512}"
+    made.say(("train",), long, augment=None)
 
 
 def _fit_rows(made: Proposal, manifest: Manifest) -> None:
