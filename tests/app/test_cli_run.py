@@ -48,8 +48,8 @@ def test_results_go_to_stdout_and_progress_to_stderr(run, trained):
     for of in ("raw", "model"):
         for name, end in (("", "values"), ("_low", "lower"), ("_high", "upper")):
             assert float(row[of + name]) == pytest.approx(judged[of][end]["recall@1"], abs=5e-5)
-    assert "validation, step 10: recall@1" in trained.stderr
-    assert "validation, raw input: recall@1" in trained.stderr
+    assert "validation, step 10: map@r" in trained.stderr
+    assert "validation, raw input: map@r" in trained.stderr
 
 
 def test_an_array_with_labels_is_trained_on_judged_and_searched(tmp_path, tuplet):
@@ -96,7 +96,7 @@ def test_a_table_is_trained_on_twice_in_two_folders_and_searched_by_a_table(wine
         "runs/wine": "train.steps=20",
         "runs/wine-2": "train.steps=10",
     }
-    assert [row["recall@1"] for row in rows] == sorted(row["recall@1"] for row in rows)
+    assert [row["model"] for row in rows] == sorted(row["model"] for row in rows)
     shown = tuplet("search", "runs/wine", "wine.csv", "-k", "1", "--json", folder=wine).stdout
     assert len(shown.splitlines()) == 178
     refused = tuplet("search", "runs/wine", "red", folder=wine, code=3)
@@ -170,6 +170,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
         "wine.csv",
         "--name",
         "long",
+        "--out",
+        "stopped",
         "--steps",
         "100000",
         "--set",
@@ -185,7 +187,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
         for line in started.stderr:
             if line.startswith("Training"):
                 break
-        diary = wine / "runs" / "long" / "events.jsonl"
+        diary = wine / "stopped" / "long" / "events.jsonl"
         while diary.read_text().count('"step"') < 5:
             assert started.poll() is None
         os.kill(started.pid, signal.SIGINT)
@@ -193,12 +195,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
     finally:
         started.kill()
     assert started.returncode == 130
-    assert "tuplet train --resume runs/long" in said
+    assert "tuplet train --resume stopped/long" in said
     assert "Traceback" not in said
-    saved = (wine / "runs" / "long" / "checkpoints" / "LATEST").read_text()
+    saved = (wine / "stopped" / "long" / "checkpoints" / "LATEST").read_text()
     assert "step-" in saved
-    rows = [json.loads(line) for line in tuplet("runs", "--json", folder=wine).stdout.splitlines()]
-    (row,) = (row for row in rows if row["run"] == "runs/long")
+    rows = [json.loads(line) for line in tuplet("runs", "stopped", "--json", folder=wine).stdout.splitlines()]
+    (row,) = (row for row in rows if row["run"] == "stopped/long")
     assert row["state"].endswith("of 100000")
-    missing = tuplet("evaluate", "runs/long", folder=wine, code=3)
-    assert "tuplet train --resume runs/long" in missing.stderr
+    missing = tuplet("evaluate", "stopped/long", folder=wine, code=3)
+    assert "tuplet train --resume stopped/long" in missing.stderr

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tuplet.app.measures import main_measure
 from tuplet.errors import DataError
+
+_NOTHING = {"measure": None, "raw": None, "model": None}
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """One row per run, the best last.
 
     Returns:
-        `run`, `state`, `raw` and `recall@1` (None before the end), and `differs`: settings that not all runs share.
+        `run`, `state`, `measure` with its `raw` and `model` values (None before the end), and `differs`: settings that
+        not all runs share.
 
     Raises:
         DataError: If the folder does not exist.
@@ -31,21 +35,23 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
         | {"differs": " ".join(f"{key}={recipe[key]}" for key in differing if key in recipe)}
         for run, recipe in recipes.items()
     ]
-    return sorted(rows, key=lambda row: (row["recall@1"] is not None, row["recall@1"] or 0.0))
+    return sorted(rows, key=lambda row: (row["model"] is not None, row["measure"] or "", row["model"] or 0.0))
 
 
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     verdict = run / "evaluation.json"
     if verdict.exists():
-        judged = json.loads(verdict.read_text(encoding="utf-8"))["protocols"].get("all", {})
-        values = {of: judged[of]["values"].get("recall@1") if of in judged else None for of in ("raw", "model")}
-        return {"state": "done", "raw": values["raw"], "recall@1": values["model"]}
+        line = main_measure(json.loads(verdict.read_text(encoding="utf-8")))
+        if line is None:
+            return {"state": "done", **_NOTHING}
+        raw = None if line.raw is None else line.raw.value
+        return {"state": "done", "measure": line.name, "raw": raw, "model": line.model.value}
     diary = run / "events.jsonl"
     lines = diary.read_bytes().split(b"\n")[:-1] if diary.exists() else []  # the last one may be cut short
     events = [json.loads(line) for line in lines]
     ended = any(event["kind"] == "end" for event in events)
     reached = max((event["step"] for event in events if event["kind"] == "checkpoint"), default=0)
-    return {"state": "done" if ended else f"step {reached} of {recipe['train.steps']}", "raw": None, "recall@1": None}
+    return {"state": "done" if ended else f"step {reached} of {recipe['train.steps']}", **_NOTHING}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

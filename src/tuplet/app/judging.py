@@ -9,11 +9,12 @@ from tuplet.data import load_dataset, read_manifest
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
-from tuplet.training.judge import protocols
+from tuplet.training.judge import as_json, judged_by, judges_for
+from tuplet.training.looks import ModelLook, RawLook
 
 
 def judge_on(run: Path, source: Path) -> dict[str, Any]:
-    """Judge the model of a run on other labelled data.
+    """Judge the model of a run on other data.
 
     Args:
         run: Folder of the run; its recipe says how to judge.
@@ -23,22 +24,26 @@ def judge_on(run: Path, source: Path) -> dict[str, Any]:
         What `evaluation.json` would say.
 
     Raises:
-        DataError: If the data cannot be read, or has no classes.
+        DataError: If the data cannot be read, or has no classes, targets or pairs.
     """
     embedder = Embedder.load(run / "model")
     recipe = load_recipe(run / "recipe.toml")
     manifest = read_manifest(source, kind=embedder.preprocessing.kind)
-    if manifest.labels is None or not (manifest.labels >= 0).any():
+    partner = embedder.side("partner").preprocessing
+    dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
+    judges = judges_for(dataset, recipe.evaluate)
+    if not judges:
         raise DataError(
             f"{source} has no classes, so there is nothing to judge by.",
-            hint="Use one folder per class, a column `label`, or a file NAME.labels.npy beside NAME.npy.",
+            hint="Use one folder per class, a column `label`, or a file NAME.labels.npy beside NAME.npy. Targets and "
+            "pairs will do as well.",
             reference="no-labels",
         )
-    dataset = load_dataset(manifest, embedder.preprocessing, "class")
-    embeddings = embedder.embed(dataset, batch_size=recipe.evaluate.batch_size)
-    judged = protocols(embeddings, embedder.geometry, dataset, recipe.evaluate, recipe.seed)
-    known = manifest.labels[manifest.labels >= 0]
-    counts = {"examples": len(manifest), "classes": len(np.unique(known))}
+    model = ModelLook(embedder, recipe.evaluate.batch_size)
+    sights = [{"raw": judge.see(RawLook()), "model": judge.see(model)} for judge in judges]
+    judged = judged_by(judges, sights, recipe.evaluate, recipe.seed)
+    known = () if manifest.labels is None else np.unique(manifest.labels[manifest.labels >= 0])
+    counts = {"examples": len(manifest), "classes": len(known)}
     return {
         "format": 1,
         "name": recipe.name,
@@ -46,5 +51,6 @@ def judge_on(run: Path, source: Path) -> dict[str, Any]:
         "split": "given",
         "geometry": embedder.geometry,
         "data": {"source": manifest.source, "kind": manifest.kind, "by": "given", "splits": {"given": counts}},
-        "protocols": {name: {of: result.to_dict() for of, result in pair.items()} for name, pair in judged.items()},
+        "main": {"protocol": judges[0].name, "measure": judges[0].headline},
+        "protocols": as_json(judged, recipe.evaluate, recipe.seed),
     }

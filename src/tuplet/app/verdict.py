@@ -1,77 +1,28 @@
-"""What `evaluation.json` says, in numbers and in words."""
+"""What `evaluation.json` says, in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuplet.app.measures import Interval, gain_over, interval, is_better, main_measure, main_of
 from tuplet.errors import DataError
 from tuplet.storage import read_json
 
 if TYPE_CHECKING:
     from tuplet.evaluation import VerificationResult
 
-_MEANINGS = {
-    "recall@": "one of the {k} nearest neighbours is of the same class",
-    "recall@1": "the nearest neighbour is of the same class",
-    "map@r": "how early the whole class comes, R being its size",
-    "r_precision": "share of the class among the R nearest, R being its size",
-    "precision@": "share of the class among the {k} nearest",
-    "spearman": "rank correlation with what people say of pairs of words",
-    "coverage": "share of the pairs whose words both have a vector",
-}
 _SPLITS = ("train", "validation", "test", "given")
-_NAMES = {"map@r": "MAP@R", "r_precision": "R-Precision", "spearman": "Spearman", "coverage": "Coverage"}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One line of the result: raw input against the model.
-
-    Args:
-        key: Name in `evaluation.json`, such as `recall@1`.
-        protocol: Whose neighbours count: `all`, or `other_groups`; for words, which pairs are judged.
-        raw: With the input itself as embedding.
-        model: With the trained one.
-    """
-
-    key: str
-    protocol: str
-    raw: Interval | None
-    model: Interval
-
-    @property
-    def is_main(self) -> bool:
-        """Whether it belongs to the headline."""
-        return self.key in {"recall@1", "spearman"} or (self.key == "map@r" and self.protocol == "all")
-
-    @property
-    def name(self) -> str:
-        """As people write it."""
-        if self.protocol == "all":
-            return name_of(self.key)
-        return f"{name_of(self.key)}, {self.protocol.replace('other_groups', 'other groups')}"
-
-    @property
-    def meaning(self) -> str:
-        """What is counted, in words."""
-        stem, _, k = self.key.partition("@")
-        words = _MEANINGS.get(self.key) or _MEANINGS.get(f"{stem}@", "").format(k=k)
-        return f"{words}; the query's own group does not count" if self.protocol == "other_groups" and words else words
-
-
-def name_of(key: str) -> str:
-    """A measure as people write it."""
-    return _NAMES.get(key) or key.replace("recall@", "Recall@").replace("precision@", "Precision@")
+_FEW = 50
+"""Fewer training classes than this make unseen ones worse when trained long."""
+_ASKED = {
+    "all": "Each example looks for its nearest neighbour among all others.",
+    "train": "Each example asks the training examples for its class.",
+    "targets": "Distances between embeddings are compared with distances between targets.",
+    "pairs": "Each query looks for its own answer among the answers of all.",
+    "views": "Nothing is known of them: a random change of each looks for it among all. Without classes, targets or "
+    "pairs nothing can be said of what the embedding is good for.",
+}
 
 
 def read_evaluation(run: Path) -> dict[str, Any]:
@@ -86,31 +37,13 @@ def read_evaluation(run: Path) -> dict[str, Any]:
     return read_json(run / "evaluation.json", version=1, error=DataError, remedy=remedy)
 
 
-def measures(evaluation: Mapping[str, Any]) -> list[Measure]:
-    """The lines of the result: recall first of all, then recall among other groups, then the rest."""
-    lines = [
-        Measure(key, protocol, _interval(judged.get("raw"), key), found)
-        for protocol, judged in evaluation["protocols"].items()
-        for key in judged["model"]["values"]
-        if (found := _interval(judged["model"], key)) is not None
-    ]
-    return sorted(lines, key=lambda line: line.key != "recall@1")
-
-
-def _interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
-    value = result["values"].get(key) if result else None
-    if result is None or value is None:
-        return None
-    low, high = (result[end].get(key) for end in ("lower", "upper"))
-    return Interval(value, value if low is None else low, value if high is None else high)
-
-
 def state_finding(evaluation: Mapping[str, Any]) -> str:
     """The result in one sentence."""
-    lines = measures(evaluation)
-    if not lines:
-        return _state_words(evaluation)
-    line = lines[0]
+    line = main_measure(evaluation)
+    if line is None:
+        return (
+            _state_words(evaluation) if evaluation["data"]["kind"] == "words" else "Trained, with nothing to judge by"
+        )
     model = f"{line.name} is {line.model.value:.3f}"
     if line.raw is None:
         return model
@@ -119,32 +52,31 @@ def state_finding(evaluation: Mapping[str, Any]) -> str:
     return f"{model}, not clearly better than the {line.raw.value:.3f} of raw input"
 
 
-def is_better(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the model beats the raw input by more than chance explains."""
-    gain = _gain(evaluation)
-    if gain is not None:
-        return gain.low > 0
-    return all(line.raw is None or line.model.value > line.raw.value for line in measures(evaluation)[:1])
-
-
-def _gain(evaluation: Mapping[str, Any]) -> Interval | None:
-    compared = evaluation["protocols"].get("all", {}).get("comparison")
-    return _interval(compared, measures(evaluation)[0].key) if compared else None
-
-
 def state_data(evaluation: Mapping[str, Any]) -> str:
-    """What the model was judged on, in one sentence."""
-    data = evaluation["data"]
+    """What the model was judged on, in a few sentences."""
+    data, main = evaluation["data"], main_of(evaluation)
     if data["kind"] == "words":
         judged = " and ".join(evaluation["protocols"])
         return f"{_state_words(evaluation)}. " + (
             f"Judged by {judged}." if judged else "No file of word pairs was named."
         )
     part = data["splits"][evaluation["split"]]
-    seen = {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}
-    return (
-        f"Judged on {part['examples']:,} {evaluation['split']} examples of {part['classes']:,} classes"
-        f"{seen.get(data['by'], '')}. Each example looks for its nearest neighbour among all others."
+    shown = f"{part['examples']:,} {evaluation['split']} examples"
+    if main is None:
+        return f"There are {shown}, of which nothing is known: only the health of their embeddings can be told."
+    if main[0] in ("all", "train"):
+        shown += f" of {part['classes']:,} classes{_state_seen(evaluation)}"
+    elif main[0] == "pairs":
+        shown = f"{part['examples']:,} {evaluation['split']} pairs"
+    return f"Judged on {shown}. {_ASKED.get(main[0], '')}".rstrip()
+
+
+def _state_seen(evaluation: Mapping[str, Any]) -> str:
+    by = evaluation["data"]["by"]
+    if by == "row" and evaluation.get("supervision", "class") not in ("class", "multi"):
+        return ", whose names it was not told in training"
+    return {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}.get(
+        by, ""
     )
 
 
@@ -152,6 +84,41 @@ def _state_words(evaluation: Mapping[str, Any]) -> str:
     """What word vectors were trained on."""
     part = evaluation["data"]["splits"]["train"]
     return f"Vectors of {part['classes']:,} words, from a text of {part['examples']:,}"
+
+
+def advice(evaluation: Mapping[str, Any]) -> str | None:
+    """What to try if the model is not better than the raw input on unseen data; None if it is."""
+    line = main_measure(evaluation)
+    if line is None or line.raw is None or is_better(evaluation):
+        return None
+    train = evaluation["data"]["splits"].get("train", {})
+    tries = {
+        "pairs": ["larger batches (--set batch.batch_size=256)", "more pairs"],
+        "targets": ["another encoder or preprocessing", "more steps (--steps)", "more examples"],
+        "views": ["a stronger augmentation (train.augment)", "more steps (--steps)"],
+    }.get(line.protocol)
+    if tries is None:
+        tries = [
+            "more classes to train on",
+            "a random change of each batch (train.augment)",
+            "another loss (--set loss.name=supcon)",
+        ]
+        if evaluation["data"]["by"] == "class" and 0 < train.get("classes", 0) < _FEW:
+            tries.insert(
+                0,
+                f"fewer steps (--steps) or early stopping (--set train.patience=3), since it learns from only "
+                f"{train['classes']} classes and long training makes others worse",
+            )
+    shown = f"{line.model.value:.3f} against {line.raw.value:.3f}"
+    end = (
+        "Chance alone may explain the difference; more examples to judge by would tell"
+        if line.model.value > line.raw.value
+        else "Until then, use the raw input"
+    )
+    return (
+        f"The model is not clearly better than the raw input on data it has not seen: {line.name} is {shown}. "
+        f"What helps most often: {'; '.join(tries)}. {end}."
+    )
 
 
 def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -164,7 +131,8 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [*lines, ("Text", f"{part['examples']:,} words; {rare}"), ("Vocabulary", f"{part['classes']:,} words")]
     lines.append(("Split by", data["by"]))
     for name, part in sorted(data["splits"].items(), key=lambda split: _SPLITS.index(split[0])):
-        lines.append((name.capitalize(), f"{part['examples']:,} examples of {part['classes']:,} classes"))
+        of = f" of {part['classes']:,} classes" if part["classes"] else ""
+        lines.append((name.capitalize(), f"{part['examples']:,} examples{of}"))
     return lines
 
 
@@ -172,21 +140,28 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     """What a reader of the numbers should know about them."""
     if evaluation["data"]["kind"] == "words":
         return [_state_coverage(name, judged["model"]["counts"]) for name, judged in evaluation["protocols"].items()]
-    judged = evaluation["protocols"]["all"]
-    found = []
-    if gain := _gain(evaluation):
-        words = "more than chance explains" if is_better(evaluation) else "which chance alone may explain"
-        name = measures(evaluation)[0].name
-        found.append(
-            f"Query by query, {name} changes by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), {words}."
-        )
-    skipped = judged["model"]["counts"].get("n_skipped", 0)
+    main, line = main_of(evaluation), main_measure(evaluation)
+    if main is None or line is None:
+        return []
+    judged, found = evaluation["protocols"][main[0]]["model"], []
+    for other, words in (("raw", "the raw input"), ("untrained", "the encoder before training")):
+        gain = gain_over(evaluation, other)
+        if gain is not None:
+            chance = "which chance alone may explain" if gain.low <= 0 <= gain.high else "more than chance explains"
+            found.append(
+                f"Against {words}, example by example, {line.name} changes by {gain.value:+.3f} "
+                f"({gain.low:+.3f} to {gain.high:+.3f}), {chance}."
+            )
+    if said := advice(evaluation):
+        found.append(said)
+    skipped = judged["counts"].get("n_skipped", 0)
     if skipped:
         found.append(
             f"{skipped:,} examples are alone in their class: nothing can be found for them, and they do not count."
         )
-    if judged["model"]["few_classes"]:
-        found.append("There are fewer than 20 classes; the intervals are rough.")
+    if judged["few_classes"]:
+        what = "classes" if main[0] in ("all", "train") else "examples"
+        found.append(f"There are fewer than 20 {what}; the intervals are rough.")
     return found
 
 
@@ -222,7 +197,7 @@ def verification_lines(judged: "VerificationResult") -> list[Accepted]:
                 f"TAR at FAR {share:g}",
                 f"accepted pairs of one class, while {100 * share:g} % of the others are accepted",
             )
-        found = _interval(judged.to_dict(), key)
+        found = interval(judged.to_dict(), key)
         if name and found:
             lines.append(Accepted(name, meaning, found, judged.thresholds.get(key.removeprefix("tar@"))))
     return lines

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from tuplet.data.decoded import decode_once
-from tuplet.data.manifest import Kind, Manifest
+from tuplet.data.manifest import Items, Kind, Manifest
 from tuplet.errors import LabelError
 from tuplet.types import Supervision
 
@@ -69,6 +69,9 @@ class Dataset:
         partners: Second input of each example, where examples are pairs.
         classes: Class of each example, an index into `class_names`, -1 where it is unknown; None without classes.
             Whatever the labels mean, classes can choose the best step and judge the result.
+        targets: Graded values of each example (n, t); None without. The same is true of them.
+        texts: Texts as they were read, to be shown.
+        partner_texts: The same of the second inputs.
     """
 
     kind: Kind
@@ -79,6 +82,9 @@ class Dataset:
     groups: tuple[str, ...] | None = None
     partners: Inputs | None = None
     classes: Int64[Tensor, " n"] | None = None
+    targets: Float64[Tensor, "n t"] | None = None
+    texts: tuple[str, ...] | None = None
+    partner_texts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,6 +129,9 @@ def load_dataset(
         groups=manifest.groups,
         partners=partners,
         classes=None if manifest.labels is None else torch.from_numpy(manifest.labels),
+        targets=None if manifest.targets is None else torch.from_numpy(manifest.targets),
+        texts=_texts(manifest.items),
+        partner_texts=_texts(manifest.pairs),
     )
 
 
@@ -164,6 +173,11 @@ def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Lab
         hint="Add a column label (classes), target (graded) or pair, or choose a loss that needs none.",
         reference="missing-labels",
     )
+
+
+def _texts(items: Items | None) -> tuple[str, ...] | None:
+    texts = [item for item in items if isinstance(item, str)] if isinstance(items, tuple) else []
+    return tuple(texts) or None
 
 
 def take(inputs: Inputs, positions: Int64[Tensor, " chosen"]) -> Inputs:

@@ -6,12 +6,13 @@ from torch import Tensor
 
 from tuplet.data.dataset import Dataset, Inputs
 from tuplet.data.transforms import SeriesPreprocessing, TextPreprocessing, VectorPreprocessing
+from tuplet.types import GeometryName
 
 TEXT_DIM = 4096  # tokens are folded into so many columns, with random signs: inner products keep their mean
 
 
 def raw_features(dataset: Dataset, gallery: Dataset | None = None) -> Float[Tensor, "n dim"]:
-    """The inputs themselves as vectors, to be compared by cosine.
+    """The inputs themselves as vectors, to be compared by `raw_geometry`.
 
     Images are their pixels, series their values (each series scaled by itself), rows their numbers (each column scaled
     to one standard deviation): all of them minus the mean. Texts are their words and n-grams, counted and weighted by
@@ -40,6 +41,11 @@ def raw_features(dataset: Dataset, gallery: Dataset | None = None) -> Float[Tens
     if dataset.kind == "vector":
         return VectorPreprocessing().fit(gallery.inputs)(dataset.inputs)
     return dataset.inputs.flatten(1).float() - gallery.inputs.flatten(1).mean(0, dtype=torch.float32)
+
+
+def raw_geometry(dataset: Dataset) -> GeometryName:
+    """How the inputs themselves are compared: series by Euclidean distance, as is the custom, others by cosine."""
+    return "euclidean" if dataset.kind == "series" else "cosine"
 
 
 def _counts(inputs: Inputs) -> Float[Tensor, "n dim"]:

@@ -103,6 +103,8 @@ def walk_block(walk: Walk, cuts: Plan, rows: slice, inputs: Inputs, grads: Grads
     for cols in cuts.cols if slopes_later else ():
         scored = tiles.at(cols)
         _pull(walk, scored, reduction.slope(state, scored.tile), inputs, grads)
+    if walk.stats:
+        _finish_stats(stats, walk, inputs.scale, rows)
     return Partial(partial.loss, partial.count, {**partial.stats, **stats})
 
 
@@ -230,3 +232,13 @@ def _add_stats(stats: dict[str, Tensor], tile: Tile) -> None:
     }
     for name, value in found.items():
         stats[name] = stats[name] + value if name in stats else value
+
+
+def _finish_stats(stats: dict[str, Tensor], walk: Walk, scale: Tensor | None, rows: slice) -> None:
+    """Scores as they were before the scale, anchors that have negatives but no positive, and the scale itself."""
+    of_rows = torch.full_like(stats["positive_score"], walk.scale) if scale is None else scale[rows].detach()
+    nonzero = of_rows.where(of_rows != 0, 1)
+    for name in ("positive_score", "negative_score"):
+        stats[name] = stats[name] / nonzero
+    stats["lonely"] = (stats["positives"] == 0) & (stats["negatives"] > 0)
+    stats["scale"], stats["rows"] = of_rows, torch.ones_like(of_rows)

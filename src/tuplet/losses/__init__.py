@@ -18,6 +18,7 @@ from tuplet.losses.margin_softmax import (
 )
 from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
+from tuplet.losses.readings import readings
 from tuplet.losses.triplet import TripletLoss, triplet
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "nce",
     "npair",
     "nt_xent",
+    "readings",
     "register",
     "registry",
     "supcon",

@@ -1,14 +1,14 @@
 """What all losses share: the door where inputs are checked, and the module around a function."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tuplet.engine import ALONE, Outcome, Processes, gather
-from tuplet.engine.gather import counts, everyones
+from tuplet.engine.gather import counts, everyones, sum_of
 from tuplet.errors import LabelError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, did_you_mean
@@ -190,11 +190,18 @@ class MetricLoss(nn.Module):
             sides: See `Sides`.
 
         Returns:
-            `value` is what calling the module returns.
+            `value` is what calling the module returns. The statistics are sums; `readings` makes numbers of them that
+            can be read.
         """
         outcome = self._outcome(embeddings, labels, stats=stats, **self._with_own(sides))
         self._advance(embeddings, labels, sides)
-        return outcome
+        if not stats:
+            return outcome
+        norms = embeddings.detach().norm(dim=-1).double()
+        processes = sides.get("processes", self.processes)
+        sums = {"norm": norms.sum(), "embeddings": norms.new_tensor(norms.numel())}
+        found = {name: sum_of(value, processes) for name, value in sums.items()}
+        return replace(outcome, stats={**outcome.stats, **found})
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         raise NotImplementedError

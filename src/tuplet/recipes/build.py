@@ -59,9 +59,6 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
         for name, part in parts.items()
         if name != "train"
     }
-    if manifest.labels is None:
-        held_out.pop("validation", None)  # only classes can say which step is best
-
     embedder = _embedder(recipe, train, sides)
     check_views(recipe, train, embedder, supervision)
     facts = _facts(recipe, train, embedder)

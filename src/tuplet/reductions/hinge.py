@@ -17,6 +17,7 @@ class _State:  # every field has shape (rows,)
     pairs: Tensor  # pairs, a visit of a pair inside one set counting half
     active: Tensor  # those with a loss above 0
     drawn: Tensor  # distances of the positives of the latest tile, which fold overwrites
+    measured: bool = False
 
 
 class Hinge(Reduction[_State]):
@@ -48,7 +49,7 @@ class Hinge(Reduction[_State]):
         """Leaves [m - D]_+ of the negatives in the tile."""
         del step
         at = tile.positives
-        state.drawn = tile.scores[at.rows, at.cols]
+        state.drawn, state.measured = tile.scores[at.rows, at.cols], tile.measured
         visits = self._visits(tile, at.cols).double()
         state.loss = state.loss + tile.per_row(self._penalty(state.drawn).double() * visits)
         state.active = state.active + tile.per_row((self._penalty(state.drawn) > 0) * visits)
@@ -57,14 +58,14 @@ class Hinge(Reduction[_State]):
         for span, visit in self._parts(tile):
             part = gaps[:, span]
             state.loss = state.loss + visit * self._penalty(part).sum(1)
-            if self.mean_over == "active":
+            if self.mean_over == "active" or tile.measured:
                 state.active = state.active + visit * (part > 0).sum(1)
             state.pairs = state.pairs + visit * tile.negatives_per_row(span)
 
     def finish(self, state: _State) -> Partial:
         """Counts as `mean_over` says."""
         count = {"all": state.pairs, "active": state.active, "anchors": (state.pairs > 0).double()}[self.mean_over]
-        return Partial(state.loss, count)
+        return Partial(state.loss, count, {"active": state.active, "pairs": state.pairs} if state.measured else {})
 
     def slope(self, state: _State, tile: Tile) -> Tensor:
         """Slopes c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""

@@ -3,8 +3,10 @@
 | kind | fields beside `kind`, `time` (seconds since 1970) and `seconds` (since this process began the run) |
 | --- | --- |
 | start | name, seed, steps, examples, classes, batches_per_epoch, batch, parameters |
-| step | step, loss, learning_rate, gradient_norm, examples_per_second, waited, stats, spread, is_collapsed |
-| evaluation | step, split (train, validation, test), of (raw, model), best, values (by name: value, low, high) |
+| step | step, loss, learning_rate, gradient_norm, examples_per_second, waited, \
+stats (`tuplet.losses.readings`), spread, is_collapsed |
+| evaluation | step, split (train, validation, test), of (raw, model, untrained), by (the measure that counts), best, \
+values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
 | note | text; shown, but no part of the diary |
 | end | step, best_step, stopped_early |

@@ -1,99 +1,163 @@
-"""What an embedder is worth: retrieval among held-out examples, beside that of the raw input."""
+"""What an embedder is worth, beside the raw input and, if asked for, itself before training."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+import torch
 
-from tuplet.data import Dataset, raw_features
+from tuplet.data import Dataset
 from tuplet.engine import Processes
-from tuplet.engine.gather import everyones
-from tuplet.evaluation import RetrievalResult, retrieval, verification
+from tuplet.errors import RecipeError
+from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.models import Embedder
+from tuplet.training.job import Job
+from tuplet.training.judges import ByClass, ByPartner, ByTarget, ByTraining, ByView, Judge, classes_of
+from tuplet.training.looks import ModelLook, RawLook, Sight
 from tuplet.training.settings import EvaluateSettings
-from tuplet.training.together import share
 from tuplet.types import GeometryName
 
-
-def embed_together(embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, processes: Processes) -> Tensor:
-    """Embeddings of a data set, (examples, dim); each process embeds its share."""
-    part = replace(dataset, inputs=dataset.inputs[share(len(dataset), processes)])
-    return everyones(embedder.embed(part, batch_size=settings.batch_size), processes)
+Values = dict[str, dict[str, float]]
+Judged = dict[str, dict[str, QueryResult]]
+"""Results by protocol, then by `model`, `raw` and perhaps `untrained`."""
 
 
-def judge_embedder(
-    embedder: Embedder, dataset: Dataset, settings: EvaluateSettings, processes: Processes
-) -> RetrievalResult | None:
-    """Retrieval of each example among the others, without intervals; the first process judges, the others get None."""
-    embeddings = embed_together(embedder, dataset, settings, processes)
-    return None if processes.rank else _retrieve(embeddings, dataset, embedder.geometry, settings)
+def judges_of(job: Job, dataset: Dataset) -> list[Judge]:
+    """Who judges some examples of a training; the most telling first: by what the loss was told, then by the rest."""
+    found = judges_for(dataset, job.evaluate)
+    if job.loss.supervision == "graded":
+        found.sort(key=lambda judge: not isinstance(judge, ByTarget))
+    if dataset.partners is not None:
+        found.sort(key=lambda judge: not isinstance(judge, ByPartner))
+    if _shares_classes(job, dataset):
+        is_told = job.loss.supervision in ("class", "multi")
+        found.insert(1 if is_told and found else 0, ByTraining(dataset, job.train))
+    if not found and job.augment is not None:
+        found.append(ByView(dataset, job.augment, job.embedder.preprocessing, job.seed))
+    return found
 
 
-def judge_raw(dataset: Dataset, settings: EvaluateSettings) -> RetrievalResult:
-    """The same for the raw input: its numbers as they are, centred, compared by cosine."""
-    return _retrieve(raw_features(dataset), dataset, "cosine", settings)
+def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
+    """Who judges examples by what is known of them alone."""
+    found: list[Judge] = []
+    if _has_company(dataset):
+        found.append(ByClass(dataset))
+        if settings.groups and dataset.groups:
+            found.append(ByClass(dataset, dataset.groups, "other_groups"))
+    if dataset.targets is not None and len(dataset) > 1:
+        found.append(ByTarget(dataset))
+    if dataset.partners is not None:
+        found.append(ByPartner(dataset))
+    return found
 
 
-def protocols(
-    embeddings: Tensor, geometry: GeometryName, dataset: Dataset, settings: EvaluateSettings, seed: int
-) -> dict[str, dict[str, RetrievalResult]]:
-    """The embeddings and the raw input, judged with intervals under every protocol that the data allows.
-
-    Args:
-        embeddings: One row per example.
-        geometry: How they are compared.
-        dataset: Examples with classes.
-        settings: How to judge.
-        seed: Of the draws behind intervals.
+def chooser_of(job: Job) -> tuple[Judge, str | None] | None:
+    """Who says after each validation whether a step is the best so far, and by which measure.
 
     Returns:
-        By protocol (`all`; `other_groups`, where the query's own group does not count), then by `model` and `raw`.
+        None if there is nothing to judge by; no measure if the latest step is the best.
+
+    Raises:
+        RecipeError: If the measure that the recipe names cannot be taken.
     """
-    judged: dict[str, dict[str, RetrievalResult]] = {}
-    for protocol in ("all", "other_groups") if settings.groups and dataset.groups else ("all",):
-        groups = dataset.groups if protocol == "other_groups" else None
-        options: Any = {"groups": groups, "bootstrap": settings.bootstrap, "seed": seed}
-        judged[protocol] = {
-            "model": _retrieve(embeddings, dataset, geometry, settings, **options),
-            "raw": _retrieve(raw_features(dataset), dataset, "cosine", settings, **options),
+    judges = [] if job.validation is None else [j for j in judges_of(job, job.validation) if j.name != "train"]
+    wanted = job.evaluate.best_by
+    if wanted in ("auto", "last"):
+        measure = judges[0].choosing[0] if judges and judges[0].choosing and wanted == "auto" else None
+        return (judges[0], measure) if judges else None
+    found = next((judge for judge in judges if wanted in judge.choosing), None)
+    if found is None and job.validation is not None:
+        known = [measure for judge in judges for measure in judge.choosing]
+        raise RecipeError(
+            f"evaluate.best_by = {wanted!r} cannot be measured on these validation examples; "
+            f"{', '.join(dict.fromkeys(known)) or 'nothing'} can.",
+            hint="Type --set evaluate.best_by=auto, or last to keep the latest step.",
+            reference="best-by",
+        )
+    return None if found is None else (found, wanted)
+
+
+def validated(job: Job, judge: Judge, embedder: Embedder, processes: Processes) -> QueryResult | None:
+    """What a judge says of the validation examples, without intervals.
+
+    Each process embeds its share; the first judges, the others get None.
+    """
+    sight = judge.see(ModelLook(embedder, job.evaluate.batch_size, processes))
+    if processes.rank or sight is None:
+        return None
+    return judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed)
+
+
+def judged_raw(job: Job, judge: Judge) -> QueryResult | None:
+    """What a judge says of the raw input, without intervals; None if it has nothing to show."""
+    sight = judge.see(RawLook())
+    return None if sight is None else judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed)
+
+
+def judged_by(
+    judges: Sequence[Judge], sights: Sequence[Mapping[str, Sight | None]], settings: EvaluateSettings, seed: int
+) -> Judged:
+    """What each judge says, with intervals, of what it sees: by the name of the look, None where there is nothing."""
+    return {
+        judge.name: {
+            of: judge.judge(sight, settings, bootstrap=settings.bootstrap, seed=seed)
+            for of, sight in seen.items()
+            if sight is not None
         }
-    return judged
+        for judge, seen in zip(judges, sights, strict=True)
+    }
 
 
-def thresholds(embeddings: Tensor, geometry: GeometryName, dataset: Dataset, seed: int) -> dict[str, float]:
+def as_json(judged: Judged, settings: EvaluateSettings, seed: int) -> dict[str, dict[str, Any]]:
+    """The `protocols` of `evaluation.json`: results, and what the model gains over the others."""
+    options: dict[str, Any] = {"bootstrap": settings.bootstrap, "seed": seed}
+    said: dict[str, dict[str, Any]] = {}
+    for name, results in judged.items():
+        said[name] = {of: result.to_dict() for of, result in results.items()}
+        for other, key in (("raw", "comparison"), ("untrained", "comparison_untrained")):
+            if other in results:
+                said[name][key] = compare(results["model"], results[other], **options).to_dict()
+    return said
+
+
+def health_of(model: ModelLook, dataset: Dataset, views: Judge | None, seed: int) -> Result:
+    """Is the space well used? Alignment is that of classes or, where there are none, that of views."""
+    found = health(model.rows(dataset), dataset.classes, seed=seed)
+    sight = None if views is None else views.see(model)
+    if sight is None or sight.given is None:
+        return found
+    twice = torch.arange(len(sight.asked)).repeat(2)
+    seen = health(torch.cat([sight.asked, sight.given]), twice, seed=seed)
+    return replace(found, values={**found.values, "alignment": seen.values["alignment"]})
+
+
+def thresholds(embeddings: torch.Tensor, geometry: GeometryName, dataset: Dataset, seed: int) -> dict[str, float]:
     """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
-    judged = verification(embeddings, _classes(dataset), geometry=geometry, bootstrap=0, seed=seed)
+    judged = verification(embeddings, classes_of(dataset), geometry=geometry, bootstrap=0, seed=seed)
     return {name: value for name, value in judged.thresholds.items() if value is not None}
 
 
-def _classes(dataset: Dataset) -> Tensor:
-    assert dataset.classes is not None  # noqa: S101  what has none is not judged by them
-    return dataset.classes
-
-
-def values_of(result: RetrievalResult) -> dict[str, dict[str, float]]:
+def values_of(result: QueryResult) -> Values:
     """The numbers of an `evaluation` event: value, and the ends of its interval where there is one."""
     ends = {"value": result.values, "low": result.lower, "high": result.upper}
-    return {name: {key: numbers[name] for key, numbers in ends.items() if name in numbers} for name in result.values}
+    return {
+        name: {key: numbers[name] for key, numbers in ends.items() if name in numbers}
+        for name, value in result.values.items()
+        if math.isfinite(value)
+    }
 
 
-def _retrieve(
-    embeddings: Tensor,
-    dataset: Dataset,
-    geometry: GeometryName,
-    settings: EvaluateSettings,
-    *,
-    groups: Sequence[str] | None = None,
-    bootstrap: int = 0,
-    seed: int = 0,
-) -> RetrievalResult:
-    return retrieval(
-        embeddings,
-        _classes(dataset),
-        geometry=geometry,
-        groups=groups,
-        top=sorted({1, *settings.top}),
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+def _has_company(dataset: Dataset) -> bool:
+    """Whether there are two classes, and an example that is not alone in its class."""
+    if dataset.classes is None:
+        return False
+    sizes = torch.unique(dataset.classes[dataset.classes >= 0], return_counts=True)[1]
+    return len(sizes) > 1 and int(sizes.max()) > 1
+
+
+def _shares_classes(job: Job, dataset: Dataset) -> bool:
+    """Whether the training examples can tell the classes of others: the split was by row."""
+    if dataset is job.train or dataset.classes is None or job.train.classes is None or job.facts.get("by") != "row":
+        return False
+    return len(torch.unique(job.train.classes[job.train.classes >= 0])) > 1 and bool((dataset.classes >= 0).any())

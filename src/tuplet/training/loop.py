@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tuplet.data import take_batch
 from tuplet.engine import Processes
+from tuplet.losses import readings
 from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
-from tuplet.training.judge import judge_embedder, values_of
+from tuplet.training.judge import chooser_of, validated, values_of
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import take_step
@@ -51,7 +52,6 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             seen += len(positions)
 
             if is_logged:
-                stats = {name: float(value) for name, value in taken.outcome.stats.items()}
                 spread = None
                 if taken.embeddings is not None and len(taken.embeddings) > 1:
                     spread = spread_of(taken.embeddings, batch.labels, job.embedder.geometry)
@@ -62,7 +62,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     loss=float(taken.outcome.value.detach()),
                     learning_rate=rate,
                     gradient_norm=None if taken.norm is None else float(taken.norm),
-                    stats=stats,
+                    stats=readings(taken.outcome.stats),
                     spread=None if spread is None else spread._asdict(),
                     is_collapsed=spread is not None and spread.is_collapsed,
                     examples_per_second=round(seen / passed, 1),
@@ -83,15 +83,29 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
 
 
 def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
-    """Judge on classes held out of training; without any, the latest step is the best."""
+    """Judge on examples held out of training; without any, or a measure that chooses, the latest step is the best."""
     job, step = state.job, state.progress.step
-    if job.validation is None:
+    chooser = chooser_of(job)
+    if chooser is None:
         state.progress = replace(state.progress, best_step=step)
         return
-    result = judge_embedder(state.judged, job.validation, job.evaluate, processes)
-    best = state.score(agreed(result.values[job.evaluate.best_by] if result else 0.0, processes))
+    judge, measure = chooser
+    result = validated(job, judge, state.judged, processes)
+    if measure is None:
+        best = False  # nobody says so
+        state.progress = replace(state.progress, best_step=step)
+    else:
+        best = state.score(agreed(result.values[measure] if result else 0.0, processes))
     if result:
-        yield diary.write("evaluation", step=step, split="validation", of="model", best=best, values=values_of(result))
+        yield diary.write(
+            "evaluation",
+            step=step,
+            split="validation",
+            of="model",
+            by=measure or judge.headline,
+            best=best,
+            values=values_of(result),
+        )
 
 
 def _keep(state: State, diary: Diary, folder: Path, processes: Processes, *, planned: bool = True) -> Event:

@@ -19,7 +19,7 @@ from tuplet.training.environment import environment
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.finish import finish
 from tuplet.training.job import Job
-from tuplet.training.judge import judge_raw, values_of
+from tuplet.training.judge import chooser_of, judged_raw, judges_of, values_of
 from tuplet.training.loop import train
 from tuplet.training.optim import count_parameters
 from tuplet.training.state import State
@@ -74,6 +74,7 @@ def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes,
     """The same for batches of examples."""
     refuse_batch_norm(job.embedder, processes)
     refuse_chunks(job.embedder, job.settings.chunk)
+    chooser_of(job)  # or a message, before anything is written
     state = State(job, device)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     with _writing(folder):
@@ -168,9 +169,14 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
         batch=job.sampler.batch_size,
         parameters=count_parameters([job.embedder, job.loss]),
     )
-    if job.validation is not None:
-        values = values_of(judge_raw(job.validation, job.evaluate))
-        yield diary.write("evaluation", step=0, split="validation", of="raw", best=False, values=values)
+    chooser, split = chooser_of(job), "validation"
+    if chooser is None:
+        split, dataset = job.verdict_on
+        chooser = next(((judge, None) for judge in judges_of(job, dataset)), None)
+    result = None if chooser is None else judged_raw(job, chooser[0])
+    if chooser is not None and result is not None:
+        by, values = chooser[1] or chooser[0].headline, values_of(result)
+        yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)
 
 
 def _count_classes(dataset: Dataset) -> int:

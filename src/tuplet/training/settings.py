@@ -62,8 +62,15 @@ class EvaluateSettings(BaseModel):
 
     top: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (1, 5, 10)
     """K of Recall@K."""
-    best_by: Literal["recall@1", "map@r", "r_precision"] = "map@r"
-    """The number by which validation chooses the best step."""
+    neighbours: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] = (1, 5, 20, 200)
+    """How many of the nearest training examples vote, where the split is by row; 1 is always among them."""
+    probe: bool = False
+    """There also fit a linear classifier to the training examples; asks for `untrained` too."""
+    untrained: bool = False
+    """Also judge the encoder as it was before training."""
+    best_by: Literal["auto", "last", "map@r", "recall@1", "r_precision", "spearman", "kendall", "mrr"] = "auto"
+    """The number by which validation chooses the best step; auto: map@r with classes, spearman with targets, recall@1
+    with pairs, else the last step, as `last` does."""
     groups: bool = True
     """Where the data names groups, also judge with the neighbours of the query's own group left out."""
     bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000

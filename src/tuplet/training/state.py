@@ -22,11 +22,13 @@ class State:
         progress: Steps done, best score and the like; replaced, never changed.
         optimizer: Of everything that learns.
         average: Averaged weights of the embedder; None where weights are not averaged.
+        untrained: The embedder as it was before the first step; None where nobody asks for it.
     """
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job = job
         self.device = device
+        self.untrained = copy.deepcopy(job.embedder) if job.evaluate.untrained or job.evaluate.probe else None
         self.progress = Progress()
         job.embedder.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         job.loss.to(device).train()

@@ -14,13 +14,14 @@ Examples:
   tuplet evaluate runs/photos                        what the run measured when it ended
   tuplet evaluate runs/photos --data holiday/        judge its model on other labelled data
   tuplet evaluate runs/photos --require recall@1=0.9 && ./publish
+  tuplet evaluate runs/spectra --require spearman=0.9    targets instead of classes
 """
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Labelled data to judge on instead: folder, CSV or .npy.")
+        Path | None, typer.Option(metavar="PATH", help="Other data to judge on, with classes, targets or pairs.")
     ] = None,
     require: Require = None,
     as_json: Json = False,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tuplet.app.cli.show import remark
+from tuplet.app.measures import name_of
 
 Event = dict[str, Any]
 
@@ -39,13 +40,17 @@ class _Lines:
                 self.steps = event["steps"]
                 if "words" in event:
                     what = f"{event['examples']:,} words of {event['words']:,} different ones"
-                else:
+                elif event["classes"]:
                     what = f"{event['examples']:,} examples of {event['classes']:,} classes"
+                else:
+                    what = f"{event['examples']:,} examples"
                 self.say(
                     f"Training {event['name']}: {what}, "
                     f"{event['steps']:,} steps, {event['parameters']:,} parameters, seed {event['seed']}."
                 )
-            case "evaluation" if event["split"] == "validation":  # the final verdict is the command's to show
+            case "evaluation" if (
+                event["split"] == "validation" or event["step"] == 0
+            ):  # the final verdict is the command's to show
                 self.say(_verdict(event))
             case "note":
                 self.say(event["text"])
@@ -57,7 +62,7 @@ class _Lines:
 
 
 class _Bar(_Lines):
-    """Steps, examples a second, time left, loss and the last Recall@1, in one line that stays."""
+    """Steps, examples a second, time left, loss and the last score, in one line that stays."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,10 +98,10 @@ class _Bar(_Lines):
                     speed += f", waits for data {event['waited']:.0%}"
                 loss = f"loss {event['loss']:.3f}"
                 self.progress.update(self.task, completed=event["step"], speed=speed, loss=loss)
-            case "evaluation" if (
-                event["of"] == "model" and event["split"] == "validation" and "recall@1" in event["values"]
-            ):
-                self.progress.update(self.task, score=f"R@1 {event['values']['recall@1']['value']:.3f}")
+            case "evaluation" if event["of"] == "model" and event["split"] == "validation":
+                name = event.get("by") or next(iter(event["values"]), "")
+                if name in event["values"]:
+                    self.progress.update(self.task, score=f"{name_of(name)} {event['values'][name]['value']:.3f}")
 
     def say(self, text: str) -> None:
         self.progress.console.print(text, markup=False)
@@ -104,5 +109,7 @@ class _Bar(_Lines):
 
 def _verdict(event: Event) -> str:
     who = "raw input" if event["of"] == "raw" else f"step {event['step']:,}"
-    shown = [f"{name} {entry['value']:.3f}" for name, entry in list(event["values"].items())[:3]]
-    return f"validation, {who}: {', '.join(shown)}" + (" (best so far)" if event.get("best") else "")
+    first = [name for name in (event.get("by"), *event["values"]) if name in event["values"]]
+    names = list(dict.fromkeys(first))[:3]
+    shown = ", ".join(f"{name} {event['values'][name]['value']:.3f}" for name in names)
+    return f"{event['split']}, {who}: {shown}" + (" (best so far)" if event.get("best") else "")

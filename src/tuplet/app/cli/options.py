@@ -29,17 +29,24 @@ def parse_required(required: Sequence[str] | None) -> dict[str, float]:
 
 
 def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] | None) -> None:
-    """Leave with exit code 6 if a required quality was not met; `other_groups:recall@1` names another protocol."""
+    """Leave with exit code 6 if a required quality was not met.
+
+    `other_groups:recall@1` names a protocol; without one the first that has the measure is asked, the main one before
+    the others. Where lower is better, the value is the most that is allowed.
+    """
+    from tuplet.app.measures import lower_is_better, measures
+
+    lines = measures(evaluation) if required and evaluation else []
     is_met = True
-    for name, least in required.items():
+    for name, bound in required.items():
         protocol, _, metric = name.rpartition(":")
-        judged = evaluation["protocols"].get(protocol or "all", {}) if evaluation else {}
-        values = judged.get("model", {}).get("values", {})
-        if metric not in values:
-            known = ", ".join(values) or "nothing"
+        found = [line for line in lines if line.key == metric and protocol in ("", line.protocol)]
+        if not found:
+            known = ", ".join(dict.fromkeys(line.key for line in lines if protocol in ("", line.protocol))) or "nothing"
             raise typer.BadParameter(f"--require {name}: there is no such measure here. Measured: {known}.")
-        if values[metric] < least:
-            remark(f"required: {name} of {least:g}; the model reaches {values[metric]:.4f}")
+        value = found[0].model.value
+        if value > bound if lower_is_better(metric) else value < bound:
+            remark(f"required: {name} of {bound:g}; the model reaches {value:.4f}")
             is_met = False
     if not is_met:
         raise typer.Exit(6)

@@ -98,7 +98,7 @@ def cache_beside(run: Path) -> Path:
 def run_and_report(
     job: "Job | WordJob", folder: Path, *, resume: bool, device: str = "auto", processes: "Processes | None" = None
 ) -> dict[str, Any] | None:
-    """Train and write the report; returns what `evaluation.json` says, if there is one.
+    """Train and write the report; returns what `evaluation.json` says.
 
     Of several processes the first alone shows and writes; the others return None.
     """
@@ -118,13 +118,9 @@ def run_and_report(
         raise typer.Exit(130) from None
     if processes.rank > 0:
         return None
-    verdict = folder / "evaluation.json"
-    if not verdict.exists():
-        remark(f"The data has no classes to judge by. The model is in {folder / 'model'}.")
-        return None
     remark("Writing the report ...")
     write_report(folder)
-    return json.loads(verdict.read_text(encoding="utf-8"))
+    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
 
 
 def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ EPILOG = """
 \b
 Examples:
   tuplet runs                                        every run in runs/, best last
-  tuplet runs --json | jq 'select(.["recall@1"] > 0.9)'
+  tuplet runs --json | jq 'select(.model > 0.9)'
 """
 
 
@@ -27,4 +27,4 @@ def runs(
     if not rows:
         remark(f"There is no run in {folder}. Start one: tuplet demo")
         return
-    show_rows(rows, ["run", "state", "raw", "recall@1", "differs"], as_json=as_json)
+    show_rows(rows, ["run", "state", "measure", "raw", "model", "differs"], as_json=as_json)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.app.verdict import name_of
+from tuplet.app.measures import name_of
 from tuplet.evaluation import VerificationResult
 from tuplet.types import GeometryName
 
@@ -19,6 +19,7 @@ Trace = dict[str, Any]
 FAR = 0.01
 """Share of accepted pairs of different classes at the threshold that is drawn."""
 
+_BINS = 20  # of pairs that are equally near, behind a median
 _NAMED = 30  # most classes that are named on the map itself
 _LONGEST = 24  # letters of such a name
 
@@ -47,8 +48,10 @@ def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
     model = [event for event in judged if event["of"] == "model"]
     found: dict[str, Chart] = {}
     if model:
-        metric = next(iter(model[0]["values"]))
-        raw = next((event["values"][metric]["value"] for event in judged if event["of"] == "raw"), None)
+        metric = model[0].get("by") or next(iter(model[0]["values"]))
+        model = [event for event in model if metric in event["values"]]
+    if model:
+        raw = next((event["values"].get(metric, {}).get("value") for event in judged if event["of"] == "raw"), None)
         scores = [event["values"][metric] for event in model]
         found["validation"] = validation_chart([event["step"] for event in model], scores, raw, name_of(metric))
     if len(steps) > 1:
@@ -97,30 +100,49 @@ def speed_chart(steps: Sequence[int], speeds: Sequence[float]) -> Chart:
     return Chart("speed", finding, [_line(steps, speeds, "examples / s", "var(--accent)", width=1.5)], layout)
 
 
-def pairs_chart(judged: VerificationResult, geometry: GeometryName) -> Chart:
-    """Scores of pairs of the same class and of pairs of different classes, as shares of each."""
+_COLOURS = ("var(--accent)", "var(--ink)", "var(--faint)")
+
+
+def lines_chart(name: str, finding: str, curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Chart:
+    """A few curves against the step, by what they are."""
+    data = [
+        _line([step for step, _ in points], [value for _, value in points], label, colour, width=1.5)
+        for (label, points), colour in zip(curves.items(), _COLOURS, strict=False)
+    ]
+    layout = _layout("step", title) | {"showlegend": len(data) > 1}
+    if title.startswith("share"):
+        layout["yaxis"] |= {"range": [-0.02, 1.02]}
+    return Chart(name, finding, data, layout)
+
+
+def pairs_chart(
+    judged: VerificationResult, geometry: GeometryName, kinds: tuple[str, str] = ("same class", "different classes")
+) -> Chart:
+    """Scores of pairs that belong together and of pairs that do not, as shares of each."""
     scores, is_same = judged.scores.numpy(), judged.same.numpy()
     same, different = scores[is_same], scores[~is_same]
     edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()), 81)
     middles = ((edges[1:] + edges[:-1]) / 2).round(4).tolist()
     data = []
     for values, name, colour, fill in (
-        (different, "different classes", "var(--faint)", "var(--line)"),
-        (same, "same class", "var(--accent)", "var(--accent-soft)"),
+        (different, kinds[1], "var(--faint)", "var(--line)"),
+        (same, kinds[0], "var(--accent)", "var(--accent-soft)"),
     ):
         share = np.histogram(values, edges)[0] / len(values) * 100
         trace = _line(middles, share.round(4).tolist(), name, colour, width=1.5)
         data.append(trace | {"fill": "tozeroy", "fillcolor": fill})
     words = "similarity" if geometry in ("cosine", "dot") else "distance"
     layout = _layout(f"{words} ({geometry.replace('_', ' ')})", "% of pairs")
-    finding = f"The median {words} is {np.median(same):.2f} within a class, {np.median(different):.2f} between classes"
+    finding = (
+        f"The median {words} is {np.median(same):.2f} ({kinds[0]}) against {np.median(different):.2f} ({kinds[1]})"
+    )
     threshold = judged.thresholds.get(f"far={FAR}")
     if threshold is not None:
         layout["shapes"] = [_upright(threshold)]
         accepted = judged.values[f"tar@far={FAR}"]
         finding = (
-            f"At a {words} of {threshold:.3f}, {100 * accepted:.1f} % of the pairs of one class are accepted, "
-            f"and {100 * FAR:g} % of the others"
+            f"At a {words} of {threshold:.3f}, {100 * accepted:.1f} % are accepted of the pairs that belong together "
+            f"({kinds[0]}), and {100 * FAR:g} % of the others"
         )
     return Chart("pairs", finding, data, layout)
 
@@ -134,12 +156,37 @@ def map_chart(
     """
     dot = {"color": "var(--accent)", "size": 5, "opacity": 0.55}
     cross = {"color": "var(--ink)", "size": 6, "symbol": "x-thin-open", "line": {"width": 1.5}}
-    ring = {"color": "rgba(0,0,0,0)", "size": 12, "line": {"color": "var(--ink)", "width": 2}}
     data = [
         _dots(places, np.flatnonzero(is_right), dot, "none"),
         _dots(places, np.flatnonzero(~is_right), cross, "none"),
-        _dots(places, np.empty(0, dtype=np.int64), ring, "skip"),
     ]
+    finding = (
+        f"{len(places):,} examples; {int((~is_right).sum()):,} of them, the crosses, have a nearest neighbour of "
+        f"another class"
+    )
+    return _map(places, data, finding, _class_names(places, labels, names))
+
+
+def plain_map_chart(places: NDArray[np.float64], values: NDArray[np.float64] | None) -> Chart:
+    """Every example where the map puts it, coloured by a number if there is one."""
+    dot: Trace = {"color": "var(--accent)", "size": 6, "opacity": 0.6}
+    finding = f"{len(places):,} examples"
+    if values is not None:
+        low, high = float(values.min()), float(values.max())
+        finding = f"{finding}, coloured by their target from {low:.4g} to {high:.4g}: neighbours should have one colour"
+        dot = {
+            "color": values.tolist(),
+            "size": 7,
+            "opacity": 0.9,
+            "colorscale": "Viridis",
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": "target"}},
+        }
+    return _map(places, [_dots(places, np.arange(len(places)), dot, "none")], finding, [])
+
+
+def _map(places: NDArray[np.float64], data: list[Trace], finding: str, annotations: list[Trace]) -> Chart:
+    ring = {"color": "rgba(0,0,0,0)", "size": 12, "line": {"color": "var(--ink)", "width": 2}}
+    data = [*data, _dots(places, np.empty(0, dtype=np.int64), ring, "skip")]
     hidden = {"visible": False, "fixedrange": False}
     layout = _layout("", "") | {
         "dragmode": "pan",
@@ -148,23 +195,35 @@ def map_chart(
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "xaxis": hidden,
         "yaxis": hidden | {"scaleanchor": "x"},
-        "annotations": _class_names(places, labels, names),
+        "annotations": annotations,
     }
-    finding = (
-        f"{len(places):,} examples; {int((~is_right).sum()):,} of them, the crosses, have a nearest neighbour of "
-        f"another class"
-    )
     return Chart("map", finding, data, layout)
 
 
-def _dots(places: NDArray[np.float64], positions: NDArray[np.int64], marker: Trace, hoverinfo: str) -> Trace:
+def targets_chart(distances: NDArray[np.float64], gaps: NDArray[np.float64], spearman: float | None) -> Chart:
+    """Distance of targets against distance of embeddings of pairs, and its median where pairs are equally near."""
+    order = np.argsort(distances, kind="stable")
+    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    near = [float(np.median(distances[part])) for part in parts]
+    middle = [float(np.median(gaps[part])) for part in parts]
+    dots = {"color": "var(--faint)", "size": 4, "opacity": 0.35}
+    scattered = _dots(np.stack([distances, gaps], 1), np.arange(len(gaps)), dots, "skip", digits=5)
+    data = [scattered | {"name": "pairs"}, _line(near, middle, "median", "var(--accent)", width=3)]
+    found = "" if spearman is None else f" (rank correlation {spearman:.3f})"
+    finding = f"The nearer two embeddings, the nearer their targets should be{found}"
+    return Chart("targets", finding, data, _layout("distance of embeddings", "distance of targets"))
+
+
+def _dots(
+    places: NDArray[np.float64], positions: NDArray[np.int64], marker: Trace, hoverinfo: str, digits: int = 2
+) -> Trace:
     return {
         "type": "scattergl",
         "mode": "markers",
         "marker": marker,
         "hoverinfo": hoverinfo,
-        "x": places[positions, 0].round(2).tolist(),
-        "y": places[positions, 1].round(2).tolist(),
+        "x": places[positions, 0].round(digits).tolist(),
+        "y": places[positions, 1].round(digits).tolist(),
         "customdata": positions.tolist(),
     }
 

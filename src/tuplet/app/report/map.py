@@ -70,11 +70,20 @@ def map_data(
     """What the page needs to answer a pointer: place, class, id and class of the nearest neighbour of each point."""
     queries, nearest = gallery.labels[found.queries[rows]], gallery.labels[found.positions[rows, 0]]
     used, numbers = np.unique(np.concatenate([queries, nearest]), return_inverse=True)
+    points = found.queries[rows].tolist()
     return {
         "x": places[:, 0].round(2).tolist(),
         "y": places[:, 1].round(2).tolist(),
         "names": [gallery.names[label] if label >= 0 else "no class" for label in used.tolist()],
         "classes": numbers[: len(rows)].tolist(),
         "nearest": numbers[len(rows) :].tolist(),
-        "ids": [gallery.ids[query][-_NAMED:] for query in found.queries[rows].tolist()],
+        "ids": [gallery.ids[query][-_NAMED:] for query in points],
+        "notes": None if gallery.names and gallery.texts is None else [_note(gallery, point) for point in points],
+        "named": bool(gallery.names),
     }
+
+
+def _note(gallery: Gallery, point: int) -> str:
+    """What is known of an example beside its class."""
+    target = "" if gallery.targets is None else f"target {gallery.target(point)}"
+    return " · ".join(part for part in (gallery.text(point), target) if part)

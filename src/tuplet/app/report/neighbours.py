@@ -20,10 +20,10 @@ _MOST_QUERIES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Nearest neighbours of labelled examples among all examples.
+    """Nearest neighbours of examples among all examples.
 
     Args:
-        queries: Positions of the examples that ask, ascending; each has company in its class.
+        queries: Positions of the examples that ask, ascending; with classes, each has company in its own.
         positions: Positions of their neighbours, nearest first (queries, SHOWN).
         scores: Their scores, in the unit of the geometry.
         labels: Class of every example; negative where unknown.
@@ -65,10 +65,15 @@ class Confusion:
 
 
 def find_neighbours(gallery: Gallery, seed: int) -> Neighbours:
-    """The nearest neighbours of all examples, or of an even sample where there are more than 20,000."""
+    """The nearest neighbours of all examples, or of an even sample where there are more than 20,000.
+
+    Where there are classes, those ask that are not alone in theirs.
+    """
     labels = gallery.labels
     counts = np.bincount(labels[labels >= 0], minlength=1)
     able = np.flatnonzero((labels >= 0) & (counts[labels.clip(0)] > 1))
+    if not gallery.names and len(labels) > 1:
+        able = np.arange(len(labels))
     queries = able[draw(len(able), _MOST_QUERIES, seed, "queries")]
     asking = torch.from_numpy(queries)
     found = topk(gallery.embeddings[asking], gallery.embeddings, SHOWN, gallery.geometry, exclude=asking)

@@ -13,8 +13,17 @@ import torch
 from markupsafe import Markup
 
 from tuplet import __version__
-from tuplet.app.report.charts import Chart, map_chart, pairs_chart, training_charts
-from tuplet.app.report.gallery import Gallery, read_gallery
+from tuplet.app.measures import Measure, measures
+from tuplet.app.report.answers import Answers
+from tuplet.app.report.charts import (
+    Chart,
+    map_chart,
+    pairs_chart,
+    plain_map_chart,
+    targets_chart,
+    training_charts,
+)
+from tuplet.app.report.gallery import Gallery, beside, read_gallery, read_questions
 from tuplet.app.report.map import choose_points, lay_out, map_data
 from tuplet.app.report.neighbours import (
     Neighbours,
@@ -25,20 +34,23 @@ from tuplet.app.report.neighbours import (
     pick_worst,
 )
 from tuplet.app.report.pictures import Sheet, draw_sheet
+from tuplet.app.report.readings import reading_charts
+from tuplet.app.report.shown import Pair, Query, draw_outlines, positions_of, show_query
 from tuplet.app.report.words import Word, pick_words
 from tuplet.app.verdict import (
     Accepted,
-    Measure,
     data_remarks,
     facts,
-    measures,
     read_evaluation,
     remarks,
     state_data,
     state_finding,
     verification_lines,
 )
-from tuplet.evaluation import verification
+from tuplet.engine.topk import nearness, pair_scores
+from tuplet.evaluation import rank_correlation, verification
+from tuplet.evaluation.pairs import unordered_pairs
+from tuplet.seeding import derive
 from tuplet.training.checkpoint import write_file
 from tuplet.training.events import read_events
 
@@ -46,40 +58,10 @@ FILE = "report.html"
 _QUERIES = 8
 _CONFUSIONS = 12
 _TWINS = 8
+_DOTS = 3_000  # pairs in the scatter of targets
 _PAIRS, _DRAWS = 100_000, 200  # pairs of the verification, resamples behind its intervals
 _LARGE, _SMALL = 96, 32  # edges of a picture among the examples and on the map, in pixels
 _LARGE_BUDGET, _SMALL_BUDGET = 700_000, 1_800_000  # bytes; with Plotly's script the file stays below 9 MB
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A neighbour of a query."""
-
-    position: int
-    id: str
-    label: str
-    score: float
-    is_right: bool
-
-
-@dataclass(frozen=True)
-class Query:
-    """An example and its neighbours."""
-
-    position: int
-    id: str
-    label: str
-    hits: tuple[Hit, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two classes that lie next to each other; `pictures` are positions."""
-
-    names: tuple[str, str]
-    pictures: tuple[int, int]
-    mistakes: int = 0
-    queries: int = 0
 
 
 @dataclass
@@ -105,9 +87,17 @@ class Page:
     data_remarks: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
     recipe: str = ""
-    environment: Sequence[tuple[str, str]] = ()
+    environment: Sequence[tuple[str, Any]] = ()
     sheets: dict[str, Sheet] = field(default_factory=dict)
+    outlines: dict[int, list[str]] = field(default_factory=dict)
+    health: Sequence[Measure] = ()
+    asked: str = "class"
     version: str = __version__
+
+    @property
+    def has_untrained(self) -> bool:
+        """Whether the encoder before training was judged too."""
+        return any(line.untrained for line in (*self.headline, *self.more))
 
     @property
     def sections(self) -> list[tuple[str, str]]:
@@ -117,9 +107,11 @@ class Page:
             "words": ("Words", self.words),
             "neighbours": ("Neighbours", self.typical),
             "map": ("Map", self.map),
+            "targets": ("Targets", "targets" in self.charts),
             "pairs": ("Same or different", "pairs" in self.charts),
             "confused": ("Confused classes", self.confused),
-            "training": ("Training", "loss" in self.charts),
+            "health": ("Health", self.health),
+            "training": ("Training", "loss" in self.charts or "validation" in self.charts),
             "data": ("Data", self.facts),
             "reproduce": ("Reproduce", self.recipe),
         }
@@ -146,7 +138,8 @@ def write_report(run: Path) -> Path:
 def compose(run: Path) -> Page:
     """Everything the report of a run says."""
     evaluation = read_evaluation(run)
-    lines = measures(evaluation)
+    seed, lines = evaluation["seed"], measures(evaluation)
+    events = read_events(run / "events.jsonl")
     today = dt.datetime.now().astimezone().date()
     page = Page(
         name=evaluation["name"],
@@ -154,8 +147,9 @@ def compose(run: Path) -> Page:
         finding=state_finding(evaluation),
         lead=state_data(evaluation),
         headline=[line for line in lines if line.is_main],
-        more=[line for line in lines if not line.is_main],
-        charts=training_charts(read_events(run / "events.jsonl")),
+        more=[line for line in lines if not line.is_main and line.protocol != "health"],
+        health=[line for line in lines if line.protocol == "health"],
+        charts=training_charts(events) | reading_charts(events),
         remarks=remarks(evaluation),
         data_remarks=data_remarks(evaluation),
         facts=facts(evaluation),
@@ -164,11 +158,19 @@ def compose(run: Path) -> Page:
     )
     gallery = read_gallery(run)
     if evaluation["data"]["kind"] == "words":
-        page.words = pick_words(gallery, evaluation["seed"])
+        page.words, page.asked = pick_words(gallery, seed), "pair"
         return page
-    found = find_neighbours(gallery, evaluation["seed"])
+    questions = read_questions(run)
+    found = find_neighbours(gallery, seed)
+    if questions is not None and len(gallery.ids) > 1:
+        _show_answers(page, Answers(gallery, questions, seed))
+        gallery = beside(gallery, questions[0])
+    elif len(found.queries):
+        _show_neighbours(page, gallery, found, seed)
     if len(found.queries):
-        _show_neighbours(page, gallery, found, evaluation["seed"])
+        _show_map(page, gallery, found, seed)
+    if gallery.outlines is not None:
+        page.outlines = draw_outlines(gallery.outlines, _pictured(page))
     return page
 
 
@@ -179,6 +181,7 @@ def render(page: Page) -> str:
 
     environment = Environment(loader=PackageLoader("tuplet.app.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters["number"] = lambda value: f"{value:.3f}"
+    environment.filters["percent"] = lambda value: 100 * min(1.0, max(0.0, value))
     environment.filters["count"] = lambda value: f"{value:,}"
     files = resources.files("tuplet.app.report") / "templates"
     return environment.get_template("report.html.j2").render(
@@ -190,27 +193,58 @@ def render(page: Page) -> str:
     )
 
 
+def _show_answers(page: Page, answers: Answers) -> None:
+    mistakes = answers.mistakes
+    page.asked, page.mistakes = "pair", len(mistakes)
+    page.typical = answers.typical(_QUERIES)
+    page.worst = [answers.show(row) for row in mistakes[:_QUERIES].tolist()]
+    judged = answers.verify()
+    page.charts["pairs"] = pairs_chart(judged, answers.gallery.geometry, ("own answer", "another answer"))
+
+
 def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int) -> None:
+    page.typical = [show_query(gallery, found, row) for row in pick_typical(found, _QUERIES, seed)]
+    if gallery.targets is not None:
+        page.charts["targets"] = _targets(gallery, seed)
+    if not gallery.names:
+        page.asked = "none" if gallery.targets is None else "target"
+        return
     page.mistakes = int((~found.is_right).sum())
-    page.typical = [_query(gallery, found, row) for row in pick_typical(found, _QUERIES, seed)]
-    page.worst = [_query(gallery, found, row) for row in pick_worst(found, _QUERIES)]
+    page.worst = [show_query(gallery, found, row) for row in pick_worst(found, _QUERIES)]
     page.confused = [
         Pair((gallery.name(one.pictures[0]), gallery.name(one.pictures[1])), one.pictures, one.mistakes, one.queries)
         for one in most_confused(found, _CONFUSIONS)
     ]
     if len(np.unique(gallery.labels[gallery.labels >= 0])) > 1:
         _show_pairs(page, gallery, seed)
-    rows = choose_points(found, seed)
-    places = lay_out(gallery, found.queries[rows], seed)
-    labels = gallery.labels[found.queries[rows]]
-    page.charts["map"] = map_chart(places, found.is_right[rows], labels, gallery.names)
-    page.map = map_data(gallery, found, rows, places)
     if gallery.pictures is not None:
         page.twins = _twins(gallery, seed)
+
+
+def _show_map(page: Page, gallery: Gallery, found: Neighbours, seed: int) -> None:
+    rows = choose_points(found, seed)
+    points = found.queries[rows]
+    places = lay_out(gallery, points, seed)
+    if gallery.names:
+        page.charts["map"] = map_chart(places, found.is_right[rows], gallery.labels[points], gallery.names)
+    else:
+        values = None if gallery.targets is None else gallery.targets[points, 0]
+        page.charts["map"] = plain_map_chart(places, values)
+    page.map = map_data(gallery, found, rows, places)
+    if gallery.pictures is not None:
         page.sheets["large"] = draw_sheet(gallery.pictures, _pictured(page), edge=_LARGE, budget=_LARGE_BUDGET)
-        small = draw_sheet(gallery.pictures, found.queries[rows].tolist(), edge=_SMALL, budget=_SMALL_BUDGET)
+        small = draw_sheet(gallery.pictures, points.tolist(), edge=_SMALL, budget=_SMALL_BUDGET)
         page.sheets["small"] = small
         page.map |= {"columns": small.columns}
+
+
+def _targets(gallery: Gallery, seed: int) -> Chart:
+    assert gallery.targets is not None  # noqa: S101  asked for where there are some
+    targets, embeddings = torch.from_numpy(gallery.targets), gallery.embeddings
+    first, second = unordered_pairs(len(targets), _DOTS, derive(seed, "report", "targets"))
+    distances = -nearness(pair_scores(embeddings[first], embeddings[second], gallery.geometry), gallery.geometry)
+    gaps = pair_scores(targets[first], targets[second], "euclidean")
+    return targets_chart(distances.numpy(), gaps.numpy(), rank_correlation(distances, gaps)["spearman"])
 
 
 def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:
@@ -228,25 +262,5 @@ def _twins(gallery: Gallery, seed: int) -> list[Pair]:
     return [Pair((gallery.name(first), gallery.name(second)), (first, second)) for first, second in pairs]
 
 
-def _query(gallery: Gallery, found: Neighbours, row: int) -> Query:
-    query = int(found.queries[row])
-    hits = tuple(
-        Hit(
-            position,
-            gallery.ids[position],
-            gallery.name(position),
-            score,
-            bool(gallery.labels[position] == gallery.labels[query]),
-        )
-        for position, score in zip(found.positions[row].tolist(), found.scores[row].tolist(), strict=True)
-        if position >= 0
-    )
-    return Query(query, gallery.ids[query], gallery.name(query), hits)
-
-
 def _pictured(page: Page) -> list[int]:
-    queries = (*page.typical, *page.worst)
-    positions = [query.position for query in queries]
-    positions += [hit.position for query in queries for hit in query.hits]
-    positions += [position for pair in (*page.confused, *page.twins) for position in pair.pictures]
-    return list(dict.fromkeys(positions))
+    return positions_of([*page.typical, *page.worst], [*page.confused, *page.twins])

@@ -46,11 +46,12 @@ function startMap() {
   const field = document.getElementById("find-class");
   const ringed = charts.find((chart) => chart.name === "map").data.length - 1;
   const members = new Map();
-  map.classes.forEach((label, point) => {
+  const groups = map.named ? map.classes : map.ids.map((_, point) => point);
+  groups.forEach((label, point) => {
     if (!members.has(label)) members.set(label, []);
     members.get(label).push(point);
   });
-  const names = new Map([...members.keys()].map((label) => [map.names[label], label]));
+  const names = new Map(map.named ? [...members.keys()].map((label) => [map.names[label], label]) : []);
   const order = [...members.keys()].sort((a, b) => a - b).flatMap((label) => members.get(label));
   let current = -1;
 
@@ -62,8 +63,10 @@ function startMap() {
     Plotly.restyle(plot, { x: [points.map((point) => map.x[point])], y: [points.map((point) => map.y[point])] }, [ringed]);
 
   function describe(point) {
+    const note = map.notes ? [map.notes[point]] : [];
+    if (!map.named) return [...note, map.ids[point]].filter(Boolean);
     const [own, nearest] = [map.names[map.classes[point]], map.names[map.nearest[point]]];
-    return [own, map.ids[point], own === nearest ? "✓ nearest neighbour of its class" : `✕ nearest neighbour: ${nearest}`];
+    return [own, ...note, map.ids[point], own === nearest ? "✓ nearest neighbour of its class" : `✕ nearest neighbour: ${nearest}`];
   }
 
   function showTip(point) {
@@ -106,7 +109,7 @@ function startMap() {
   plot.on("plotly_hover", ({ points: [hit] }) => {
     if (hit.customdata === undefined) return;
     showTip(hit.customdata);
-    ring(members.get(map.classes[hit.customdata]));
+    ring(members.get(groups[hit.customdata]));
   });
   plot.on("plotly_unhover", leave);
   plot.on("plotly_relayout", () => { tip.hidden = true; });
@@ -118,7 +121,7 @@ function startMap() {
     event.preventDefault();
     current = (current + move + order.length) % order.length;
     found.textContent = showTip(order[current]);
-    ring(members.get(map.classes[order[current]]));
+    ring(members.get(groups[order[current]]));
   });
   wrap.addEventListener("blur", leave);
 }

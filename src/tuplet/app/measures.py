@@ -1,0 +1,213 @@
+"""The measures of `evaluation.json`: their names, what they count, and the raw input beside the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_RECALL = {
+    "all": "one of the {k} nearest neighbours is of the same class",
+    "pairs": "its answer is one of the {k} nearest",
+    "views": "the example is one of the {k} nearest to a random change of it",
+}
+_MEANINGS = {
+    "map@r": "how early the whole class comes, R being its size",
+    "r_precision": "share of the class among the R nearest, R being its size",
+    "precision@": "share of the class among the {k} nearest",
+    "knn@": "the {k} nearest training examples vote for the right class",
+    "probe": "a linear classifier of the training examples names the right class",
+    "mrr": "mean of 1 / rank of the right one",
+    "spearman": "rank correlation with what people say of pairs of words",
+    "kendall": "the same by counting pairs of pairs in the right order",
+    "coverage": "share of the pairs whose words both have a vector",
+    "ndcg@": "how early the nearest targets come among the {k} nearest",
+    "label_distance@": "mean distance of the targets of the {k} nearest; lower is better",
+    "label_gap@": "distance of the targets of the {k} nearest, where 1 is drawn by lot; lower is better",
+    "effective_rank": "directions that the embeddings use; few mean a collapse",
+    "participation_ratio": "the same, counted by variance",
+    "uniformity": "how evenly directions are used; lower is more even",
+    "alignment": "squared distance of what belongs together, on the unit sphere; lower is nearer",
+    "norm_mean": "mean length of an embedding",
+    "norm_std": "how much lengths differ",
+    "norm_min": "the shortest",
+    "norm_max": "the longest",
+    "duplicate_share": "share of embeddings that equal an earlier one",
+}
+_NAMES = {
+    "map@r": "MAP@R",
+    "mrr": "MRR",
+    "knn@1": "1-NN accuracy",
+    "probe": "Linear probe",
+    "kendall": "Kendall",
+    "spearman": "Spearman",
+    "r_precision": "R-Precision",
+    "norm_std": "Deviation of lengths",
+    "norm_mean": "Mean length",
+    "norm_min": "Shortest length",
+    "norm_max": "Longest length",
+    "duplicate_share": "Duplicates",
+}
+_STEMS = {
+    "recall": "Recall@{k}",
+    "precision": "Precision@{k}",
+    "ndcg": "NDCG@{k}",
+    "knn": "kNN accuracy, k = {k}",
+    "label_distance": "Target distance@{k}",
+    "label_gap": "Target gap@{k}",
+}
+_LOWER = ("label_distance", "label_gap", "uniformity", "alignment", "duplicate_share", "norm_std")
+_MAIN = {
+    "all": ("recall@1", "map@r"),
+    "other_groups": ("recall@1",),
+    "targets": ("spearman", "ndcg@10", "label_gap@10"),
+    "pairs": ("recall@1", "recall@10", "mrr"),
+    "views": ("recall@1",),
+    "health": (),
+}
+_SUFFIXES = {"other_groups": ", other groups", "views": " of changed examples"}
+_PLAIN = ("all", "train", "targets", "health")
+"""Protocols that need not be named beside a measure."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the result: raw input against the model.
+
+    Args:
+        key: Name in `evaluation.json`, such as `recall@1`.
+        protocol: Who is asked and what counts, such as `all`; for words, which pairs are judged.
+        raw: With the input itself as embedding.
+        model: With the trained one.
+        untrained: With the encoder as it was before training.
+        stands_alone: Whether the name needs no protocol.
+    """
+
+    key: str
+    protocol: str
+    raw: Interval | None
+    model: Interval
+    untrained: Interval | None = None
+    stands_alone: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it belongs to the headline."""
+        return self.key in _MAIN.get(self.protocol, ("spearman",)) or self.protocol == "train"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.protocol != "health" and not self.key.startswith("label_")
+
+    @property
+    def is_lower_better(self) -> bool:
+        """Whether less is better."""
+        return lower_is_better(self.key)
+
+    @property
+    def name(self) -> str:
+        """As people write it."""
+        suffix = _SUFFIXES.get(self.protocol, f", {self.protocol}")
+        return name_of(self.key) + ("" if self.stands_alone or self.protocol in _PLAIN else suffix)
+
+    @property
+    def meaning(self) -> str:
+        """What is counted, in words."""
+        stem, mark, k = self.key.partition("@")
+        if self.key == "recall@1" and self.protocol in ("all", "other_groups"):
+            words = "the nearest neighbour is of the same class"
+        elif self.key == "spearman" and self.protocol == "targets":
+            words = "rank correlation of distances with those of the targets, over pairs"
+        elif stem == "recall":
+            words = _RECALL.get(self.protocol, _RECALL["all"])
+        else:
+            words = _MEANINGS.get(self.key) or _MEANINGS.get(stem + mark, "")
+        words = words.format(k=k).replace("one of the 1 nearest", "the nearest").replace("the 1 nearest", "the nearest")
+        words = words.replace("training examples vote", "training example votes") if k == "1" else words
+        return f"{words}; the query's own group does not count" if self.protocol == "other_groups" and words else words
+
+
+def name_of(key: str) -> str:
+    """A measure as people write it."""
+    stem, _, k = key.partition("@")
+    return _NAMES.get(key) or _STEMS.get(stem, key.replace("_", " ").capitalize()).format(k=k)
+
+
+def lower_is_better(key: str) -> bool:
+    """Whether less of a measure is better."""
+    return key.partition("@")[0] in _LOWER
+
+
+def main_of(evaluation: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Protocol and measure that stand for the whole result; None if nothing could be judged."""
+    if "main" in evaluation:
+        main = evaluation["main"]
+        return None if main is None else (main["protocol"], main["measure"])
+    judged = evaluation["protocols"]
+    if "all" in judged:
+        return "all", "recall@1"
+    return next(((name, "spearman") for name in judged), None)
+
+
+def measures(evaluation: Mapping[str, Any]) -> list[Measure]:
+    """The lines of the result: the one that stands for all, then the others of the headline, then the rest."""
+    main = main_of(evaluation)
+    alone = main[0] if main and main[0] in (*_MAIN, "train") and main[0] != "views" else None
+    lines = [
+        Measure(
+            key,
+            protocol,
+            interval(judged.get("raw"), key),
+            found,
+            interval(judged.get("untrained"), key),
+            stands_alone=protocol == alone,
+        )
+        for protocol, judged in evaluation["protocols"].items()
+        for key in judged["model"]["values"]
+        if (found := interval(judged["model"], key)) is not None
+    ]
+    return sorted(lines, key=lambda line: ((line.protocol, line.key) != main, not line.is_main))
+
+
+def main_measure(evaluation: Mapping[str, Any]) -> Measure | None:
+    """The line that stands for the whole result."""
+    main = main_of(evaluation)
+    return next((line for line in measures(evaluation) if (line.protocol, line.key) == main), None)
+
+
+def gain_over(evaluation: Mapping[str, Any], other: str) -> Interval | None:
+    """What the model gains over the raw input, or over itself before training, by the main measure.
+
+    The resamples behind the interval are the same for both. None where it was not measured query by query.
+    """
+    main = main_of(evaluation)
+    if main is None:
+        return None
+    key = "comparison" if other == "raw" else f"comparison_{other}"
+    compared = evaluation["protocols"].get(main[0], {}).get(key)
+    return interval(compared, main[1])
+
+
+def is_better(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the model beats the raw input by more than chance explains; true if nothing can be said."""
+    gain, line = gain_over(evaluation, "raw"), main_measure(evaluation)
+    if gain is not None:
+        return gain.low > 0
+    return line is None or line.raw is None or line.model.value > line.raw.value
+
+
+def interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
+    """A value with its ends, which are the value itself where there are none."""
+    value = result["values"].get(key) if result else None
+    if result is None or value is None:
+        return None
+    low, high = (result[end].get(key) for end in ("lower", "upper"))
+    return Interval(value, value if low is None else low, value if high is None else high)

@@ -1,0 +1,145 @@
+"""Runs of every kind: what the command line shows and requires, and what their report holds."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import typer
+
+from tuplet.app.cli.options import check_required
+from tuplet.app.history import read_runs
+from tuplet.app.measures import main_measure, measures
+from tuplet.app.report import write_report
+from tuplet.app.verdict import advice, read_evaluation, remarks, state_data, state_finding
+from tuplet.recipes import build, recipe_for
+from tuplet.training import run
+
+STEPS = ("train.steps=6", "train.validate_every=3", "train.log_every=2", "evaluate.bootstrap=50", "train.patience=0")
+
+
+def finished(source, *overrides):
+    """A short run of proposed settings, and its report."""
+    folder = source.parent / "runs" / source.stem
+    list(run(build(recipe_for(source, [*STEPS, *overrides]), cache=source.parent), folder))
+    return folder, write_report(folder).read_text(encoding="utf-8")
+
+
+def charts_of(page):
+    return {chart["name"]: chart for chart in json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("graded"), np.random.default_rng(0)
+    rows = random.normal(size=(120, 6)).astype(np.float32)
+    np.save(folder / "spectra.npy", rows)
+    np.save(folder / "spectra.targets.npy", rows[:, :1].astype(np.float64))
+    return finished(folder / "spectra.npy")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    with (folder / "words.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "pair"])
+        table.writerows([f"w{i}x w{i}y", f"<i>about</i> w{i}x {random.integers(99)}"] for i in range(200))
+    return finished(folder / "words.csv", "batch.batch_size=32")
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("series"), np.random.default_rng(0)
+    labels = np.arange(80) % 4
+    waves = np.sin(np.linspace(0, 1, 40) * (3 + 4 * labels[:, None])) + 0.1 * random.normal(size=(80, 40))
+    np.save(folder / "waves.npy", waves[:, None].astype(np.float32))
+    np.save(folder / "waves.labels.npy", labels)
+    return finished(folder / "waves.npy", "data.kind=series", "data.split.by=row", "evaluate.probe=true")
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("unlabelled"), np.random.default_rng(0)
+    np.save(folder / "spots.npy", random.integers(0, 255, (90, 1, 16, 16), dtype=np.uint8))
+    return finished(folder / "spots.npy", "batch.batch_size=32")
+
+
+def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded):
+    folder, page = graded
+    evaluation = read_evaluation(folder)
+    line = main_measure(evaluation)
+    assert (line.key, line.protocol) == ("spearman", "targets")
+    assert f"Spearman is {line.model.value:.3f}" in state_finding(evaluation)
+    assert [row["measure"] for row in read_runs(folder.parent)] == ["Spearman"]
+    check_required({"spearman": line.model.value - 0.01, "label_gap@10": 1.5}, evaluation)
+    for wrong in ({"spearman": 1.01}, {"label_gap@10": 0.0}):  # of a gap less is better
+        with pytest.raises(typer.Exit):
+            check_required(wrong, evaluation)
+    with pytest.raises(typer.BadParameter, match="spearman"):
+        check_required({"recall@1": 0.5}, evaluation)
+    charts = charts_of(page)
+    values = [trace["marker"]["color"] for trace in charts["map"]["data"] if isinstance(trace["marker"]["color"], list)]
+    targets = [json.loads(row)["target"][0] for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
+    assert values == [pytest.approx(targets)]
+    assert len(charts["targets"]["data"][0]["x"]) == min(3000, len(targets) * (len(targets) - 1) // 2)
+
+
+def test_pairs_are_asked_and_answered_in_words(pairs):
+    folder, page = pairs
+    evaluation = read_evaluation(folder)
+    assert {line.key for line in measures(evaluation) if line.is_main} == {"recall@1", "recall@10", "mrr"}
+    assert "looks for its own answer" in state_data(evaluation)
+    assert "&lt;i&gt;about&lt;/i&gt;" in page
+    assert "<i>about" not in page
+    answers = [json.loads(row) for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
+    questions = [json.loads(row) for row in (folder / "questions" / "items.jsonl").read_text().splitlines()]
+    assert all(
+        answers[row["answer"]]["text"].split()[1] == row["text"].split()[0] for row in questions
+    )  # each points at its own
+    assert charts_of(page)["pairs"]["data"][1]["name"] == "own answer"
+
+
+def test_series_are_drawn_and_judged_beside_the_untrained_encoder(series):
+    folder, page = series
+    lines = {(line.protocol, line.key): line for line in measures(read_evaluation(folder))}
+    assert lines["train", "knn@1"].untrained is not None
+    assert lines["train", "probe"].untrained is not None
+    assert page.count('class="outline"') > 40
+    assert page.count('data-of="untrained"') == len([line for line in lines.values() if line.protocol != "health"])
+    assert any("before training" in remark for remark in remarks(read_evaluation(folder)))
+
+
+def test_without_labels_the_page_says_what_nobody_knows(unlabelled):
+    folder, page = unlabelled
+    assert "nothing can be said of what the embedding is good for" in state_data(read_evaluation(folder))
+    assert "Health of the embedding" in page
+    assert "judge for yourself" in page
+    assert "✕" not in page.partition("<script")[0]
+    assert json.loads(re.search(r'id="map-data">(.*?)</script>', page, re.DOTALL)[1])["named"] is False
+
+
+def verdict(model, raw, *, low, high, classes=5):
+    """What `evaluation.json` says of a run on unseen classes."""
+    ends = {"lower": {}, "upper": {}, "counts": {}, "few_classes": False}
+    compared = {"values": {"recall@1": model - raw}, "lower": {"recall@1": low}, "upper": {"recall@1": high}}
+    judged = {of: {"values": {"recall@1": value}, **ends} for of, value in (("model", model), ("raw", raw))}
+    parts = {name: {"examples": 50, "classes": classes} for name in ("train", "test")}
+    return {
+        "main": {"protocol": "all", "measure": "recall@1"},
+        "split": "test",
+        "data": {"kind": "image", "by": "class", "splits": parts},
+        "protocols": {"all": {**judged, "comparison": compared}},
+    }
+
+
+def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():
+    worse = verdict(0.8, 0.9, low=-0.2, high=-0.05)
+    assert "only 5 classes" in advice(worse)
+    assert "use the raw input" in advice(worse)
+    assert "more than chance explains" in remarks(worse)[0]
+    unclear = verdict(0.91, 0.9, low=-0.02, high=0.04, classes=500)
+    assert "Chance alone" in advice(unclear)
+    assert "only 500" not in advice(unclear)
+    assert advice(verdict(0.95, 0.9, low=0.01, high=0.08)) is None

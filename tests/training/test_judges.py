@@ -1,0 +1,224 @@
+"""What runs of every kind are judged by, against counts by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.preprocessing import StandardScaler
+
+import tiny
+from tuplet.data import Dataset, Labels, NoiseAugment, TextPreprocessing, VectorPreprocessing
+from tuplet.errors import RecipeError
+from tuplet.models import Embedder
+from tuplet.recipes import build, load_recipe
+from tuplet.training import EvaluateSettings, run
+from tuplet.training.judge import chooser_of, health_of, judges_for
+from tuplet.training.judges import ByPartner, ByView
+from tuplet.training.looks import ModelLook, RawLook
+
+UNKNOWN = 'name = "uniform"\nbatch_size = 16'
+
+
+def recipe_in(folder, *, loss, batch=None, **files):
+    """The tiny recipe with other data, loss and batches."""
+    for name, rows in files.items():
+        np.save(folder / f"{name.replace('_', '.')}.npy", rows)
+    text = tiny.RECIPE.replace('name = "supcon"\nqueue = 32', f'name = "{loss}"')
+    if batch is not None:
+        text = text.replace('name = "per-class"\nclasses_per_batch = 4\nper_class = 3', batch)
+    (folder / "tiny.toml").write_text(text)
+    return folder / "tiny.toml"
+
+
+def finished(recipe, *overrides):
+    """The folder of a run, its job and its verdict."""
+    job = build(load_recipe(recipe, ["train.steps=20", *overrides]), cache=recipe.parent)
+    list(run(job, recipe.parent / "run"))
+    return job, json.loads((recipe.parent / "run" / "evaluation.json").read_text())
+
+
+def rows_and_targets(count=120):
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(count, 6)).astype(np.float32)
+    return rows, rows[:, :1].astype(np.float64) + 0.1 * random.normal(size=(count, 1))
+
+
+@pytest.fixture(scope="module")
+def graded_run(tmp_path_factory):
+    rows, targets = rows_and_targets()
+    recipe = recipe_in(
+        tmp_path_factory.mktemp("graded"), loss="log_ratio", batch=UNKNOWN, rows=rows, rows_targets=targets
+    )
+    return recipe, *finished(recipe)
+
+
+def test_targets_are_judged_by_the_rank_correlation_of_all_pairs(graded_run):
+    recipe, job, verdict = graded_run
+    assert verdict["main"] == {"protocol": "targets", "measure": "spearman"}
+    judged = verdict["protocols"]["targets"]
+    embedder = Embedder.load(recipe.parent / "run" / "model")
+    embedded = embedder.embed(job.test).double()
+    raw = torch.as_tensor(VectorPreprocessing().fit(job.test.inputs)(job.test.inputs)).double()
+    unit = torch.nn.functional.normalize(raw, dim=1)
+    first, second = torch.triu_indices(len(raw), len(raw), 1)
+    gaps = (job.test.targets[first] - job.test.targets[second]).norm(dim=1)
+    for of, distances in (
+        ("model", torch.cdist(embedded, embedded)[first, second]),
+        ("raw", 1 - (unit[first] * unit[second]).sum(1)),
+    ):
+        assert embedder.geometry in ("euclidean", "squared_euclidean")
+        assert judged[of]["values"]["spearman"] == pytest.approx(spearmanr(distances, gaps).statistic, abs=1e-6)
+        assert judged[of]["lower"]["spearman"] < judged[of]["values"]["spearman"] < judged[of]["upper"]["spearman"]
+    gain = judged["comparison"]["values"]["spearman"]
+    assert gain == pytest.approx(judged["model"]["values"]["spearman"] - judged["raw"]["values"]["spearman"])
+
+
+def test_targets_choose_the_best_step(graded_run):
+    recipe, job, _ = graded_run
+    events = tiny.diary(recipe.parent / "run")
+    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    assert {event["by"] for event in judged} == {"spearman"}
+    scores = {event["step"]: event["values"]["spearman"]["value"] for event in judged if event["of"] == "model"}
+    assert events[-1]["best_step"] == max(scores, key=scores.get)
+    assert len(job.validation) + len(job.test) + len(job.train) == 120
+
+
+def test_a_measure_that_cannot_be_taken_is_refused_before_anything_is_written(graded_run):
+    recipe, _, _ = graded_run
+    job = build(load_recipe(recipe, ["evaluate.best_by=recall@1"]), cache=recipe.parent)
+    with pytest.raises(RecipeError) as caught:
+        list(run(job, recipe.parent / "other"))
+    assert caught.value.reference == "best-by"
+    assert "spearman" in caught.value.message
+    assert not (recipe.parent / "other").exists()
+
+
+def test_the_latest_step_is_kept_if_nobody_shall_choose(graded_run):
+    recipe, _, _ = graded_run
+    job = build(load_recipe(recipe, ["evaluate.best_by=last", "train.steps=10"]), cache=recipe.parent)
+    events = list(run(job, recipe.parent / "last"))
+    assert events[-1]["best_step"] == 10
+    assert [event["step"] for event in events if event.get("split") == "validation"] == [0, 5, 10]
+
+
+@pytest.fixture(scope="module")
+def closed_run(tmp_path_factory):
+    recipe = tiny.write(tmp_path_factory.mktemp("closed"))
+    options = ("data.split.by=row", "evaluate.probe=true", "evaluate.neighbours=[1, 5, 500]")
+    return recipe, options, *finished(recipe, *options)
+
+
+def test_training_rows_vote_for_the_class_of_test_rows(closed_run):
+    recipe, options, job, verdict = closed_run
+    judged = verdict["protocols"]["train"]
+    assert verdict["main"] == {"protocol": "all", "measure": "recall@1"}
+    assert set(judged) == {"raw", "untrained", "model", "comparison", "comparison_untrained"}
+    fresh = build(load_recipe(recipe, options), cache=recipe.parent).embedder
+    embedders = {"model": Embedder.load(recipe.parent / "run" / "model"), "untrained": fresh}
+    for of, embedder in embedders.items():
+        test, train = embedder.embed(job.test), embedder.embed(job.train)
+        scores = cosine_similarity(test.double(), train.double())
+        nearest = np.argsort(-scores, axis=1, kind="stable")
+        classes = job.train.classes.numpy()
+        assert judged[of]["values"]["knn@1"] == pytest.approx(
+            np.mean(classes[nearest[:, 0]] == job.test.classes.numpy()), abs=1e-9
+        )
+        votes = np.zeros((len(test), 20))
+        for row, near in enumerate(nearest[:, :5]):
+            np.add.at(votes[row], classes[near], np.exp(scores[row, near] / 0.07))
+        assert judged[of]["values"]["knn@5"] == pytest.approx(np.mean(votes.argmax(1) == job.test.classes.numpy()))
+        assert "knn@500" not in judged[of]["values"]  # there are not so many
+        scale = StandardScaler().fit(train.double())
+        probe = LogisticRegression(max_iter=1000).fit(scale.transform(train.double()), classes)
+        expected = probe.score(scale.transform(test.double()), job.test.classes)
+        assert judged[of]["values"]["probe"] == pytest.approx(expected)
+
+
+def test_the_untrained_encoder_is_the_same_after_going_on(closed_run, tmp_path):
+    recipe, options, _, verdict = closed_run
+    folder = recipe.parent / "run"
+    job = build(load_recipe(recipe, ["train.steps=20", *options]), cache=recipe.parent)
+    list(run(job, folder, resume=True))
+    assert json.loads((folder / "evaluation.json").read_text()) == verdict
+
+
+def test_classes_of_an_open_split_ask_nobody_in_training(tmp_path):
+    _, verdict = finished(tiny.write(tmp_path), "evaluate.probe=true", "train.steps=5")
+    assert set(verdict["protocols"]) == {"all", "health"}
+    assert "untrained" in verdict["protocols"]["all"]
+
+
+def pairs(count=40):
+    """Queries whose answers say the same in other words; the last two share an answer."""
+    words = np.random.default_rng(0).permutation(5 * count).tolist()
+    keys = [f"w{words[3 * i]}x w{words[3 * i + 1]}y w{words[3 * i + 2]}z" for i in range(count)]
+    answers = [f"of {key.split()[0]} and {key.split()[1]}" for key in keys]
+    answers[-1] = answers[-2]
+    read = TextPreprocessing()
+    return Dataset(
+        kind="text",
+        inputs=read.load(keys),
+        ids=tuple(map(str, range(count))),
+        labels=Labels("pair", torch.arange(count)),
+        partners=read.load(answers),
+        texts=tuple(keys),
+        partner_texts=tuple(answers),
+    )
+
+
+def test_queries_find_their_answers_by_common_words_alone():
+    settings = EvaluateSettings(top=(1, 5), bootstrap=50)
+    dataset = pairs()
+    (judge,) = judges_for(dataset, settings)
+    assert isinstance(judge, ByPartner)
+    found = judge.judge(judge.see(RawLook()), settings, bootstrap=50, seed=0)
+    assert (found.counts["n_queries"], found.counts["n_gallery"]) == (40, 39)
+    sight = RawLook().matched(dataset)
+    scores = cosine_similarity(sight.asked.double(), sight.given.double()[:39])
+    ranks = [1 + int((row > row[min(own, 38)]).sum()) for own, row in enumerate(scores)]
+    assert found.values["recall@1"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert found.values["mrr"] == pytest.approx(np.mean(1 / np.array(ranks)), abs=1e-9)
+    assert found.values["recall@1"] > 0.9
+
+
+def unlabelled(count=50):
+    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(0))
+    return Dataset(
+        "vector", rows, tuple(map(str, range(count))), Labels("example", torch.arange(count)), (), None, None
+    )
+
+
+def test_without_labels_an_example_is_found_by_a_change_of_it():
+    dataset, preprocessing = unlabelled(), VectorPreprocessing().fit(unlabelled().inputs)
+    settings = EvaluateSettings(top=(1,), bootstrap=0)
+    found = {}
+    for noise in (1e-4, 3.0):
+        judge = ByView(dataset, NoiseAugment(noise=noise), preprocessing, seed=0)
+        found[noise] = judge.judge(judge.see(RawLook()), settings, bootstrap=0, seed=0).values["recall@1"]
+    assert found[1e-4] == 1
+    assert found[3.0] < 0.5
+
+
+def test_a_run_without_labels_says_what_can_be_said(tmp_path):
+    random = np.random.default_rng(0)
+    recipe = recipe_in(
+        tmp_path, loss="instance_discrimination", batch=UNKNOWN, rows=random.normal(size=(90, 6)).astype(np.float32)
+    )
+    job, verdict = finished(recipe)
+    assert verdict["main"] == {"protocol": "views", "measure": "recall@1"}
+    assert set(verdict["protocols"]) == {"views", "health"}
+    assert {"effective_rank", "alignment", "uniformity"} <= set(verdict["protocols"]["health"]["model"]["values"])
+    assert chooser_of(job)[1] is None  # the latest step is kept
+    assert tiny.diary(tmp_path / "run")[-1]["best_step"] == 20
+    look = ModelLook(job.embedder, 512)
+    judge = ByView(job.test, job.augment, job.embedder.preprocessing, 0)
+    sight = judge.see(look)
+    apart = (
+        torch.nn.functional.normalize(sight.asked, dim=1) - torch.nn.functional.normalize(sight.given, dim=1)
+    ).square()
+    alignment = health_of(look, job.test, judge, 0).values["alignment"]
+    assert alignment == pytest.approx(apart.sum(1).mean().item(), rel=1e-4)
