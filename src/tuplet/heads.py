@@ -77,7 +77,7 @@ class NearestCenter:
                 grad_a.addmm_(part, unit)
             if grad_r is not None:
                 pulled = part.T @ a
-                pulled.addcmul_((pulled * unit).sum(1, keepdim=True), unit, value=-1)
+                pulled.addcmul_(torch.linalg.vecdot(pulled, unit)[:, None], unit, value=-1)
                 grad_r[:, center].addcmul_(pulled, memo.rate[:, center])
 
     def pick(self, r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor) -> Tensor:
@@ -87,8 +87,8 @@ class NearestCenter:
 
     def place(self, grad_r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
         """To the nearest center; `pulls` are orthogonal to it."""
-        center = torch.zeros_like(cols) if memo.which is None else memo.which[rows, cols].long()
-        grad_r.index_put_((cols, center), pulls * memo.rate[cols, center], accumulate=True)
+        center = 0 if memo.which is None else memo.which[rows, cols]
+        grad_r.flatten(0, 1).index_add_(0, cols * grad_r.shape[1] + center, pulls * memo.rate[cols, center])
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,9 @@ class Graded:
             out = mine.new_empty(len(mine), len(theirs))
             geometry_of(self.geometry).scores(mine, theirs, out)
             return out
-        squares = torch.stack([(mine[:, k, None] - theirs[:, k]).square_() for k in range(mine.shape[1])]).sum(0)
+        squares = (mine[:, 0, None] - theirs[:, 0]).square_()
+        for k in range(1, mine.shape[1]):
+            squares += (mine[:, k, None] - theirs[:, k]).square_()
         return squares.sqrt_() if self.geometry == "euclidean" else squares
 
     def transposed(self) -> "Graded":

@@ -34,6 +34,8 @@ class Hinge(Reduction[_State]):
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     local = True
+    sides = 1
+    """What a slope is multiplied by: 2 where an entry stands for its mirror image too."""
 
     def __init__(
         self, margin: float, power: int = 2, factor: float = 1.0, mean_over: MeanOver = "all", inside: int = 0
@@ -46,7 +48,7 @@ class Hinge(Reduction[_State]):
         return _State(zero, zero, zero, like.new_zeros(0))
 
     def fold(self, step: int, state: _State, tile: Tile) -> None:
-        """Leaves [m - D]_+ of the negatives in the tile."""
+        """Leaves min(D - m, 0) of the negatives in the tile."""
         del step
         at = tile.positives
         state.drawn, state.measured = tile.scores[at.rows, at.cols], tile.measured
@@ -54,12 +56,13 @@ class Hinge(Reduction[_State]):
         state.loss = state.loss + tile.per_row(self._penalty(state.drawn).double() * visits)
         state.active = state.active + tile.per_row((self._penalty(state.drawn) > 0) * visits)
         state.pairs = state.pairs + tile.per_row(visits)
-        gaps = tile.hide_all_but_negatives(self.margin).neg_().add_(self.margin).clamp_min_(0)
+        lacking = tile.hide_all_but_negatives(self.margin).sub_(self.margin).clamp_max_(0)
         for span, visit in self._parts(tile):
-            part = gaps[:, span]
-            state.loss = state.loss + visit * self._penalty(part).sum(1)
+            part = lacking[:, span]
+            penalty = torch.linalg.vecdot(part, part) if self.power == 2 else part.sum(1).neg_()
+            state.loss = state.loss + visit * self.factor * penalty
             if self.mean_over == "active" or tile.measured:
-                state.active = state.active + visit * (part > 0).sum(1)
+                state.active = state.active + visit * (part < 0).sum(1)
             state.pairs = state.pairs + visit * tile.negatives_per_row(span)
 
     def finish(self, state: _State) -> Partial:
@@ -70,13 +73,12 @@ class Hinge(Reduction[_State]):
     def slope(self, state: _State, tile: Tile) -> Tensor:
         """Slopes c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
         at = tile.positives
-        gaps = tile.scores
-        slope = gaps.mul_(-2 * self.factor) if self.power == 2 else gaps.gt_(0).mul_(-self.factor)
+        rate = self.power * self.factor * self.sides
+        slope = tile.scores if self.power == 2 else tile.scores.lt_(0).neg_()
         for span, visit in self._parts(tile):
-            if visit != 1:
-                slope[:, span].mul_(visit)
-        drawn = 2 * self.factor * state.drawn if self.power == 2 else torch.full_like(state.drawn, self.factor)
-        return add_at(slope, at.rows, at.cols, drawn * self._visits(tile, at.cols))
+            slope[:, span].mul_(rate * visit)
+        drawn = state.drawn if self.power == 2 else torch.ones_like(state.drawn)
+        return add_at(slope, at.rows, at.cols, drawn * (rate * self._visits(tile, at.cols)))
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
@@ -116,6 +118,8 @@ class Hinge(Reduction[_State]):
 class _HalfHinge(Hinge):
     """`Hinge` of one set against itself: off the diagonal a tile stands for its mirror image too."""
 
+    sides = 2
+
     def fold(self, step: int, state: _State, tile: Tile) -> None:
         before = (state.loss, state.pairs, state.active)
         mine = super().start(tile.scores, tile.rows)
@@ -128,6 +132,3 @@ class _HalfHinge(Hinge):
     def start(self, like: Tensor, rows: slice) -> _State:
         zero = like.new_zeros(rows.stop - rows.start, dtype=torch.float64)
         return _State(zero, zero.clone(), zero.clone(), like.new_zeros(0))
-
-    def slope(self, state: _State, tile: Tile) -> Tensor:
-        return super().slope(state, tile).mul_(2)

@@ -30,6 +30,7 @@ class LogRatio(Reduction[_State]):
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     whole_rows = True
+    work = 4
 
     def __init__(
         self, eps: float = 1e-6, *, mask_zero_label: bool = True, reference_weights: Tensor | None = None
@@ -47,21 +48,20 @@ class LogRatio(Reduction[_State]):
         gaps = tile.gaps
         if gaps is None:
             raise AssertionError("LogRatio needs a graded relation")
-        gaps = gaps.to(tile.scores)
-        chosen = tile.hide_ignored(0.0, torch.ones_like(tile.scores))
-        if self.mask_zero_label:
-            chosen.mul_(gaps > 0)
+        gaps, near = gaps.to(tile.scores), tile.scores.add_(self.eps)
+        v = torch.gt(gaps, 0 if self.mask_zero_label else -1, out=torch.empty_like(near))  # a gap is 0 or more
+        tile.hide_ignored(0.0, v)
+        squares = mass = v.sum(1, keepdim=True)
         if self.reference_weights is not None:
-            chosen.mul_(self.reference_weights[None, tile.cols].to(chosen))
-        ratio = (tile.scores + self.eps).log_().sub_(gaps.add_(self.eps).log_())
-        ratio = torch.where(chosen > 0, ratio, 0.0)
-        mass = chosen.sum(1, dtype=torch.float64)
-        mean = (ratio * chosen).sum(1, dtype=torch.float64) / torch.where(mass > 0, mass, 1)
-        ratio.sub_(mean[:, None].to(ratio.dtype)).mul_(chosen)  # v (r - mean); v is 0 or more
-        squares = torch.where(chosen > 0, ratio.square() / chosen, 0.0).sum(1, dtype=torch.float64)
-        state.loss = mass * squares
-        state.count = (mass.square() - chosen.double().square().sum(1)) / 2
-        state.slope = ratio.mul_(2 * mass[:, None].to(ratio.dtype)).div_(tile.scores + self.eps)
+            v.mul_(self.reference_weights[None, tile.cols].to(v))
+            mass, squares = v.sum(1, keepdim=True), v.square().sum(1, keepdim=True)
+        ratio = torch.div(near, gaps.add_(self.eps), out=gaps).log_()
+        mean = torch.linalg.vecdot(ratio, v)[:, None] / torch.where(mass > 0, mass, 1)
+        pulls = v.mul_(ratio.sub_(mean))  # v (r - mean)
+        wide = mass[:, 0].double()
+        state.loss = wide * torch.linalg.vecdot(ratio, pulls)
+        state.count = (wide.square() - squares[:, 0]) / 2
+        state.slope = pulls.mul_(2 * mass).div_(near)
 
     def finish(self, state: _State) -> Partial:
         """Pairs of references, weighted by v."""
