@@ -83,7 +83,7 @@ def speed(cache: Path) -> None:
     contestants = {name: ours(preset, texts, cache / "read", 1, 0) for name, preset in OURS.items()}
     contestants["gensim, 2 workers"] = peer(corpus, 1, 0)
     against = [(name, "gensim, 2 workers", "<= 1.25") for name in contestants]
-    rows = compare(f"{len(corpus):,} words", contestants, against, turns=3)
+    rows = compare(f"{len(corpus):,} words", contestants, against, turns=3, clock=time.perf_counter)
     for row in rows:
         print(f"{row['contestant']}: {len(corpus) / float(str(row['seconds'])):,.0f} words per second")
     record("word vectors beside gensim, one pass", rows)
@@ -110,7 +110,7 @@ def quality(cache: Path, texts: Path, seeds: Sequence[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cache", type=Path)
+    parser.add_argument("cache", type=Path, nargs="?", default=Path("build", "bench"))
     parser.add_argument("--quality", type=int, metavar="SEEDS", default=0)
     chosen = parser.parse_args(sys.argv[1:])
     texts = chosen.cache / "texts"

@@ -1,7 +1,7 @@
 """Times side by side and peaks of memory, so that every figure is a ratio within one run.
 
-The machine may be shared: contestants take turns, the minimum of several turns counts, and the spread is reported
-beside it.
+The machine may be shared: contestants take turns in one thread, what counts is the time the processor spent on them,
+the minimum of several turns, and the spread is reported beside it.
 """
 
 import csv
@@ -34,15 +34,25 @@ COLUMNS = [
 ]
 
 
-def take_turns(contestants: Mapping[str, Callable[[], object]], turns: int = 7) -> dict[str, tuple[float, float]]:
-    """Seconds of each contestant: the minimum over interleaved turns, and the median over that minimum."""
+def take_turns(
+    contestants: Mapping[str, Callable[[], object]], turns: int = 7, clock: Callable[[], float] = time.thread_time
+) -> dict[str, tuple[float, float]]:
+    """Seconds of each contestant: the minimum over interleaved turns, and the median over that minimum.
+
+    Args:
+        contestants: What is timed, by name.
+        turns: How often, after one turn that warms up.
+        clock: Seconds; by default those that the processor spent in this thread, and then torch has no other.
+    """
+    if clock is time.thread_time:
+        torch.set_num_threads(1)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
         for name, run in contestants.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
             if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return {name: (min(times), sorted(times)[len(times) // 2] / min(times)) for name, times in seconds.items()}
 
 
@@ -80,7 +90,7 @@ def peak_mb(module: str, case: str, *arguments: object) -> float:
 def record(benchmark: str, rows: list[dict[str, object]]) -> None:
     """Print a table and append it to `results.csv` with machine and versions."""
     date = datetime.now(UTC).date().isoformat()
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    machine = f"{platform.machine()}, {torch.get_num_threads()} thread{'' if torch.get_num_threads() == 1 else 's'}"
     packages = "; ".join(
         f"{name} {_version(name)}" for name in ("tuplet", "torch", "pytorch-metric-learning", "gensim")
     )
@@ -99,17 +109,21 @@ def record(benchmark: str, rows: list[dict[str, object]]) -> None:
 
 
 def _figure(row: Mapping[str, object]) -> str:
-    if "seconds" in row:
-        time_taken = f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)"
-        return f"{time_taken}   {row['ratio']} x {row['against']}"
-    return f"{row['ratio']} {row['against']}"
+    figure = f"{row['ratio']} {'' if str(row['against']).startswith('MB ') else 'x '}{row['against']}"
+    if "seconds" not in row:
+        return figure
+    return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {figure}"
 
 
 def compare(
-    size: str, contestants: Mapping[str, Callable[[], object]], against: list[tuple[str, str, str]], turns: int = 7
+    size: str,
+    contestants: Mapping[str, Callable[[], object]],
+    against: list[tuple[str, str, str]],
+    turns: int = 7,
+    clock: Callable[[], float] = time.thread_time,
 ) -> list[dict[str, object]]:
     """Rows for `record`: times of all, and the ratios `against` = (contestant, other, bound)."""
-    found = take_turns(contestants, turns)
+    found = take_turns(contestants, turns, clock)
     rows: list[dict[str, object]] = []
     for name, other, bound in against:
         seconds, spread = found[name]

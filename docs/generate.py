@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import draw
+import measured
 import settings
 
 import tuplet
@@ -28,6 +29,7 @@ PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name),
 def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
+    texts |= {DOCS / "benchmarks.md": NOTE + measured.page()}
     texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
     context = command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
     texts |= {HELP: command.get_help(context) + "\n"}

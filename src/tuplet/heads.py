@@ -87,7 +87,7 @@ class NearestCenter:
 
     def place(self, grad_r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
         """To the nearest center; `pulls` are orthogonal to it."""
-        center = 0 if memo.which is None else memo.which[rows, cols]
+        center = 0 if memo.which is None else memo.which[rows, cols].long()
         grad_r.flatten(0, 1).index_add_(0, cols * grad_r.shape[1] + center, pulls * memo.rate[cols, center])
 
 
