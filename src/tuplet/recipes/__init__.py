@@ -3,17 +3,20 @@
 from tuplet.recipes.build import build
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
+from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 
 __all__ = [
+    "Plan",
     "Proposal",
     "Recipe",
     "build",
     "build_words",
     "dump_recipe",
     "load_recipe",
+    "plan",
     "preset_names",
     "preset_text",
     "propose",

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,8 @@ from tuplet.data.split import find_leaks
 
 OPEN_FROM = 20
 """Fewer classes than this are too few to learn what makes unseen ones differ."""
+FEW = 10
+"""Training classes that are so few that long training on them makes unseen ones worse."""
 CONTINUOUS_FROM = 10
 """Fewer different numbers than this are names of classes, whatever they look like."""
 
@@ -48,11 +49,11 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
     train, sizes = parts["train"], class_sizes(parts["train"])
     if per_class is not None:
         found += _class_doubts(train, sizes, per_class)
-    if by == "class" and 0 < len(sizes) < OPEN_FROM:
+    if by == "class" and 0 < len(sizes) < FEW:
         found.append(
-            f"Training holds {len(sizes)} classes: fewer than {OPEN_FROM} teach little about unseen ones, and long "
-            f"training on them makes unseen ones worse. If new examples of known classes matter: "
-            f"--set data.split.by=row"
+            f"Training holds {_count(len(sizes), 'class', 'classes')}, and the verdict is about unseen ones: fewer "
+            f"than {FEW} teach little about them, and long training makes them worse. If new examples of known "
+            f"classes matter: --set data.split.by=row"
         )
     if looks_continuous(manifest):
         found.append(
@@ -60,7 +61,7 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
             f"...). As classes, near ones are as different as far ones; call the column target, and use the loss "
             f"log_ratio."
         )
-    return found + _leak_doubts(parts, by)
+    return found + _copies(manifest, parts)
 
 
 def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> list[str]:
@@ -79,44 +80,15 @@ def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> 
     return found
 
 
-def _leak_doubts(parts: Mapping[str, Manifest], by: str) -> list[str]:
-    """What stands in two splits though it should stand in one."""
-    found = []
-    names = [name for name, part in parts.items() for _ in range(len(part))]
-    leaks = find_leaks(_joined(parts, names))
-    classes = [leak.name for leak in leaks if leak.kind == "class"]
-    if by == "class" and classes:
-        found.append(f"{_count(len(classes), 'class stands', 'classes stand')} in two splits: {_some(classes)}.")
-    copies = [leak for leak in leaks if leak.kind == "content"]
-    if copies:
-        ids = [" = ".join(leak.ids[:2]) for leak in copies]
-        found.append(
-            f"{_count(len(copies), 'example stands', 'examples stand')} in two splits, bit for bit: {_some(ids)}. "
-            f"What was trained on is easy to find; delete the copies, or give them one split."
-        )
-    return found
-
-
-def _joined(parts: Mapping[str, Manifest], names: list[str]) -> Manifest:
-    """The parts as one, with the splits that they are."""
-    each = list(parts.values())
-    first = each[0]
-    items: Any = [item for part in each for item in part.items]
-    pairs: Any = None if first.pairs is None else [item for part in each for item in part.pairs or ()]
-    return replace(
-        first,
-        ids=tuple(name for part in each for name in part.ids),
-        items=tuple(items),
-        pairs=None if pairs is None else tuple(pairs),
-        labels=None
-        if first.labels is None
-        else np.concatenate([part.labels for part in each if part.labels is not None]),
-        splits=tuple(names),
-        label_sets=None,
-        targets=None,
-        groups=None,
-        lines=None,
-    )
+def _copies(manifest: Manifest, parts: Mapping[str, Manifest]) -> list[str]:
+    """What stands in two splits; classes that do were refused, where splits should share none."""
+    split_of = {name: split for split, part in parts.items() for name in part.ids}
+    divided = replace(manifest, splits=tuple(split_of.get(name, "") for name in manifest.ids))
+    copies = [" = ".join(leak.ids[:2]) for leak in find_leaks(divided) if leak.kind == "content"]
+    if not copies:
+        return []
+    count = _count(len(copies), "example stands", "examples stand")
+    return [f"{count} in two splits, bit for bit: {_some(copies)}. What was trained on is easy to find: delete copies."]
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import demo, embed, evaluate, init, report, runs, search, train
+from tuplet.app.cli import demo, embed, evaluate, init, plan, report, runs, search, train
 
 COMMANDS = {
     "demo": demo,
     "init": init,
+    "plan": plan,
     "train": train,
     "evaluate": evaluate,
     "search": search,

@@ -45,7 +45,20 @@ def new_run(
         changes: `section.key=value`.
         processes: Who trains together.
     """
-    from tuplet.recipes import load_recipe, preset_names
+    recipe = find_recipe(source, data=data, name=name, steps=steps, changes=changes)
+    folder = out / recipe.name
+    number = 2
+    while name is None and folder.exists():
+        folder = out / f"{recipe.name}-{number}"
+        number += 1
+    return _build(recipe, folder, processes), folder
+
+
+def find_recipe(
+    source: str, *, data: Path | None, name: str | None = None, steps: int | None = None, changes: Sequence[str]
+) -> "Recipe":
+    """The recipe that was named, or the one proposed for the data that was named; arguments as for `new_run`."""
+    from tuplet.recipes import load_recipe, preset_names, recipe_for
 
     overrides = [*changes]
     if data is not None:
@@ -55,17 +68,8 @@ def new_run(
     if name is not None:
         overrides.append(f"name={_quoted(name)}")
     if source in preset_names() or source.endswith(".toml") or not Path(source).exists():
-        recipe = load_recipe(source, overrides)
-    else:
-        from tuplet.recipes import recipe_for
-
-        recipe = recipe_for(Path(source), overrides)
-    folder = out / recipe.name
-    number = 2
-    while name is None and folder.exists():
-        folder = out / f"{recipe.name}-{number}"
-        number += 1
-    return _build(recipe, folder, processes), folder
+        return load_recipe(source, overrides)
+    return recipe_for(Path(source), overrides)
 
 
 def old_run(folder: Path, processes: "Processes | None" = None) -> "tuple[Job | WordJob, Path]":

@@ -1,0 +1,107 @@
+"""`tuplet plan`."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuplet.app.cli.options import Json
+from tuplet.app.cli.show import remark, show_rows, to_json
+
+if TYPE_CHECKING:
+    from tuplet.recipes import Plan
+
+EPILOG = """
+\b
+Examples:
+  tuplet plan recipe.toml                            what it will take, and what may be wrong
+  tuplet plan arcface-2019 --data photos/
+  tuplet plan photos/ --set batch.per_class=4 --json
+"""
+
+
+def plan(
+    source: Annotated[str, typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
+    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Say what a training will take: data, memory, time; and what may be wrong.
+
+    A few steps are taken for it and thrown away; nothing is written.
+    """
+    from dataclasses import asdict
+
+    from tuplet.app.cli.running import cache_beside, find_recipe
+    from tuplet.recipes import plan as make_plan
+
+    recipe = find_recipe(source, data=data, changes=changes or [])
+    with TemporaryDirectory() as scratch:
+        known = cache_beside(out / recipe.name)
+        made = make_plan(recipe, cache=known if known.is_dir() else Path(scratch))
+    if as_json:
+        print(to_json(asdict(made)))
+        return
+    show_rows([*_rows(made)], ["of", "what", "value"], as_json=False, right=("value",))
+    for warning in made.warnings:
+        remark(f"warning: {warning}")
+
+
+def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
+    """The plan in the words of a table."""
+    for split, counts in made.data.items():
+        classes = f" of {counts['classes']:,} classes" if counts["classes"] else ""
+        yield _row("data", split, f"{counts['examples']:,} examples{classes}")
+        if "median" in counts:
+            sizes = f"{counts['smallest']:,} / {counts['median']:,} / {counts['largest']:,}"
+            yield _row("data", f"{split}, smallest / median / largest class", sizes)
+    steps = made.steps
+    yield _row("steps", "batch", f"{steps['batch']:,.0f} examples")
+    yield _row("steps", "batches per epoch", f"{steps['batches_per_epoch']:,}")
+    yield _row("steps", "in all", f"{steps['steps']:,} steps, {steps['epochs']:.1f} epochs")
+    yield _row("steps", "validations", f"{steps['validations']:,}")
+    for part, size in made.memory.items():
+        if size:
+            yield _row("memory", _MEMORY.get(part, part), _bytes(size))
+    seconds = made.seconds
+    spread = f"{seconds['step'] * 1e3:,.1f} ms ({seconds['step_low'] * 1e3:,.1f} to {seconds['step_high'] * 1e3:,.1f})"
+    yield _row("time", "step, median (least to most)", spread)
+    for part in ("epoch", "validation", "in_all"):
+        yield _row("time", part.replace("_", " "), _clock(seconds[part]))
+
+
+_MEMORY = {
+    "data": "examples, decoded",
+    "weights": "weights of the encoder",
+    "optimizer": "optimiser",
+    "averaged": "averaged weights",
+    "head": "what the loss learns",
+    "bank": "what the loss remembers",
+    "activations": "kept for the way back",
+    "step": "all of it",
+    "checkpoint": "one checkpoint on disk",
+}
+
+
+def _row(of: str, what: str, value: str) -> dict[str, str]:
+    return {"of": of, "what": what, "value": value}
+
+
+def _clock(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} s"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:,.{0 if unit == 'B' else 1}f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"

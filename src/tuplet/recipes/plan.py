@@ -1,0 +1,153 @@
+"""What a training will take, and what may be wrong with it, before it starts."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tuplet.data import Manifest
+from tuplet.recipes.build import build, read_data
+from tuplet.recipes.divide import divide
+from tuplet.recipes.doubts import class_sizes, data_doubts
+from tuplet.recipes.schema import Recipe
+from tuplet.recipes.words import build_words
+from tuplet.training import Job, WordJob
+from tuplet.training.rehearse import Rehearsal, rehearse, size_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training will take.
+
+    Args:
+        name: Of the run.
+        data: By split: `examples`, `classes`, and the `smallest`, `median` and `largest` class.
+        steps: `batch` in examples, `batches_per_epoch`, `steps`, `epochs` and `validations` in all.
+        memory: Bytes: `data` as decoded, `weights` of the encoder, `gradients`, `optimizer`, `averaged` weights,
+            `head` and `bank` of the loss, what a step keeps for the way back (`activations`), all of it (`step`), and
+            one `checkpoint` on disk.
+        seconds: `step` (the median), `step_low` and `step_high` of the timed ones, `epoch`, `validation`, `in_all`.
+        warnings: A sentence for each thing that may be wrong.
+    """
+
+    name: str
+    data: Mapping[str, Mapping[str, int]]
+    steps: Mapping[str, float]
+    memory: Mapping[str, int]
+    seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def plan(recipe: Recipe, *, cache: Path) -> Plan:
+    """Build what a recipe describes, take a few steps, and say what all of them will take. Nothing is kept.
+
+    Args:
+        recipe: From `load_recipe` or `recipe_for`.
+        cache: As for `build`.
+
+    Raises:
+        DataError: If the data cannot be read or divided as asked.
+        RecipeError: If a component refuses its options.
+        DivergedError: If the first steps are not finite.
+    """
+    with _overheard("tuplet.losses") as remarks:
+        if recipe.data.kind == "words":
+            words = build_words(recipe, cache=cache)
+            data = {"train": {"examples": len(words.corpus), "classes": len(words.corpus.words)}}
+            return _planned(words, data, rehearse(words), words.sampler.batches_per_epoch, remarks)
+        job = build(recipe, cache=cache)
+    manifest = read_data(recipe.data, cache)
+    parts = divide(manifest, recipe.data.split)
+    per_class = getattr(recipe.batch, "per_class", None)
+    doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
+    if job.sampler.batch_size > len(job.train):
+        doubts.append(
+            f"A batch takes {job.sampler.batch_size:,} examples, and there are {len(job.train):,} to train on: some "
+            f"stand in it twice."
+        )
+    data = {name: _counted(part) for name, part in parts.items()}
+    return _planned(job, data, rehearse(job), job.sampler.batches_per_epoch, doubts)
+
+
+def _planned(
+    job: Job | WordJob,
+    data: Mapping[str, Mapping[str, int]],
+    rehearsal: Rehearsal,
+    batches: int,
+    doubts: list[str],
+) -> Plan:
+    settings = job.settings
+    steps = {
+        "batch": data["train"]["examples"] / batches if isinstance(job, WordJob) else job.sampler.batch_size,
+        "batches_per_epoch": batches,
+        "steps": settings.steps,
+        "epochs": settings.steps / batches,
+        "validations": 0 if rehearsal.validation is None else settings.steps // settings.interval,
+    }
+    if steps["epochs"] < 1:
+        seen = f"train.steps = {settings.steps} is {steps['epochs']:.2f} epochs: some examples are never seen."
+        doubts = [*doubts, f"{seen} One epoch: --set train.steps={batches}"]
+    step = float(np.median(rehearsal.seconds))
+    seconds = {
+        "step": step,
+        "step_low": min(rehearsal.seconds),
+        "step_high": max(rehearsal.seconds),
+        "epoch": step * batches,
+        "validation": rehearsal.validation or 0.0,
+        "in_all": step * settings.steps + (rehearsal.validation or 0.0) * steps["validations"],
+    }
+    return Plan(job.name, data, steps, _memory(job, rehearsal), seconds, tuple(doubts))
+
+
+def _counted(part: Manifest) -> dict[str, int]:
+    sizes = class_sizes(part)
+    counted = {"examples": len(part), "classes": len(sizes)}
+    if len(sizes):
+        counted |= {"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())}
+    return counted
+
+
+def _memory(job: Job | WordJob, rehearsal: Rehearsal) -> dict[str, int]:
+    saved = rehearsal.checkpoint
+    weights, head = [*job.embedder.parameters()], [*job.loss.parameters()]
+    is_word = isinstance(job, WordJob)
+    memory = {
+        "data": job.corpus.ids.nbytes if isinstance(job, WordJob) else _size_of_data(job),
+        "weights": size_of(saved.tensors["model"]),
+        "gradients": 0 if is_word else size_of([p for p in (*weights, *head) if p.requires_grad]),
+        "optimizer": size_of(saved.optimizer),
+        "averaged": size_of(saved.tensors.get("averaged", {})),
+        "head": size_of(head),
+        "bank": size_of([*job.loss.buffers()]),
+        "activations": rehearsal.kept,
+    }
+    memory["step"] = sum(memory.values())
+    memory["checkpoint"] = size_of([*saved.tensors.values()]) + size_of(saved.optimizer)
+    return memory
+
+
+def _size_of_data(job: Job) -> int:
+    """Bytes of all examples as they are held in memory."""
+    found = 0
+    for dataset in filter(None, (job.train, job.validation, job.test)):
+        for inputs in (dataset.inputs, dataset.partners):
+            texts = [one for one in inputs if isinstance(one, str)] if isinstance(inputs, list) else []
+            found += sum(len(text.encode()) for text in texts) if texts else size_of(inputs)
+    return found
+
+
+@contextmanager
+def _overheard(name: str) -> Iterator[list[str]]:
+    """What a part of tuplet remarks meanwhile, instead of letting it be printed."""
+    remarks: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: remarks.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    logger.addHandler(listener)
+    try:
+        yield remarks
+    finally:
+        logger.removeHandler(listener)

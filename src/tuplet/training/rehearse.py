@@ -1,0 +1,145 @@
+"""A few real steps whose result is thrown away: how long they take, and what they hold."""
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.data import take_batch
+from tuplet.engine import ALONE
+from tuplet.seeding import Draws, derive
+from tuplet.training.checkpoint import Checkpoint
+from tuplet.training.job import Job
+from tuplet.training.judge import judge_embedder
+from tuplet.training.state import State
+from tuplet.training.step import take_step
+from tuplet.training.word_job import WordJob
+from tuplet.training.words import WordState
+
+WARMUP = 2
+"""Steps before the first that is timed: allocators and caches are filled."""
+TIMED = 8
+"""Steps that are timed, if there is time for them."""
+ENOUGH = 10.0
+"""Seconds after which three timed steps are enough."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a few steps took.
+
+    Args:
+        seconds: Of each timed step, data and augmentation included.
+        validation: Seconds of one validation; None without one.
+        kept: Bytes that one step keeps for the way back at its fullest: activations, and what the loss holds.
+        checkpoint: What a checkpoint would hold after these steps.
+    """
+
+    seconds: tuple[float, ...]
+    validation: float | None
+    kept: int
+    checkpoint: Checkpoint
+
+
+def rehearse(job: Job | WordJob) -> Rehearsal:
+    """Take a few steps, on the CPU. The job has moved a little afterwards; nothing is written.
+
+    Raises:
+        DivergedError: If the embeddings or the loss are not finite.
+    """
+    if isinstance(job, WordJob):
+        words = WordState(job)
+        seconds = _timed(lambda: words.take_step(watched=False))
+        return Rehearsal(seconds, None, 0, words.capture(0))
+    state = State(job, torch.device("cpu"))
+    held = Held(p for module in (job.embedder, job.loss) for p in module.parameters())
+    with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
+        _step(state)
+    seconds = _timed(lambda: _step(state))
+    return Rehearsal(seconds, _validation(state), held.peak, state.capture(0))
+
+
+def _step(state: State) -> None:
+    """What the training loop does between two steps."""
+    job, step = state.job, state.progress.step
+    positions = next(job.sampler)
+    draws = Draws(derive(job.seed, "augment", step), 0, len(positions))
+    batch = take_batch(job.train, positions)
+    taken = take_step(job, batch, draws, state.optimizer, step, ALONE, watched=False)
+    if taken.embeddings is not None:
+        job.sampler.observe(positions, taken.embeddings, ALONE)
+    state.advance()
+
+
+def _timed(take: Callable[[], Any]) -> tuple[float, ...]:
+    for _ in range(WARMUP):
+        take()
+    seconds: list[float] = []
+    while len(seconds) < TIMED and (len(seconds) < 3 or sum(seconds) < ENOUGH):
+        began = time.perf_counter()
+        take()
+        seconds.append(time.perf_counter() - began)
+    return tuple(seconds)
+
+
+def _validation(state: State) -> float | None:
+    if state.job.validation is None:
+        return None
+    began = time.perf_counter()
+    judge_embedder(state.judged, state.job.validation, state.job.evaluate, ALONE)
+    return time.perf_counter() - began
+
+
+class Held:
+    """Counts the bytes that autograd keeps for the way back; each piece of memory once.
+
+    Args:
+        known: Tensors that are there anyway.
+
+    Attributes:
+        peak: The most that was kept at one time.
+    """
+
+    def __init__(self, known: Any) -> None:
+        self.peak = 0
+        self._now = 0
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self._holders: Counter[int] = Counter()
+
+    def pack(self, tensor: Tensor) -> "_Kept":
+        """Note a tensor that is kept."""
+        kept, memory = _Kept(tensor), tensor.untyped_storage()
+        address, size = memory.data_ptr(), memory.nbytes()
+        if address not in self._known:
+            self._now += 0 if self._holders[address] else size
+            self._holders[address] += 1
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(kept, self._free, address, size)
+        return kept
+
+    def unpack(self, kept: "_Kept") -> Tensor:
+        """Give it back."""
+        return kept.tensor
+
+    def _free(self, address: int, size: int) -> None:
+        self._holders[address] -= 1
+        if not self._holders[address]:
+            self._now -= size
+
+
+@dataclass(eq=False)
+class _Kept:
+    tensor: Tensor
+
+
+def size_of(value: Any) -> int:
+    """Bytes of all tensors within dictionaries, lists and tuples."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(size_of, parts))

@@ -1,0 +1,126 @@
+"""Presets, proposals and plans, typed as a person types them."""
+
+import csv
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tuplet.recipes import load_recipe, preset_names
+
+SMALL = [name for name in preset_names() if name.endswith("-small")]
+PAPERS = {
+    "hadsell-2006",
+    "mnih-2013",
+    "word2vec-2013",
+    "facenet-2015",
+    "npair-2016",
+    "sphereface-2017",
+    "hermans-2017",
+    "cosface-2018",
+    "cpc-2018",
+    "instance-2018",
+    "arcface-2019",
+    "logratio-2019",
+    "simclr-2020",
+    "supcon-2020",
+}
+FEWER = {
+    "per-class": ["classes_per_batch=4", "per_class=4"],
+    "hard-classes": ["classes_per_batch=4"],
+    "uniform": ["batch_size=16"],
+    "neighbours": ["batch_size=16"],
+    "windows": [],
+}
+"""What the batches of a preset become where examples are few."""
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A folder with a little data of every kind that presets are for."""
+    folder = tmp_path_factory.mktemp("shelf")
+    found, random = load_digits(), np.random.default_rng(0)
+    for number, (pixels, label) in enumerate(zip(found.images[:120], found.target, strict=False)):
+        (folder / "photos" / str(label)).mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.uint8(pixels * 15.9)).resize((32, 32))
+        image.save(folder / "photos" / str(label) / f"{number:03}.png")
+    np.save(folder / "waves.npy", random.normal(size=(60, 1, 64)).cumsum(2).astype(np.float32))
+    np.save(folder / "waves.labels.npy", np.arange(60) % 4)
+    with (folder / "table.csv").open("w", newline="") as file:
+        numbers = random.normal(size=(90, 4)).round(4)
+        csv.writer(file).writerows([["x0", "x1", "x2", "x3", "target"], *([*row, row.sum()] for row in numbers)])
+    (folder / "corpus.txt").write_text("the house is a home and the home is a house " * 60)
+    return folder
+
+
+def data_for(recipe):
+    if recipe.data.kind == "words":
+        return "corpus.txt"
+    return {"log_ratio": "table.csv", "cpc": "waves.npy"}.get(recipe.loss.name, "photos")
+
+
+def test_every_paper_has_its_preset_and_a_small_form():
+    assert {name.removesuffix("-small") for name in SMALL} == PAPERS
+    assert set(preset_names()) >= PAPERS
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_small_preset_trains_from_the_command_line(typed, tmp_path, shelf, name):
+    recipe = load_recipe(name, ["data.source=glyphs"])
+    fewer = [f"batch.{change}" for change in FEWER[recipe.batch.name]]
+    split = "data.split={by='class', test=0.4, validation=0.3}" if data_for(recipe) == "photos" else "seed=1"
+    changes = [word for change in ["evaluate.bootstrap=5", split, *fewer] for word in ("--set", change)]
+    typed("train", name, "--data", shelf / data_for(recipe), "--steps", 3, *changes)
+    run = tmp_path / "runs" / name
+    assert (run / "model").is_dir()
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["kind"] == "end"
+    assert tomllib.loads((run / "recipe.toml").read_text())["loss"]["name"] == recipe.loss.name
+
+
+def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
+    said = typed("init", shelf / "photos", "-o", "mine.toml")
+    assert said.out == "mine.toml\n"
+    assert "photos holds 120 images of 10 classes." in said.err
+    assert "10 classes are too few to learn what makes unseen ones differ" in said.err
+    assert "tuplet plan mine.toml" in said.err
+    plan = typed("plan", "mine.toml")
+    assert "data\ttrain\t" in plan.out
+    assert "memory\tone checkpoint on disk\t" in plan.out
+    assert not (tmp_path / "runs").exists(), "a plan writes nothing"
+    typed("train", "mine.toml", "--steps", 2, "--set", "evaluate.bootstrap=5")
+    assert (tmp_path / "runs" / "mine" / "model").is_dir()
+
+
+def test_init_leaves_a_recipe_that_is_there_alone_unless_forced(typed, tmp_path, shelf):
+    (tmp_path / "table.toml").write_text("# edited for hours")
+    assert "table.toml is there already" in typed("init", shelf / "table.csv", code=2).err
+    assert (tmp_path / "table.toml").read_text() == "# edited for hours"
+    told = json.loads(typed("init", shelf / "table.csv", "--force", "--json", "--set", "train.steps=7").out)
+    assert (told["recipe"], told["kind"], told["preset"]) == ("table.toml", "vector", "own-vectors")
+    assert "distances of embeddings follow distances of labels" in told["reasons"]["loss"]
+    assert tomllib.loads((tmp_path / "table.toml").read_text())["train"]["steps"] == 7
+
+
+def test_init_says_what_is_wrong_with_data_that_teaches_nothing(typed, tmp_path):
+    (tmp_path / "notes.csv").write_text("text\n" + "a note\n" * 20)
+    said = typed("init", "notes.csv", code=3)
+    assert "there is nothing to learn from" in said.err
+    assert "errors.md#missing-labels" in said.err
+    assert not (tmp_path / "notes.toml").exists()
+    assert "errors.md#missing-file" in typed("init", "nowhere.csv", code=3).err
+    assert "errors.md#missing-file" in typed("init", "nowhere.txt", code=3).err
+
+
+def test_a_plan_of_a_preset_takes_the_data_that_is_named(typed, shelf):
+    asked = ["batch.batch_size=16", "loss.scale=1.0", "data.split.validation=0.0"]
+    changes = [word for change in asked for word in ("--set", change)]
+    said = typed("plan", "arcface-2019-small", "--data", shelf / "photos", "--json", *changes)
+    told = json.loads(said.out)
+    assert told["steps"]["batch"] == 16
+    assert told["memory"]["head"] == told["data"]["train"]["classes"] * 128 * 4
+    assert any("With scale 1" in warning for warning in told["warnings"])
+    assert any("Training holds" in warning for warning in told["warnings"])
