@@ -31,7 +31,7 @@ def plan(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Say what a training will take: data, memory, time; and what may be wrong.
+    """Say what a training will take, and what may be wrong.
 
     A few steps are taken for it and thrown away; nothing is written.
     """
