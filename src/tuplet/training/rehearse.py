@@ -15,7 +15,7 @@ from tuplet.engine import ALONE
 from tuplet.seeding import Draws, derive
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.job import Job
-from tuplet.training.judge import judge_embedder
+from tuplet.training.judge import chooser_of, validated
 from tuplet.training.state import State
 from tuplet.training.step import take_step
 from tuplet.training.word_job import WordJob
@@ -88,10 +88,11 @@ def _timed(take: Callable[[], Any]) -> tuple[float, ...]:
 
 
 def _validation(state: State) -> float | None:
-    if state.job.validation is None:
+    chooser = chooser_of(state.job)
+    if chooser is None:
         return None
     began = time.perf_counter()
-    judge_embedder(state.judged, state.job.validation, state.job.evaluate, ALONE)
+    validated(state.job, chooser[0], state.judged, ALONE)
     return time.perf_counter() - began
 
 
