@@ -22,6 +22,9 @@ from tuplet.training.together import share
 
 pytestmark = pytest.mark.distributed
 
+NAMES = {2: tuple(trainings.LOSSES), 4: trainings.ON_FOUR}
+everywhere = pytest.mark.parametrize(("size", "loss"), [(size, loss) for size in NAMES for loss in NAMES[size]])
+
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
@@ -33,22 +36,25 @@ def alone(recipe):
     return trainings.losses(str(recipe), str(recipe.parent / "alone"))
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def together(request, recipe, tmp_path_factory):
-    """Losses of the first steps as each of several processes saw them."""
-    folder = recipe.parent / f"runs-{request.param}"
-    given = {"recipe": str(recipe), "folder": str(folder)}
-    return folder, launch("distributed.trainings:losses", request.param, tmp_path_factory.mktemp("together"), **given)
+@pytest.fixture(scope="module")
+def together(recipe, tmp_path_factory):
+    """By number of processes: their runs, and the losses of their steps as each process saw them."""
+    runs, place = recipe.parent / "runs", tmp_path_factory.mktemp("together")
+    seen = {}
+    for size, names in NAMES.items():
+        given = {"recipe": str(recipe), "folder": str(runs / str(size)), "names": names}
+        seen[size] = runs / str(size), launch("distributed.trainings:losses", size, place, **given)
+    return seen
 
 
 def assert_same(seen, alone):
     torch.testing.assert_close(torch.tensor(seen), torch.tensor(alone), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", trainings.LOSSES)
-def test_the_first_steps_have_the_losses_of_one_process(loss, alone, together):
+@everywhere
+def test_the_first_steps_have_the_losses_of_one_process(size, loss, alone, together):
     assert len(alone[loss]) == trainings.STEPS
-    for seen in together[1]:
+    for seen in together[size][1]:
         assert_same(seen[loss], alone[loss])
 
 
@@ -64,17 +70,19 @@ def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(rec
             torch.testing.assert_close(_double(found[loss]), _double(gradient), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("loss", trainings.LOSSES)
-def test_the_run_is_judged_and_saved_as_by_one_process(loss, recipe, alone, together):
-    folders = recipe.parent / "alone" / loss, together[0] / loss
+@everywhere
+def test_the_run_is_judged_and_saved_as_by_one_process(size, loss, recipe, alone, together):
+    folders = recipe.parent / "alone" / loss, together[size][0] / loss
     assert tiny.content(folders[0]).keys() == tiny.content(folders[1]).keys()
     mine, theirs = (np.load(folder / "gallery" / "embeddings.npy") for folder in folders)
     mine, theirs = mine - mine.mean(0), theirs - theirs.mean(0)  # distances do not say where the cloud is
     np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
-    mine, theirs = ([event for event in tiny.diary(folder) if event["kind"] != "step"] for folder in folders)
+    mine, theirs = map(tiny.diary, folders)
     assert mine[0] == theirs[0], "the start, with all parameters counted"
     assert [event["kind"] for event in mine] == [event["kind"] for event in theirs]
     for verdicts in zip(mine, theirs, strict=True):
+        ours, others = (event.get("spread", {}) for event in verdicts)
+        assert ours == pytest.approx(others, rel=1e-3)
         ours, others = (event.get("values", {}) for event in verdicts)
         assert ours.keys() == others.keys()
         assert all(abs(ours[name]["value"] - others[name]["value"]) < 0.02 for name in ours)

@@ -22,9 +22,11 @@ EXACT = (  # what cannot be the same over processes is left out: dropout is draw
     "batch.classes_per_batch=5",  # 15 rows: no number of processes but 3 and 5 gets equal shares
     f"train.steps={STEPS}",
     "train.log_every=1",
-    "train.validate_every=10",
+    "train.validate_every=20",
     "train.clip=1.0",
 )
+ON_FOUR = ("supcon", "triplet", "arcface", "instance", "log-ratio")
+"""Trained by four processes too."""
 RESUMED = ("supcon", "arcface", "sampled", "instance")
 """Queue, sharded class weights, a sample of them, sharded bank."""
 UNIFORM = "batch={name='uniform', batch_size=15}"

@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tuplet.data import take_batch
+from tuplet.data import Batch, take_batch
 from tuplet.engine import Processes
+from tuplet.engine.gather import everyones
 from tuplet.losses import readings
 from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
+from tuplet.training.job import Job
 from tuplet.training.judge import chooser_of, validated, values_of
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
-from tuplet.training.step import take_step
+from tuplet.training.step import Taken, take_step
 from tuplet.training.together import agreed, anyone, share
-from tuplet.training.watch import spread_of, warning
+from tuplet.training.watch import Spread, spread_of, warning
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -52,9 +54,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             seen += len(positions)
 
             if is_logged:
-                spread = None
-                if taken.embeddings is not None and len(taken.embeddings) > 1:
-                    spread = spread_of(taken.embeddings, batch.labels, job.embedder.geometry)
+                spread = _spread(job, batch, taken, processes)
                 passed = time.monotonic() - since
                 yield diary.write(
                     "step",
@@ -80,6 +80,15 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 _keep(state, diary, folder, processes, planned=False)
             if is_interrupted:
                 raise KeyboardInterrupt
+
+
+def _spread(job: Job, batch: Batch, taken: Taken, processes: Processes) -> Spread | None:
+    """How the embeddings of the global batch lie."""
+    if taken.embeddings is None:
+        return None
+    embeddings = everyones(taken.embeddings, processes)
+    labels = None if batch.labels is None else everyones(batch.labels, processes)
+    return spread_of(embeddings, labels, job.embedder.geometry) if len(embeddings) > 1 else None
 
 
 def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
