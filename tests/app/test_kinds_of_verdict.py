@@ -143,3 +143,4 @@ def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():
     assert "Chance alone" in advice(unclear)
     assert "only 500" not in advice(unclear)
     assert advice(verdict(0.95, 0.9, low=0.01, high=0.08)) is None
+    assert "told the classes" in advice({**worse, "supervision": "example"})

@@ -97,7 +97,9 @@ def advice(evaluation: Mapping[str, Any]) -> str | None:
         "targets": ["another encoder or preprocessing", "more steps (--steps)", "more examples"],
         "views": ["a stronger augmentation (train.augment)", "more steps (--steps)"],
     }.get(line.protocol)
-    if tries is None:
+    if tries is None and evaluation.get("supervision", "class") not in ("class", "multi"):
+        tries = ["more steps (--steps)", "another augmentation (train.augment)", "a loss that is told the classes"]
+    elif tries is None:
         tries = [
             "more classes to train on",
             "a random change of each batch (train.augment)",
