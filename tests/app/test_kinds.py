@@ -215,7 +215,11 @@ def test_each_side_of_pairs_can_have_an_encoder_of_its_own(typed, tmp_path):
     typed("train", "recipe.toml")
     first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).out for side in SIDES)
     assert json.loads(first)["embedding"] != json.loads(second)["embedding"]
-    assert len(typed("search", "runs/recipe", "a red cat", "-k", 3, "--json").out.splitlines()) == 3
+    found = [
+        json.loads(line) for line in typed("search", "runs/recipe", "a red cat", "-k", 3, "--json").out.splitlines()
+    ]
+    assert all(" that are " in hit["text"] for hit in found), "questions find answers"
+    assert len(found) == 3
     assert 'partner_encoder]\nname = "bag-of-words"' in (tmp_path / "runs" / "recipe" / "recipe.toml").read_text()
     typed("train", "--resume", "runs/recipe")
 

@@ -33,9 +33,11 @@ def search(
     found = index.open(run)
     items, names = read_queries(found.embedder, queries)
     hits = found.search(found.embedder.embed(items), top, names=names)
-    labels = [
-        found.items[position].get("label") for row in hits.positions.tolist() for position in row if position >= 0
+    hit = [found.items[position] for row in hits.positions.tolist() for position in row if position >= 0]
+    texts = [{"text": item["text"]} if "text" in item else {} for item in hit]
+    rows = [
+        {**row, "label": item.get("label"), **text} for row, item, text in zip(hits.rows(), hit, texts, strict=True)
     ]
-    rows = [{**row, "label": label} for row, label in zip(hits.rows(), labels, strict=True)]
-    columns = ["query", "rank", "id", "label", "score"] if any(labels) else ["query", "rank", "id", "score"]
+    known = [name for name in ("label", "text") if any(row.get(name) for row in rows)]
+    columns = ["query", "rank", "id", *known, "score"]
     show_rows(rows, columns, as_json=as_json)
