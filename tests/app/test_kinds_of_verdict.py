@@ -79,6 +79,9 @@ def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded)
             check_required(wrong, evaluation)
     with pytest.raises(typer.BadParameter, match="spearman"):
         check_required({"recall@1": 0.5}, evaluation)
+    evaluation["protocols"]["targets"]["model"]["values"]["spearman"] = None  # all embeddings are one
+    with pytest.raises(typer.Exit):
+        check_required({"spearman": -1}, evaluation)
     charts = charts_of(page)
     values = [trace["marker"]["color"] for trace in charts["map"]["data"] if isinstance(trace["marker"]["color"], list)]
     targets = [json.loads(row)["target"][0] for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]

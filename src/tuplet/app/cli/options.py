@@ -41,6 +41,10 @@ def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] 
     for name, bound in required.items():
         protocol, _, metric = name.rpartition(":")
         found = [line for line in lines if line.key == metric and protocol in ("", line.protocol)]
+        if not found and evaluation and _is_undefined(evaluation, protocol, metric):
+            remark(f"required: {name} of {bound:g}; it is not defined for this model, which may have collapsed")
+            is_met = False
+            continue
         if not found:
             known = ", ".join(dict.fromkeys(line.key for line in lines if protocol in ("", line.protocol))) or "nothing"
             raise typer.BadParameter(f"--require {name}: there is no such measure here. Measured: {known}.")
@@ -57,3 +61,9 @@ def show_presets(*, as_json: bool) -> None:
     from tuplet.app.presets import list_presets
 
     show_rows(list_presets(), ["kind", "preset", "loss", "about"], as_json=as_json)
+
+
+def _is_undefined(evaluation: Mapping[str, Any], protocol: str, metric: str) -> bool:
+    """Whether a measure was taken without a result, as the correlation of equal numbers."""
+    judged = (found for name, found in evaluation["protocols"].items() if protocol in ("", name))
+    return any(metric in found["model"]["values"] for found in judged)
