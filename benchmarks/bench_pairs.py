@@ -104,7 +104,7 @@ def main() -> None:
     record("growth of time and memory with the batch", growth)
     others = [f"triplet {select}{soft}" for select in SELECTIONS for soft in ("", ", soft")][1:]
     names = ["contrastive, all active", *others, "triplet all, squared hinge", "log_ratio"]
-    record("memory of the other losses over pairs and triplets", [_memory(name, big, "<= 64") for name in names])
+    record("memory of losses over pairs and triplets", [_memory(name, big, "<= 64") for name in names])
 
 
 def _memory(name: str, batch: int, bound: str) -> dict[str, object]:
