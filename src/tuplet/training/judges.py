@@ -159,7 +159,7 @@ class ByView:
     seed: int
     name: str = "views"
 
-    def see(self, look: Look) -> Sight:
+    def see(self, look: Look) -> Sight | None:
         """The examples, and a random change of each."""
         return look.viewed(self.dataset, self.augment, self.preprocessing, self.seed)
 

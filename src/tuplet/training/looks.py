@@ -50,8 +50,8 @@ class Look(Protocol):
     def matched(self, dataset: Dataset) -> Sight | None:
         """First sides of pairs among second sides; None where they cannot be compared."""
 
-    def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight:
-        """Examples that were changed at random among unchanged ones."""
+    def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight | None:
+        """Examples that were changed at random among unchanged ones; None where they cannot be compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +134,12 @@ class RawLook:
             return None
         return self.among(dataset, replace(dataset, inputs=dataset.partners))
 
-    def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight:
+    def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight | None:
         """See `Look`."""
         sides = zip(*_views(dataset, augment, preprocessing, seed, MOST_VIEWED), strict=True)
         changed, plain = (torch.cat(side).flatten(1).float() for side in sides)
+        if changed.shape != plain.shape:  # a window of each series: there is no telling which numbers meet
+            return None
         return Sight(changed - plain.mean(0), plain - plain.mean(0), "cosine")
 
 
