@@ -1,6 +1,7 @@
 """Rank of the right answer, against a count over the whole matrix and all orders of equal scores."""
 
 import itertools
+import resource
 
 import pytest
 import torch
@@ -55,6 +56,18 @@ def test_rows_that_a_product_cannot_tell_apart_are_told_apart():
     answers = torch.tensor([[1.0, 0.0], [1.0, 1e-7]])
     found = matching(answers.clone(), answers, geometry="euclidean", top=(1,), bootstrap=0)
     assert found.values["recall@1"] == 1
+
+
+@pytest.mark.parametrize("geometry", ["cosine", "dot"])
+def test_memory_is_bounded_where_nearly_all_answers_are_as_near(geometry):
+    """As between bags of words that have none in common; the scores of all pairs took gigabytes."""
+    queries, answers = torch.zeros(400, 4096), torch.zeros(400, 4096)
+    queries[:, 0] = answers[:, 1] = 1
+    queries[:8, 2] = answers[:8, 2] = 1
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = matching(queries, answers, geometry=geometry, top=[1], bootstrap=0)
+    assert result.values["recall@1"] == pytest.approx((8 / 8 + 392 / 400) / 400)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # kB
 
 
 def test_queries_of_one_answer_are_drawn_together():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
@@ -61,7 +61,7 @@ def matching(
         )
     asked, given = finite_rows(queries), finite_rows(answers)
     size = tile_size // len(given)
-    ranks = [_ranks(asked[rows], given, wanted[rows], geometry) for rows in spans(len(asked), size)]
+    ranks = [_ranks(asked[rows], given, wanted[rows], geometry, tile_size) for rows in spans(len(asked), size)]
     above, ties = (torch.cat(part).double() for part in zip(*ranks, strict=True))
     per_query = {f"recall@{k}": (k - above).clamp_min(0).minimum(ties) / ties for k in top}
     per_query["mrr"] = (torch.digamma(above + ties + 1) - torch.digamma(above + 1)) / ties
@@ -82,7 +82,7 @@ def matching(
 
 
 def _ranks(
-    asked: Tensor, given: Tensor, wanted: Tensor, geometry: GeometryName
+    asked: Tensor, given: Tensor, wanted: Tensor, geometry: GeometryName, tile_size: int
 ) -> tuple[Int64[Tensor, " rows"], Int64[Tensor, " rows"]]:
     """How many answers are nearer than the right one, and how many are as near."""
     if geometry == "cosine":
@@ -97,8 +97,25 @@ def _ranks(
     own = keys.gather(1, wanted[:, None])
     band = _ROUNDING * (scale + scale.gather(1, wanted[:, None]))
     above = (keys > own + band).sum(1)
-    row, column = ((keys - own).abs() <= band).nonzero(as_tuple=True)  # a product cannot tell these apart
-    exact = nearness(pair_scores(asked[row], given[column], geometry), geometry)
-    mine = nearness(pair_scores(asked, given[wanted], geometry), geometry)[row]
-    above.index_add_(0, row, (exact > mine).long())
-    return above, torch.zeros_like(above).index_add_(0, row, (exact == mine).long())
+    ties = torch.zeros_like(above)
+    close = (keys - own).abs() <= band  # a product cannot tell these apart
+    if not geometry.endswith("euclidean"):
+        apart = _share_nothing(left, right)  # exactly 0, as is usual among texts
+        apart &= apart.gather(1, wanted[:, None])
+        ties += apart.sum(1)
+        close &= ~apart
+    mine = nearness(pair_scores(asked, given[wanted], geometry), geometry)
+    for row, column in zip(
+        *(part.split(max(1, tile_size // asked.shape[1])) for part in close.nonzero().T), strict=True
+    ):
+        exact = nearness(pair_scores(asked[row], given[column], geometry), geometry)
+        above.index_add_(0, row, (exact > mine[row]).long())
+        ties.index_add_(0, row, (exact == mine[row]).long())
+    return above, ties
+
+
+def _share_nothing(left: Tensor, right: Tensor) -> Bool[Tensor, "rows answers"]:
+    """Whether no entry is other than 0 in both."""
+    if bool((left != 0).all()) or bool((right != 0).all()):
+        return torch.zeros(len(left), len(right), dtype=torch.bool, device=left.device)
+    return (left != 0).float() @ (right != 0).float().T == 0
