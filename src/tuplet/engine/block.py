@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.engine.gather import Processes
+from tuplet.engine.gather import Processes, sum_of
 from tuplet.engine.reduction import Partial, Reduction, Tile
 from tuplet.engine.tiles import KEPT, Plan
 from tuplet.geometry import Geometry
@@ -240,5 +240,6 @@ def _finish_stats(stats: dict[str, Tensor], walk: Walk, scale: Tensor | None, ro
     nonzero = of_rows.where(of_rows != 0, 1)
     for name in ("positive_score", "negative_score"):
         stats[name] = stats[name] / nonzero
-    stats["lonely"] = (stats["positives"] == 0) & (stats["negatives"] > 0)
-    stats["scale"], stats["rows"] = of_rows, torch.ones_like(of_rows)
+    positives, negatives = (sum_of(stats[name], walk.shards) for name in ("positives", "negatives"))
+    of_anchors = {"lonely": (positives == 0) & (negatives > 0), "scale": of_rows, "rows": torch.ones_like(of_rows)}
+    stats |= {name: value / walk.shards.size for name, value in of_anchors.items()}  # all shards meet all anchors
