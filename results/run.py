@@ -26,6 +26,7 @@ from tuplet.data import read_corpus, read_manifest
 from tuplet.evaluation import knn
 from tuplet.evaluation.words import word_similarity
 from tuplet.recipes import build, build_words, load_recipe
+from tuplet.recipes.dump import dump_recipe
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results.csv"
@@ -61,7 +62,7 @@ def same(done: Any, wanted: Any) -> bool:
     if wanted.train.epochs:
         train = wanted.train.model_copy(update={"steps": done.train.steps})
         wanted = wanted.model_copy(update={"train": train})
-    return done == wanted
+    return dump_recipe(done) == dump_recipe(wanted)
 
 
 def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
