@@ -70,6 +70,43 @@ def average(
     return _estimates(names, values.mean(0), micro), _estimates(names, means.mean(0), macro)
 
 
+def averaged(
+    per_query: Mapping[str, Float[Tensor, " scored"]],
+    queries: Int64[Tensor, " scored"],
+    classes: Int64[Tensor, " scored"],
+    *,
+    counts: Mapping[str, int],
+    settings: Mapping[str, Any],
+    bootstrap: int,
+    seed: int,
+) -> QueryResult:
+    """A result of the values of queries: their averages, with class-bootstrap intervals.
+
+    Args:
+        per_query: Value of each scored query, by the name of the measure.
+        queries: Which queries these are.
+        classes: Their labels.
+        counts: What else was counted; `n_queries` and `n_classes` are added.
+        settings: What else decides the values; `bootstrap` and `seed` are added.
+        bootstrap: Resamples; 0 for no intervals.
+        seed: Of the resamples.
+    """
+    micro, macro = average(per_query, classes, bootstrap, seed)
+    different = len(torch.unique(classes))
+    return QueryResult(
+        values=micro.values,
+        lower=micro.lower,
+        upper=micro.upper,
+        macro=macro,
+        per_query=per_query,
+        queries=queries,
+        classes=classes,
+        counts={"n_queries": len(queries), "n_classes": different, **counts},
+        settings={**settings, "bootstrap": bootstrap, "seed": seed},
+        few_classes=different < FEW_CLASSES,
+    )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison(Result):
     """First result minus second, query by query.

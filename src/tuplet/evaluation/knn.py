@@ -11,7 +11,7 @@ from torch import Tensor
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, topk
 from tuplet.errors import DataError, ShapeError
-from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.inputs import UNKNOWN, class_labels
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
@@ -188,20 +188,8 @@ def _scored(
     if not len(scored):
         raise _nobody("No query has a label; nothing can be scored.")
     right = {name: (voted == labels)[scored].double() for name, voted in predictions.items()}
-    micro, macro = average(right, labels[scored], bootstrap, seed)
-    classes = len(torch.unique(labels[scored]))
-    return QueryResult(
-        values=micro.values,
-        lower=micro.lower,
-        upper=micro.upper,
-        macro=macro,
-        per_query=right,
-        queries=scored,
-        classes=labels[scored],
-        counts={"n_queries": len(scored), "n_unlabelled": len(labels) - len(scored), "n_classes": classes},
-        settings={**settings, "bootstrap": bootstrap, "seed": seed},
-        few_classes=classes < FEW_CLASSES,
-    )
+    counts = {"n_unlabelled": len(labels) - len(scored)}
+    return averaged(right, scored, labels[scored], counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
 
 
 def _wrong(what: str) -> ShapeError:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, pair_scores
 from tuplet.errors import ShapeError
-from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.inputs import finite_rows
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
@@ -65,20 +65,10 @@ def matching(
     above, ties = (torch.cat(part).double() for part in zip(*ranks, strict=True))
     per_query = {f"recall@{k}": (k - above).clamp_min(0).minimum(ties) / ties for k in top}
     per_query["mrr"] = (torch.digamma(above + ties + 1) - torch.digamma(above + 1)) / ties
-    micro, macro = average(per_query, wanted, bootstrap, seed)
-    different = len(torch.unique(wanted))
-    return QueryResult(
-        values=micro.values,
-        lower=micro.lower,
-        upper=micro.upper,
-        macro=macro,
-        per_query=per_query,
-        queries=torch.arange(len(asked)),
-        classes=wanted,
-        counts={"n_queries": len(asked), "n_classes": different, "n_gallery": len(given)},
-        settings={"geometry": geometry, "top": tuple(top), "bootstrap": bootstrap, "seed": seed},
-        few_classes=different < FEW_CLASSES,
-    )
+    counts = {"n_gallery": len(given)}
+    settings = {"geometry": geometry, "top": tuple(top)}
+    queries = torch.arange(len(asked))
+    return averaged(per_query, queries, wanted, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
 
 
 def _ranks(

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tuplet.errors import DataError
-from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.extras import scientific
 from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers
@@ -68,22 +68,6 @@ def linear_probe(
         model.fit(((rows - mean) / deviation).numpy(), theirs[able].numpy())
     predictions = torch.from_numpy(model.predict(((asked - mean) / deviation).numpy()))
     right = {"probe": (predictions == mine[scored]).double()}
-    micro, macro = average(right, mine[scored], bootstrap, seed)
-    classes = len(torch.unique(mine[scored]))
-    return QueryResult(
-        values=micro.values,
-        lower=micro.lower,
-        upper=micro.upper,
-        macro=macro,
-        per_query=right,
-        queries=scored,
-        classes=mine[scored],
-        counts={"n_queries": len(scored), "n_classes": classes, "n_probe_rows": len(able)},
-        settings={
-            "strength": strength,
-            "converged": int(max(model.n_iter_)) < steps,
-            "bootstrap": bootstrap,
-            "seed": seed,
-        },
-        few_classes=classes < FEW_CLASSES,
-    )
+    settings = {"strength": strength, "converged": int(max(model.n_iter_)) < steps}
+    counts = {"n_probe_rows": len(able)}
+    return averaged(right, scored, mine[scored], counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)

@@ -1,14 +1,17 @@
 """The end of a run: its best embedder, what it is worth, and an index to search."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.gallery import save_gallery
 from tuplet.training.judge import as_json, health_of, judged_by, judges_of, thresholds, values_of
+from tuplet.training.judges import Judge
 from tuplet.training.looks import ModelLook, RawLook
 from tuplet.training.state import State
 from tuplet.training.together import agreed
@@ -58,10 +61,6 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         yield diary.write(
             "evaluation", step=progress.best_step, split=split, of=of, by=by, best=of == "model", values=values
         )
-    protocols = as_json(judged, job.evaluate, job.seed)
-    if len(dataset) > 1:
-        views = next((judge for judge in judges if judge.name == "views"), None)
-        protocols["health"] = {"model": health_of(model, dataset, views, job.seed).to_dict()}
     verdict = {
         "format": FORMAT,
         "name": job.name,
@@ -72,10 +71,18 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "supervision": job.loss.supervision,
         "data": job.facts,
         "main": {"protocol": judges[0].name, "measure": judges[0].headline} if judges else None,
-        "protocols": protocols,
+        "protocols": as_json(judged, job.evaluate, job.seed) | _health(model, dataset, judges, job.seed),
     }
     checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     yield diary.write(
         "end", step=progress.step, best_step=progress.best_step, stopped_early=progress.step < job.settings.steps
     )
     diary.settle()
+
+
+def _health(model: ModelLook, dataset: Dataset, judges: Sequence[Judge], seed: int) -> dict[str, dict[str, Any]]:
+    """The protocol that asks whether the space is well used; none for a single example."""
+    if len(dataset) < 2:
+        return {}
+    views = next((judge for judge in judges if judge.name == "views"), None)
+    return {"health": {"model": health_of(model, dataset, views, seed).to_dict()}}

@@ -5,7 +5,7 @@ Each judge is a *protocol* of `evaluation.json`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ TEMPERATURE = 0.07
 """Of the neighbours' votes where rows are compared by cosine; by distance each vote counts 1."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """One protocol."""
 
