@@ -1,7 +1,6 @@
 """Coverage, evenness and resumption of class-balanced batches."""
 
 import json
-import time
 from collections import Counter
 
 import numpy as np
@@ -149,18 +148,6 @@ def test_labels_above_two_to_the_24_stay_apart():
     labels = torch.tensor([2**24, 2**24 + 1]).repeat_interleave(4)
     batch = next(PerClassSampler(labels, 2, 4, seed=0))
     assert sorted(labels[batch].tolist()) == labels.tolist()
-
-
-def test_a_batch_takes_well_under_a_millisecond():
-    labels = torch.arange(805).repeat_interleave(12)
-    sampler = PerClassSampler(labels, 96, 4, seed=0, groups=torch.arange(len(labels)) % 4)
-    best = float("inf")
-    for _ in range(5):  # the machine may be busy: the best of five epochs counts
-        start = time.perf_counter()
-        for _ in range(sampler.batches_per_epoch):
-            next(sampler)
-        best = min(best, (time.perf_counter() - start) / sampler.batches_per_epoch)
-    assert best < 1e-3
 
 
 def test_the_registry_knows_the_samplers():
