@@ -82,3 +82,9 @@ def test_a_position_outside_the_bank_is_refused():
         InstanceDiscriminationLoss(9, 4)(torch.randn(2, 4), torch.tensor([0, 9]))
     with pytest.raises(TupletError, match="9"):
         instance_discrimination(torch.randn(2, 4), torch.randn(9, 4), torch.tensor([0, 9]))
+
+
+def test_a_loss_by_noise_draws_some():
+    with pytest.raises(TupletError, match="noise_samples is 0") as error:
+        InstanceDiscriminationLoss(9, 4, noise_samples=0)
+    assert error.value.reference == "noise-samples"

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,6 +6,7 @@ from hypothesis import strategies as st
 import oracles
 from oracles.judge import assert_same, quick, thorough
 from oracles.problems import rows, weights
+from tuplet.errors import TupletError
 from tuplet.losses import LogRatioLoss, log_ratio
 
 
@@ -56,3 +58,9 @@ def test_close_rows_in_float32_are_not_lost():
     y = torch.tensor([0.0, 1.0, 2.0, 4.0])
     truth = oracles.log_ratio(f.double(), y.double()).value
     torch.testing.assert_close(log_ratio(f, y).double(), truth, rtol=1e-4, atol=0)
+
+
+def test_a_logarithm_without_eps_is_refused():
+    with pytest.raises(TupletError, match="eps is 0") as error:
+        LogRatioLoss(eps=0.0)(torch.randn(3, 2), torch.rand(3))
+    assert error.value.reference == "log-ratio-eps"

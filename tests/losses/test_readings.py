@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from tuplet.losses import ContrastiveLoss, CosFaceLoss, SupConLoss, TripletLoss, readings
+from tuplet.losses import (
+    ContrastiveLoss,
+    CosFaceLoss,
+    CPCLoss,
+    InstanceDiscriminationLoss,
+    NCELoss,
+    NPairLoss,
+    SupConLoss,
+    TripletLoss,
+    readings,
+)
 
 
 def batch():
@@ -72,3 +82,60 @@ def test_weighted_classes_have_the_temperature_of_their_scale():
     found = readings(CosFaceLoss(num_classes=4, dim=6, scale=16.0).measure(x[known].float(), labels[known]).stats)
     assert found["temperature"] == pytest.approx(1 / 16)
     assert -1 <= found["positive_score"] <= 1
+
+
+def test_words_have_scores_without_bias_and_noise_level():
+    x, _ = batch()
+    counts, targets = torch.arange(1, 8), torch.tensor([0, 1, 2, 3, 4, 5, 6, 0, -1, 1, 2])
+    weights = torch.arange(len(x), dtype=torch.float64)
+    for shared in (False, True):
+        loss = NCELoss(counts, 6, 5, shared_noise=shared).double()
+        torch.nn.init.normal_(loss.weight, generator=torch.Generator().manual_seed(1))
+        torch.nn.init.normal_(loss.bias, generator=torch.Generator().manual_seed(2))
+        noise = loss.draw(len(x)).expand(len(x), 5)
+        found = readings(loss.measure(x, targets, weights=weights).stats)
+        scores, known = x @ loss.weight.detach().T, targets != -1
+        heavy = weights[known]
+        wanted = scores.gather(1, targets.clamp_min(0)[:, None])[known, 0]
+        assert found["positive_score"] == pytest.approx(float((heavy * wanted).sum() / heavy.sum()))
+        drawn = scores.gather(1, noise)[known].mean(1)
+        assert found["negative_score"] == pytest.approx(float((heavy * drawn).sum() / heavy.sum()))
+        assert found.keys() == {"positive_score", "negative_score", "norm"}
+
+
+def test_instances_have_the_cosines_of_their_own_rows_and_of_noise():
+    x, _ = batch()
+    positions = torch.arange(len(x)).roll(1).where(torch.arange(len(x)) > 1, -1)
+    loss = InstanceDiscriminationLoss(len(x), 6, temperature=0.2, noise_samples=7).double()
+    bank, noise, known = loss.bank.rows.clone(), loss.draw(positions), positions != -1
+    found = readings(loss.measure(x, positions).stats)
+    cosines = torch.nn.functional.normalize(x, dim=1) @ bank.T
+    assert found["positive_score"] == pytest.approx(float(cosines[known, positions[known]].mean()))
+    assert found["negative_score"] == pytest.approx(float(cosines.gather(1, noise)[known].mean()))
+    assert found["temperature"] == pytest.approx(0.2)
+
+
+def test_latents_of_one_time_have_scores_of_the_next_and_of_other_sequences():
+    generator = torch.Generator().manual_seed(3)
+    latents, contexts = (torch.randn(4, 5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    lengths = torch.tensor([5, 2, 4, 0])
+    loss = CPCLoss(3, 3, 2).double()
+    same, others = [], []
+    for k in (1, 2):
+        for n in range(4):
+            for t in range(int(lengths[n]) - k):
+                scores = latents[:, t + k] @ (loss.maps[k - 1].detach() @ contexts[n, t])
+                same.append(scores[n])
+                others += [scores[j] for j in range(4) if j != n and lengths[j] > t + k]
+    found = readings(loss.measure(latents, contexts, lengths=lengths).stats)
+    assert found["positive_score"] == pytest.approx(float(torch.stack(same).mean()))
+    assert found["negative_score"] == pytest.approx(float(torch.stack(others).mean()))
+
+
+def test_tuplets_have_scores_of_their_own_negatives():
+    generator = torch.Generator().manual_seed(4)
+    x, positives = (torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    negatives = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    found = readings(NPairLoss().measure(x, references=positives, negatives=negatives).stats)
+    assert found["positive_score"] == pytest.approx(float((x * positives).sum(1).mean()))
+    assert found["negative_score"] == pytest.approx(float(torch.einsum("bd,bnd->bn", x, negatives).mean()))

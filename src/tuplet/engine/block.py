@@ -93,7 +93,7 @@ def walk_block(walk: Walk, cuts: Plan, rows: slice, inputs: Inputs, grads: Grads
         for cols in cuts.cols:
             scored = tiles.at(cols)
             if walk.stats and step == 0:
-                _add_stats(stats, scored.tile)
+                _add_stats(stats, scored.tile, None if inputs.offset is None else inputs.offset[cols])
             reduction.fold(step, state, scored.tile)
             if grads.wanted and reduction.local:
                 _pull(walk, scored, reduction.slope(state, scored.tile), inputs, grads)
@@ -217,13 +217,14 @@ def _of_rows(factor: Tensor | float, rows: Tensor) -> Tensor | float:
     return factor[rows, 0] if isinstance(factor, Tensor) else factor
 
 
-def _add_stats(stats: dict[str, Tensor], tile: Tile) -> None:
-    """Sums and numbers of the scores of positives and of negatives."""
+def _add_stats(stats: dict[str, Tensor], tile: Tile, offset: Tensor | None) -> None:
+    """Sums and numbers of the scores of positives and of negatives, without the offset."""
     at = tile.positives
-    drawn = tile.scores[at.rows, at.cols]
+    scores = tile.scores.clone() if offset is None else tile.scores - offset
+    drawn = scores[at.rows, at.cols]
     ones = torch.ones_like(drawn)
     positive, positives = tile.per_row(drawn), tile.per_row(ones)
-    counted = tile.hide_ignored(0.0, tile.scores.clone()).sum(1)
+    counted = tile.hide_ignored(0.0, scores).sum(1)
     found = {
         "positive_score": positive,
         "positives": positives,

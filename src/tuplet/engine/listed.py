@@ -71,6 +71,7 @@ def listed(
     offset: Tensor | None = None,
     weights: Tensor | None = None,
     processes: Processes = ALONE,
+    stats: bool = False,
 ) -> Outcome:
     """Fold the scores of each anchor with its own candidates into a loss.
 
@@ -83,9 +84,11 @@ def listed(
         geometry: "dot" or "cosine".
         positives: So many leading candidates are positives.
         scale: Multiplies scores; a number or a tensor without shape.
-        offset: Added to the scores, (anchors, candidates) or anything that broadcasts to it.
+        offset: Added to the scores, (anchors, candidates) or anything that broadcasts to it. An infinite one marks a
+            place without a candidate.
         weights: One per anchor.
         processes: Who walks together.
+        stats: True to add mean scores of positives and negatives to what is returned.
 
     Returns:
         Sum of losses (differentiable), what the mean divides by, and statistics.
@@ -111,8 +114,23 @@ def listed(
         candidates = given.shape[1]
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
-        total, count = _Listed.apply(a, rows, offset, pick, candidates, reduction, positives, weights)  # type: ignore[no-untyped-call]
-    return Outcome(add_up(total, processes), sum_of(count, processes))
+        total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, reduction, positives, weights, stats)  # type: ignore[no-untyped-call]
+    stats_of = _named(sum_of(sums, processes), scale) if stats else {}
+    return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
+
+
+def _named(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:
+    """Statistics by name, scores as they were before the scale."""
+    positive, positives, negative, negatives, rows = sums
+    factor = torch.as_tensor(scale, dtype=sums.dtype, device=sums.device).detach()
+    return {
+        "positive_score": positive / factor,
+        "positives": positives,
+        "negative_score": negative / factor,
+        "negatives": negatives,
+        "scale": factor * rows,
+        "rows": rows,
+    }
 
 
 class _Listed(torch.autograd.Function):
@@ -129,16 +147,21 @@ class _Listed(torch.autograd.Function):
         reduction: Reduction[Any],
         positives: int,
         weights: Tensor | None,
+        stats: bool,
     ) -> Any:
         need_a, need_table, need_offset = ctx.needs_input_grad[:3]
         grad_a = torch.zeros_like(a) if need_a else None
         grad_table = torch.zeros_like(table) if need_table else None
         grad_offset = a.new_zeros(len(a), candidates) if need_offset else None
         losses, numbers = [a.new_zeros(0)], [a.new_zeros(0)]  # a process may have no anchor
+        sums = a.new_zeros(5, dtype=torch.float64)
         for rows in spans(len(a), max(1, BUDGET // max(1, candidates * a.shape[1]))):
             positions = pick(rows)
             chosen = table[positions]  # (rows, candidates, dim)
             scores = torch.einsum("rd,rcd->rc", a[rows], chosen)
+            if stats:
+                here = torch.ones_like(scores) if offset is None else offset[rows].isfinite().to(scores)
+                sums += _sums(scores, here, positives, None if weights is None else weights[rows])
             if offset is not None:
                 scores = scores + offset[rows]
             relation = Leading(len(a), candidates, positives, a.device)
@@ -164,10 +187,18 @@ class _Listed(torch.autograd.Function):
         if weights is not None:
             loss, count = loss * weights.double(), count * weights.double()
         ctx.save_for_backward(a, table, offset, grad_a, grad_table, grad_offset)
-        outputs = (loss.sum().to(a.dtype), count.sum())
-        ctx.mark_non_differentiable(outputs[1])
+        outputs = (loss.sum().to(a.dtype), count.sum(), sums)
+        ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None)
+        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None, None)
+
+
+def _sums(scores: Tensor, here: Tensor, positives: int, weights: Tensor | None) -> Tensor:
+    """Scores and number of positives, the same of negatives, and number of rows, (5,)."""
+    scored = scores * here
+    parts = [x[:, part].sum(1) for part in (slice(positives), slice(positives, None)) for x in (scored, here)]
+    each = torch.stack([*parts, torch.ones_like(parts[0])]).double()
+    return (each if weights is None else each * weights.double()).sum(1)

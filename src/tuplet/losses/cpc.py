@@ -202,7 +202,6 @@ class _Ahead:
         self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, processes: Processes, *, stats: bool
     ) -> list[Outcome]:
         """Each latent k steps ahead among those of other sequences at that time; one walk for each length."""
-        del stats  # lists have none
         times, dim = self.latents.shape[1:]
         table = self.latents.reshape(-1, dim)
         outcomes, begin = [], 0
@@ -215,7 +214,8 @@ class _Ahead:
                 anchors = wanted[mine, start - k : end - k].flatten(0, 1)
                 each = None if weights is None else weights[mine, None].expand(-1, end - start).flatten()
                 lists = _of_one_time(hit, others, times)
-                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, processes=processes))
+                walk: dict[str, Any] = {"weights": each, "processes": processes, "stats": stats}
+                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", **walk))
             begin = end
         return outcomes
 

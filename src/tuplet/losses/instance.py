@@ -138,6 +138,12 @@ class InstanceDiscriminationLoss(MetricLoss):
     ) -> None:
         super().__init__(processes=processes)
         scale_of(temperature)
+        if noise_samples is not None and noise_samples < 1:
+            raise ShapeError(
+                f"noise_samples is {noise_samples}; a number from 1 on, or None, is expected.",
+                hint="Usual values lie between 256 and 4096; None takes the exact softmax over the bank.",
+                reference="noise-samples",
+            )
         self.temperature, self.noise_samples, self.proximal, self.seed = temperature, noise_samples, proximal, seed
         self.bank = MemoryBank(num_instances, dim, momentum, shards=processes if sharded else ALONE, seed=seed)
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
@@ -219,8 +225,10 @@ def _outcome(
     else:
         lists, offset = _candidates(bank, own, noise, log_z)
         walk: Any = {"scale": scale, "offset": offset, "weights": weights, "processes": together}
+        walk["stats"] = options.get("stats", False)
         outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", **walk)
-        outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor))
+        stats = {name: sum_of(value, bank.shards) for name, value in outcome.stats.items()}
+        outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor), stats=stats)
     if not proximal:
         return outcome
     here = own != -1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, first_row
-from tuplet.errors import LabelError
+from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import LogRatio
 from tuplet.relation import Graded
@@ -40,7 +40,7 @@ def log_ratio(
         embeddings: f, one row per example.
         labels: y, one number or one vector per example.
         geometry: D, for embeddings and labels alike: "squared_euclidean" (the paper) or "euclidean" (its code).
-        eps: Added to D inside the logarithms.
+        eps: Added to D inside the logarithms, above 0.
         anchors: Every example is an anchor, or the first alone, as in the paper's batches.
         mask_zero_label: Leave out examples whose label equals the anchor's; False is the paper.
         weights: One per anchor.
@@ -67,7 +67,7 @@ class LogRatioLoss(MetricLoss):
 
     Args:
         geometry: Distance of embeddings and of labels.
-        eps: Added to distances inside the logarithms.
+        eps: Added to distances inside the logarithms, above 0.
         anchors: "all" or "first".
         mask_zero_label: True to leave out examples whose label equals the anchor's.
         processes: Who computes the loss together.
@@ -109,6 +109,12 @@ def _outcome(
     *,
     mask_zero_label: bool,
 ) -> Outcome:
+    if not eps > 0:
+        raise ShapeError(
+            f"eps is {eps}; a number above 0 is expected, since the logarithm of a distance of 0 is not finite.",
+            hint="Usual values lie between 1e-8 and 1e-4.",
+            reference="log-ratio-eps",
+        )
     check_embeddings(embeddings, "embeddings")
     weights, processes = walk.get("weights"), walk.get("processes", ALONE)
     reference_weights = walk.get("reference_weights")

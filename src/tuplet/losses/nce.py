@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -176,28 +177,17 @@ def _outcome(
         drawn = 0.0 if expected is None else expected[words].to(bias.dtype)
         return bias[words] - log_partition - drawn
 
+    walk: dict[str, Any] = {"weights": weights, "processes": processes, "stats": options.get("stats", False)}
     if noise.ndim == 2:
         lists = torch.cat([targets[:, None], noise], 1)
-        return listed(
-            Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), weights=weights, processes=processes
-        )
+        return listed(Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), **walk)
     mine = targets[:, None]
-    wanted = listed(
-        Logistic(), embeddings, weight, mine, "dot", offset=offset(mine), weights=weights, processes=processes
-    )
+    wanted = listed(Logistic(), embeddings, weight, mine, "dot", offset=offset(mine), **walk)
     nobody = Paired(torch.full_like(targets, -1), len(noise))
-    drawn = stream(
-        Logistic(),
-        embeddings,
-        weight[noise],
-        nobody,
-        "dot",
-        offset=offset(noise),
-        weights=weights,
-        tile_size=options.get("tile_size"),
-        processes=processes,
-    )
-    return combine(wanted, drawn)
+    walk |= {"offset": offset(noise), "tile_size": options.get("tile_size")}
+    drawn = stream(Logistic(), embeddings, weight[noise], nobody, "dot", **walk)
+    of_noise = {name: value for name, value in drawn.stats.items() if name.startswith("negative")}
+    return combine(wanted, replace(drawn, stats=of_noise))
 
 
 def _check_words(targets: Tensor, noise: Tensor, words: int) -> None:

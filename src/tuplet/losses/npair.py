@@ -151,5 +151,5 @@ def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Map
     table = torch.cat([positives, others])
     mine = torch.arange(count, device=table.device)[:, None]
     lists = torch.cat([mine, count + mine * each + torch.arange(each, device=table.device)], 1)
-    weights, processes = sides.get("weights"), sides.get("processes", ALONE)
-    return listed(Softmax(), embeddings, table, lists, "dot", weights=weights, processes=processes)
+    walk = {name: sides[name] for name in ("weights", "processes", "stats") if name in sides}
+    return listed(Softmax(), embeddings, table, lists, "dot", **walk)
