@@ -42,8 +42,10 @@ def test_rows_that_are_not_named_stay_and_so_does_their_state(name):
 def test_the_sum_is_capped_and_not_its_parts():
     table = torch.zeros(2, 2)
     rows, values = torch.tensor([0, 0, 1]), torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.3, 0.4]])
-    RowOptimizer(table, cap=1.0).step(Slope(rows, values), 1.0)
+    capped = RowOptimizer(table, cap=1.0).step(Slope(rows, values), 1.0)
     torch.testing.assert_close(table, -torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
+    assert capped is not None
+    assert int(capped.sum()) == 1  # a row that is named twice counts once
 
 
 def test_a_restored_optimiser_goes_on_bit_for_bit():

@@ -82,6 +82,17 @@ def test_a_run_learns_and_leaves_a_complete_folder(recipe, tmp_path, kind):
     assert set(hits.ids[0]) == {"cat", "dog", "cow", "hen"}
 
 
+def test_each_logged_step_says_how_long_vectors_are_and_how_many_gradients_were_cut(recipe, tmp_path):
+    shares = []
+    for cap in (1e-9, 1e9):
+        events = finish(recipe, tmp_path / str(cap), f"train.clip={cap}")
+        stats = [event["stats"] for event in events if event["kind"] == "step"]
+        assert all(found["norm"] > 0 for found in stats)
+        shares.append(stats[-1]["capped_share"])
+    assert shares[0] > 0.5
+    assert shares[1] == 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_stopped_at_any_event_ends_with_the_same_bytes(recipe, tmp_path, kind):
     finish(recipe, tmp_path / "whole", *KINDS[kind])

@@ -32,19 +32,26 @@ class RowOptimizer:
         self._place = torch.zeros(len(table), dtype=torch.int64)
 
     @torch.no_grad()
-    def step(self, slope: Slope, rate: float) -> None:
-        """Go down a gradient."""
+    def step(self, slope: Slope, rate: float) -> Tensor | None:
+        """Go down a gradient.
+
+        Returns:
+            Whether each row of the gradient was capped, (rows,); None without a cap.
+        """
         rows = slope.rows
         self._place.index_copy_(0, rows, torch.arange(len(rows)))
         places = self._place.index_select(0, rows)  # of a row that is named twice, one place gets the sum, the other 0
         total = torch.zeros_like(slope.values).index_add_(0, places, slope.values)
+        capped = None
         if self.cap < math.inf:
             norm = torch.linalg.vector_norm(total, dim=1, keepdim=True)
+            capped = norm[:, 0] > self.cap
             total *= (self.cap / norm.clamp_min_(1e-30)).clamp_max_(1)
         if self.squares is not None:
             self.squares.index_add_(0, rows, total.square())
             total /= self.squares.index_select(0, rows).sqrt_().add_(self.eps)
         self.table.index_add_(0, rows, total, alpha=-rate)
+        return capped
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the next step depends on beside the table."""

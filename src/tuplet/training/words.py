@@ -77,8 +77,16 @@ class WordState:
         """All steps are taken."""
         return self.progress.step >= self.job.settings.steps
 
-    def take_step(self, *, watched: bool) -> BlockOutcome:
-        """Move all tables one step down the gradient of the next run of words."""
+    def take_step(self, *, watched: bool) -> tuple[BlockOutcome, dict[str, float]]:
+        """Move all tables one step down the gradient of the next run of words.
+
+        Args:
+            watched: Also take what only a reader of the diary needs.
+
+        Returns:
+            What the block measures, and statistics if it is watched: mean length of the vectors of its words, and the
+            share of these words whose gradient was longer than the cap.
+        """
         job, step = self.job, self.progress.step
         block = job.sampler.take(next(job.sampler))
         outcome = word_block(
@@ -92,7 +100,7 @@ class WordState:
             with_value=watched,
         )
         rate = learning_rate(job.settings, step)
-        self._movers["vectors"].step(outcome.vectors, rate)
+        capped = self._movers["vectors"].step(outcome.vectors, rate)
         self._movers["weight"].step(outcome.weight, rate)
         if outcome.bias is not None:
             self._movers["bias"].step(outcome.bias, rate)
@@ -100,7 +108,12 @@ class WordState:
                 constant = -outcome.bias.values.sum().view(1, 1)
                 self._movers["log_partition"].step(Slope(torch.zeros(1, dtype=torch.int64), constant), rate)
         self.progress = replace(self.progress, step=step + 1)
-        return outcome
+        return outcome, self._stats(outcome, capped) if watched else {}
+
+    def _stats(self, outcome: BlockOutcome, capped: Tensor | None) -> dict[str, float]:
+        rows = outcome.vectors.rows.unique()  # type: ignore[no-untyped-call]
+        stats = {"norm": float(self._vectors[rows].norm(dim=1).mean())}
+        return stats if capped is None else {**stats, "capped_share": int(capped.sum()) / len(rows)}
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
         """What a checkpoint holds; `events` is the length of the diary."""
@@ -166,7 +179,7 @@ def train_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event]
         while not state.is_done:
             rate = learning_rate(settings, state.progress.step)
             is_logged = (state.progress.step + 1) % settings.log_every == 0
-            outcome = state.take_step(watched=is_logged)
+            outcome, stats = state.take_step(watched=is_logged)
             step = state.progress.step
             if is_logged:
                 yield diary.write(
@@ -175,7 +188,7 @@ def train_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event]
                     loss=_mean(outcome, job, step),
                     learning_rate=rate,
                     gradient_norm=None,
-                    stats={},
+                    stats=stats,
                     examples_per_second=round((step - began) * per_step / (time.monotonic() - since), 1),
                 )
             is_interrupted = interruption.is_wanted

@@ -25,6 +25,7 @@ _GROUPS: tuple[tuple[str, str, dict[str, str], str], ...] = (
         "share of triplets",
     ),
     ("norms", "Mean length of an embedding", {"norm": "length"}, "length"),
+    ("capped", "Words whose gradient was longer than the cap", {"capped_share": "capped"}, "share of words"),
     ("temperature", "Temperature by which scores are divided", {"temperature": "temperature"}, "temperature"),
 )
 
