@@ -55,7 +55,10 @@ def job(recipe: Path, *overrides: str, processes: Processes = ALONE) -> Job:
 
 def in_double(job: Job) -> Job:
     """The same, computed so that gradients can be compared to the last digits; trained in place."""
-    job.embedder.encoder.double().register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    encoder = job.embedder.encoder.double()
+    encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    if (unroll := getattr(encoder, "unroll", None)) is not None:
+        encoder.unroll = lambda inputs: unroll(inputs.double())
     job.loss.double()
     return job
 

@@ -44,6 +44,12 @@ LOSSES = {
         "data.source='{folder}/graded.csv'",
         "data.split={by='row', test=0.2}",
     ),
+    "cpc": (
+        "loss={name='cpc', steps=2}",
+        UNIFORM,
+        "data={source='{folder}/series.npy', kind='series', split={by='row', test=0.2}}",
+        "model.encoder={name='series-context', latent_dim=4, width=[4], kernels=[3, 3], strides=[2, 1]}",
+    ),
 }
 
 
@@ -52,6 +58,9 @@ def write(folder: Path) -> Path:
     recipe = tiny.write(folder)
     rows = np.load(folder / "rows.npy")
     lines = [",".join([*map(str, row), str(row[:2].sum())]) for row in rows]
+    series = np.cumsum(np.random.default_rng(1).normal(size=(40, 1, 12)), 2)
+    series[::3, :, 8:] = 0  # shorter ones: fewer latents count
+    np.save(folder / "series.npy", series.astype(np.float32))
     (folder / "graded.csv").write_text("\n".join(["x0,x1,x2,x3,x4,x5,target", *lines]))
     return recipe
 
