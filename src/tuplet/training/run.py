@@ -64,9 +64,9 @@ def run(
         events = _run_words(job, folder, resume=resume)
     else:
         events = _run_job(job, folder, torch.device(device), processes, resume=resume)
-    if job.settings.tensorboard and processes.rank == 0:
-        require_tensorboard()
-        events = recorded(events, folder / "tensorboard")
+    if job.settings.tensorboard:
+        require_tensorboard()  # by all processes, or the others would wait for the first
+        events = recorded(events, folder / "tensorboard") if processes.rank == 0 else events
     yield from events
 
 
