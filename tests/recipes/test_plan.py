@@ -50,7 +50,7 @@ def planned(recipe, *overrides):
 
 def test_a_plan_agrees_with_the_training_it_foretells(tmp_path):
     recipe = write(tmp_path, rows_of([6, 7] * 12))
-    made = planned(recipe)
+    made = planned(recipe, "train.validate_every=4")
     assert made.warnings == ()
     assert made.data["train"] == {"examples": made.data["train"]["examples"], "classes": 14} | {
         "smallest": 6,
@@ -58,7 +58,7 @@ def test_a_plan_agrees_with_the_training_it_foretells(tmp_path):
         "largest": 7,
     }
     assert sum(part["examples"] for part in made.data.values()) == 12 * 13
-    assert (made.steps["batch"], made.steps["steps"], made.steps["validations"]) == (12, 30, 10)
+    assert (made.steps["batch"], made.steps["steps"], made.steps["validations"]) == (12, 30, 8)  # the last after two steps
     assert made.steps["epochs"] == pytest.approx(30 / made.steps["batches_per_epoch"])
     assert made.seconds["step_low"] <= made.seconds["step"] <= made.seconds["step_high"]
     assert made.seconds["in_all"] >= 30 * made.seconds["step"]

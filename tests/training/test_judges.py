@@ -220,5 +220,5 @@ def test_a_run_without_labels_says_what_can_be_said(tmp_path):
     apart = (
         torch.nn.functional.normalize(sight.asked, dim=1) - torch.nn.functional.normalize(sight.given, dim=1)
     ).square()
-    alignment = health_of(look, job.test, judge, 0).values["alignment"]
+    alignment = health_of(look, job.test, judge.see(look), 0).values["alignment"]
     assert alignment == pytest.approx(apart.sum(1).mean().item(), rel=1e-4)

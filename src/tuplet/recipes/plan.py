@@ -85,7 +85,7 @@ def _planned(
         "batches_per_epoch": batches,
         "steps": settings.steps,
         "epochs": settings.steps / batches,
-        "validations": 0 if rehearsal.validation is None else settings.steps // settings.interval,
+        "validations": 0 if rehearsal.validation is None else -(-settings.steps // settings.interval),
     }
     if steps["epochs"] < 1:
         seen = f"train.steps = {settings.steps} is {steps['epochs']:.2f} epochs: some examples are never seen."

@@ -1,7 +1,7 @@
 """The end of a run: its best embedder, what it is worth, and an index to search."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tuplet.training.events import Diary, Event
 from tuplet.training.gallery import save_gallery
 from tuplet.training.judge import as_json, health_of, judged_by, judges_of, thresholds, values_of
 from tuplet.training.judges import Judge
-from tuplet.training.looks import ModelLook, RawLook
+from tuplet.training.looks import ModelLook, RawLook, Sight
 from tuplet.training.state import State
 from tuplet.training.together import agreed
 
@@ -61,6 +61,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         yield diary.write(
             "evaluation", step=progress.best_step, split=split, of=of, by=by, best=of == "model", values=values
         )
+    health = _health(model, dataset, judges, sights, job.seed)
     verdict = {
         "format": FORMAT,
         "name": job.name,
@@ -71,7 +72,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "supervision": job.loss.supervision,
         "data": job.facts,
         "main": {"protocol": judges[0].name, "measure": judges[0].headline} if judges else None,
-        "protocols": as_json(judged, job.evaluate, job.seed) | _health(model, dataset, judges, job.seed),
+        "protocols": as_json(judged, job.evaluate, job.seed) | health,
     }
     checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     yield diary.write(
@@ -80,9 +81,15 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     diary.settle()
 
 
-def _health(model: ModelLook, dataset: Dataset, judges: Sequence[Judge], seed: int) -> dict[str, dict[str, Any]]:
+def _health(
+    model: ModelLook,
+    dataset: Dataset,
+    judges: Sequence[Judge],
+    sights: Sequence[Mapping[str, Sight | None]],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
     """The protocol that asks whether the space is well used; none for a single example."""
     if len(dataset) < 2:
         return {}
-    views = next((judge for judge in judges if judge.name == "views"), None)
+    views = next((seen["model"] for judge, seen in zip(judges, sights, strict=True) if judge.name == "views"), None)
     return {"health": {"model": health_of(model, dataset, views, seed).to_dict()}}

@@ -121,14 +121,13 @@ def as_json(judged: Judged, settings: EvaluateSettings, seed: int) -> dict[str, 
     return said
 
 
-def health_of(model: ModelLook, dataset: Dataset, views: Judge | None, seed: int) -> Result:
+def health_of(model: ModelLook, dataset: Dataset, views: Sight | None, seed: int) -> Result:
     """Is the space well used? Alignment is that of classes or, where there are none, that of views."""
     found = health(model.rows(dataset), dataset.classes, seed=seed)
-    sight = None if views is None else views.see(model)
-    if sight is None or sight.given is None:
+    if views is None or views.given is None:
         return found
-    twice = torch.arange(len(sight.asked)).repeat(2)
-    seen = health(torch.cat([sight.asked, sight.given]), twice, seed=seed)
+    twice = torch.arange(len(views.asked)).repeat(2)
+    seen = health(torch.cat([views.asked, views.given]), twice, seed=seed)
     return replace(found, values={**found.values, "alignment": seen.values["alignment"]})
 
 
