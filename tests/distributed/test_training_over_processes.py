@@ -109,6 +109,10 @@ def test_another_number_of_processes_goes_on(recipe, alone, begun, tmp_path, siz
         assert diary == list(range(1, trainings.STEPS + 1))
 
 
+def test_all_processes_choose_the_same_new_folder(tmp_path):
+    assert launch("distributed.trainings:taken", 2, tmp_path, folder=str(tmp_path / "run")) == [False, False]
+
+
 def torchrun(size, *arguments, cwd):
     command = [
         sys.executable,

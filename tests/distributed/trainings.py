@@ -1,5 +1,6 @@
 """Trainings of a few seconds that any number of processes share."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 import tiny
+from tuplet.app.cli.running import after_the_first
 from tuplet.data import take_batch
 from tuplet.engine import Processes
 from tuplet.seeding import Draws, derive
@@ -97,6 +99,17 @@ def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
     still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
     take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
     return torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()]).tolist()
+
+
+def taken(folder: str) -> bool:
+    """Whether a slow process finds the folder that the first one makes after both have looked for it."""
+    processes = Processes.default()
+    with after_the_first(processes):
+        time.sleep(0.5 * processes.rank)
+        found = Path(folder).exists()
+    if processes.rank == 0:
+        Path(folder).mkdir()
+    return found
 
 
 def every_gradient(recipe: str, chunk: int) -> dict[str, list[float]]:

@@ -160,7 +160,10 @@ def together() -> "Iterator[Processes]":
 
 @contextmanager
 def after_the_first(processes: "Processes") -> "Iterator[None]":
-    """The first process goes ahead: what is drawn once is there for the others, and a mistake is told once."""
+    """The first process goes ahead: what is drawn once is there for the others, and a mistake is told once.
+
+    It waits at the end, so that all choose the same folder before one of them makes it.
+    """
     from tuplet.training.together import agreed
 
     if processes.rank > 0:
@@ -168,6 +171,7 @@ def after_the_first(processes: "Processes") -> "Iterator[None]":
     yield
     if processes.rank == 0:
         agreed(0.0, processes)
+    agreed(0.0, processes)
 
 
 def _device(name: str, processes: "Processes") -> str:
