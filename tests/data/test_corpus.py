@@ -52,6 +52,14 @@ def test_bytes_that_are_no_text_are_part_of_no_word(tmp_path):
     assert spoken(read_corpus([path], min_count=1)) == ["one", "two", "one"]
 
 
+def test_a_file_of_another_kind_is_no_text(tmp_path):
+    path = tmp_path / "wide.txt"
+    path.write_bytes("one two".encode("utf-16"))
+    with pytest.raises(DataError, match=r"wide\.txt is not plain text") as caught:
+        read_corpus([path], min_count=1)
+    assert caught.value.reference == "not-text"
+
+
 def test_the_cache_answers_as_the_text_does(text, tmp_path):
     fresh = read_corpus([text], min_count=1, by_line=True)
     for _ in range(2):

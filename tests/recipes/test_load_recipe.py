@@ -129,6 +129,11 @@ def test_another_component_takes_no_options_from_the_one_it_replaces(recipe):
     assert load_recipe(recipe, ["loss.name=triplet"]).loss.select == "batch_hard"
 
 
+def test_options_may_stand_before_the_name_of_their_component(recipe):
+    loaded = load_recipe(recipe, ["batch.batch_size=24", "batch.name=uniform"])
+    assert (loaded.batch.name, loaded.batch.batch_size) == ("uniform", 24)
+
+
 def test_a_recipe_extends_another_one_and_its_paths_stay_where_they_were_written(recipe, tmp_path):
     below = tmp_path / "below"
     below.mkdir()
@@ -161,6 +166,12 @@ def test_a_recipe_that_is_not_there_suggests_a_preset(tmp_path):
     error = refused("glyhps")
     assert (error.reference, error.hint) == ("recipe-missing", "Did you mean 'glyphs'?")
     assert refused(tmp_path).reference == "recipe-missing"
+
+
+def test_a_name_that_is_not_there_suggests_what_stands_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert "'photos'" in refused("phtos").hint
 
 
 @pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe", b"[a\n"])

@@ -103,7 +103,7 @@ def advice(evaluation: Mapping[str, Any]) -> str | None:
         tries = [
             "more classes to train on",
             "a random change of each batch (train.augment)",
-            "another loss (--set loss.name=supcon)",
+            "another loss (tuplet train --list shows them)",
         ]
         if evaluation["data"]["by"] == "class" and 0 < train.get("classes", 0) < _FEW:
             tries.insert(

@@ -69,7 +69,7 @@ def read_corpus(
         The corpus.
 
     Raises:
-        DataError: A file cannot be read, the pattern is no regular expression, or no word is frequent enough.
+        DataError: A file is no text or cannot be read, the pattern is no regular expression, or no word is frequent.
     """
     options = {"min_count": min_count, "pattern": pattern, "lower": lower, "by_line": by_line}
     source = ", ".join(map(str, files))
@@ -92,6 +92,12 @@ def _read(files: Sequence[Path], pattern: re.Pattern[str], options: dict[str, ob
     parts, starts, read = [np.zeros(0, np.int32)], [0], 0
     for file in files:
         for text, is_end in _pieces(file, by_line=bool(options["by_line"])):
+            if "\0" in text:
+                raise DataError(
+                    f"{file} is not plain text in UTF-8: it holds bytes of value 0.",
+                    hint="Save it as UTF-8, say by `iconv -f utf-16 -t utf-8`, or name another file.",
+                    reference="not-text",
+                )
             found = pattern.findall(text.lower() if options["lower"] else text)
             parts.append(np.fromiter((known.setdefault(word, len(known)) for word in found), np.int32, len(found)))
             read += len(found)

@@ -29,7 +29,7 @@ def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like 
     if home is None:
         raise IndexFormatError(
             f"There is no index in {folder}: neither {CONFIG} nor gallery/{CONFIG} exists.",
-            hint="Name a folder made by `tuplet index build`, or a run that has ended.",
+            hint="Name a run that has ended; `tuplet runs` shows them.",
             reference="no-index",
         )
     backend = read_json(home / CONFIG, version=FORMAT, error=IndexFormatError, remedy=REMEDY).get("backend")

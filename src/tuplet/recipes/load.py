@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,8 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
         document = tomllib.loads(preset_text(origin) if is_preset else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            f"The recipe {source} could not be read: {error.strerror}; nor is there a preset of that name.",
-            hint=did_you_mean(str(source), preset_names()),
+            f"There is no recipe, no preset and no data that could be read as {source}: {error.strerror}.",
+            hint=did_you_mean(str(source), [*preset_names(), *_beside(path)]),
             reference="recipe-missing",
         ) from error
     except ValueError as error:  # bad TOML and bad UTF-8
@@ -95,6 +96,13 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
         )
     below = base if base in preset_names() else path.parent / base
     return merged(read_document(below, (*heirs, origin)), document)
+
+
+def _beside(path: Path) -> list[str]:
+    """What the name of a file that is not there may have meant."""
+    with suppress(OSError):
+        return sorted(str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.name[0] != ".")
+    return []
 
 
 def parsed(overrides: Sequence[str]) -> Document:
@@ -126,7 +134,7 @@ def _value(text: str) -> Any:
 
 def merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Document:
     """`over` on top of `base`; a component takes nothing from one of another name."""
-    if path in COMPONENTS and over.get("name", base.get("name")) != base.get("name"):
+    if path in COMPONENTS and "name" in base and over.get("name", base["name"]) != base["name"]:
         return over
     result = dict(base)
     for key, value in over.items():

@@ -182,6 +182,10 @@ def _device(name: str, processes: "Processes") -> str:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without CUDA
+        raise typer.BadParameter(f"--device {name} is not to be had here. Try --device cpu.") from error
     if name != "cuda" or processes.size == 1:
         return name
     own, there = torch.distributed.get_node_local_rank(), torch.cuda.device_count()

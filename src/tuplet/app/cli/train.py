@@ -22,7 +22,8 @@ Examples:
 
 def train(
     source: Annotated[
-        str | None, typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV or .npy.")
+        str | None,
+        typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts or .txt."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
