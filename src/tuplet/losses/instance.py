@@ -227,7 +227,8 @@ def _outcome(
         walk: Any = {"scale": scale, "offset": offset, "weights": weights, "processes": together}
         walk["stats"] = options.get("stats", False)
         outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", **walk)
-        stats = {name: sum_of(value, bank.shards) for name, value in outcome.stats.items()}
+        met = {"rows": bank.shards.size, "scale": bank.shards.size}  # all shards meet all anchors
+        stats = {name: sum_of(value, bank.shards) / met.get(name, 1) for name, value in outcome.stats.items()}
         outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor), stats=stats)
     if not proximal:
         return outcome
