@@ -10,7 +10,7 @@ import typer
 
 from tuplet.app.cli.options import check_required
 from tuplet.app.history import read_runs
-from tuplet.app.measures import main_measure, measures
+from tuplet.app.measures import is_measure, main_measure, measures
 from tuplet.app.report import write_report
 from tuplet.app.verdict import advice, read_evaluation, remarks, state_data, state_finding
 from tuplet.recipes import build, recipe_for
@@ -135,6 +135,24 @@ def verdict(model, raw, *, low, high, classes=5):
         "data": {"kind": "image", "by": "class", "splits": parts},
         "protocols": {"all": {**judged, "comparison": compared}},
     }
+
+
+def test_damaged_runs_are_listed_beside_the_others(graded, tmp_path):
+    folder, _ = graded
+    for name, broken in (("good", None), ("recipe", "recipe.toml"), ("verdict", "evaluation.json")):
+        (tmp_path / name).mkdir()
+        for file in ("recipe.toml", "evaluation.json"):
+            text = "{" if file == broken else (folder / file).read_text(encoding="utf-8")
+            (tmp_path / name / file).write_text(text, encoding="utf-8")
+    states = {row["run"].rpartition("/")[2]: row["state"] for row in read_runs(tmp_path)}
+    assert states == {"good": "done", "recipe": "damaged", "verdict": "damaged"}
+
+
+@pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr"])
+def test_what_runs_measure_may_be_required(graded, name):
+    assert all(is_measure(line.key) for line in measures(read_evaluation(graded[0])))
+    assert is_measure(name)
+    assert not is_measure(f"{name}s")
 
 
 def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():

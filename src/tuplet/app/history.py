@@ -16,26 +16,38 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     """One row per run, the best last.
 
     Returns:
-        `run`, `state`, `measure` with its `raw` and `model` values (None before the end), and `differs`: settings that
-        not all runs share.
+        `run`, `state` ("damaged" where a file of it cannot be read), `measure` with its `raw` and `model` values (None
+        before the end), and `differs`: settings that not all runs share.
 
     Raises:
         DataError: If the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", hint="Start a run: tuplet demo", reference="no-runs")
-    recipes = {
-        path.parent: dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
-        for path in sorted(folder.glob("*/recipe.toml"))
-    }
+    recipes = {path.parent: _settings(path) for path in sorted(folder.glob("*/recipe.toml"))}
     keys = sorted({key for recipe in recipes.values() for key in recipe} - {"name"})
     differing = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
     rows = [
-        {"run": str(run), **_outcome(run, recipe)}
+        {"run": str(run), **_told(run, recipe)}
         | {"differs": " ".join(f"{key}={recipe[key]}" for key in differing if key in recipe)}
         for run, recipe in recipes.items()
     ]
     return sorted(rows, key=lambda row: (row["model"] is not None, row["measure"] or "", row["model"] or 0.0))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except ValueError:  # bad TOML and bad UTF-8
+        return {}
+
+
+def _told(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The outcome of a run; a damaged one does not hide the others."""
+    try:
+        return _outcome(run, recipe) if recipe else {"state": "damaged", **_NOTHING}
+    except ValueError:  # bad JSON and bad UTF-8
+        return {"state": "damaged", **_NOTHING}
 
 
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,12 @@ _PLAIN = ("all", "train", "targets", "health")
 """Protocols that need not be named beside a measure."""
 
 
+def is_measure(key: str) -> bool:
+    """Whether any run could measure this."""
+    stem, _, count = key.partition("@")
+    return key in _MEANINGS or (stem in _STEMS and count.isdigit())
+
+
 @dataclass(frozen=True)
 class Interval:
     """A number and its 95 % interval."""

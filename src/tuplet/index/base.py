@@ -11,7 +11,7 @@ from tuplet.models import Embedder
 
 FORMAT = 1
 CONFIG = "index.json"
-REMEDY = "Build the index again: tuplet index build."
+REMEDY = "A run makes its index again: tuplet train --resume RUN"
 
 
 @dataclass(frozen=True, eq=False)

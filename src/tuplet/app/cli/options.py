@@ -16,6 +16,8 @@ Require = Annotated[
 
 def parse_required(required: Sequence[str] | None) -> dict[str, float]:
     """`["recall@1=0.9"]` as numbers by name."""
+    from tuplet.app.measures import is_measure
+
     found = {}
     for text in required or ():
         name, _, value = text.rpartition("=")
@@ -25,6 +27,10 @@ def parse_required(required: Sequence[str] | None) -> dict[str, float]:
             name = ""
         if not name.strip():
             raise typer.BadParameter(f"{text!r} does not say METRIC=VALUE, such as recall@1=0.9.")
+        if not is_measure(name.strip().lower().rpartition(":")[2]):
+            raise typer.BadParameter(
+                f"--require {name}: no measure has that name. Examples: recall@1, map@r, spearman."
+            )
     return found
 
 
