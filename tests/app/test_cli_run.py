@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris, load_wine
 
+from tuplet.app.cli.follow import _Bar
+
 
 @pytest.fixture
 def wine(tmp_path):
@@ -204,3 +206,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
     assert row["state"].endswith("of 100000")
     missing = tuplet("evaluate", "stopped/long", folder=wine, code=3)
     assert "tuplet train --resume stopped/long" in missing.stderr
+
+
+def test_the_bar_of_a_resumed_training_knows_its_end():
+    bar = _Bar(1500)
+    bar.see({"kind": "step", "step": 360, "examples_per_second": 10.0, "loss": 1.0})
+    assert (bar.progress.tasks[0].completed, bar.progress.tasks[0].total) == (360, 1500)

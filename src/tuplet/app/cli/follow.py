@@ -15,9 +15,9 @@ _WORTH_SAYING = 0.05
 """Share of the time spent on loading from which on it is shown."""
 
 
-def follow(events: Iterable[Event], *, quiet: bool = False) -> None:
-    """Go through the events of a training; show them on stderr unless `quiet`."""
-    watch = _Bar() if sys.stderr.isatty() and not quiet else _Lines()
+def follow(events: Iterable[Event], *, steps: int, quiet: bool = False) -> None:
+    """Go through the events of a training of so many steps; show them on stderr unless `quiet`."""
+    watch = _Bar(steps) if sys.stderr.isatty() and not quiet else _Lines()
     with watch.shown():
         for event in events:
             if not quiet:
@@ -27,9 +27,6 @@ def follow(events: Iterable[Event], *, quiet: bool = False) -> None:
 class _Lines:
     """One line for what matters, for logs and pipes."""
 
-    def __init__(self) -> None:
-        self.steps = 0
-
     @contextmanager
     def shown(self) -> Iterator[None]:
         yield
@@ -37,7 +34,6 @@ class _Lines:
     def see(self, event: Event) -> None:
         match event["kind"]:
             case "start":
-                self.steps = event["steps"]
                 if "words" in event:
                     what = f"{event['examples']:,} words of {event['words']:,} different ones"
                 elif event["classes"]:
@@ -64,8 +60,7 @@ class _Lines:
 class _Bar(_Lines):
     """Steps, examples a second, time left, loss and the last score, in one line that stays."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, steps: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -80,7 +75,7 @@ class _Bar(_Lines):
             console=Console(stderr=True, highlight=False),
             expand=True,
         )
-        self.task = self.progress.add_task("training", total=None, speed="", loss="", score="")
+        self.task = self.progress.add_task("training", total=steps, speed="", loss="", score="")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -90,8 +85,6 @@ class _Bar(_Lines):
     def see(self, event: Event) -> None:
         super().see(event)
         match event["kind"]:
-            case "start":
-                self.progress.update(self.task, total=event["steps"])
             case "step":
                 speed = f"{event['examples_per_second']:,.0f}/s"
                 if event.get("waited", 0.0) >= _WORTH_SAYING:

@@ -114,6 +114,7 @@ def run_and_report(
     try:
         follow(
             run(job, folder, resume=resume, processes=processes, device=_device(device, processes)),
+            steps=job.settings.steps,
             quiet=processes.rank > 0,
         )
     except KeyboardInterrupt:
