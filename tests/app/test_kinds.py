@@ -339,3 +339,12 @@ def test_examples_with_several_labels_train_on_shared_ones(typed, tmp_path):
     typed("train", "recipe.toml", "--name", "per-class", "--set", per_class)
     said = typed("train", "recipe.toml", "--set", "loss=arcface", code=4)
     assert "knows one class per example" in said.err
+
+
+def test_a_word_that_was_never_read_is_refused_with_one_like_it(typed, tmp_path):
+    (tmp_path / "animals.txt").write_text("a cat and a kitten and a dog\n" * 200)
+    typed("train", "animals.txt", "--set", "train.epochs=1", "--set", "model.dim=4", "--set", "batch.block=64")
+    assert typed("search", "runs/animals", "a kitten", "-k", 1, "--json").out
+    refused = typed("search", "runs/animals", "zzzz", "kiten", code=3)
+    assert "No word of 'zzzz', 'kiten' is among the 5 words" in refused.err
+    assert "'kitten'" in typed("search", "runs/animals", "kiten", code=3).err

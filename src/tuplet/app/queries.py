@@ -1,5 +1,6 @@
 """What was typed on the command line, as items that an embedder takes."""
 
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tuplet.data import read_manifest
+from tuplet.data.vocabulary import WordPreprocessing
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 
@@ -45,7 +47,22 @@ def read_queries(embedder: Embedder, typed: Sequence[str]) -> tuple[Any, list[st
             )
     if not items:
         raise DataError("There is nothing to embed.", hint="Name at least one item.", reference="no-query")
+    if isinstance(embedder.preprocessing, WordPreprocessing):
+        _refuse_unknown(names, embedder.preprocessing)
     return (np.stack(items) if kind == "vector" else items), names
+
+
+def _refuse_unknown(texts: Sequence[str], preprocessing: WordPreprocessing) -> None:
+    """A text without a known word has no vector: whatever were found for it would mean nothing."""
+    unknown = [text for text, known in zip(texts, preprocessing.load(texts), strict=True) if not len(known)]
+    if unknown:
+        shown = ", ".join(repr(text) for text in unknown[:5]) + ", ..." * (len(unknown) > 5)
+        close = difflib.get_close_matches(unknown[0], preprocessing.words)
+        raise DataError(
+            f"No word of {shown} is among the {len(preprocessing.words):,} words of the model.",
+            hint=f"Did you mean {' or '.join(map(repr, close))}?" if close else "Look up a word of the text.",
+            reference="unknown-word",
+        )
 
 
 def _lines(typed: Sequence[str]) -> list[str]:
