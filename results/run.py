@@ -53,7 +53,8 @@ def train(name: str, recipe: str, overrides: Sequence[str]) -> tuple[Path, bool]
     is_new = not (folder / "evaluation.json").exists()
     if is_new:
         make = build_words if wanted.data.kind == "words" else build
-        follow(tuplet.training.run(make(wanted, cache=RUNS / ".cache"), folder, resume=folder.exists()))
+        job = make(wanted, cache=RUNS / ".cache")
+        follow(tuplet.training.run(job, folder, resume=folder.exists()), steps=job.settings.steps)
     return folder, is_new
 
 

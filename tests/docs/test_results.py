@@ -103,6 +103,19 @@ def _text(folder: Path) -> Path:
     return folder / "text.txt"
 
 
+def test_a_row_is_trained_once_and_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_run, "RUNS", tmp_path / "runs")
+    changes = [f"data.source={_spectra(tmp_path)}", "train.steps=20"]
+    folder, is_new = results_run.train("spectra", "tecator-log-ratio", changes)
+    assert is_new
+    measured = list(results_run.measured(folder, results_run.rows()["tecator"]))
+    assert [line["measure"] for line in measured] == ["Spearman", "NDCG@10"]
+    assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in measured)
+    assert results_run.train("spectra", "tecator-log-ratio", changes) == (folder, False)
+    with pytest.raises(SystemExit, match="another recipe"):
+        results_run.train("spectra", "tecator-log-ratio", [*changes, "train.steps=21"])
+
+
 STAND_INS: dict[str, Callable[[Path], Path]] = {
     "emoji": lambda folder: _images(folder, 32, 32, 3),
     "fashion": _clothes,

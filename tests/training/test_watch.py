@@ -43,6 +43,15 @@ def test_hard_triplets_at_too_large_a_rate_collapse_and_it_is_said_at_once(recip
     assert saved == [event["is_collapsed"] for event in steps]
 
 
+def test_while_the_learning_rate_rises_nothing_is_said(recipe, tmp_path):
+    changes = [change for change in COLLAPSING if "warmup" not in change]
+    events = list(run(tiny.job(recipe, *changes, "train.warmup=0.9"), tmp_path / "run"))
+    steps = [event for event in events if event["kind"] == "step"]
+    rising = 0.9 * steps[-1]["step"]
+    assert any(event["spread"]["distance"] < LEAST_DISTANCE for event in steps if event["step"] <= rising)
+    assert not any(event["is_collapsed"] for event in steps if event["step"] <= rising)
+
+
 def test_a_healthy_training_says_nothing(recipe, tmp_path):
     events = list(run(tiny.job(recipe, "train.steps=10"), tmp_path / "run"))
     steps = [event for event in events if event["kind"] == "step"]

@@ -55,6 +55,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
 
             if is_logged:
                 spread = _spread(job, batch, taken, processes)
+                collapses = spread is not None and spread.is_collapsed and step >= settings.warmup * settings.steps
                 passed = time.monotonic() - since
                 yield diary.write(
                     "step",
@@ -64,13 +65,13 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     gradient_norm=None if taken.norm is None else float(taken.norm),
                     stats=readings(taken.outcome.stats),
                     spread=None if spread is None else spread._asdict(),
-                    is_collapsed=spread is not None and spread.is_collapsed,
+                    is_collapsed=collapses,
                     examples_per_second=round(seen / passed, 1),
                     waited=round(loading / passed, 3),
                 )
-                if spread is not None and spread.is_collapsed and not is_collapsed:
+                if spread is not None and collapses and not is_collapsed:
                     yield warning(spread, step + 1, settings.learning_rate)
-                is_collapsed = spread is not None and spread.is_collapsed
+                is_collapsed = collapses
             is_interrupted = anyone(interruption.is_wanted, processes)
             if (step + 1) % settings.interval == 0 or state.is_done:
                 yield from _validate(state, diary, processes)
