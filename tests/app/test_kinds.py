@@ -1,6 +1,7 @@
 """Every kind of data trains from the command line, with files as people have them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -348,3 +349,18 @@ def test_a_word_that_was_never_read_is_refused_with_one_like_it(typed, tmp_path)
     refused = typed("search", "runs/animals", "zzzz", "kiten", code=3)
     assert "No word of 'zzzz', 'kiten' is among the 5 words" in refused.err
     assert "'kitten'" in typed("search", "runs/animals", "kiten", code=3).err
+
+
+def test_a_run_that_was_moved_goes_on_if_told_where_its_data_is(typed, tmp_path):
+    np.save(tmp_path / "waves.npy", waves()[0])
+    write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
+    typed("train", "recipe.toml")
+    whole = events(tmp_path, "step")
+    shutil.rmtree(tmp_path / "runs" / "recipe" / "checkpoints" / "step-000006")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "elsewhere" / "runs")
+    (tmp_path / "waves.npy").rename(tmp_path / "elsewhere" / "ripples.npy")
+    refused = typed("train", "--resume", "elsewhere/runs/recipe", code=3)
+    assert "tuplet train --resume elsewhere/runs/recipe --data PATH" in refused.err
+    typed("train", "--resume", "elsewhere/runs/recipe", "--data", "elsewhere/ripples.npy")
+    assert [event["loss"] for event in events(tmp_path / "elsewhere", "step")] == [event["loss"] for event in whole]

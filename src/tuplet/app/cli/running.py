@@ -72,8 +72,10 @@ def find_recipe(
     return recipe_for(Path(source), overrides)
 
 
-def old_run(folder: Path, processes: "Processes | None" = None) -> "tuple[Job | WordJob, Path]":
-    """The job of an earlier run."""
+def old_run(
+    folder: Path, processes: "Processes | None" = None, *, data: Path | None = None
+) -> "tuple[Job | WordJob, Path]":
+    """The job of an earlier run; `data` says where its data is now, if that was moved."""
     from tuplet.recipes import load_recipe
 
     if not (folder / "recipe.toml").is_file():
@@ -82,7 +84,15 @@ def old_run(folder: Path, processes: "Processes | None" = None) -> "tuple[Job | 
             hint="Type `tuplet runs` to see the runs there are.",
             reference="no-run",
         )
-    return _build(load_recipe(folder / "recipe.toml"), folder, processes), folder
+    overrides = [] if data is None else [f"data.source={_quoted(str(data.resolve()))}"]
+    recipe = load_recipe(folder / "recipe.toml", overrides)
+    try:
+        return _build(recipe, folder, processes), folder
+    except DataError as error:
+        if error.reference != "missing-file" or data is not None or Path(recipe.data.source).exists():
+            raise
+        hint = f"If the run or its data was moved, say where the data is: tuplet train --resume {folder} --data PATH"
+        raise DataError(error.message, hint=hint, reference="missing-file") from error
 
 
 def _build(recipe: "Recipe", folder: Path, processes: "Processes | None") -> "Job | WordJob":

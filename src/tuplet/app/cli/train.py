@@ -26,7 +26,10 @@ def train(
         typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts or .txt."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Data that takes the place of the recipe's; with --resume, where it was moved to."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
     name: Annotated[
@@ -55,14 +58,14 @@ def train(
     required = parse_required(require)
     if (source is None) == (resume is None):
         raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
-    if resume is not None and (data or name or changes or steps):
-        raise typer.BadParameter("A resumed run keeps its recipe: --data, --name, --set and --steps do not go with it.")
+    if resume is not None and (name or changes or steps):
+        raise typer.BadParameter("A resumed run keeps its recipe: --name, --set and --steps do not go with it.")
     from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, show_run, together
 
     with together() as processes:
         with after_the_first(processes):
             if resume is not None:
-                job, folder = old_run(resume, processes)
+                job, folder = old_run(resume, processes, data=data)
             else:
                 job, folder = new_run(
                     str(source), out=out, data=data, name=name, steps=steps, changes=changes or [], processes=processes
