@@ -132,6 +132,8 @@ def test_another_component_takes_no_options_from_the_one_it_replaces(recipe):
 def test_options_may_stand_before_the_name_of_their_component(recipe):
     loaded = load_recipe(recipe, ["batch.batch_size=24", "batch.name=uniform"])
     assert (loaded.batch.name, loaded.batch.batch_size) == ("uniform", 24)
+    loaded = load_recipe(recipe, ["batch.classes_per_batch=5", "batch={name='uniform', batch_size=24}"])
+    assert (loaded.batch.name, loaded.batch.batch_size) == ("uniform", 24)
 
 
 def test_a_recipe_extends_another_one_and_its_paths_stay_where_they_were_written(recipe, tmp_path):

@@ -118,10 +118,19 @@ def parsed(overrides: Sequence[str]) -> Document:
                 reference="bad-override",
             )
         entry: Any = _value(text.strip())
+        if tuple(path) in COMPONENTS and isinstance(entry, dict) and "name" in entry:
+            _forget(document, path)  # a whole component says all there is to say of it
         for key in reversed(path):
             entry = {key: entry}
         document = merged(document, _settled(entry, Path.cwd()))
     return document
+
+
+def _forget(document: Document, path: Sequence[str]) -> None:
+    """Take out what a document says at a place."""
+    table = at(document, tuple(path[:-1]))
+    if isinstance(table, dict):
+        table.pop(path[-1], None)
 
 
 def _value(text: str) -> Any:
