@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tuplet.engine.topk import SEARCH_TILE, Rows
 from tuplet.errors import DataError, ShapeError
-from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average
+from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.inputs import UNKNOWN, Groups, class_labels, common_codes, group_codes
 from tuplet.evaluation.ranking import Ranking, ranked, without_ties
 from tuplet.evaluation.result import QueryResult
@@ -248,33 +248,19 @@ def _result(
 ) -> RetrievalResult:
     task = judge.task
     classes = task.labels[task.scored]
-    micro, macro = average(per_query, classes, bootstrap, seed)
-    count = len(torch.unique(classes))
     unlabelled = int((task.labels == UNKNOWN).sum())
-    return RetrievalResult(
-        values=micro.values,
-        lower=micro.lower,
-        upper=micro.upper,
-        macro=macro,
-        per_query=per_query,
-        queries=task.scored,
-        classes=classes,
-        counts={
-            "n_queries": len(classes),
-            "n_skipped": len(task.labels) - unlabelled - len(classes),
-            "n_unlabelled": unlabelled,
-            "n_classes": count,
-            "n_gallery": len(task.gallery_labels),
-            "n_short": int((task.available[task.scored] < max(judge.top)).sum()),
-        },
-        settings={
-            "geometry": geometry,
-            "ties": judge.ties,
-            "top": judge.top,
-            "own_group_ignored": task.groups is not None,
-            "leave_one_out": task.is_one_set,
-            "bootstrap": bootstrap,
-            "seed": seed,
-        },
-        few_classes=count < FEW_CLASSES,
-    )
+    counts = {
+        "n_skipped": len(task.labels) - unlabelled - len(classes),
+        "n_unlabelled": unlabelled,
+        "n_gallery": len(task.gallery_labels),
+        "n_short": int((task.available[task.scored] < max(judge.top)).sum()),
+    }
+    settings = {
+        "geometry": geometry,
+        "ties": judge.ties,
+        "top": judge.top,
+        "own_group_ignored": task.groups is not None,
+        "leave_one_out": task.is_one_set,
+    }
+    found = averaged(per_query, task.scored, classes, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
+    return RetrievalResult(**vars(found))
