@@ -18,11 +18,11 @@ from tuplet.seeding import Draws, derive
 from tuplet.training import Job
 from tuplet.training.events import Diary
 from tuplet.training.loop import train
-from tuplet.training.optim import build_optimizer
+from tuplet.training.optim import Optimizers
 from tuplet.training.state import State
 
 CACHE = Path("runs/.cache")
-TURNS, STEPS = 15, 10
+TURNS, STEPS = 40, 10
 SETTINGS = (f"train.steps={100 * TURNS * STEPS}", "train.validate_every=1000000", "train.ema=0.0")
 
 
@@ -45,7 +45,7 @@ def bare(classes: int) -> Callable[[], object]:
     built = job(classes)
     encoder = built.embedder.encoder.to(memory_format=torch.channels_last).train()
     preprocessing, augment, loss = built.embedder.preprocessing, built.augment, built.loss.train()
-    optimizer = build_optimizer(built.settings, [built.embedder, loss])
+    optimizer = Optimizers(built.settings, [built.embedder, loss]).dense
     draws = Draws(derive(0, "augment"))
 
     def steps() -> Iterator[None]:

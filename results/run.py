@@ -2,6 +2,7 @@
 
 `rows.toml` says what there is; every training is a recipe in `recipes`, run once per seed.
 Runs stay in `.cache/results`: a whole run of the same recipe is not repeated, an interrupted one goes on.
+`--missing` leaves out what the table has already, also where its run is gone: `make results ROW="--missing NAME"`.
 """
 
 import csv
@@ -125,12 +126,14 @@ def gensim(seed: int) -> Iterator[Line]:
         yield line_of(label, None, found, "spearman", seconds)
 
 
-def run(name: str, row: Mapping[str, Any]) -> None:
+def run(name: str, row: Mapping[str, Any], *, missing: bool) -> None:
     """Train a row, seed by seed; each training is in the table as soon as it is done."""
     for part in row.get("data", ()):
         fetch(part)
     for seed in SEEDS:
         for training, recipe, overrides in trainings(row):
+            if missing and is_known(name, training, seed):
+                continue
             varied = [f"{key}={seed}" for key in row.get("seeded", ["seed"])]
             folder, is_new = train(f"{training}-{seed}".replace(" ", "-"), recipe, [*overrides, *varied])
             if is_new or not is_known(name, training, seed):
@@ -178,14 +181,15 @@ def read() -> list[Line]:
         return list(csv.DictReader(file))
 
 
-def main(wanted: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Train the wanted rows and write the page."""
-    known = rows()
+    known, missing = rows(), "--missing" in arguments
+    wanted = [argument for argument in arguments if argument != "--missing"]
     unknown = set(wanted) - set(known)
     if unknown:
         raise SystemExit(f"There is no row {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
     for name in wanted or known:
-        run(name, known[name])
+        run(name, known[name], missing=missing)
     PAGE.write_text(page(known, read()))
 
 

@@ -38,8 +38,10 @@ def anyone(is_wanted: bool, processes: Processes) -> bool:
 
 def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
     """What DistributedDataParallel does, in one exchange; the loss has already taken its share of it into account."""
+    if processes.size == 1:
+        return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if processes.size == 1 or not gradients:
+    if not gradients:
         return
     flat = sum_of(torch.cat([gradient.flatten() for gradient in gradients]), processes) / processes.size
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
