@@ -245,6 +245,7 @@ def _forms() -> Iterator[Case]:
     yield Case("supcon", {"temperature": "learned"}, weighted)
     yield Case("nt_xent", {"temperature": "learned"}, weighted_pairs)
     yield Case("nt_xent", {}, weighted)
+    yield Case("nt_xent", {}, pairs, queue=20)
     yield Case("npair", {"one_vs_one": True, "norm_penalty": 0.1}, weighted_pairs)
     yield Case("npair", {"norm_penalty": 0.1}, own_negatives)
 

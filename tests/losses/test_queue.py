@@ -8,7 +8,7 @@ import torch
 import oracles
 from oracles.judge import assert_same
 from tuplet.errors import TupletError
-from tuplet.losses import ContrastiveLoss, InfoNCELoss, NPairLoss, SupConLoss, TripletLoss
+from tuplet.losses import ContrastiveLoss, InfoNCELoss, NPairLoss, NTXentLoss, SupConLoss, TripletLoss, nt_xent, supcon
 from tuplet.memory import FeatureQueue
 
 LOSSES = {
@@ -48,6 +48,26 @@ def test_second_views_are_what_later_pairs_are_compared_with():
     x, y = (part.detach().flip(0).requires_grad_() for part in (first[0], second[0]))
     truth = oracles.info_nce(x, torch.cat([y, second[0].detach()]))
     assert_same(loss(x, references=y), truth.value, x, y)
+
+
+def test_pairs_that_are_numbered_anew_are_not_those_of_the_queue():
+    """Rows of the queue are negatives of every view, whatever number their pair had."""
+    loss, (first, second) = NTXentLoss(queue=queue(6)), list(batches(2))
+    loss(first[0], references=second[0])
+    earlier = second[0].detach()
+    x, y = (part.detach().flip(0).requires_grad_() for part in (first[0], second[0]))
+    ids, others = torch.arange(4).repeat(2), torch.arange(10, 14)
+    truth = oracles.supcon(torch.cat([x, y]), ids, queue=earlier, queue_labels=others)
+    assert_same(loss.eval()(x, references=y), truth.value, x, y)
+    assert_same(nt_xent(x, references=y, queue=earlier), truth.value, x, y)
+
+
+def test_labels_without_those_of_the_queue_are_refused():
+    x, labels = next(batches(1))
+    with pytest.raises(TupletError, match="without queue_labels"):
+        supcon(x, labels, queue=x.detach())
+    with pytest.raises(TupletError, match="queue_labels have shape"):
+        supcon(x, labels, queue=x.detach(), queue_labels=labels[:2])
 
 
 def test_the_oldest_rows_are_replaced():

@@ -114,8 +114,15 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
         first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
         inside = len(all_labels)
     queue, queue_labels = sides.get("queue"), sides.get("queue_labels")
-    if queue is not None and queue_labels is not None:
+    if queue is not None:
+        if queue_labels is None:
+            raise LabelError(
+                "labels and a queue were given without queue_labels.",
+                hint="Pass queue_labels=, one for each row of the queue; -1 for one that does not count.",
+                reference="label-shape",
+            )
         check_embeddings(queue, "queue")
+        check_labels(queue_labels, queue, "queue_labels")
         queue, queue_labels, _ = known(queue, queue_labels, None)
         everyone, all_labels = (
             torch.cat([everyone, queue.detach().to(everyone.dtype)]),

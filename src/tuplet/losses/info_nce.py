@@ -19,6 +19,9 @@ from tuplet.types import GeometryName, Supervision
 
 Where = Literal["out", "in"]
 
+EARLIER = -2
+"""Label of what lies in a queue where pairs are numbered anew in each batch: no number of a pair."""
+
 
 def info_nce(
     anchors: Float[Tensor, "anchors dim"],
@@ -194,7 +197,8 @@ class NTXentLoss(MetricLoss):
     Args:
         temperature: tau, or "learned" (starts at 0.1).
         geometry: How two embeddings are compared.
-        queue: Latest batches as further references; needs pair ids that do not come again.
+        queue: Latest second views as further negatives; with pair ids as labels, whatever was called, and ids must not
+            come again for another pair.
         processes: Who computes the loss together.
     """
 
@@ -245,6 +249,15 @@ def _info_nce(
     return Outcome((forth.value + second.value) / 2 * forth.count.to(forth.total.dtype), forth.count, forth.stats)
 
 
+def _earlier(sides: Mapping[str, Any]) -> Tensor | None:
+    """Labels of a queue none of whose rows belongs to a pair of this batch; slots that are not filled stay so."""
+    queue, labels = sides.get("queue"), sides.get("queue_labels")
+    if queue is None:
+        return None
+    earlier = torch.full((len(queue),), EARLIER, device=queue.device)
+    return earlier if labels is None else earlier.where(labels != -1, -1)
+
+
 def _of_references(weights: Tensor, references: Tensor, processes: Processes) -> Tensor | None:
     """The weight of row i for reference i, if there are as many references as anchors on all processes together."""
     everyone, rows = everyones(weights, processes), counts(len(references), processes, references.device)
@@ -263,12 +276,14 @@ def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any])
             hint="Pass as many references as embeddings: row i of both are views of one example.",
             reference="labels-missing",
         )
+    theirs, queue_labels = sides.get("reference_labels"), sides.get("queue_labels")
     if labels is None:
         begin = first_row(len(embeddings), sides.get("processes", ALONE), embeddings.device)
         labels = torch.arange(len(embeddings), device=embeddings.device) + begin
-    theirs = sides.get("reference_labels")
+        queue_labels = _earlier(sides)
     both = {
         **sides,
+        "queue_labels": queue_labels,
         "references": None,
         "reference_labels": None,
         "weights": None if weights is None else torch.cat([weights, weights]),
