@@ -4,6 +4,7 @@ Labels stay int64: as float32, ids above 2^24 would collide. A label of -1 means
 neither anchor nor reference. An anchor is never a reference of itself; *self* is known by position, not by value.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,14 +13,16 @@ from torch import Tensor
 
 from tuplet.errors import LabelError
 from tuplet.geometry import geometry_of
-from tuplet.types import GeometryName
+from tuplet.types import DistanceName
 
 SPARSE = 8
 """Positives are listed one by one while they fill less than one entry in so many."""
 
-
 FEW_VALUES = 4
 """Labels of so many values are compared value by value, longer ones by a matrix product."""
+
+LabelDistance = Callable[[Tensor, Tensor], Tensor]
+"""Labels of anchors (rows, values) and of references (cols, values) -> their distances >= 0, (rows, cols)."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ class Graded:
     Args:
         labels: Values of the anchors, (anchors,) or (anchors, values).
         reference_labels: The same for the references. By default anchors and references are one set.
-        geometry: Distance between two labels, "euclidean" or "squared_euclidean".
+        geometry: Distance between two labels, "euclidean" or "squared_euclidean", or any function of them.
         first: As in `SameLabel`.
     """
 
@@ -236,7 +239,7 @@ class Graded:
         self,
         labels: Tensor,
         reference_labels: Tensor | None = None,
-        geometry: GeometryName = "squared_euclidean",
+        geometry: DistanceName | LabelDistance = "squared_euclidean",
         *,
         first: int | None = None,
     ) -> None:
@@ -263,7 +266,9 @@ class Graded:
     def gaps(self, rows: slice, cols: slice) -> Tensor:
         """Distances of the labels of a tile."""
         mine, theirs = self.labels[rows], self.reference_labels[cols]
-        if self.geometry not in ("euclidean", "squared_euclidean") or mine.shape[1] > FEW_VALUES:
+        if callable(self.geometry):
+            return _checked(self.geometry(mine, theirs), len(mine), len(theirs))
+        if mine.shape[1] > FEW_VALUES:
             out = mine.new_empty(len(mine), len(theirs))
             geometry_of(self.geometry).scores(mine, theirs, out)
             return out
@@ -298,6 +303,18 @@ def _ids(labels: Tensor, name: str) -> Tensor:
             reference="label-shape",
         )
     return labels.long()
+
+
+def _checked(gaps: Tensor, rows: int, cols: int) -> Tensor:
+    """A copy of what a person's function returned, which the walk may write into."""
+    if gaps.shape != (rows, cols) or not bool((torch.isfinite(gaps) & (gaps >= 0)).all()):
+        raise LabelError(
+            f"The label distance returned shape {tuple(gaps.shape)} for {rows} anchors and {cols} references, or "
+            "numbers that are negative or not finite.",
+            hint="Return one finite number >= 0 for each pair, (anchors, references); labels come as (n, values).",
+            reference="label-distance",
+        )
+    return gaps.double().clone()
 
 
 def _columns(values: Tensor) -> Tensor:

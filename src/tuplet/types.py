@@ -3,6 +3,7 @@
 from typing import Literal
 
 GeometryName = Literal["cosine", "dot", "euclidean", "squared_euclidean"]
+DistanceName = Literal["euclidean", "squared_euclidean"]
 MeanOver = Literal["active", "all", "anchors"]
 Side = Literal["query", "partner"]
 """The two sides of a pair: what asks, and what answers."""

@@ -36,6 +36,45 @@ def test_value_and_gradient_equal_the_oracle_for_every_tiling(graded, tile_size,
     assert_same(found, oracles.log_ratio(f, y, **sides, **options).value, f, tolerance=1e-9)
 
 
+def around(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Squared distance of angles in eighths of a circle, summed over the values of a label."""
+    apart = (mine[:, None] - theirs).abs() % 8
+    return torch.minimum(apart, 8 - apart).square().sum(2)
+
+
+@thorough
+@given(
+    graded=graded(),
+    tile_size=st.sampled_from([1, 7, None]),
+    anchors=st.sampled_from(["all", "first"]),
+    mask_zero_label=st.booleans(),
+)
+def test_any_distance_of_labels_takes_the_place_of_their_difference(graded, tile_size, **options):
+    f, y, sides = graded
+    options |= sides | {"label_distance": around}
+    truth = oracles.log_ratio(f, y, **options)
+    assert_same(log_ratio(f, y, tile_size=tile_size, **options), truth.value, f, tolerance=1e-9)
+    module = LogRatioLoss(anchors=options["anchors"], mask_zero_label=options["mask_zero_label"], label_distance=around)
+    assert_same(module(f, y, **sides), truth.value, f, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [lambda a, b: a - b.T, lambda a, b: a + 0 * b[:1], lambda a, b: a / 0 - b.T])
+def test_what_is_no_distance_of_labels_is_refused(wrong):
+    with pytest.raises(TupletError, match="label distance returned") as error:
+        LogRatioLoss(label_distance=wrong)(torch.randn(4, 2), torch.arange(4.0))
+    assert error.value.reference == "label-distance"
+
+
+@pytest.mark.parametrize("geometry", ["cosine", "dot"])
+def test_a_similarity_is_refused(geometry):
+    """Its negative has no logarithm."""
+    loss = LogRatioLoss()
+    loss.geometry = geometry  # the annotation of the constructor refuses it where types are checked
+    with pytest.raises(TupletError, match=geometry) as error:
+        loss(torch.randn(4, 2), torch.arange(4.0))
+    assert error.value.reference == "log-ratio-geometry"
+
+
 @quick
 @given(graded=graded(), anchors=st.sampled_from(["all", "first"]))
 def test_the_module_counts_the_pairs_of_all_anchors(graded, anchors):

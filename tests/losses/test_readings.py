@@ -8,6 +8,7 @@ from tuplet.losses import (
     CosFaceLoss,
     CPCLoss,
     InstanceDiscriminationLoss,
+    LogRatioLoss,
     NCELoss,
     NPairLoss,
     SupConLoss,
@@ -139,3 +140,11 @@ def test_tuplets_have_scores_of_their_own_negatives():
     found = readings(NPairLoss().measure(x, references=positives, negatives=negatives).stats)
     assert found["positive_score"] == pytest.approx(float((x * positives).sum(1).mean()))
     assert found["negative_score"] == pytest.approx(float(torch.einsum("bd,bnd->bn", x, negatives).mean()))
+
+
+def test_graded_labels_have_no_positive_that_an_anchor_could_lack():
+    x, _ = batch()
+    found = readings(LogRatioLoss().measure(x, torch.arange(len(x)).double()).stats)
+    apart = torch.cdist(x, x).square()
+    assert found["negative_score"] == pytest.approx((apart.sum() / (len(x) * (len(x) - 1))).item())
+    assert found.keys() == {"negative_score", "norm"}

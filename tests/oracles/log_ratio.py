@@ -1,5 +1,7 @@
 """Log-ratio loss: ratios of distances follow ratios of label distances."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,14 @@ def log_ratio(
     eps: float = 1e-6,
     anchors: str = "all",
     mask_zero_label: bool = True,
+    label_distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     weights: Tensor | None = None,
     reference_weights: Tensor | None = None,
 ) -> Truth:
     """(r_i - r_j)^2 with r_i = log(D_f + eps) - log(D_y + eps), over anchors and unordered pairs of others."""
     y = y[:, None] if y.ndim == 1 else y
-    Df, Dy = distances(f, f, geometry), distances(y, y, geometry)
+    Df = distances(f, f, geometry)
+    Dy = distances(y, y, geometry) if label_distance is None else label_distance(y, y)
     w, v = weight_list(weights, len(f)), weight_list(reference_weights, len(f))
     terms = []
     for a in range(len(f) if anchors == "all" else min(1, len(f))):

@@ -1,7 +1,8 @@
 """Log-ratio loss: metric learning with continuous labels."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Num
@@ -12,18 +13,19 @@ from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import LogRatio
-from tuplet.relation import Graded
-from tuplet.types import GeometryName, Supervision
+from tuplet.relation import Graded, LabelDistance
+from tuplet.types import DistanceName, Supervision
 
 
 def log_ratio(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Num[Tensor, "anchors *values"],
     *,
-    geometry: GeometryName = "squared_euclidean",
+    geometry: DistanceName = "squared_euclidean",
     eps: float = 1e-6,
     anchors: Literal["all", "first"] = "all",
     mask_zero_label: bool = True,
+    label_distance: LabelDistance | None = None,
     weights: Float[Tensor, " anchors"] | None = None,
     reference_weights: Float[Tensor, " anchors"] | None = None,
     tile_size: int | None = None,
@@ -43,6 +45,8 @@ def log_ratio(
         eps: Added to D inside the logarithms, above 0.
         anchors: Every example is an anchor, or the first alone, as in the paper's batches.
         mask_zero_label: Leave out examples whose label equals the anchor's; False is the paper.
+        label_distance: Of labels (rows, values) and (cols, values), returns (rows, cols), finite and >= 0: takes the
+            place of `geometry` for labels, and should be squared where that is.
         weights: One per anchor.
         reference_weights: v: the pair (i, j) weighs v_i v_j.
         tile_size: Most entries of a tile.
@@ -57,8 +61,9 @@ def log_ratio(
     References:
         Kim, Seo, Laptev, Cho, Kwak, "Deep Metric Learning Beyond Binary Supervision", 2019, eq. 3.
     """
+    measured = geometry if label_distance is None else label_distance
     walk = {"weights": weights, "reference_weights": reference_weights, "tile_size": tile_size, "processes": processes}
-    return _outcome(embeddings, labels, geometry, eps, anchors, walk, mask_zero_label=mask_zero_label).value
+    return _outcome(embeddings, labels, geometry, measured, eps, anchors, walk, mask_zero_label=mask_zero_label).value
 
 
 @register("log_ratio")
@@ -70,6 +75,7 @@ class LogRatioLoss(MetricLoss):
         eps: Added to distances inside the logarithms, above 0.
         anchors: "all" or "first".
         mask_zero_label: True to leave out examples whose label equals the anchor's.
+        label_distance: As in `log_ratio`.
         processes: Who computes the loss together.
     """
 
@@ -78,14 +84,16 @@ class LogRatioLoss(MetricLoss):
 
     def __init__(
         self,
-        geometry: GeometryName = "squared_euclidean",
+        geometry: DistanceName = "squared_euclidean",
         eps: float = 1e-6,
         anchors: Literal["all", "first"] = "all",
         mask_zero_label: bool = True,
         *,
+        label_distance: LabelDistance | None = None,
         processes: Processes = ALONE,
     ) -> None:
         super().__init__(processes=processes)
+        self.label_distance = label_distance
         self.geometry, self.eps, self.anchors, self.mask_zero_label = geometry, eps, anchors, mask_zero_label
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
@@ -95,14 +103,16 @@ class LogRatioLoss(MetricLoss):
                 hint="Pass one number or one vector per example.",
                 reference="labels-missing",
             )
-        chosen = self.geometry, self.eps, self.anchors
+        measured = self.geometry if self.label_distance is None else self.label_distance
+        chosen = self.geometry, measured, self.eps, self.anchors
         return _outcome(embeddings, labels, *chosen, sides, mask_zero_label=self.mask_zero_label)
 
 
 def _outcome(
     embeddings: Tensor,
     labels: Tensor,
-    geometry: GeometryName,
+    geometry: DistanceName,
+    measured: DistanceName | LabelDistance,
     eps: float,
     anchors: Literal["all", "first"],
     walk: Mapping[str, Any],
@@ -114,6 +124,12 @@ def _outcome(
             f"eps is {eps}; a number above 0 is expected, since the logarithm of a distance of 0 is not finite.",
             hint="Usual values lie between 1e-8 and 1e-4.",
             reference="log-ratio-eps",
+        )
+    if geometry not in get_args(DistanceName):
+        raise ShapeError(
+            f"geometry is {geometry!r}; the log-ratio loss compares distances.",
+            hint="Use 'squared_euclidean' or 'euclidean'; normalise embeddings first to compare by their angle.",
+            reference="log-ratio-geometry",
         )
     check_embeddings(embeddings, "embeddings")
     weights, processes = walk.get("weights"), walk.get("processes", ALONE)
@@ -132,13 +148,13 @@ def _outcome(
     if anchors == "first":
         mine = slice(first, first + min(1, len(embeddings)) if first == 0 else first)
     # differences are taken in float64, so that large label values (years, time stamps) keep their digits
-    relation = Graded(graded[mine], graded, geometry, first=first)
+    relation = Graded(graded[mine], graded, measured, first=first)
     if reference_weights is not None:
         reference_weights = everyones(reference_weights, processes)
     reduction = LogRatio(eps, mask_zero_label=mask_zero_label, reference_weights=reference_weights)
     count = mine.stop - mine.start
     asking = everyone if everyone is embeddings and count == len(embeddings) else embeddings[:count]
-    return stream(
+    outcome = stream(
         reduction,
         asking,
         everyone,
@@ -149,3 +165,6 @@ def _outcome(
         processes=processes,
         stats=walk.get("stats", False),
     )
+    # no pair is positive, so no anchor lacks one
+    without = {"lonely", "positives", "positive_score"}
+    return replace(outcome, stats={name: value for name, value in outcome.stats.items() if name not in without})

@@ -51,7 +51,17 @@ PREPROCESSING: dict[str, Constructor] = {
 ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"})
 PREPROCESSING_IS_GIVEN = frozenset({"mean", "std", "scale", "words"})
 LOSS_IS_GIVEN = frozenset(
-    {"num_classes", "num_instances", "dim", "latent_dim", "context_dim", "counts", "seed", "processes"}
+    {
+        "num_classes",
+        "num_instances",
+        "dim",
+        "latent_dim",
+        "context_dim",
+        "counts",
+        "label_distance",
+        "seed",
+        "processes",
+    }
 )
 SAMPLER_IS_GIVEN = frozenset({"labels", "targets", "groups", "count", "contents", "corpus", "dim", "seed"})
 SLOTS = (
