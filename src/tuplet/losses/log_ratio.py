@@ -61,9 +61,10 @@ def log_ratio(
     References:
         Kim, Seo, Laptev, Cho, Kwak, "Deep Metric Learning Beyond Binary Supervision", 2019, eq. 3.
     """
-    measured = geometry if label_distance is None else label_distance
     walk = {"weights": weights, "reference_weights": reference_weights, "tile_size": tile_size, "processes": processes}
-    return _outcome(embeddings, labels, geometry, measured, eps, anchors, walk, mask_zero_label=mask_zero_label).value
+    return _outcome(
+        embeddings, labels, geometry, label_distance, eps, anchors, walk, mask_zero_label=mask_zero_label
+    ).value
 
 
 @register("log_ratio")
@@ -103,16 +104,15 @@ class LogRatioLoss(MetricLoss):
                 hint="Pass one number or one vector per example.",
                 reference="labels-missing",
             )
-        measured = self.geometry if self.label_distance is None else self.label_distance
-        chosen = self.geometry, measured, self.eps, self.anchors
+        chosen = self.geometry, self.label_distance, self.eps, self.anchors
         return _outcome(embeddings, labels, *chosen, sides, mask_zero_label=self.mask_zero_label)
 
 
 def _outcome(
     embeddings: Tensor,
     labels: Tensor,
-    geometry: DistanceName,
-    measured: DistanceName | LabelDistance,
+    geometry: str,
+    label_distance: LabelDistance | None,
     eps: float,
     anchors: Literal["all", "first"],
     walk: Mapping[str, Any],
@@ -125,12 +125,7 @@ def _outcome(
             hint="Usual values lie between 1e-8 and 1e-4.",
             reference="log-ratio-eps",
         )
-    if geometry not in get_args(DistanceName):
-        raise ShapeError(
-            f"geometry is {geometry!r}; the log-ratio loss compares distances.",
-            hint="Use 'squared_euclidean' or 'euclidean'; normalise embeddings first to compare by their angle.",
-            reference="log-ratio-geometry",
-        )
+    name = _distance(geometry)
     check_embeddings(embeddings, "embeddings")
     weights, processes = walk.get("weights"), walk.get("processes", ALONE)
     reference_weights = walk.get("reference_weights")
@@ -148,7 +143,7 @@ def _outcome(
     if anchors == "first":
         mine = slice(first, first + min(1, len(embeddings)) if first == 0 else first)
     # differences are taken in float64, so that large label values (years, time stamps) keep their digits
-    relation = Graded(graded[mine], graded, measured, first=first)
+    relation = Graded(graded[mine], graded, label_distance or name, first=first)
     if reference_weights is not None:
         reference_weights = everyones(reference_weights, processes)
     reduction = LogRatio(eps, mask_zero_label=mask_zero_label, reference_weights=reference_weights)
@@ -159,7 +154,7 @@ def _outcome(
         asking,
         everyone,
         relation,
-        geometry,
+        name,
         weights=None if weights is None else weights[:count],
         tile_size=walk.get("tile_size"),
         processes=processes,
@@ -168,3 +163,15 @@ def _outcome(
     # no pair is positive, so no anchor lacks one
     without = {"lonely", "positives", "positive_score"}
     return replace(outcome, stats={name: value for name, value in outcome.stats.items() if name not in without})
+
+
+def _distance(geometry: str) -> DistanceName:
+    """The geometry, if it is one of distances: the negative of a similarity has no logarithm."""
+    for name in get_args(DistanceName):
+        if geometry == name:
+            return name
+    raise ShapeError(
+        f"geometry is {geometry!r}; the log-ratio loss compares distances.",
+        hint="Use 'squared_euclidean' or 'euclidean'; normalise embeddings first to compare by their angle.",
+        reference="log-ratio-geometry",
+    )
