@@ -9,7 +9,7 @@ import oracles
 from oracles.judge import assert_same, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
-from tuplet.losses import CPCLoss, cpc, mutual_information_bound
+from tuplet.losses import CPCLoss, cpc, info_nce, mutual_information_bound
 
 
 @st.composite
@@ -48,6 +48,51 @@ def test_the_bound_on_mutual_information_does_not_exceed_the_log_of_the_candidat
     z, c = torch.randn(8, 3, 4), torch.randn(8, 3, 4)
     value = cpc(z, c, torch.eye(4)[None])
     assert mutual_information_bound(value, 8) < math.log(8)
+
+
+GAUSSIANS = [  # dimensions, correlation, candidates, log N - L of the best critic and its standard error
+    (1, 0.5, 256, 0.1427, 0.0011),
+    (4, 0.5, 16, 0.5188, 0.0036),
+    (4, 0.5, 256, 0.5697, 0.0022),
+    (20, 0.5, 16, 1.9360, 0.0046),
+    (20, 0.5, 256, 2.6942, 0.0042),
+    (20, 0.9, 64, 4.1587, 0.0001),
+    (20, 0.9, 1024, 6.9283, 0.0003),
+    (20, 0.9, 4096, 8.3046, 0.0010),
+]
+
+
+def best_critic(dims: int, correlation: float, candidates: int, generator: torch.Generator):
+    """x = rho c + noise, as vectors whose product is log p(x|c)/p(x) but for what depends on c alone."""
+    spread = 1 - correlation**2
+    c, noise = torch.randn(2, candidates, dims, dtype=torch.float64, generator=generator)
+    x = correlation * c + math.sqrt(spread) * noise
+    asked = torch.cat([correlation * c / spread, torch.ones(candidates, 1).double()], 1)
+    return asked, torch.cat([x, -(correlation**2) * x.square().sum(1, keepdim=True) / (2 * spread)], 1)
+
+
+@pytest.mark.parametrize(("dims", "correlation", "candidates", "expected", "error"), GAUSSIANS)
+def test_the_bound_on_correlated_gaussians_is_that_of_the_table(dims, correlation, candidates, expected, error):
+    """It nears the information from below while log N exceeds it, and log N otherwise; above log N it never is."""
+    generator = torch.Generator().manual_seed(candidates + dims)
+    found = []
+    for _ in range(max(3, 2**14 // candidates)):
+        asked, answers = best_critic(dims, correlation, candidates, generator)
+        found.append(mutual_information_bound(info_nce(asked, answers, temperature=1.0, geometry="dot"), candidates))
+        assert found[-1] <= math.log(candidates)
+    found = torch.stack(found)
+    own_error = found.std().item() / math.sqrt(len(found))
+    assert abs(found.mean().item() - expected) < 3.5 * math.hypot(own_error, error)
+    information = -dims / 2 * math.log(1 - correlation**2)
+    assert found.mean().item() <= information + 3.5 * own_error
+
+
+def test_predictive_coding_gives_the_bound_of_its_softmax():
+    """Two times of independent sequences: the context of the first tells the latent of the second."""
+    asked, answers = best_critic(4, 0.5, 64, torch.Generator().manual_seed(0))
+    latents, contexts = (torch.stack([x, torch.zeros_like(x)], 1) for x in (answers, asked))
+    value = cpc(latents.roll(1, 1), contexts, torch.eye(5).double()[None])
+    torch.testing.assert_close(value, info_nce(asked, answers, temperature=1.0, geometry="dot"))
 
 
 @pytest.mark.parametrize("negatives", ["batch", "all"])

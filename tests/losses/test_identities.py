@@ -12,7 +12,18 @@ from oracles.judge import assert_same, gradients, quick
 from oracles.problems import Posed, Problem, posed, problems
 from tuplet import losses
 from tuplet.engine import stream
-from tuplet.losses import TripletLoss, contrastive, info_nce, log_ratio, npair, nt_xent, supcon, triplet
+from tuplet.losses import (
+    TripletLoss,
+    a_softmax,
+    combined_margin,
+    contrastive,
+    info_nce,
+    log_ratio,
+    npair,
+    nt_xent,
+    supcon,
+    triplet,
+)
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 
@@ -132,6 +143,51 @@ def test_all_triplets_are_the_semihard_the_hard_and_the_ties(posed: Posed, margi
     torch.testing.assert_close(found["all"].total, parts, rtol=1e-10, atol=1e-10)
 
 
+@quick
+@given(posed=posed(grid=False, copies=False), margin=st.sampled_from([0.25, 1.0]), power=st.sampled_from([1, 2]))
+def test_without_ties_all_triplets_have_the_gradient_of_the_semihard_and_the_hard(posed: Posed, margin, power):
+    found = {
+        select: TripletLoss(margin, select, power=power).measure(posed.embeddings, posed.labels, **posed.sides).total
+        for select in ("all", "semihard", "hard")
+    }
+    assert_same(found["all"], found["semihard"] + found["hard"], *posed.leaves, tolerance=1e-9)
+
+
+@quick
+@given(problem=problems(least=5, most=5, dims=(2, 4), grid=False, copies=False))
+def test_a_softmax_with_one_as_margin_is_cross_entropy_without_bias(problem: Problem):
+    x, w, labels = problem.anchors, problem.references, torch.arange(5).flip(0)
+    expected = cross_entropy(x @ normalize(w).T, labels)
+    assert_same(a_softmax(x, w, labels, margin=1, annealing=0.0), expected, x, w)
+
+
+@quick
+@given(problem=problems(least=5, most=5, dims=(2, 4), grid=False, copies=False), m=st.sampled_from([1, 2, 3, 4]))
+def test_a_softmax_is_a_reflected_multiple_of_the_angle_scaled_by_the_length(problem: Problem, m):
+    x, w, labels = problem.anchors, problem.references, torch.arange(5).flip(0)
+    length = x.detach().norm(dim=1)
+    rows = [  # one row at a time, since a scale is one number
+        combined_margin(x[i : i + 1], w, labels[i : i + 1], m1=float(m), m2=0.0, m3=0.0, scale=length[i].item())
+        for i in range(5)
+    ]
+    found = a_softmax(x, w, labels, margin=m, annealing=0.0)
+    (of_weights,), (expected,) = gradients(found, w), gradients(torch.stack(rows).mean(), w)
+    torch.testing.assert_close(found, torch.stack(rows).mean())
+    torch.testing.assert_close(of_weights, expected, rtol=1e-9, atol=1e-9)
+    # the features' gradient is that of the directions, and along each feature what its length adds
+    mine, theirs = gradients(found, x)[0], gradients(torch.stack(rows).mean(), x)[0]
+    across = mine - normalize(x) * (mine * normalize(x)).sum(1, keepdim=True)
+    torch.testing.assert_close(across, theirs, rtol=1e-9, atol=1e-9)
+
+
+@quick
+@given(problem=problems(least=5, most=5, dims=(2, 4), grid=False, copies=False), scale=st.sampled_from([2.0, 30.0]))
+def test_a_head_without_margin_is_info_nce_with_one_proxy_for_each_sample(problem: Problem, scale):
+    x, w = problem.anchors, problem.references
+    found = combined_margin(x, w, torch.arange(5), m1=1.0, m2=0.0, m3=0.0, scale=scale)
+    assert_same(found, info_nce(x, w, temperature=1 / scale), x, w)
+
+
 def test_instance_discrimination_is_info_nce_onto_a_constant_bank():
     f, bank = normal(4, 3), normalize(normal(7, 3, seed=1)).detach()
     positions = torch.tensor([3, 0, 6, 3])
@@ -149,7 +205,10 @@ def test_equal_embeddings_give_the_log_of_the_candidates_and_no_gradient():
         assert gradient.abs().max() < 1e-14
 
 
+CENTERS = normal(3, 4, seed=6).detach()
 NORMALISED = {
+    "cosface": lambda x: losses.cosface(x, CENTERS, torch.arange(8) % 3, scale=8.0),
+    "arcface": lambda x: losses.arcface(x, CENTERS, torch.arange(8) % 3, scale=8.0),
     "supcon": lambda x: supcon(x, torch.arange(8) % 3),
     "nt_xent": lambda x: nt_xent(x[:4], references=x[4:]),
     "info_nce": lambda x: info_nce(x[:4], x[4:], symmetric=True),
@@ -159,6 +218,7 @@ NORMALISED = {
         x, normalize(normal(9, 4, seed=5)).detach(), torch.arange(8)
     ),
 }
+TABLES = {"instance_discrimination", "cosface", "arcface"}  # which would have to be turned too
 FREE = {
     "npair": lambda x: npair(x, torch.arange(8) % 3),
     "contrastive-euclidean": lambda x: contrastive(x, torch.arange(8) % 3, margin=3.0),
@@ -178,7 +238,7 @@ def test_the_scale_of_the_embeddings_divides_the_gradient_of_normalised_losses(n
     torch.testing.assert_close((one * x).sum(1), torch.zeros(8).double(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", (NORMALISED | FREE).keys() - {"instance_discrimination"})
+@pytest.mark.parametrize("name", sorted((NORMALISED | FREE).keys() - TABLES))
 def test_turning_the_embeddings_turns_the_gradient(name):
     loss, x = (NORMALISED | FREE)[name], normal(8, 4)
     rotation = torch.linalg.qr(normal(4, 4, seed=9))[0].detach()

@@ -7,7 +7,8 @@ import torch
 
 import oracles
 from tuplet.errors import TupletError
-from tuplet.margin import Combined, Multiplicative, StraightThrough
+from tuplet.losses import ArcFaceLoss, CosFaceLoss
+from tuplet.margin import Combined, Multiplicative, StraightThrough, least_scale, nearest_cosine
 
 ANGLES = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
 COMBINED = {
@@ -90,3 +91,48 @@ def test_what_is_no_margin_is_refused(options):
 def test_a_multiplicative_margin_is_a_small_whole_number(times):
     with pytest.raises(TupletError, match="margin"):
         Multiplicative(times)
+
+
+@pytest.mark.parametrize(("classes", "probability", "scale"), [(10, 0.9, 3.96), (1000, 0.99, 11.49)])
+def test_the_least_scale_is_that_of_the_paper_and_grows_with_the_margin(classes, probability, scale):
+    assert least_scale(classes, probability) == pytest.approx(scale, abs=0.005)
+    with_margin = math.log((classes - 1) * probability / (1 - probability)) / (classes / (classes - 1) - 0.35)
+    assert least_scale(classes, probability, 1 - 0.35) == pytest.approx(with_margin)
+
+
+@pytest.mark.parametrize(("classes", "dim"), [(3, 2), (4, 3), (9, 8), (5, 2), (12, 2)])
+def test_no_arrangement_has_its_nearest_vectors_further_apart(classes, dim):
+    """The bound of the margin, 1 - max w_i . w_j, against vectors that were pushed apart."""
+    w = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.Adam([w], lr=0.05)
+    for step in range(600):
+        optimizer.zero_grad()
+        unit = torch.nn.functional.normalize(w)
+        cosines = (unit @ unit.T)[~torch.eye(classes, dtype=torch.bool)]
+        ((5 + step / 2) * cosines).logsumexp(0).div(5 + step / 2).backward()
+        optimizer.step()
+    found = cosines.max().item()
+    assert nearest_cosine(classes, dim) - 1e-9 <= found < nearest_cosine(classes, dim) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: CosFaceLoss(10, 16, margin=0.35, scale=5.0), "scale 5"),
+        (lambda: CosFaceLoss(10, 16, margin=1.2), "margin leaves"),  # C/(C-1) = 1.11
+        (lambda: CosFaceLoss(8, 2, margin=0.35), "margin leaves"),  # 1 - cos(2 pi / 8) = 0.29
+        (lambda: ArcFaceLoss(1000, 2, margin=0.5), "margin leaves"),
+    ],
+)
+def test_a_scale_or_margin_beyond_its_bound_is_told(caplog, build, said):
+    build()
+    assert said in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: CosFaceLoss(10, 16), lambda: CosFaceLoss(8, 2, margin=0.28), lambda: ArcFaceLoss(10**4, 128)]
+)
+def test_within_the_bounds_nothing_is_told(caplog, build):
+    build()
+    assert caplog.text == ""
