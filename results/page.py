@@ -54,18 +54,19 @@ def table(measure: str, beside: str, lines: Sequence[Line]) -> list[str]:
     trainings: dict[str, list[Line]] = {}
     for line in lines:
         trainings.setdefault(line["training"], []).append(line)
-    above = 0
+    above: dict[str, list[bool]] = {}
     for training, seeds in trainings.items():
         each = ", ".join(f"{float(s['value']):.3f}{interval(s)}" for s in seeds)
         mean = fmean(float(seed["value"]) for seed in seeds)
         raw = [float(seed["beside"]) for seed in seeds if seed["beside"]]
-        above += bool(raw) and mean > fmean(raw)
+        above.setdefault(training.split()[0] if " " in training else "", []).append(bool(raw) and mean > fmean(raw))
         minutes = fmean(float(seed["minutes"]) for seed in seeds)
         before = f"{fmean(raw):.3f}" if raw else "–"
         parts.append(f"| `{training}` | {before} | **{mean:.3f}** | {each} | {minutes:.1f} |")
     parts.append("")
     if len(trainings) > 1 and all(line["beside"] for line in lines):
-        parts.append(f"Above {beside}: {above} of {len(trainings)}.\n")
+        counted = (f"{name and f'`{name}` on '}{sum(found)} of {len(found)}" for name, found in above.items())
+        parts.append(f"Above {beside}: {', '.join(counted)}.\n")
     return parts
 
 
