@@ -38,7 +38,7 @@ STYLE = {
 
 def contrastive() -> Figure:
     """Loss and force of one pair by distance, for the three conventions."""
-    figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.4))
+    figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.9))
     distances = torch.linspace(0.001, 1.6, 300)
     colours = {"sohn": NEAR, "hadsell": THIRD, "note": FAR}
     for convention, colour in colours.items():
@@ -51,11 +51,21 @@ def contrastive() -> Figure:
                 pairs.append((loss.item(), x.grad[1].norm().item()))
             for axes, column in ((value, 0), (force, 1)):
                 label = f"{convention}, {'same class' if same else 'other class'}"
-                axes.plot(distances, [pair[column] for pair in pairs], style, color=colour, label=label)
+                # sohn and note agree for the same class: the wider line shows on both sides of the other
+                width = 6 if same and convention == "sohn" else 2
+                curve = _broken([pair[column] for pair in pairs])
+                axes.plot(distances, curve, style, color=colour, linewidth=width, label=label)
     value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
     force.set(title="The force on it", xlabel="distance", ylabel="length of the gradient", ylim=(0, 2.4))
-    value.legend(fontsize=8)
+    figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def _broken(values: list[float]) -> np.ndarray:
+    """A curve that is not drawn across a jump."""
+    curve = np.array(values)
+    curve[1:][np.abs(np.diff(curve)) > 0.25] = np.nan  # a step of the curves here is below 0.02
+    return curve
 
 
 def triplet() -> Figure:
@@ -76,7 +86,9 @@ def triplet() -> Figure:
     plane.set(title="Where a negative can lie", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
     plane.axis("off")
     far = torch.linspace(0.02, 2.1, 400)
-    for select, colour, style in (("all", QUIET, ":"), ("semihard", NEAR, "-"), ("hard", FAR, "-")):
+    for begin, end, colour in ((0, near, "#f6cfc4"), (near, near + margin, "#cfe8e4"), (near + margin, 2.1, "#eef1f4")):
+        curve.axvspan(begin, end, color=colour, linewidth=0, zorder=0)
+    for select, colour, width in (("all", "#b6bcc6", 8), ("semihard", NEAR, 2.5), ("hard", FAR, 2.5)):
         values = []
         for d in far:
             x = torch.tensor([[0.0], [near], [-float(d)]], dtype=torch.float64)
@@ -91,10 +103,12 @@ def triplet() -> Figure:
                 geometry="euclidean",
             )
             values.append(loss.item())
-        curve.plot(far, values, style, color=colour, label=select)
-    curve.axvline(near, color=QUIET, linewidth=0.8)
-    curve.axvline(near + margin, color=QUIET, linewidth=0.8)
+        shown = np.array(values)
+        if select != "all":  # what is not selected adds nothing
+            shown[shown == 0] = np.nan
+        curve.plot(far, shown, color=colour, linewidth=width, solid_capstyle="butt", label=select)
     curve.set(title="Loss of a triplet whose positive is at 1", xlabel="distance of the negative", ylabel="loss")
+    curve.set(xlim=(0, 2.1), ylim=(-0.04, 1.55))
     curve.legend(title="select")
     return figure
 
@@ -155,10 +169,11 @@ def _bound(axes: plt.Axes) -> None:
     for correlation, colour in ((0.5, NEAR), (0.7, THIRD), (0.9, FAR)):
         information = -dims / 2 * math.log(1 - correlation**2)
         found = [_estimate(dims, correlation, size, generator) for size in sizes]
-        axes.plot(sizes, found, "o-", color=colour, markersize=4, label=f"estimate, I = {information:.1f}")
-        axes.axhline(information, color=colour, linewidth=0.8, linestyle=":")
-    axes.plot(sizes, [math.log(size) for size in sizes], color=INK, linewidth=1, label="log N")
-    axes.set(title="log N − L stays below I and below log N", xlabel="candidates N", ylabel="nats", ylim=(0, 8.5))
+        axes.plot(sizes, found, "o-", color=colour, markersize=4, label=f"log N − L (dotted: I = {information:.1f})")
+        axes.axhline(information, color=colour, linewidth=1.5, linestyle=":")
+    axes.plot(sizes, [math.log(size) for size in sizes], "--", color=INK, linewidth=1.2, label="log N")
+    axes.set(title="log N − L stays below I and below log N", xlabel="candidates N", ylabel="nats")
+    axes.set(ylim=(0, 7.3))
     axes.set_xscale("log", base=2)
     axes.legend(fontsize=8)
 
@@ -246,6 +261,7 @@ def margins() -> Figure:
         ylabel="target score",
         ylim=(-3, 1.05),
     )
+    curve.annotate("to −7 at 180", (88, -2.9), xytext=(100, -2.75), color=FAR, fontsize=9)
     curve.legend(fontsize=8)
     circle = figure.add_subplot(1, 2, 2, projection="polar")
     classes = [0.0, math.radians(110)]
@@ -263,8 +279,11 @@ def margins() -> Figure:
         )
     circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
     circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
-    circle.set(title="Where each of two classes is satisfied", ylim=(0, 1.15), yticks=[], thetamax=130)
+    circle.set(title="Where each of two classes is satisfied", ylim=(0, 1.15), yticks=[], thetamax=110)
     circle.set_xticks([0.0, classes[1]], ["class 1", "class 2"])
+    for spine in circle.spines.values():
+        spine.set_visible(False)
+    circle.tick_params(pad=12)
     circle.grid(visible=False)
     return figure
 

@@ -1,0 +1,58 @@
+"""Every loss has its page, and every page has what a person looks for there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tuplet.losses import registry
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page for page in (DOCS / "losses").glob("*.md") if page.stem != "index")
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def figures():
+    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@every_page
+@pytest.mark.parametrize(
+    "part",
+    [
+        r"^\$\$.+\$\$$",  # the equation
+        r"^!\[.+\]\(\.\./images/losses/\w+\.svg\)$",
+        r"^```python$",
+        r"^\*\*Use it\*\* ",
+        r"^\*\*Leave it\*\* ",
+        r"^\*\*Cost\.\*\* .*O\(",
+        r"^\*\*Pitfalls\.\*\*",
+        r"^\*\*The note\.\*\* ",
+    ],
+)
+def test_a_page_says_all_that_is_asked_of_a_loss(page, part):
+    assert re.search(part, page.read_text(), re.MULTILINE)
+
+
+@every_page
+def test_the_first_example_of_a_page_is_short(page):
+    first = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    assert len(first.strip().splitlines()) <= 12
+
+
+def test_every_loss_is_led_to_from_the_choosing_guide():
+    guide = (DOCS / "losses" / "index.md").read_text()
+    assert [name for name in registry if f"`{name}`" not in guide] == []
+    assert [page.name for page in PAGES if f"({page.name})" not in guide] == []
+
+
+def test_every_figure_is_drawn_by_code_and_shown():
+    pytest.importorskip("matplotlib")
+    names = set(figures().FIGURES)
+    assert {image.stem for image in (DOCS / "images" / "losses").glob("*.svg")} == names
+    shown = {name for page in PAGES for name in re.findall(r"images/losses/(\w+)\.svg", page.read_text())}
+    assert shown == names
