@@ -148,6 +148,31 @@ def test_damaged_runs_are_listed_beside_the_others(graded, tmp_path):
     assert states == {"good": "done", "recipe": "damaged", "verdict": "damaged"}
 
 
+COMPARED = {
+    "a": ("rows.npy", "supcon", "temperature = 0.1", "per-class", "per_class = 4", 0.003),
+    "b": ("rows.npy", "supcon", "temperature = 0.2", "per-class", "per_class = 4", 0.003),
+    "c": ("rows.npy", "arcface", "scale = 16.0", "uniform", "batch_size = 32", 0.001),
+    "d": ("waves.npy", "supcon", "temperature = 0.3", "per-class", "per_class = 2", 0.1),
+}
+
+
+def test_runs_differ_from_those_they_can_be_compared_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, (source, loss, option, batch, size, rate) in COMPARED.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        tables = (
+            f'name = "{name}"\n[data]\nsource = "../../{source}"\n[loss]\nname = "{loss}"\n{option}\n'
+            f'[batch]\nname = "{batch}"\n{size}\n[train]\nsteps = 9\nlearning_rate = {rate}\n'
+        )
+        (tmp_path / "runs" / name / "recipe.toml").write_text(tables)
+    told = {row["run"].rpartition("/")[2]: row["differs"] for row in read_runs(tmp_path / "runs")}
+    first = "data.source=rows.npy loss.name="
+    assert told["a"] == f"{first}supcon batch.name=per-class loss.temperature=0.1 train.learning_rate=0.003"
+    assert told["b"] == f"{first}supcon batch.name=per-class loss.temperature=0.2 train.learning_rate=0.003"
+    assert told["c"] == f"{first}arcface batch.name=uniform train.learning_rate=0.001"
+    assert told["d"] == "data.source=waves.npy loss.name=supcon"
+
+
 @pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr"])
 def test_what_runs_measure_may_be_required(graded, name):
     assert all(is_measure(line.key) for line in measures(read_evaluation(graded[0])))

@@ -1,14 +1,16 @@
 """All runs of a folder: how far they came, what they reached, where their recipes differ."""
 
 import json
+import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuplet.app.measures import main_measure
 from tuplet.errors import DataError
 
+_FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
 
 
@@ -17,7 +19,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 
     Returns:
         `run`, `state` ("damaged" where a file of it cannot be read), `measure` with its `raw` and `model` values (None
-        before the end), and `differs`: settings that not all runs share.
+        before the end), and `differs`: the data and the loss, where not all runs share them; then the settings in
+        which a run differs from others that read the same data and name the same components.
 
     Raises:
         DataError: If the folder does not exist.
@@ -25,11 +28,9 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", hint="Start a run: tuplet demo", reference="no-runs")
     recipes = {path.parent: _settings(path) for path in sorted(folder.glob("*/recipe.toml"))}
-    keys = sorted({key for recipe in recipes.values() for key in recipe} - {"name"})
-    differing = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
+    known = [recipe for recipe in recipes.values() if recipe]
     rows = [
-        {"run": str(run), **_told(run, recipe)}
-        | {"differs": " ".join(f"{key}={recipe[key]}" for key in differing if key in recipe)}
+        {"run": str(run), **_told(run, recipe), "differs": _differences(recipe, known)}
         for run, recipe in recipes.items()
     ]
     return sorted(rows, key=lambda row: (row["model"] is not None, row["measure"] or "", row["model"] or 0.0))
@@ -37,9 +38,33 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        return dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+        settings = dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
     except ValueError:  # bad TOML and bad UTF-8
         return {}
+    source = settings.get("data.source", "")
+    if "/" in source:  # a path, which starts in the folder of the run: shown as seen from here
+        settings["data.source"] = Path(os.path.relpath(path.parent.resolve() / source)).as_posix()
+    return settings
+
+
+def _differences(recipe: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> str:
+    """Settings that tell a run from those it can be compared with."""
+    keys = [key for key in sorted(recipe) if key not in ("name", *_FIRST)]
+    shown = [key for key in _FIRST if any(other.get(key) != recipe.get(key) for other in all_of_them)]
+    alike = [other for other in all_of_them if other.get("data.source") == recipe.get("data.source")]
+    for key in keys:
+        names = [f"{table}.name" for table in _tables_around(key)]
+        peers = [other for other in alike if all(other.get(name) == recipe.get(name) for name in names)]
+        if any(other.get(key) != recipe[key] for other in peers):
+            shown.append(key)
+    return " ".join(f"{key}={recipe[key]}" for key in shown if key in recipe)
+
+
+def _tables_around(key: str) -> list[str]:
+    """The tables whose components say what a setting means: not that of the name itself."""
+    parts = key.split(".")
+    count = len(parts) - (parts[-1] == "name")
+    return [".".join(parts[:end]) for end in range(1, count)]
 
 
 def _told(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
