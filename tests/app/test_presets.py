@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import tomllib
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
     plan = typed("plan", "mine.toml")
     assert "data\ttrain\t" in plan.out
     assert "memory\tone checkpoint on disk\t" in plan.out
+    assert re.search(r"time\tepoch\t[\d.]+ m?s\n", plan.out)
+    assert "\t0.0 " not in plan.out, "short times are told in milliseconds"
     assert not (tmp_path / "runs").exists(), "a plan writes nothing"
     typed("train", "mine.toml", "--steps", 2, "--set", "evaluate.bootstrap=5")
     assert (tmp_path / "runs" / "mine" / "model").is_dir()

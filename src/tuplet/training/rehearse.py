@@ -91,9 +91,12 @@ def _validation(state: State) -> float | None:
     chooser = chooser_of(state.job)
     if chooser is None:
         return None
-    began = time.perf_counter()
-    validated(state.job, chooser[0], state.judged, ALONE)
-    return time.perf_counter() - began
+    seconds: list[float] = []
+    while len(seconds) < 2 and sum(seconds) < ENOUGH:  # the first one may load what judges
+        began = time.perf_counter()
+        validated(state.job, chooser[0], state.judged, ALONE)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 class Held:

@@ -54,7 +54,10 @@ def plan(
 
 def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
     """The plan in the words of a table."""
-    for split, counts in made.data.items():
+    for split in ("train", "validation", "test"):
+        counts = made.data.get(split)
+        if counts is None:
+            continue
         classes = f" of {counts['classes']:,} classes" if counts["classes"] else ""
         yield _row("data", split, f"{counts['examples']:,} examples{classes}")
         if "median" in counts:
@@ -69,9 +72,9 @@ def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
         if size:
             yield _row("memory", _MEMORY.get(part, part), _bytes(size))
     seconds = made.seconds
-    spread = f"{seconds['step'] * 1e3:,.1f} ms ({seconds['step_low'] * 1e3:,.1f} to {seconds['step_high'] * 1e3:,.1f})"
+    spread = f"{_clock(seconds['step'])} ({_clock(seconds['step_low'])} to {_clock(seconds['step_high'])})"
     yield _row("time", "step, median (least to most)", spread)
-    for part in ("epoch", "validation", "in_all"):
+    for part in ("epoch", *(["validation"] if steps["validations"] else []), "in_all"):
         yield _row("time", part.replace("_", " "), _clock(seconds[part]))
 
 
@@ -96,7 +99,7 @@ def _clock(seconds: float) -> str:
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.1f} s"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 
 def _bytes(size: float) -> str:
