@@ -39,11 +39,18 @@ class Processes:
 ALONE = Processes()
 
 
+def place_of(x: Tensor, processes: Processes) -> torch.device:
+    """Where a tensor lies while the processes exchange it: some backends know accelerators alone."""
+    known = [entry.partition(":")[0] for entry in dist.get_backend_config(processes.group).split(",")]
+    return x.device if x.device.type in known else torch.device(known[0])
+
+
 def counts(rows: int, processes: Processes, device: torch.device | str = "cpu") -> list[int]:
     """How many rows each process holds."""
     if processes.size == 1:
         return [rows]
     mine = torch.tensor([rows], dtype=torch.int64, device=device)
+    mine = mine.to(place_of(mine, processes))
     everyone = [torch.empty_like(mine) for _ in range(processes.size)]
     dist.all_gather(everyone, mine, group=processes.group)
     return [int(count) for count in torch.cat(everyone)]
@@ -79,18 +86,18 @@ def sum_of(x: Tensor, processes: Processes) -> Tensor:
     """Sum over processes of a constant."""
     if processes.size == 1:
         return x
-    x = x.detach().clone()
-    dist.all_reduce(x, group=processes.group)
-    return x
+    met = x.detach().to(place_of(x, processes), copy=True)
+    dist.all_reduce(met, group=processes.group)
+    return met.to(x.device)
 
 
 def largest_of(x: Tensor, processes: Processes) -> Tensor:
     """Maximum over processes of a constant, entry by entry."""
     if processes.size == 1:
         return x
-    x = x.detach().clone()
-    dist.all_reduce(x, dist.ReduceOp.MAX, group=processes.group)
-    return x
+    met = x.detach().to(place_of(x, processes), copy=True)
+    dist.all_reduce(met, dist.ReduceOp.MAX, group=processes.group)
+    return met.to(x.device)
 
 
 def shared(parameter: Tensor, processes: Processes) -> Tensor:
@@ -109,11 +116,11 @@ def first_row(rows: int, processes: Processes, device: torch.device | str = "cpu
 
 def _rows_of_all(x: Tensor, processes: Processes) -> tuple[Tensor, list[int]]:
     rows = counts(len(x), processes, x.device)
-    padded = x.new_zeros(max(rows), *x.shape[1:])  # gloo aborts on uneven rows
+    padded = x.new_zeros(max(rows), *x.shape[1:], device=place_of(x, processes))  # gloo aborts on uneven rows
     padded[: len(x)] = x
     everyone = [torch.empty_like(padded) for _ in rows]
     dist.all_gather(everyone, padded.contiguous(), group=processes.group)
-    return torch.cat([part[:count] for part, count in zip(everyone, rows, strict=True)]), rows
+    return torch.cat([part[:count] for part, count in zip(everyone, rows, strict=True)]).to(x.device), rows
 
 
 class _Gather(torch.autograd.Function):
