@@ -209,6 +209,16 @@ def test_a_batch_larger_than_the_data_says_what_would_fit(tmp_path):
         job(tmp_path, write_vectors, "batch.classes_per_batch=5")
 
 
+@pytest.mark.parametrize(
+    ("override", "named"), [("loss=nce", "loss = 'nce' learns"), ("batch=windows", "batch = 'win")]
+)
+def test_what_learns_from_running_text_is_refused_for_separate_examples(tmp_path, override, named):
+    with pytest.raises(RecipeError, match=r"from running text, and .* holds separate examples") as caught:
+        job(tmp_path, write_vectors, override)
+    assert caught.value.message.startswith(named)
+    assert caught.value.reference == "words-recipe"
+
+
 def test_a_loss_without_labels_trains_on_two_views_and_is_judged_by_classes(tmp_path):
     overrides = ["loss=nt_xent", "batch={name='uniform', batch_size=8}", "train.augment=noise"]
     made = job(tmp_path, write_vectors, *overrides)

@@ -45,6 +45,7 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
         DataError: If the data cannot be read or divided as asked.
         RecipeError: If a component refuses its options.
     """
+    _refuse_words(recipe)
     manifest = read_data(recipe.data, cache)
     supervision = _supervision(recipe, manifest)
     if supervision != "pair":
@@ -91,6 +92,19 @@ def read_data(data: Data, cache: Path) -> Manifest:
         return make_glyphs(cache)
     columns = Columns(**data.columns.model_dump())
     return read_manifest(data.source, kind=data.kind, labels=data.labels, targets=data.targets, columns=columns)
+
+
+def _refuse_words(recipe: Recipe) -> None:
+    """What reads running text has no use for separate examples."""
+    named = [] if losses.registry[recipe.loss.name].supervision != "target" else [f"loss = {recipe.loss.name!r}"]
+    if "corpus" in inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters:
+        named.append(f"batch = {recipe.batch.name!r}")
+    if named:
+        raise RecipeError(
+            f"{' and '.join(named)} learns from running text, and {recipe.data.source} holds separate examples.",
+            hint="Name a file of plain text (.txt), or start from a preset for examples: tuplet train --list",
+            reference="words-recipe",
+        )
 
 
 def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
