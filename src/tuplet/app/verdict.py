@@ -93,7 +93,7 @@ def advice(evaluation: Mapping[str, Any]) -> str | None:
         return None
     train = evaluation["data"]["splits"].get("train", {})
     tries = {
-        "pairs": ["larger batches (--set batch.batch_size=256)", "more pairs"],
+        "pairs": ["larger batches (batch.batch_size)", "more pairs"],
         "targets": ["another encoder or preprocessing", "more steps (--steps)", "more examples"],
         "views": ["a stronger augmentation (train.augment)", "more steps (--steps)"],
     }.get(line.protocol)
