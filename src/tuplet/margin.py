@@ -8,12 +8,13 @@ would take the gradient from the worst examples.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from tuplet.errors import ShapeError
+from tuplet.registry import check_choice
 from tuplet.relation import Entries
 
 Margin = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -94,6 +95,7 @@ class Combined:
 
     def __post_init__(self) -> None:
         """Refuse what is no margin."""
+        check_choice(self.extension, get_args(Extension), "extension")
         finite = all(math.isfinite(m) for m in (self.m1, self.m2, self.m3))
         if not finite or self.m1 <= 0 or self.m2 < 0 or (self.m1 != 1 and self.extension in ("linear", "easy")):
             raise ShapeError(

@@ -55,6 +55,12 @@ class FeatureQueue(nn.Module):
             labels: Their class ids; rows with -1 are not stored. Default: 0 for all.
             processes: Who pushes together.
         """
+        if labels is not None and labels.ndim != 1:
+            raise LabelError(
+                f"A queue was given labels of shape {tuple(labels.shape)}; it remembers one class id per row.",
+                hint="Leave the queue out where an example has several labels.",
+                reference="label-shape",
+            )
         embeddings = everyones(embeddings, processes)
         labels = (
             torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device)

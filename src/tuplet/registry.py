@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from tuplet.errors import RecipeError
+from tuplet.errors import RecipeError, ShapeError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -60,6 +60,25 @@ class Registry(Generic[T]):
     def _load_plugins(self) -> None:
         for point in entry_points(group=self._plugins) if self._plugins else ():
             self._entries.setdefault(point.name, point.load())
+
+
+def check_choice(value: object, known: tuple[Any, ...], name: str) -> None:
+    """Refuse an option that is none of its choices: another spelling would be taken for one of them.
+
+    Args:
+        value: What was given.
+        known: What may be given.
+        name: Of the option.
+
+    Raises:
+        ShapeError: See above.
+    """
+    if value not in known:
+        raise ShapeError(
+            f"{name} is {value!r}; one of {', '.join(map(repr, known))} is expected.",
+            hint=did_you_mean(str(value), [str(each) for each in known]),
+            reference="unknown-choice",
+        )
 
 
 def did_you_mean(name: str, known: "Iterator[str] | dict[str, Any] | list[str] | Registry[Any]") -> str:

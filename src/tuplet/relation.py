@@ -322,10 +322,10 @@ def _columns(values: Tensor) -> Tensor:
 
 
 def _multi_hot(labels: Tensor, name: str) -> Tensor:
-    if labels.ndim != 2 or labels.is_floating_point() or bool((labels < 0).any()):
+    if labels.ndim != 2 or labels.is_floating_point() or bool(((labels < 0) | (labels > 1)).any()):
         raise LabelError(
             f"{name} have shape {tuple(labels.shape)} and type {labels.dtype}; multi-hot rows of 0 and 1 are expected.",
-            hint="Pass an integer or bool tensor of shape (examples, classes).",
+            hint="Pass an integer or bool tensor of shape (examples, classes); class ids are 1-D.",
             reference="label-shape",
         )
     return labels != 0

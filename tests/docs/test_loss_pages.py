@@ -56,3 +56,11 @@ def test_every_figure_is_drawn_by_code_and_shown():
     assert {image.stem for image in (DOCS / "images" / "losses").glob("*.svg")} == names
     shown = {name for page in PAGES for name in re.findall(r"images/losses/(\w+)\.svg", page.read_text())}
     assert shown == names
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_formulas_leave_no_tex_behind(page):
+    convert = pytest.importorskip("latex2mathml.converter").convert
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    formulas = re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", prose, re.DOTALL)
+    assert [text for pair in formulas if "\\" in convert(text := "".join(pair))] == []

@@ -122,6 +122,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
                 reference="label-shape",
             )
         check_embeddings(queue, "queue")
+        check_dim(queue, embeddings, "queue")
         check_labels(queue_labels, queue, "queue_labels")
         queue, queue_labels, _ = known(queue, queue_labels, None)
         everyone, all_labels = (
@@ -152,6 +153,7 @@ def _pose_pairs(
     partner = torch.arange(len(embeddings), device=embeddings.device) + begin
     queue = sides.get("queue")
     if queue is not None:
+        check_dim(queue, embeddings, "queue")
         known = sides.get("queue_labels")
         everyone = torch.cat([everyone, (queue if known is None else queue[known != -1]).detach().to(everyone.dtype)])
     weights = sides.get("weights")
@@ -264,6 +266,40 @@ def check_labels(labels: Tensor, x: Tensor, name: str) -> None:
             f"{name} have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
             hint="Pass int64 class ids of shape (rows,), or multi-hot integers of shape (rows, classes).",
             reference="label-shape",
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        raise LabelError(
+            f"{name} have shape {tuple(labels.shape)}: one column, as if there were a single class to belong to.",
+            hint="Pass class ids of shape (rows,): labels.squeeze(1).",
+            reference="label-shape",
+        )
+
+
+def check_ids(labels: Tensor, x: Tensor, name: str) -> None:
+    """Refuse what is not one whole number per row.
+
+    Raises:
+        LabelError: See above.
+    """
+    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise LabelError(
+            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
+            hint="Pass one int64 id per row.",
+            reference="label-shape",
+        )
+
+
+def check_dim(other: Tensor, x: Tensor, name: str) -> None:
+    """Refuse what embeddings cannot be compared with.
+
+    Raises:
+        ShapeError: See above.
+    """
+    if other.shape[1] != x.shape[1]:
+        raise ShapeError(
+            f"Embeddings of length {x.shape[1]} meet a {name} of length {other.shape[1]}.",
+            hint="Build it with dim = the length of an embedding.",
+            reference="embedding-shape",
         )
 
 

@@ -1,7 +1,7 @@
 """Contrastive loss in three conventions."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -10,6 +10,7 @@ from tuplet.engine import ALONE, Outcome, Processes, stream
 from tuplet.losses.base import MetricLoss, Sides, pose, register
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Hinge
+from tuplet.registry import check_choice
 from tuplet.types import GeometryName, MeanOver
 
 Convention = Literal["sohn", "hadsell", "note"]
@@ -92,6 +93,8 @@ def _outcome(
     mean_over: MeanOver,
     sides: Mapping[str, Any],
 ) -> Outcome:
+    check_choice(convention, get_args(Convention), "convention")
+    check_choice(mean_over, get_args(MeanOver), "mean_over")
     power, factor = _POWER_AND_FACTOR[convention]
     problem = pose(embeddings, labels, sides)
     reduction = Hinge(margin, power, factor, mean_over, problem.inside)

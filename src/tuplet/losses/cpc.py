@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import Softmax
+from tuplet.registry import check_choice
 from tuplet.relation import Paired
 from tuplet.seeding import derive
 from tuplet.types import Supervision
@@ -129,6 +130,7 @@ def _outcome(
     *,
     stats: bool,
 ) -> Outcome:
+    check_choice(negatives, get_args(Negatives), "negatives")
     batch, times, dim = latents.shape
     if contexts.shape[:2] != latents.shape[:2] or maps.shape[1:] != (dim, contexts.shape[2]):
         raise ShapeError(

@@ -139,7 +139,7 @@ def outcome_of(
     check_embeddings(embeddings, "embeddings")
     check_weights(weights, embeddings)
     _check(embeddings, labels, classes, scale, processes)
-    embeddings, labels, weights = known(embeddings, labels, weights)
+    embeddings, labels, weights = known(embeddings, labels.long(), weights)
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     everyone = everyones(labels, processes)
     head = classes if isinstance(classes, Head) else classes.head(everyone)
@@ -215,6 +215,7 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
             hint="Pass one int64 class id per row.",
             reference="label-shape",
         )
+    labels = labels.long()  # an unsigned number is never below -1
     outside = ((labels < -1) | (labels >= num_classes)).nonzero()[:, 0]
     if len(outside):
         shown = ", ".join(f"{row} ({labels[row]})" for row in outside[:10].tolist())

@@ -14,7 +14,7 @@ from tuplet.engine.listed import BUDGET, listed
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
-from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, check_positions
 from tuplet.reductions import Logistic, Softmax
@@ -156,6 +156,9 @@ class InstanceDiscriminationLoss(MetricLoss):
                 hint="Pass the position of each example in the data set as labels.",
                 reference="labels-missing",
             )
+        check_embeddings(embeddings, "embeddings")
+        check_ids(labels, embeddings, "positions")
+        check_dim(self.bank.rows, embeddings, "bank")
         noise, log_z = None, None
         if self.noise_samples is not None:
             noise = self.draw(labels, sides["processes"])
@@ -195,6 +198,8 @@ def _outcome(
     check_embeddings(embeddings, "embeddings")
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_weights(weights, embeddings)
+    check_ids(positions, embeddings, "positions")
+    check_dim(bank.rows, embeddings, "bank")
     check_positions(positions, bank.size)
     _check_shards(bank, processes)
     known = positions != -1

@@ -13,6 +13,7 @@ from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
 from tuplet.reductions import LogRatio
+from tuplet.registry import check_choice
 from tuplet.relation import Graded, LabelDistance
 from tuplet.types import DistanceName, Supervision
 
@@ -125,6 +126,7 @@ def _outcome(
             hint="Usual values lie between 1e-8 and 1e-4.",
             reference="log-ratio-eps",
         )
+    check_choice(anchors, ("all", "first"), "anchors")
     name = _distance(geometry)
     check_embeddings(embeddings, "embeddings")
     weights, processes = walk.get("weights"), walk.get("processes", ALONE)

@@ -1,6 +1,6 @@
 """Softmax over learned class weights with a margin for the own class: A-Softmax, CosFace, ArcFace and all between."""
 
-from typing import Literal, Unpack
+from typing import Literal, Unpack, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,6 +9,7 @@ from tuplet.engine import ALONE, Processes
 from tuplet.losses.base import register
 from tuplet.losses.head import HeadLoss, HeadOptions, RowOptions, head_of, outcome_of
 from tuplet.margin import Combined, Extension, Margin, Multiplicative, StraightThrough
+from tuplet.registry import check_choice
 
 Gradient = Literal["exact", "straight_through"]
 Schedule = tuple[float, float, float, float]
@@ -342,5 +343,6 @@ class CombinedMarginLoss(HeadLoss):
 
 
 def _combined(m1: float, m2: float, m3: float, extension: Extension, gradient: Gradient) -> Margin:
+    check_choice(gradient, get_args(Gradient), "gradient")
     margin = Combined(m1, m2, m3, extension)
     return margin if gradient == "exact" else StraightThrough(margin)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from tuplet.engine import ALONE, Outcome, Processes, combine, stream
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
-from tuplet.errors import LabelError
-from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
+from tuplet.errors import LabelError, ShapeError
+from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
+from tuplet.registry import check_choice
 from tuplet.relation import Paired
 from tuplet.seeding import derive
 from tuplet.types import Supervision
@@ -67,6 +68,7 @@ def nce(
         Mnih, Kavukcuoglu, "Learning word embeddings efficiently with noise-contrastive estimation", 2013, eq. 7 and 8.
         Mikolov, Sutskever, Chen, Corrado, Dean, "Distributed Representations of Words and Phrases", 2013, eq. 4.
     """
+    check_choice(objective, get_args(Objective), "objective")
     if objective == "nce" and noise_probability is None:
         raise LabelError(
             "The NCE objective was called without noise_probability.",
@@ -114,6 +116,13 @@ class NCELoss(MetricLoss):
         processes: Processes = ALONE,
     ) -> None:
         super().__init__(processes=processes)
+        check_choice(objective, get_args(Objective), "objective")
+        if noise_samples < 1:
+            raise ShapeError(
+                f"noise_samples is {noise_samples}; a number from 1 on is expected.",
+                hint="Usual values lie between 5 and 25.",
+                reference="noise-samples",
+            )
         self.noise = AliasTable(counts, power)
         self.noise_samples, self.objective, self.shared_noise, self.seed = noise_samples, objective, shared_noise, seed
         words = len(self.noise.probability)
@@ -166,6 +175,8 @@ def _outcome(
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_embeddings(embeddings, "embeddings")
     check_weights(weights, embeddings)
+    check_ids(targets, embeddings, "targets")
+    check_dim(weight, embeddings, "weight")
     _check_words(targets, noise, len(weight))
     known = targets != -1
     if not bool(known.all()):

@@ -1,7 +1,7 @@
 """Triplet loss: all, easy, semi-hard or hard triplets, the hardest of each anchor, or FaceNet's choice."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -10,6 +10,7 @@ from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.losses.base import MetricLoss, Sides, pose, register
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import HardestTriplet, NearestBeyond, Triplet
+from tuplet.registry import check_choice
 from tuplet.types import GeometryName, MeanOver
 
 Select = Literal["all", "easy", "semihard", "hard", "batch_hard", "facenet"]
@@ -106,6 +107,9 @@ class TripletLoss(MetricLoss):
 def _reduction(
     margin: float, select: Select, power: int, soft: bool, hard_offset: float, mean_over: MeanOver | None
 ) -> Reduction[Any]:
+    check_choice(select, get_args(Select), "select")
+    check_choice(mean_over, (None, *get_args(MeanOver)), "mean_over")
+    check_choice(power, (1, 2), "power")
     if select == "batch_hard":
         return HardestTriplet(margin, power=power, soft=soft, mean_over=mean_over or "anchors")
     if select == "facenet":

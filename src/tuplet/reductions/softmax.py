@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from tuplet.engine.gather import Processes, largest_of, sum_of
 from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.registry import check_choice
 from tuplet.relation import Entries
 
 LOWEST = -1e30
@@ -43,6 +44,7 @@ class Softmax(Reduction[_State]):
     """
 
     def __init__(self, where: Literal["out", "in"] = "out") -> None:
+        check_choice(where, ("out", "in"), "where")
         self.where = where
 
     def start(self, like: Tensor, rows: slice) -> _State:
