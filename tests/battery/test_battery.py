@@ -85,12 +85,15 @@ def test_an_unknown_row_is_as_if_it_were_not_there(name):
 
 
 @every_loss
-@pytest.mark.parametrize("same", [1.0, 0.0])
-def test_equal_rows_give_finite_numbers(name, same):
-    given = batch(name)
+@pytest.mark.parametrize("same", [1.0, 0.0, -1.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_equal_opposite_and_zero_rows_give_finite_numbers(name, same, dtype):
+    given = batch(name).to(dtype)
     for x in given.leaves():
-        x.data[:] = x.data[:1] * same
-    value, found = value_and_gradients(build(name), given)
+        x.data[:] = x.data[:1] * abs(same)
+        x.data[::2] *= -1 if same < 0 else 1
+    loss = build(name, torch.float64 if dtype == torch.float64 else torch.float32)
+    value, found = value_and_gradients(loss, given)
     assert torch.isfinite(value)
     assert all(torch.isfinite(gradient).all() for gradient in found)
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import oracles
 from oracles import rules
-from oracles.judge import assert_same, quick, thorough
+from oracles.judge import assert_same, gradients, quick, thorough
 from oracles.problems import Problem, posed, problems, weights
+from tuplet import losses
 from tuplet.losses import InfoNCELoss, info_nce
 from tuplet.relation import SameLabel
 
@@ -68,6 +69,25 @@ def test_class_ids_make_every_row_of_the_class_a_positive(problem: Problem, data
     masks = rules.masks(rules.relate(x, mine, references=y, reference_labels=theirs))
     truth = oracles.info_nce(x, y, *masks, temperature=0.2, symmetric=symmetric, weights=w)
     assert_same(found, truth.value, x, y)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "supcon, in", "instance_discrimination", "npair"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_whose_positive_is_opposite_are_pulled_at_temperature_one_hundredth(name, dtype):
+    """exp((s_ip - s_in) / 0.01) is 0 in float32; the gradient is not."""
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    y = torch.tensor([[-1.0, 0.1], [0.1, -1.0]])  # each nearer to the other's anchor than to its own
+    a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
+    ids = torch.tensor([0, 1])
+    value = {
+        "info_nce": lambda: losses.info_nce(a, b, temperature=0.01),
+        "nt_xent": lambda: losses.nt_xent(a, references=b, temperature=0.01),
+        "supcon, in": lambda: losses.supcon(torch.cat([a, b]), ids.repeat(2), temperature=0.01, where="in"),
+        "instance_discrimination": lambda: losses.instance_discrimination(a, y, ids, temperature=0.01),
+        "npair": lambda: losses.npair(a * 10, references=b * 10),
+    }[name]()
+    assert torch.isfinite(value)
+    assert gradients(value, a)[0].norm(dim=1).min() > 1
 
 
 @quick
