@@ -9,6 +9,7 @@ import torch
 
 import tiny
 from tuplet import index
+from tuplet.app.history import read_runs
 from tuplet.errors import DataError, DivergedError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
@@ -153,6 +154,17 @@ def test_weights_that_overflow_stop_the_run_with_step_examples_and_cause(recipe,
     assert "The batch was" in message
     assert "--set train.learning_rate=1e+29" in caught.value.hint
     assert not (tmp_path / "run" / "model").exists()
+    assert [row["state"] for row in read_runs(tmp_path)] == ["diverged at step 2"]
+    last = tiny.diary(tmp_path / "run")[-1]
+    assert last == {"kind": "diverged", "step": 2, "text": message}
+
+
+def test_a_batch_larger_than_the_data_is_remarked_on_and_trains(recipe, tmp_path):
+    events = ran(recipe, tmp_path / "run", "batch.per_class=40", "train.steps=1")
+    assert len(tiny.job(recipe).train) < 160
+    assert events[0]["text"].startswith("A batch takes 160 examples, and there are ")
+    assert events[-1]["kind"] == "end"
+    assert not any("A batch takes" in event.get("text", "") for event in ran(recipe, tmp_path / "2", "train.steps=1"))
 
 
 def test_inputs_that_are_not_finite_are_named(recipe, tmp_path):

@@ -13,6 +13,7 @@ from tuplet.index import FlatIndex
 from tuplet.models import Embedder, word_vectors
 from tuplet.recipes import build_words, load_recipe, recipe_for
 from tuplet.training import checkpoint, run
+from tuplet.training.events import read_events
 from tuplet.training.words import refuse_several
 
 RECIPE = """
@@ -152,6 +153,7 @@ def test_what_would_change_nothing_is_refused(recipe, override, named):
 def test_diverging_vectors_stop_the_run(recipe, tmp_path):
     with pytest.raises(DivergedError, match="step"):
         finish(recipe, tmp_path / "run", "train.learning_rate=1e30", "train.clip=inf")
+    assert read_events(tmp_path / "run" / "events.jsonl")[-1]["kind"] == "diverged"
 
 
 @pytest.mark.parametrize("preset", ["words", "word2vec-2013", "word2vec-2013-small", "mnih-2013", "mnih-2013-small"])

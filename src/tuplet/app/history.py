@@ -86,6 +86,8 @@ def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     diary = run / "events.jsonl"
     lines = diary.read_bytes().split(b"\n")[:-1] if diary.exists() else []  # the last one may be cut short
     events = [json.loads(line) for line in lines]
+    if events and events[-1]["kind"] == "diverged":
+        return {"state": f"diverged at step {events[-1]['step']}", **_NOTHING}
     ended = any(event["kind"] == "end" for event in events)
     reached = max((event["step"] for event in events if event["kind"] == "checkpoint"), default=0)
     return {"state": "done" if ended else f"step {reached} of {recipe['train.steps']}", **_NOTHING}

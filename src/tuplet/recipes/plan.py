@@ -63,11 +63,7 @@ def plan(recipe: Recipe, *, cache: Path) -> Plan:
     parts = divide(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
     doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
-    if job.sampler.batch_size > len(job.train):
-        doubts.append(
-            f"A batch takes {job.sampler.batch_size:,} examples, and there are {len(job.train):,} to train on: some "
-            f"stand in it twice."
-        )
+    doubts += [job.crowding] if job.crowding else []
     data = {name: _counted(part) for name, part in parts.items()}
     return _planned(job, data, rehearse(job), job.sampler.batches_per_epoch, doubts)
 

@@ -74,3 +74,14 @@ class Job:
         if self.test is not None:
             return "test", self.test
         return ("train", self.train) if self.validation is None else ("validation", self.validation)
+
+    @property
+    def crowding(self) -> str | None:
+        """What to say of batches that are larger than the data; None where they are not."""
+        size, there = self.sampler.batch_size, len(self.train)
+        if size <= there:
+            return None
+        return (
+            f"A batch takes {size:,} examples, and there are {there:,} to train on: some stand in it twice or more "
+            f"often. Fewer: --set batch.per_class=NUMBER or --set batch.classes_per_batch=NUMBER"
+        )

@@ -10,7 +10,7 @@ import torch
 
 from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
-from tuplet.errors import DataError
+from tuplet.errors import DataError, DivergedError
 from tuplet.training import checkpoint
 from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
@@ -88,7 +88,8 @@ def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes,
             elif found is not None:
                 yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints if is_chief else None)
-            yield from train(state, diary, checkpoints, processes)
+            with _telling(diary, state):
+                yield from train(state, diary, checkpoints, processes)
             yield from finish(state, diary, folder, processes)
 
 
@@ -105,7 +106,8 @@ def _run_words(job: WordJob, folder: Path, *, resume: bool) -> Iterator[Event]:
             else:
                 yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints)
-            yield from train_words(state, diary, checkpoints)
+            with _telling(diary, state):
+                yield from train_words(state, diary, checkpoints)
             yield from finish_words(state, diary, folder)
 
 
@@ -119,6 +121,16 @@ def _writing(folder: Path) -> Iterator[None]:
             hint="Choose a folder that you may write to, on a disk with room. A checkpoint that is there stays good.",
             reference="cannot-write",
         ) from error
+
+
+@contextmanager
+def _telling(diary: Diary, state: State | WordState) -> Iterator[None]:
+    """Of a training that diverged, the diary says so: nobody waits for its next step."""
+    try:
+        yield
+    except DivergedError as error:
+        diary.write("diverged", step=state.progress.step + 1, text=error.message)
+        raise
 
 
 def _prepare(folder: Path, job: Job | WordJob, *, resume: bool, facts: Mapping[str, Any]) -> None:
@@ -158,6 +170,8 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     """What is known before the first step, and how far the raw input gets."""
     if job.settings.precision == "bfloat16" and job.embedder.device.type == "cpu" and not _knows_bfloat16():
         yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
+    if job.crowding:
+        yield note(job.crowding)
     yield diary.write(
         "start",
         name=job.name,
