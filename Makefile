@@ -34,8 +34,9 @@ fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
 	$(BIN)/ruff format
 	$(BIN)/python docs/generate.py
 
+# without --quiet, under which mkdocs does not count the warnings that --strict is about
 docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an error.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
 bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.

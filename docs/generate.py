@@ -75,15 +75,28 @@ def loss_table() -> str:
 
 
 def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
-    """A page that shows every public name of a module."""
+    """A page that shows every public name of a module, but for packages that have a page of their own."""
     names = [name for name in module.__all__ if name not in (skip or []) and not name.startswith("__")]
     things = {name: getattr(module, name) for name in names}
+    shown = {_home(thing) for package in skip or [] for thing in _defined(getattr(tuplet, package))}
     parts = [f"# {module.__name__}\n", f"{first_line(module)}\n"]
     for name, thing in things.items():
-        if not isinstance(thing, ModuleType):
-            is_defined = inspect.isclass(thing) or inspect.isfunction(thing)
-            parts.append(f"::: {_home(thing) if is_defined else f'{module.__name__}.{name}'}\n")
+        if isinstance(thing, ModuleType):
+            continue
+        home = _home(thing) if _is_defined(thing) else f"{module.__name__}.{name}"
+        if home in shown:  # a link has one place to lead to
+            parts.append(f"[`{module.__name__}.{name}`][{home}]: {first_line(thing)}\n")
+        else:
+            parts.append(f"::: {home}\n")
     return "\n".join(parts)
+
+
+def _defined(module: ModuleType) -> list[Any]:
+    return [thing for name in module.__all__ if _is_defined(thing := getattr(module, name))]
+
+
+def _is_defined(thing: Any) -> bool:
+    return inspect.isclass(thing) or inspect.isfunction(thing)
 
 
 def _home(thing: Any) -> str:

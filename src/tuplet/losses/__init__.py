@@ -20,6 +20,7 @@ from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.readings import readings
 from tuplet.losses.triplet import TripletLoss, triplet
+from tuplet.memory import FeatureQueue
 
 __all__ = [
     "ASoftmaxLoss",
@@ -28,6 +29,7 @@ __all__ = [
     "CombinedMarginLoss",
     "ContrastiveLoss",
     "CosFaceLoss",
+    "FeatureQueue",
     "InfoNCELoss",
     "InstanceDiscriminationLoss",
     "LogRatioLoss",
