@@ -164,6 +164,8 @@ def test_embed_writes_rows_in_the_order_of_their_names(workplace, run, tuplet, t
     assert [row["id"] for row in rows] == names
     np.testing.assert_allclose(np.load(out), [row["embedding"] for row in rows], rtol=1e-6)
     assert len(set(names)) == len(names) > 50
+    refused = tuplet(*words, "-o", tmp_path / "absent" / "out.npy", folder=workplace, code=3)
+    assert f"No such file or directory ({tmp_path / 'absent' / 'out.npy'})" in refused.stderr
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):

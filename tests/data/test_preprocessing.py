@@ -101,7 +101,14 @@ def test_all_images_that_cannot_be_decoded_are_reported(tmp_path):
     assert "text.png: not an image" in message
     assert "missing.png: no such file" in message
     assert "item 5: an array (4, 4) of float64" in message
-    assert error.value.reference == "broken-image"
+    assert error.value.reference == "bad-data"
+    with pytest.raises(DataError) as error:
+        ImagePreprocessing(size=8).load([tmp_path / "text.png"])
+    assert error.value.message == f"{tmp_path / 'text.png'}: not an image"
+    with pytest.raises(DataError) as error:
+        ImagePreprocessing(size=8).load([tmp_path / "missing.png"])
+    assert error.value.message == f"{tmp_path / 'missing.png'}: no such file"
+    assert error.value.reference == "missing-file"
 
 
 def test_fitted_images_have_mean_zero_and_deviation_one():

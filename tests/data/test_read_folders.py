@@ -90,6 +90,25 @@ def test_files_that_are_not_images_are_all_named(tmp_path):
     assert error.value.reference == "broken-image"
 
 
+def test_files_cut_short_are_named_beside_those_that_are_no_images(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    (tmp_path / "a").mkdir()
+    for suffix in ("png", "jpg", "gif", "bmp"):
+        Image.fromarray(noise).save(tmp_path / "a" / f"whole.{suffix}")
+    for suffix in ("png", "jpg"):
+        whole = (tmp_path / "a" / f"whole.{suffix}").read_bytes()
+        (tmp_path / "a" / f"cut.{suffix}").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "a" / f"more.{suffix}").write_bytes(whole + bytes(100))  # what follows the end is harmless
+    (tmp_path / "a" / "note.txt").write_text("not an image")
+    with pytest.raises(DataError) as error:
+        read_manifest(tmp_path)
+    assert error.value.message.splitlines()[1:] == [
+        "  a/cut.jpg is cut short",
+        "  a/cut.png is cut short",
+        "  a/note.txt is not an image",
+    ]
+
+
 def test_an_empty_folder_and_a_missing_one_are_explained(tmp_path):
     with pytest.raises(DataError, match="holds no files") as error:
         read_manifest(tmp_path)

@@ -27,10 +27,10 @@ class Faults:
     """Faults of one source, in the order of its lines.
 
     Args:
-        source: What is being read, as it is called in the message.
+        source: What is being read, as it is called in the message; "" if each fault names its own.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str = "") -> None:
         self.source = source
         self._found: list[tuple[int, str, str, str]] = []  # line (0: the whole source), text, reference, hint
 
@@ -59,10 +59,12 @@ class Faults:
         found = sorted(self._found, key=lambda fault: fault[0])
         told = [f"line {line}: {text}" if line else text for line, text, _, _ in found]
         if len(found) == 1:
-            message = f"{self.source}, {told[0]}" if found[0][0] else f"{self.source}: {told[0]}"
+            separator = ", " if found[0][0] else ": "
+            message = f"{self.source}{separator * bool(self.source)}{told[0]}"
         else:
             more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-            message = "\n  ".join([f"{self.source} has {len(found)} faults:", *told[:SHOWN], *more])
+            head = f"{self.source} has {len(found)} faults:" if self.source else f"There are {len(found)} faults:"
+            message = "\n  ".join([head, *told[:SHOWN], *more])
         references = dict.fromkeys(reference for _, _, reference, _ in found)
         hints = dict.fromkeys(hint for _, _, _, hint in found)
         raise DataError(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tuplet.data.faults import Faults
-from tuplet.data.images import looks_like_image
+from tuplet.data.images import is_cut_short, looks_like_image
 from tuplet.data.labels import encode_names, split_name
 from tuplet.data.manifest import Manifest
 
@@ -20,9 +20,11 @@ def read_folder(root: Path, *, needs: Collection[str] = ()) -> Manifest:
     """
     faults = Faults(str(root))
     files = sorted(_files(root))
-    for file in files:
-        if not looks_like_image(root / file):
-            faults.add("broken-image", f"{file} is not an image", hint=_NOT_AN_IMAGE)
+    wrong = {file: "is not an image" for file in files if not looks_like_image(root / file)}
+    if wrong:  # else decoding tells of them
+        wrong |= {file: "is cut short" for file in files if file not in wrong and is_cut_short(root / file)}
+    for file in sorted(wrong):
+        faults.add("broken-image", f"{file} {wrong[file]}", hint=_NOT_AN_IMAGE)
     splits = _splits(files)
     places = [file.parts[1:-1] if splits else file.parts[:-1] for file in files]
     if not files:

@@ -30,6 +30,9 @@ _SIGNATURES = (
     *(f"P{kind}".encode() + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t")),
 )
 
+_ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
+_TAIL = 64
+
 
 def looks_like_image(path: Path) -> bool:
     """Whether a file starts like an image of a known format; it may still be damaged further on."""
@@ -41,6 +44,25 @@ def looks_like_image(path: Path) -> bool:
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     return head.startswith(_SIGNATURES) or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether a PNG or JPEG lacks its end; only one that looks so is decoded."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            tail = file.read()
+    except OSError:
+        return True
+    end = next((end for start, end in _ENDS.items() if head.startswith(start)), b"")
+    if end in tail or importlib.util.find_spec("PIL") is None:
+        return False
+    try:
+        _opened(path, 1)
+    except _UNREADABLE:
+        return True
+    return False
 
 
 def decode_images(
@@ -71,18 +93,21 @@ def decode_images(
     _require_pillow()
     pixels = np.empty((len(items), channels, size, size), np.uint8) if out is None else out
 
-    def decode(position: int) -> str | None:
+    def decode(position: int) -> tuple[str, str, str] | None:
         try:
             pixels[position] = _square(_opened(items[position], size), size, channels, fit_by)
+        except FileNotFoundError:
+            return "missing-file", f"{items[position]}: no such file", "Check these paths; name files that are there."
         except _UNREADABLE as error:
-            return f"{_name(items[position], position)}: {_reason(error)}"
+            return "broken-image", f"{_name(items[position], position)}: {_reason(error)}", ""
         return None
 
-    faults = Faults("images")
+    faults = Faults()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for fault in pool.map(decode, range(len(items))):
             if fault is not None:
-                faults.add("broken-image", fault)
+                reference, text, hint = fault
+                faults.add(reference, text, hint=hint)
     faults.raise_if_any()
     return torch.from_numpy(pixels)
 
@@ -109,8 +134,6 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
