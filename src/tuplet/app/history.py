@@ -9,6 +9,7 @@ from typing import Any
 
 from tuplet.app.measures import main_measure
 from tuplet.errors import DataError
+from tuplet.storage import read_json
 
 _FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
@@ -18,9 +19,10 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     """One row per run, the best last.
 
     Returns:
-        `run`, `state` ("damaged" where a file of it cannot be read), `measure` with its `raw` and `model` values (None
-        before the end), and `differs`: the data and the loss, where not all runs share them; then the settings in
-        which a run differs from others that read the same data and name the same components.
+        `run`, `state` ("damaged" where a file of it cannot be read, "unknown format" where another version of tuplet
+        wrote it), `measure` with its `raw` and `model` values (None before the end), and `differs`: the data and the
+        loss, where not all runs share them; then the settings in which a run differs from others that read the same
+        data and name the same components.
 
     Raises:
         DataError: If the folder does not exist.
@@ -71,14 +73,16 @@ def _told(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The outcome of a run; a damaged one does not hide the others."""
     try:
         return _outcome(run, recipe) if recipe else {"state": "damaged", **_NOTHING}
-    except ValueError:  # bad JSON and bad UTF-8
+    except DataError as error:
+        return {"state": "unknown format" if error.reference == "unknown-format" else "damaged", **_NOTHING}
+    except (ValueError, KeyError, TypeError):  # a diary with bad JSON, bad UTF-8, or lines that are no events
         return {"state": "damaged", **_NOTHING}
 
 
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     verdict = run / "evaluation.json"
     if verdict.exists():
-        line = main_measure(json.loads(verdict.read_text(encoding="utf-8")))
+        line = main_measure(read_json(verdict, version=1, error=DataError, remedy=""))
         if line is None:
             return {"state": "done", **_NOTHING}
         raw = None if line.raw is None else line.raw.value
