@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -144,8 +145,16 @@ def test_damaged_runs_are_listed_beside_the_others(graded, tmp_path):
         for file in ("recipe.toml", "evaluation.json"):
             text = "{" if file == broken else (folder / file).read_text(encoding="utf-8")
             (tmp_path / name / file).write_text(text, encoding="utf-8")
+    for name, verdict in (("empty", "{}"), ("later", '{"format": 99}')):
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "recipe.toml", tmp_path / name)
+        (tmp_path / name / "evaluation.json").write_text(verdict)
+    (tmp_path / "diary").mkdir()
+    shutil.copy(folder / "recipe.toml", tmp_path / "diary")
+    (tmp_path / "diary" / "events.jsonl").write_text('{"step": 3}\n')
     states = {row["run"].rpartition("/")[2]: row["state"] for row in read_runs(tmp_path)}
-    assert states == {"good": "done", "recipe": "damaged", "verdict": "damaged"}
+    bad = dict.fromkeys(["recipe", "verdict", "diary"], "damaged")
+    assert states == {"good": "done", **bad, "empty": "unknown format", "later": "unknown format"}
 
 
 COMPARED = {
@@ -190,3 +199,16 @@ def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():
     assert "only 500" not in advice(unclear)
     assert advice(verdict(0.95, 0.9, low=0.01, high=0.08)) is None
     assert "told the classes" in advice({**worse, "supervision": "example"})
+
+
+def test_what_is_better_by_another_measure_is_said():
+    mixed = verdict(0.89, 0.9, low=-0.03, high=0.01)
+    judged = mixed["protocols"]["all"]
+    for of, value in (("model", 0.7), ("raw", 0.4), ("comparison", 0.3)):
+        judged[of]["values"]["map@r"] = value
+    judged["comparison"]["lower"]["map@r"], judged["comparison"]["upper"]["map@r"] = 0.2, 0.4
+    assert "By Recall@1 the model is not clearly better" in advice(mixed)
+    assert "By MAP@R (0.700 against 0.400) it is." in advice(mixed)
+    assert advice(mixed).endswith("use the raw input where Recall@1 counts.")
+    judged["comparison"]["lower"]["map@r"] = -0.1
+    assert "it is." not in advice(mixed)

@@ -28,8 +28,8 @@ _MEANINGS = {
     "alignment": "squared distance of what belongs together, on the unit sphere; lower is nearer",
     "norm_mean": "mean length of an embedding",
     "norm_std": "how much lengths differ",
-    "norm_min": "the shortest",
-    "norm_max": "the longest",
+    "norm_min": "of the shortest embedding",
+    "norm_max": "of the longest embedding",
     "duplicate_share": "share of embeddings that equal an earlier one",
 }
 _NAMES = {
@@ -189,8 +189,8 @@ def main_measure(evaluation: Mapping[str, Any]) -> Measure | None:
     return next((line for line in measures(evaluation) if (line.protocol, line.key) == main), None)
 
 
-def gain_over(evaluation: Mapping[str, Any], other: str) -> Interval | None:
-    """What the model gains over the raw input, or over itself before training, by the main measure.
+def gain_over(evaluation: Mapping[str, Any], other: str, measure: str | None = None) -> Interval | None:
+    """What the model gains over the raw input, or over itself before training, by the main or another measure.
 
     The resamples behind the interval are the same for both. None where it was not measured query by query.
     """
@@ -199,7 +199,7 @@ def gain_over(evaluation: Mapping[str, Any], other: str) -> Interval | None:
         return None
     key = "comparison" if other == "raw" else f"comparison_{other}"
     compared = evaluation["protocols"].get(main[0], {}).get(key)
-    return interval(compared, main[1])
+    return interval(compared, measure or main[1])
 
 
 def is_better(evaluation: Mapping[str, Any]) -> bool:

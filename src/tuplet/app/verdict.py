@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuplet.app.measures import Interval, gain_over, interval, is_better, main_measure, main_of
+from tuplet.app.measures import Interval, Measure, gain_over, interval, is_better, main_measure, main_of, measures
 from tuplet.errors import DataError
 from tuplet.storage import read_json
 
@@ -111,16 +111,28 @@ def advice(evaluation: Mapping[str, Any]) -> str | None:
                 f"fewer steps (--steps) or early stopping (--set train.patience=3), since it learns from only "
                 f"{train['classes']} classes and long training makes others worse",
             )
-    shown = f"{line.model.value:.3f} against {line.raw.value:.3f}"
+    shown, elsewhere = f"{line.model.value:.3f} against {line.raw.value:.3f}", _state_elsewhere(evaluation, line)
     end = (
         "Chance alone may explain the difference; more examples to judge by would tell"
         if line.model.value > line.raw.value
-        else "Until then, use the raw input"
+        else f"Until then, use the raw input{f' where {line.name} counts' * bool(elsewhere)}"
     )
     return (
-        f"The model is not clearly better than the raw input on data it has not seen: {line.name} is {shown}. "
-        f"What helps most often: {'; '.join(tries)}. {end}."
+        f"By {line.name} the model is not clearly better than the raw input on data it has not seen: {shown}. "
+        f"{elsewhere}What helps most often: {'; '.join(tries)}. {end}."
     )
+
+
+def _state_elsewhere(evaluation: Mapping[str, Any], main: Measure) -> str:
+    """Measures of the headline by which the model is clearly better, though not by the main one."""
+    told = [
+        f"{line.name} ({line.model.value:.3f} against {line.raw.value:.3f})"
+        for line in measures(evaluation)
+        if line.raw and line.is_main and line.protocol == main.protocol and line.key != main.key
+        if (gain := gain_over(evaluation, "raw", line.key))
+        and (gain.high < 0 if line.is_lower_better else gain.low > 0)
+    ]
+    return f"By {' and '.join(told)} it is. " if told else ""
 
 
 def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
