@@ -81,8 +81,12 @@ def check_choice(value: object, known: tuple[Any, ...], name: str) -> None:
         )
 
 
-def did_you_mean(name: str, known: "Iterator[str] | dict[str, Any] | list[str] | Registry[Any]") -> str:
-    """A hint that names the closest known names, or all of them if none is close."""
+def did_you_mean(
+    name: str, known: "Iterator[str] | dict[str, Any] | list[str] | Registry[Any]", *, otherwise: str = ""
+) -> str:
+    """A hint that names the closest known names; if none is close, `otherwise` or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(names)}."
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return otherwise or f"Known: {', '.join(names)}."

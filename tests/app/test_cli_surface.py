@@ -160,6 +160,8 @@ def test_wrong_usage_is_refused_with_a_reason(tuplet, tmp_path, words, expected)
         pytest.param(["search", "nowhere", "a.png"], 3, "no-index", id="search"),
         pytest.param(["embed", "nowhere", "a.png", "--json"], 3, "missing-file", id="embed"),
         pytest.param(["runs", "nowhere"], 3, "no-runs", id="runs"),
+        pytest.param(["train", "nowhere.csv"], 3, "missing-file", id="data"),
+        pytest.param(["plan", "nowhere/"], 3, "missing-file", id="folder"),
         pytest.param(["train", "nowhere.toml"], 4, "recipe-missing", id="recipe"),
         pytest.param(["train", "glyphs", "--set", "train.stpes=3"], 4, "bad-recipe", id="setting"),
     ],

@@ -168,6 +168,7 @@ def test_a_recipe_that_is_not_there_suggests_a_preset(tmp_path):
     error = refused("glyhps")
     assert (error.reference, error.hint) == ("recipe-missing", "Did you mean 'glyphs'?")
     assert refused(tmp_path).reference == "recipe-missing"
+    assert "--list" in refused("zzz").hint
 
 
 def test_a_name_that_is_not_there_suggests_what_stands_beside_it(tmp_path, monkeypatch):

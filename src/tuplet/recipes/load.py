@@ -75,7 +75,11 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
     except OSError as error:
         raise RecipeError(
             f"There is no recipe, no preset and no data that could be read as {source}: {error.strerror}.",
-            hint=did_you_mean(str(source), [*preset_names(), *_beside(path)]),
+            hint=did_you_mean(
+                str(source),
+                [*preset_names(), *beside(path)],
+                otherwise="Name a recipe, a folder or a table that is there, or a preset: tuplet train --list",
+            ),
             reference="recipe-missing",
         ) from error
     except ValueError as error:  # bad TOML and bad UTF-8
@@ -98,7 +102,7 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
     return merged(read_document(below, (*heirs, origin)), document)
 
 
-def _beside(path: Path) -> list[str]:
+def beside(path: Path) -> list[str]:
     """What the name of a file that is not there may have meant."""
     with suppress(OSError):
         return sorted(str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.name[0] != ".")

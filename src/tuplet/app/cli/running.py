@@ -15,6 +15,7 @@ from tuplet.errors import DataError
 
 _LEFT_ALONE = ("Connection closed by peer", "Connection reset by peer")
 """What gloo says when another process has ended."""
+_DATA = (".csv", ".tsv", ".parquet", ".npy", ".ts", ".txt")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,8 @@ def find_recipe(
 ) -> "Recipe":
     """The recipe that was named, or the one proposed for the data that was named; arguments as for `new_run`."""
     from tuplet.recipes import load_recipe, preset_names, recipe_for
+    from tuplet.recipes.load import beside
+    from tuplet.registry import did_you_mean
 
     overrides = [*changes]
     if data is not None:
@@ -68,8 +71,19 @@ def find_recipe(
     if name is not None:
         overrides.append(f"name={_quoted(name)}")
     if source in preset_names() or source.endswith(".toml") or not Path(source).exists():
+        if _names_data(source):
+            raise DataError(
+                f"{source}: no such file or folder.",
+                hint=did_you_mean(source, beside(Path(source)), otherwise="Check the path and type the command again."),
+                reference="missing-file",
+            )
         return load_recipe(source, overrides)
     return recipe_for(Path(source), overrides)
+
+
+def _names_data(source: str) -> bool:
+    """Whether a path that leads nowhere was meant to lead to data: by its ending, or as a folder."""
+    return Path(source).suffix.lower() in _DATA or ("/" in source and not source.endswith(".toml"))
 
 
 def old_run(
