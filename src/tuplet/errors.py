@@ -17,6 +17,11 @@ and names its section of `docs/errors.md` (`reference`).
 from typing import ClassVar
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number and the word for it: "1 class", "2 classes"."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 class TupletError(Exception):
     """Base of all errors that tuplet raises on purpose.
 

@@ -200,7 +200,7 @@ def test_options_that_a_constructor_refuses_are_a_mistake_of_the_recipe(tmp_path
 def test_a_split_too_small_to_judge_by_says_what_to_do(tmp_path):
     with pytest.raises(DataError) as caught:
         job(tmp_path, write_vectors, "data.split.validation=0.1")
-    assert "holds 12 examples of 1 classes" in caught.value.message
+    assert "holds 12 examples of 1 class;" in caught.value.message
     assert "--set data.split.by=row" in caught.value.hint
 
 

@@ -57,7 +57,7 @@ def test_small_classes_are_left_out_with_a_warning(caplog):
     labels = torch.tensor([0, 0, 1, 2, 2, -1, -1, -1])
     sampler = PerClassSampler(labels, 2, 2, seed=0)
     assert sampler.left_out == [1]
-    assert "1 classes with a single example" in caplog.text
+    assert "1 class with a single example is left out" in caplog.text
     assert set(epoch_of(sampler, 20).flatten().tolist()) == {0, 1, 3, 4}
 
 

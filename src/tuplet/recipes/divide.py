@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from tuplet.data import Manifest
 from tuplet.data.split import find_leaks, split_by_class, split_by_row
-from tuplet.errors import DataError
+from tuplet.errors import DataError, counted
+from tuplet.recipes.doubts import class_sizes
 from tuplet.recipes.schema import Split
 
 
@@ -37,7 +38,7 @@ def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
     if has_given and split.by == "class":
         _refuse_leaks(manifest)
     for name in ("validation", "test"):
-        _require_two_classes(name, parts[name])
+        _require_two_classes(manifest, name, parts[name])
     return {name: part for name, part in parts.items() if len(part)}
 
 
@@ -49,16 +50,24 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
     return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}
 
 
-def _require_two_classes(name: str, part: Manifest) -> None:
+def _require_two_classes(manifest: Manifest, name: str, part: Manifest) -> None:
     """With one class every neighbour is right, and an example that is alone in its class has nothing to find."""
     if part.labels is None or not len(part):
         return
     _, counts = np.unique(part.labels[part.labels >= 0], return_counts=True)
     if len(counts) >= 2 and counts.max() >= 2:
         return
+    if len(sizes := class_sizes(manifest)) and sizes.max() == 1:
+        raise DataError(
+            f"No class of {manifest.source} has two examples, so there is no pair to learn from or to judge by.",
+            hint="Check which column or folder names the class (--set data.columns.label=NAME), or train without "
+            f"judging: --set data.split.{name}=0.0",
+            reference="no-class-has-two",
+        )
+    held = f"{counted(len(part), 'example', 'examples')} of {counted(len(counts), 'class', 'classes')}"
     raise DataError(
-        f"The {name} split of {part.source} holds {len(part)} examples of {len(counts)} classes; to judge by it takes "
-        f"two classes, one of them with two examples.",
+        f"The {name} split of {part.source} holds {held}; to judge by it takes two classes, one of them with two "
+        f"examples.",
         hint=f"Make it larger, say --set data.split.{name}=0.4, or set it to 0.0. If there are few classes in all: "
         f"--set data.split.by=row",
         reference="split-too-small",
@@ -69,9 +78,10 @@ def _refuse_leaks(manifest: Manifest) -> None:
     leaks = [leak for leak in find_leaks(manifest) if leak.kind == "class"]
     if not leaks:
         return
+    what = counted(len(leaks), "class", "classes")
     shown = ", ".join(f"{leak.name!r} ({' and '.join(leak.splits)})" for leak in leaks[:5])
     raise DataError(
-        f"{manifest.source} puts {len(leaks)} classes into more than one split: {shown}{', ...' * (len(leaks) > 5)}.",
+        f"{manifest.source} puts {what} into more than one split: {shown}{', ...' * (len(leaks) > 5)}.",
         hint="Give each class one split. If all splits are meant to hold all classes: --set data.split.by=row",
         reference="class-in-two-splits",
     )

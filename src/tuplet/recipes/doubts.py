@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tuplet.data import Manifest
 from tuplet.data.manifest import rare_classes
 from tuplet.data.split import find_leaks
+from tuplet.errors import counted
 
 OPEN_FROM = 20
 """Fewer classes than this are too few to learn what makes unseen ones differ."""
@@ -51,7 +52,7 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
         found += _class_doubts(train, sizes, per_class)
     if by == "class" and 0 < len(sizes) < FEW:
         found.append(
-            f"Training holds {_count(len(sizes), 'class', 'classes')}, and the verdict is about unseen ones: fewer "
+            f"Training holds {counted(len(sizes), 'class', 'classes')}, and the verdict is about unseen ones: fewer "
             f"than {FEW} teach little about them, and long training makes them worse. If new examples of known "
             f"classes matter: --set data.split.by=row"
         )
@@ -68,13 +69,13 @@ def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> 
     found = []
     if alone := rare_classes(train):
         found.append(
-            f"{_count(len(alone), 'class has', 'classes have')} a single training example, and {_are(len(alone))} left "
-            f"out of batches of pairs: {_some(alone)}."
+            f"{counted(len(alone), 'class has', 'classes have')} a single training example, and {_are(len(alone))} "
+            f"left out of batches of pairs: {_some(alone)}."
         )
     short = int(((sizes >= 2) & (sizes < per_class)).sum())
     if short:
         found.append(
-            f"{_count(short, 'class has', 'classes have')} fewer than the {per_class} examples that a batch takes of "
+            f"{counted(short, 'class has', 'classes have')} fewer than the {per_class} examples that a batch takes of "
             f"each class: some stand in a batch twice. To avoid that: --set batch.per_class={max(2, sizes.min())}"
         )
     return found
@@ -87,12 +88,8 @@ def _copies(manifest: Manifest, parts: Mapping[str, Manifest]) -> list[str]:
     copies = [" = ".join(leak.ids[:2]) for leak in find_leaks(divided) if leak.kind == "content"]
     if not copies:
         return []
-    count = _count(len(copies), "example stands", "examples stand")
+    count = counted(len(copies), "example stands", "examples stand")
     return [f"{count} in two splits, bit for bit: {_some(copies)}. What was trained on is easy to find: delete copies."]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _are(number: int) -> str:

@@ -14,7 +14,7 @@ from tuplet.data import Kind, Manifest
 from tuplet.data.hashing import content_ids
 from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
-from tuplet.errors import DataError
+from tuplet.errors import DataError, counted
 from tuplet.recipes.build import read_data
 from tuplet.recipes.divide import divide
 from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous
@@ -72,7 +72,7 @@ class Proposal:
     def recipe(self) -> Recipe:
         """The proposed recipe, with every default filled in."""
         document = merged(read_document(self.preset), self.document)
-        return complete(document, (), name=self.source.stem, origin=str(self.source))
+        return complete(document, (), name=self.source.stem, origin=f"The recipe for {self.source.name}")
 
     def text(self, folder: Path) -> str:
         """The same as a file to edit, with its reasons as comments.
@@ -167,7 +167,7 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
     if manifest.labels is not None:
         known, fit = f"of {len(class_sizes(manifest))} classes", _fit_classes
     elif manifest.targets is not None:
-        known, fit = f"with {_counted(manifest.targets.shape[1], 'graded label')}", _fit_targets
+        known, fit = f"with {counted(manifest.targets.shape[1], 'graded label', 'graded labels')}", _fit_targets
     elif manifest.pairs is not None:
         known, fit = "that each have a partner", _fit_pairs
     else:
@@ -177,8 +177,8 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
         size, channels = _shape(manifest.items)
         made.say(
             ("model", "preprocessing"),
-            f"The images have {_counted(channels, 'channel')}; {size} pixels are near their own size, or the most that "
-            f"trains in minutes.",
+            f"The images have {counted(channels, 'channel', 'channels')}; {size} pixels are near their own size, or "
+            f"the most that trains in minutes.",
             name="image",
             size=size,
             channels=channels,
@@ -356,7 +356,3 @@ def _look(path: Path) -> tuple[int, int]:
             return min(image.size), 1 if image.mode in {"1", "L", "I;16"} else 3
     except OSError:  # loading reports broken images, all of them at once
         return SMALLEST, 1
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.data.hashing import mix
-from tuplet.errors import DataError
+from tuplet.errors import DataError, counted
 from tuplet.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class Laps:
         self.counts = counts[usable]
         _require(len(self.counts), wanted, per_class)
         if self.left_out:
-            logger.warning("%d classes with a single example are left out of training", len(self.left_out))
+            alone = counted(len(self.left_out), "class with a single example is", "classes with a single example are")
+            logger.warning("%s left out of training", alone)
         self.per_lap = np.maximum(1, self.counts // per_class)
         self.class_of = np.where(usable, usable.cumsum() - 1, -1)[class_of]
         members = np.argsort(class_of, kind="stable")

@@ -8,6 +8,7 @@ import typer
 
 from tuplet.app.cli.options import Json
 from tuplet.app.cli.show import remark, to_json
+from tuplet.errors import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,8 @@ def embed(
     ids = output.with_suffix(".ids.txt")
     write_file(output, _as_npy(embeddings))
     write_file(ids, "".join(f"{name}\n" for name in names))
-    remark(f"{len(embeddings):,} embeddings of length {embeddings.shape[1]} in {output}, their names in {ids}")
+    told = counted(len(embeddings), "embedding", "embeddings")
+    remark(f"{told} of length {embeddings.shape[1]} in {output}, their names in {ids}")
 
 
 def _as_npy(embeddings: "Tensor") -> bytes:
