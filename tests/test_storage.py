@@ -3,12 +3,15 @@
 import os
 import resource
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from tuplet.errors import CheckpointError, IndexFormatError
 from tuplet.storage import read_json, replaced_file, replaced_folder, settle, write_json
+from tuplet.training import checkpoint
 
 OWNS = {"a.txt", "b.txt"}
 
@@ -79,12 +82,31 @@ def test_a_path_below_a_file_cannot_be_written_and_the_error_names_it(tmp_path):
     assert caught.value.reference == "cannot-write"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_cannot_be_written(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(CheckpointError, match="Permission denied") as caught:
-        write(tmp_path / "locked" / "model", "new")
-    assert "may write to" in caught.value.hint
+def test_a_folder_without_permission_cannot_be_written():
+    with tempfile.TemporaryDirectory() as folder:  # `tmp_path` lies in folders that nobody else may enter
+        locked = Path(folder)
+        write(locked / "model", "old")
+        (locked / "a.csv").write_text("old")
+
+        def trespass():
+            if os.geteuid() == 0:
+                os.seteuid(65534)  # root may write everywhere
+            with pytest.raises(CheckpointError, match="model could not be written: Permission denied") as caught:
+                write(locked / "model", "new")
+            assert "may write to" in caught.value.hint
+            with pytest.raises(IndexFormatError, match=r"a\.csv could not be written: Permission denied"):
+                write_file(locked / "a.csv", "new")
+            with pytest.raises(PermissionError) as refused:
+                checkpoint.write_file(locked / "a.csv", "new")
+            assert refused.value.filename == str(locked / "a.csv")
+
+        locked.chmod(0o555)
+        try:
+            assert in_child(trespass) == 0
+        finally:
+            locked.chmod(0o755)
+        assert content(locked / "model") == dict.fromkeys(OWNS, "old")
+        assert sorted(path.name for path in locked.iterdir()) == ["a.csv", "model"]
 
 
 def test_a_full_disk_leaves_the_old_content_and_says_so(tmp_path):
