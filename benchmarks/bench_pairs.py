@@ -57,10 +57,12 @@ def case(name: str, batch: int) -> tuple[list[Tensor], Callable[[], object]]:
         modules = {
             "peer supcon": peers.SupConLoss(),
             "peer contrastive": peers.ContrastiveLoss(),
+            "peer nt_xent": peers.NTXentLoss(),
             "peer triplet all": peers.TripletMarginLoss(margin=0.2, distance=squared),
         }
         module = modules[name]
-        chosen = lambda: module(x, labels)  # noqa: E731
+        theirs = torch.arange(batch) // 2 if name == "peer nt_xent" else labels
+        chosen = lambda: module(x, theirs)  # noqa: E731
 
     def run() -> None:
         x.grad = y.grad = None
@@ -86,6 +88,11 @@ def main() -> None:
     against = [(name, "limit", f"<= {bounds.get(name, 1.0)}") for name in ours]
     against += [(f"peer {name}", name, ">= 7") for name in ("supcon", "contrastive")]
     record("pairs against the limit and the peer", compare(f"B={big:,}", contestants, against))
+    # the peer compares every positive with every negative pair of the batch: at 4,096 a tensor of it takes 275 GB
+    small = 512
+    contestants = {name: case(name, small)[1] for name in ("nt_xent", "peer nt_xent")}
+    against = [("peer nt_xent", "nt_xent", ">= 7")]
+    record("NT-Xent against the peer", compare(f"B={small:,}", contestants, against, turns=5))
     medium = 1024
     contestants = {name: case(name, medium)[1] for name in ("triplet all", "peer triplet all")}
     against = [("peer triplet all", "triplet all", ">= 40")]
