@@ -102,7 +102,7 @@ def advice(evaluation: Mapping[str, Any]) -> str | None:
     elif tries is None:
         tries = [
             "more classes to train on",
-            "a random change of each batch (train.augment)",
+            "a random change of each batch, or a stronger one (train.augment)",
             "another loss (tuplet train --list shows them)",
         ]
         if evaluation["data"]["by"] == "class" and 0 < train.get("classes", 0) < _FEW:
