@@ -1,5 +1,6 @@
 """Trainings of a few seconds that any number of processes share."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,6 +111,12 @@ def taken(folder: str) -> bool:
     if processes.rank == 0:
         Path(folder).mkdir()
     return found
+
+
+def remarks() -> bool:
+    """Whether this process would tell what a sampler remarks on."""
+    with after_the_first(Processes.default()):
+        return logging.getLogger("tuplet.sampling").isEnabledFor(logging.WARNING)
 
 
 def every_gradient(recipe: str, chunk: int) -> dict[str, list[float]]:

@@ -40,9 +40,23 @@ def main() -> None:
         code = _settle(error)
     except KeyboardInterrupt:
         code = 130
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 0
     finally:
         _let_go_of_closed_pipes()
+    if _is_one_of_several():
+        os._exit(code)
     sys.exit(code)
+
+
+def _is_one_of_several() -> bool:
+    """Whether `torchrun` started this process.
+
+    What gloo leaves behind at times aborts an interpreter that tidies up, and torchrun then ends the other processes:
+    the first one, which judges and reports when the rest is done, would not come to its end.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_torchelastic_launched()
 
 
 def _run() -> None:

@@ -1,6 +1,7 @@
 """From what was typed to a run: finding the recipe and the folder, training, judging, reporting."""
 
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,13 +186,14 @@ def together() -> "Iterator[Processes]":
 
 @contextmanager
 def after_the_first(processes: "Processes") -> "Iterator[None]":
-    """The first process goes ahead: what is drawn once is there for the others, and a mistake is told once.
+    """The first process goes ahead: what is drawn once is there for the others, and a mistake or a remark is told once.
 
     It waits at the end, so that all choose the same folder before one of them makes it.
     """
     from tuplet.training.together import agreed
 
     if processes.rank > 0:
+        logging.getLogger("tuplet").setLevel(logging.ERROR)
         agreed(0.0, processes)
     yield
     if processes.rank == 0:
