@@ -201,6 +201,13 @@ def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():
     assert "told the classes" in advice({**worse, "supervision": "example"})
 
 
+def test_how_many_classes_are_new_to_the_model_is_counted(series):
+    evaluation = read_evaluation(series[0])
+    assert ", all of which it knows from training." in state_data(evaluation)
+    evaluation["data"]["splits"][evaluation["split"]]["unseen"] = 3
+    assert " of 4 classes, 3 of which it has not seen in training." in state_data(evaluation)
+
+
 def test_what_is_better_by_another_measure_is_said():
     mixed = verdict(0.89, 0.9, low=-0.03, high=0.01)
     judged = mixed["protocols"]["all"]

@@ -61,6 +61,7 @@ def test_a_plan_agrees_with_the_training_it_foretells(tmp_path):
     assert (made.steps["batch"], made.steps["steps"]) == (12, 30)
     assert made.steps["validations"] == 8  # the last one after two steps
     assert made.steps["epochs"] == pytest.approx(30 / made.steps["batches_per_epoch"])
+    assert 0 < made.seconds["loading"] < made.seconds["step_high"]
     assert made.seconds["step_low"] <= made.seconds["step"] <= made.seconds["step_high"]
     assert made.seconds["in_all"] >= 30 * made.seconds["step"]
     assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "recipe.toml"}, "nothing is written"
@@ -126,6 +127,23 @@ def test_a_class_in_two_splits_that_should_share_none_is_refused(tmp_path):
     recipe = write(tmp_path, rows, header=("label", "x0", "x1", "split"))
     with pytest.raises(DataError, match="20 classes into more than one split"):
         planned(recipe)
+
+
+def test_classes_that_only_the_test_split_holds_where_it_shares_others(tmp_path):
+    rows = [[*row, "test" if number >= 60 or number == 0 else "train"] for number, row in enumerate(rows_of([6] * 20))]
+    recipe = write(tmp_path, rows, by="row", header=("label", "x0", "x1", "split"))
+    said = "The test split shares 'c00' with training, and 10 of its 11 classes are unseen there: 'c10', 'c11', 'c12'"
+    without = "data.split.validation=0.0"
+    assert said in warned(recipe, without)
+    job = build(load_recipe(recipe, [without]), cache=tmp_path)
+    assert job.facts["splits"]["test"] == {"examples": 61, "classes": 11, "unseen": 10}
+    assert "unseen" not in job.facts["splits"]["train"]
+
+
+def test_a_plan_tells_what_is_left_out_once(tmp_path, capfd):
+    recipe = write(tmp_path, rows_of([1] + [6] * 20), by="row")
+    assert "left out of batches" in warned(recipe, "data.split.test=0.0", "data.split.validation=0.0")
+    assert "left out" not in capfd.readouterr().err
 
 
 def test_measurements_used_as_classes(tmp_path):

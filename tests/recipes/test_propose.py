@@ -65,6 +65,10 @@ def test_splits_that_the_data_names_decide_whether_classes_are_shared(tmp_path):
         (tmp_path / name).write_text("split,label,x0\n" + "".join(rows))
         return recipe_for(tmp_path / name).data.split.by
 
+    named = [f"{'test' if k % 10 > 6 or k > 70 else 'train'},{k // 10},{k}\n" for k in range(100)]
+    (tmp_path / "mixed.csv").write_text("split,label,x0\n" + "".join(named))
+    reason = propose(tmp_path / "mixed.csv").reasons["data", "split"]
+    assert "8 classes of 10 stand in more than one of them: '0', '1', '2', ..." in reason
     assert table("open.csv", lambda label, _: "test" if label > 2 else "train") == "class"
     assert table("closed.csv", lambda _, k: "test" if k > 5 else "train") == "row"
 
@@ -143,7 +147,28 @@ def named_images(folder):
     return write_table(folder / "named.csv", ["path", "label"], rows)
 
 
+def asked(folder):
+    """Pairs under the names that others give them, and a column that says nothing."""
+    rows = [[f"word {k} {'abcdefg'[k % 7]}", f"meaning {k} of it", "dictionary"] for k in range(60)]
+    return write_table(folder / "asked.csv", ["query", "positive", "source"], rows)
+
+
+def named_otherwise(folder):
+    """Numbers whose class stands in a column that nothing says is one."""
+    random = np.random.default_rng(0)
+    rows = [["abc"[k % 3], *random.normal(size=2).round(3)] for k in range(60)]
+    return write_table(folder / "cultivars.csv", ["cultivar", "height", "width"], rows)
+
+
 KINDS = [
+    (asked, "info_nce", "paired", "row", "that each have a partner. 1 column is not read: 'source'. If one names"),
+    (
+        named_otherwise,
+        "nt_xent",
+        "uniform",
+        "row",
+        "not read: 'cultivar'. If one names the class: --set data.columns.lab",
+    ),
     (graded, "log_ratio", "uniform", "row", "distances of embeddings follow distances of labels"),
     (graded_series, "log_ratio", "uniform", "row", "60 series with 1 graded label."),
     (paired, "info_nce", "paired", "row", "60 texts that each have a partner."),

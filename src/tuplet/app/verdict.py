@@ -72,7 +72,9 @@ def state_data(evaluation: Mapping[str, Any]) -> str:
 
 
 def _state_seen(evaluation: Mapping[str, Any]) -> str:
-    by = evaluation["data"]["by"]
+    by, unseen = evaluation["data"]["by"], evaluation["data"]["splits"][evaluation["split"]].get("unseen", 0)
+    if unseen:
+        return f", {unseen:,} of which it has not seen in training"
     if by == "row" and evaluation.get("supervision", "class") not in ("class", "multi"):
         return ", whose names it was not told in training"
     return {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}.get(

@@ -33,6 +33,7 @@ class Manifest:
         groups: What else an example belongs to, e.g. the type family of a glyph.
         source: Where all this was read, for messages and reports.
         lines: Line of each example in the source, counted from 1.
+        unread: Columns of a table that mean nothing here.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Manifest:
     groups: tuple[str, ...] | None = None
     source: str = "memory"
     lines: tuple[int, ...] | None = None
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -5,7 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from tuplet.data.manifest import Columns, Kind, Manifest
 from tuplet.registry import did_you_mean
 
 _LARGEST = float(np.finfo(np.float32).max)
+_ROW_NUMBER = r"|index|unnamed: \d+"
+"""Names of the column of row numbers that pandas writes."""
+_ASKS, _ANSWERS = "query", "positive"
+"""Names that pairs of texts have too."""
 _LABEL_LIKE = ("class", "class_id", "class_name", "classes", "category", "labels", "y")
 
 
@@ -114,11 +118,13 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
     """Reads a table with a header; see `read_manifest`."""
     faults = Faults(str(path))
     table = read_cells(path, faults)
+    columns = _of_pairs(table, columns)
     roles = _roles(table, columns, needs, faults)
     kind = kind or ("image" if "path" in roles else "text" if "text" in roles else "vector")
     items: Any = ()
     pairs: Any = None
     pair_kind: Kind | None = None
+    read = {*roles.values(), *_graded(table, columns, roles)}
     if kind in ("image", "text"):
         source = "path" if kind == "image" else "text"
         if source not in roles:
@@ -132,8 +138,10 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
             for role, what in ((source, kind), (second, pair_kind or kind))
         )
     else:
+        inputs = _inputs(table, columns, roles, faults)
+        read |= {*inputs}
         with np.errstate(over="ignore"):  # what is too large is a fault already
-            items = _numbers(table, _inputs(table, columns, roles, faults), faults).astype(np.float32)
+            items = _numbers(table, inputs, faults).astype(np.float32)
         items = items[:, None] if kind == "series" else items  # one channel
     known = _annotations(table, columns, roles, faults)
     ids = known.ids
@@ -154,6 +162,7 @@ def read_table(path: Path, *, kind: Kind | None, columns: Columns, needs: Collec
         groups=known.groups,
         source=str(path),
         lines=table.lines,
+        unread=tuple(name for place, name in enumerate(table.header) if place not in read and not _counts_rows(name)),
     )
 
 
@@ -230,6 +239,20 @@ def _roles(table: Table, columns: Columns, needs: Collection[str], faults: Fault
     return roles
 
 
+def _of_pairs(table: Table, columns: Columns) -> Columns:
+    """The columns `query` and `positive` are pairs of texts, unless another column says what an example is."""
+    usual = Columns()
+    mine, theirs = (columns.path, columns.text, columns.pair), (usual.path, usual.text, usual.pair)
+    is_plain = mine == theirs and all(table.find(name) is None for name in theirs)
+    if is_plain and None not in (table.find(_ASKS), table.find(_ANSWERS)):
+        return replace(columns, text=_ASKS, pair=_ANSWERS)
+    return columns
+
+
+def _counts_rows(name: str) -> bool:
+    return re.fullmatch(_ROW_NUMBER, name, re.IGNORECASE) is not None
+
+
 def _columns_hint(role: str, table: Table) -> str:
     option = "targets" if role == "target" else role
     close = did_you_mean(role, [*table.header])
@@ -258,13 +281,18 @@ def _inputs(table: Table, columns: Columns, roles: dict[str, int], faults: Fault
     if numbered:
         return numbered
     # A column without a name is the row number that pandas writes; as an input it would give sorted classes away.
-    found = [p for p in free if not re.fullmatch(r"|index|unnamed: \d+", table.header[p], re.IGNORECASE)]
+    found = [p for p in free if not _counts_rows(table.header[p])]
     found = [position for position in found if _is_mostly_numeric(table.cells(position))]
     suspects = [table.header[p] for p in found if "label" not in roles and table.header[p].lower() in _LABEL_LIKE]
     for name in suspects:
         faults.add("missing-column", f"column {name!r} looks like the label", hint=_columns_hint("label", table))
     if not found:
-        faults.add("missing-column", "there is no column 'path', no column 'text' and no column of numbers")
+        faults.add(
+            "missing-column",
+            f"there is no column 'path', no column 'text' and no column of numbers, only {', '.join(table.header)}",
+            hint="Say which column holds texts: --set data.columns.text=NAME; or paths of images: "
+            "--set data.columns.path=NAME; and of pairs, which holds the answers: --set data.columns.pair=NAME",
+        )
     return found
 
 

@@ -209,7 +209,10 @@ def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, A
 
 def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
     """What a report says about the data."""
-    counts = {name: {"examples": len(part), "classes": _count_classes(part)} for name, part in parts.items()}
+    counts = {name: {"examples": len(part), "classes": len(_classes_of(part))} for name, part in parts.items()}
+    for name in counts.keys() - {"train"} if recipe.data.split.by == "row" else ():
+        if unseen := _classes_of(parts[name]) - _classes_of(parts["train"]):
+            counts[name]["unseen"] = len(unseen)
     described: dict[str, Any] = {
         "source": Path(manifest.source).name,  # its folder would be wrong wherever the run is moved
         "kind": manifest.kind,
@@ -222,5 +225,5 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
     return described
 
 
-def _count_classes(part: Manifest) -> int:
-    return 0 if part.labels is None else len(np.unique(part.labels[part.labels >= 0]))
+def _classes_of(part: Manifest) -> set[int]:
+    return set() if part.labels is None else set(part.labels[part.labels >= 0].tolist())

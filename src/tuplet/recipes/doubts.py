@@ -62,6 +62,8 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
             f"...). As classes, near ones are as different as far ones; call the column target, and use the loss "
             f"log_ratio."
         )
+    if by == "row" and manifest.splits is not None:
+        found += _strangers(parts)
     return found + _copies(manifest, parts)
 
 
@@ -70,7 +72,7 @@ def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> 
     if alone := rare_classes(train):
         found.append(
             f"{counted(len(alone), 'class has', 'classes have')} a single training example, and {_are(len(alone))} "
-            f"left out of batches of pairs: {_some(alone)}."
+            f"left out of batches of pairs: {some(alone)}."
         )
     short = int(((sizes >= 2) & (sizes < per_class)).sum())
     if short:
@@ -89,12 +91,30 @@ def _copies(manifest: Manifest, parts: Mapping[str, Manifest]) -> list[str]:
     if not copies:
         return []
     count = counted(len(copies), "example stands", "examples stand")
-    return [f"{count} in two splits, bit for bit: {_some(copies)}. What was trained on is easy to find: delete copies."]
+    return [f"{count} in two splits, bit for bit: {some(copies)}. What was trained on is easy to find: delete copies."]
+
+
+def _strangers(parts: Mapping[str, Manifest]) -> list[str]:
+    """Test classes that training does not know while it knows others: the splits may be meant to share none."""
+    train, test = parts["train"], parts.get("test")
+    if train.labels is None or test is None or test.labels is None:
+        return []
+    known, asked = set(train.labels.tolist()), set(test.labels.tolist()) - {-1}
+    strange, shared = sorted(asked - known), sorted(asked & known)
+    if not strange or not shared:
+        return []
+    unseen, names = ([train.class_names[label] for label in labels] for labels in (strange, shared))
+    count = counted(len(asked), "class", "classes")
+    seen = f"The test split shares {some(names)} with training, and {len(unseen)} of its {count} {_are(len(unseen))}"
+    return [
+        f"{seen} unseen there: {some(unseen)}. Give a class to one split and --set data.split.by=class, or to both."
+    ]
 
 
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _some(names: tuple[str, ...] | list[str], most: int = 3) -> str:
+def some(names: tuple[str, ...] | list[str], most: int = 3) -> str:
+    """The first of some names."""
     return ", ".join(map(repr, names[:most])) + ", ..." * (len(names) > most)

@@ -29,7 +29,8 @@ class Plan:
         memory: Bytes: `data` as decoded, `weights` of the encoder, `gradients`, `optimizer`, `averaged` weights,
             `head` and `bank` of the loss, what a step keeps for the way back (`activations`), all of it (`step`), and
             one `checkpoint` on disk.
-        seconds: `step` (the median), `step_low` and `step_high` of the timed ones, `epoch`, `validation`, `in_all`.
+        seconds: `step` (the median), `step_low` and `step_high` of the timed ones, `loading` (the part of a step in
+            which the model waits for its batch), `epoch`, `validation`, `in_all`.
         warnings: A sentence for each thing that may be wrong.
     """
 
@@ -53,7 +54,7 @@ def plan(recipe: Recipe, *, cache: Path) -> Plan:
         RecipeError: If a component refuses its options.
         DivergedError: If the first steps are not finite.
     """
-    with _overheard("tuplet.losses") as remarks:
+    with _overheard("tuplet.losses") as remarks, _overheard("tuplet.sampling"):  # of whose classes doubts say more
         if recipe.data.kind == "words":
             words = build_words(recipe, cache=cache)
             data = {"train": {"examples": len(words.corpus), "classes": len(words.corpus.words)}}
@@ -91,6 +92,7 @@ def _planned(
         "step": step,
         "step_low": min(rehearsal.seconds),
         "step_high": max(rehearsal.seconds),
+        "loading": rehearsal.loading,
         "epoch": step * batches,
         "validation": rehearsal.validation or 0.0,
         "in_all": step * settings.steps + (rehearsal.validation or 0.0) * steps["validations"],

@@ -17,7 +17,7 @@ from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, counted
 from tuplet.recipes.build import read_data
 from tuplet.recipes.divide import divide
-from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous
+from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
 from tuplet.recipes.schema import PATHS, Recipe, Split
@@ -172,7 +172,8 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
         known, fit = "that each have a partner", _fit_pairs
     else:
         known, fit = "without labels", _fit_views
-    made.say(("data",), f"{source.name} holds {len(manifest):,} {noun} {known}.", source=str(source))
+    about = f"{source.name} holds {len(manifest):,} {noun} {known}.{_unread(manifest)}"
+    made.say(("data",), about, source=str(source))
     if manifest.kind == "image":
         size, channels = _shape(manifest.items)
         made.say(
@@ -195,6 +196,16 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
     return made
 
 
+def _unread(manifest: Manifest) -> str:
+    """What to do about columns that say nothing so far; of many, the first."""
+    names = manifest.unread
+    if not names:
+        return ""
+    what = f"{counted(len(names), 'column is', 'columns are')} not read: {some(names)}."
+    hint = f" If one names the class: --set data.columns.label={names[0]!r}" if manifest.labels is None else ""
+    return f" {what}{hint}"
+
+
 def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     split, train = _split(manifest)
     count = len(class_sizes(manifest))
@@ -206,9 +217,12 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
             reference="no-class-has-two",
         )
     if manifest.splits is not None:
-        why = "The data names its splits; " + (
-            "no class stands in two of them." if split.by == "class" else "they share classes."
-        )
+        shared = [leak.name for leak in find_leaks(manifest) if leak.kind == "class"]
+        why = "The data names its splits; no class stands in two of them."
+        if shared:
+            why = f"The data names its splits; {counted(len(shared), 'class', 'classes')} of {count} "
+            why += f"{'stands' if len(shared) == 1 else 'stand'} in more than one of them: {some(shared)}. "
+            why += "So the verdict is about new examples of known classes."
     elif split.by == "class":
         why = f"{count} classes are enough to learn what makes unseen ones differ: whole classes are held out."
     else:
@@ -230,8 +244,8 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     classes = max(1, min(int((sizes >= 2).sum()), BATCH // per_class))
     made.say(
         ("batch",),
-        f"Training classes have {sizes.min()} examples at least, {int(np.median(sizes))} in the middle and "
-        f"{sizes.max()} at most: a batch takes {per_class} of each of {classes}.",
+        f"Training classes have {sizes.min()} to {sizes.max()} examples, {int(np.median(sizes))} in the middle: "
+        f"a batch takes {per_class} of each of {classes}.",
         name="per-class",
         classes_per_batch=classes,
         per_class=per_class,

@@ -1,5 +1,6 @@
 """A few real steps whose result is thrown away: how long they take, and what they hold."""
 
+import statistics
 import time
 import weakref
 from collections import Counter
@@ -35,12 +36,14 @@ class Rehearsal:
 
     Args:
         seconds: Of each timed step, data and augmentation included.
+        loading: Seconds of a step, in the middle, in which the model waits for its batch; 0 of word vectors.
         validation: Seconds of one validation; None without one.
         kept: Bytes that one step keeps for the way back at its fullest: activations, and what the loss holds.
         checkpoint: What a checkpoint would hold after these steps.
     """
 
     seconds: tuple[float, ...]
+    loading: float
     validation: float | None
     kept: int
     checkpoint: Checkpoint
@@ -55,25 +58,30 @@ def rehearse(job: Job | WordJob) -> Rehearsal:
     if isinstance(job, WordJob):
         words = WordState(job)
         seconds = _timed(lambda: words.take_step(watched=False))
-        return Rehearsal(seconds, None, 0, words.capture(0))
+        return Rehearsal(seconds, 0.0, None, 0, words.capture(0))
     state = State(job, torch.device("cpu"))
     held = Held(p for module in (job.embedder, job.loss) for p in module.parameters())
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         _step(state)
-    seconds = _timed(lambda: _step(state))
-    return Rehearsal(seconds, _validation(state), held.peak, state.capture(0))
+    loading: list[float] = []
+    seconds = _timed(lambda: loading.append(_step(state)))
+    waited = statistics.median(loading[-len(seconds) :])
+    return Rehearsal(seconds, waited, _validation(state), held.peak, state.capture(0))
 
 
-def _step(state: State) -> None:
-    """What the training loop does between two steps."""
+def _step(state: State) -> float:
+    """What the training loop does between two steps; seconds until the batch was there."""
     job, step = state.job, state.progress.step
+    began = time.perf_counter()
     positions = next(job.sampler)
-    draws = Draws(derive(job.seed, "augment", step), 0, len(positions))
     batch = take_batch(job.train, positions)
+    waited = time.perf_counter() - began
+    draws = Draws(derive(job.seed, "augment", step), 0, len(positions))
     taken = take_step(job, batch, draws, state.optimizer, step, ALONE, watched=False)
     if taken.embeddings is not None:
         job.sampler.observe(positions, taken.embeddings, ALONE)
     state.advance()
+    return waited
 
 
 def _timed(take: Callable[[], Any]) -> tuple[float, ...]:

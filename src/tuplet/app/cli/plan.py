@@ -74,6 +74,8 @@ def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
     seconds = made.seconds
     spread = f"{_clock(seconds['step'])} ({_clock(seconds['step_low'])} to {_clock(seconds['step_high'])})"
     yield _row("time", "step, median (least to most)", spread)
+    if seconds["loading"]:
+        yield _row("time", "of which the model waits for its batch", _clock(seconds["loading"]))
     for part in ("epoch", *(["validation"] if steps["validations"] else []), "in_all"):
         yield _row("time", part.replace("_", " "), _clock(seconds[part]))
 
