@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tuplet.app.presets import FOLDER
 from tuplet.recipes import load_recipe, preset_names
 
 SMALL = [name for name in preset_names() if name.endswith("-small")]
@@ -66,6 +67,13 @@ def data_for(recipe):
 def test_every_paper_has_its_preset_and_a_small_form():
     assert {name.removesuffix("-small") for name in SMALL} == PAPERS
     assert set(preset_names()) >= PAPERS
+
+
+@pytest.mark.parametrize("name", sorted(PAPERS))
+def test_every_preset_says_what_is_the_papers_and_what_is_ours(name):
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    for whose in ("# The paper's", "# Ours: "):
+        assert any(line.startswith(whose) for line in text)
 
 
 @pytest.mark.parametrize("name", SMALL)
