@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 from tuplet.errors import DataError, RecipeError
-from tuplet.recipes import build, dump_recipe, load_recipe, propose, recipe_for
+from tuplet.recipes import build, build_words, dump_recipe, load_recipe, plan, propose, recipe_for
 from tuplet.training import run
 
 QUICK = ["train.steps=3", "evaluate.bootstrap=5"]
@@ -47,6 +47,24 @@ def test_many_classes_are_split_by_class(tmp_path):
     recipe = recipe_for(tmp_path / "rows.npy", QUICK)
     assert (recipe.data.split.by, recipe.batch.per_class) == ("class", 3)
     trains(recipe, tmp_path)
+
+
+def test_a_batch_takes_as_many_of_a_class_as_nine_of_ten_have(tmp_path):
+    sizes = [5] * 38 + [3, 3] + [40] * 20
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(sum(sizes), 4)).astype(np.float32))
+    np.save(tmp_path / "rows.labels.npy", np.repeat(np.arange(60), sizes))
+    assert recipe_for(tmp_path / "rows.npy").batch.per_class == 5
+
+
+def test_plain_text_is_proposed_for_words(tmp_path):
+    (tmp_path / "corpus.txt").write_text("the house is a home and the home is a house " * 100)
+    made = propose(tmp_path / "corpus.txt", ["train.epochs=1"])
+    (tmp_path / "corpus.toml").write_text(made.text(tmp_path))
+    recipe = load_recipe(tmp_path / "corpus.toml")
+    assert (recipe.data.kind, recipe.loss.name, recipe.train.epochs) == ("words", "nce", 1)
+    assert plan(recipe, cache=tmp_path / "cache").warnings == ()
+    events = list(run(build_words(recipe, cache=tmp_path / "cache"), tmp_path / "run"))
+    assert events[-1]["kind"] == "end"
 
 
 def test_texts_and_series_get_encoders_of_their_own(tmp_path):
@@ -191,6 +209,7 @@ def test_every_kind_of_data_gets_a_recipe_with_reasons_that_trains(tmp_path, wri
     file.write_text(made.text(file.parent))
     assert dump_recipe(load_recipe(file)) == dump_recipe(made.recipe), "what is written is what was proposed"
     assert str(tmp_path) not in file.read_text(), "the folder of data and recipe can be moved"
+    assert plan(load_recipe(file), cache=tmp_path / "cache").warnings == (), "what is proposed has no doubts"
     trains(load_recipe(file), tmp_path)
 
 

@@ -28,6 +28,8 @@ BATCH = 128
 """Examples of a proposed batch."""
 PASSED = 120_000_000
 """Bytes of plain text, about 20 million words, that a training of word vectors should see in all."""
+SHORT = 0.1
+"""Share of the classes that may have fewer examples than a proposed batch takes of each."""
 LARGEST, SMALLEST = 64, 16
 """Height and width of proposed images, in pixels."""
 LOOKED_AT = 20
@@ -240,7 +242,8 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
         name="supcon",
         temperature=0.1,
     )
-    per_class = int(np.clip(np.median(sizes), 2, 8 if split.by == "class" else 16))
+    most = 8 if split.by == "class" else 16
+    per_class = int(np.clip(np.quantile(sizes[sizes >= 2], SHORT, method="lower"), 2, most))
     classes = max(1, min(int((sizes >= 2).sum()), BATCH // per_class))
     made.say(
         ("batch",),
