@@ -202,6 +202,9 @@ def test_a_split_too_small_to_judge_by_says_what_to_do(tmp_path):
         job(tmp_path, write_vectors, "data.split.validation=0.1")
     assert "holds 12 examples of 1 class;" in caught.value.message
     assert "--set data.split.by=row" in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        job(tmp_path, write_vectors, "data.split.by=row", "data.split.validation=0.01")
+    assert "data.split.by" not in caught.value.hint
 
 
 def test_a_batch_larger_than_the_data_says_what_would_fit(tmp_path):

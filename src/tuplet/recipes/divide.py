@@ -38,7 +38,7 @@ def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
     if has_given and split.by == "class":
         _refuse_leaks(manifest)
     for name in ("validation", "test"):
-        _require_two_classes(manifest, name, parts[name])
+        _require_two_classes(manifest, name, parts[name], split.by)
     return {name: part for name, part in parts.items() if len(part)}
 
 
@@ -50,7 +50,7 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
     return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}
 
 
-def _require_two_classes(manifest: Manifest, name: str, part: Manifest) -> None:
+def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str) -> None:
     """With one class every neighbour is right, and an example that is alone in its class has nothing to find."""
     if part.labels is None or not len(part):
         return
@@ -68,8 +68,8 @@ def _require_two_classes(manifest: Manifest, name: str, part: Manifest) -> None:
     raise DataError(
         f"The {name} split of {part.source} holds {held}; to judge by it takes two classes, one of them with two "
         f"examples.",
-        hint=f"Make it larger, say --set data.split.{name}=0.4, or set it to 0.0. If there are few classes in all: "
-        f"--set data.split.by=row",
+        hint=f"Make it larger, say --set data.split.{name}=0.4, or set it to 0.0."
+        + " If there are few classes in all: --set data.split.by=row" * (by == "class"),
         reference="split-too-small",
     )
 

@@ -1,6 +1,7 @@
 """A recipe for data that nobody has written one for, and the reasons for it."""
 
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,8 +88,10 @@ class Proposal:
             if heading == ("data",):
                 values |= {key: Path(os.path.relpath(values[key], folder)).as_posix() for key in PATHS if key in values}
             reason = self.reasons.get(heading, "")
-            comment = textwrap.fill(reason, 118, initial_indent="# ", subsequent_indent="# ")
-            parts.append(f"{comment}\n{written(heading, values)}".lstrip())
+            # what is typed stays on one line
+            whole = re.sub(r"--set \S+|\w+ = \S+", lambda typed: typed[0].replace(" ", "\0"), reason)
+            comment = textwrap.fill(whole, 118, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+            parts.append(f"{comment}\n{written(heading, values)}".replace("\0", " ").lstrip())
         return "\n".join(parts)
 
 
@@ -245,10 +248,12 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     most = 8 if split.by == "class" else 16
     per_class = int(np.clip(np.quantile(sizes[sizes >= 2], SHORT, method="lower"), 2, most))
     classes = max(1, min(int((sizes >= 2).sum()), BATCH // per_class))
+    held = f"{sizes.min()} to {sizes.max()} examples, {int(np.median(sizes))} in the middle"
+    if sizes.min() == sizes.max():
+        held = f"{sizes.min()} examples each"
     made.say(
         ("batch",),
-        f"Training classes have {sizes.min()} to {sizes.max()} examples, {int(np.median(sizes))} in the middle: "
-        f"a batch takes {per_class} of each of {classes}.",
+        f"Training classes have {held}: a batch takes {per_class} of each of {classes}.",
         name="per-class",
         classes_per_batch=classes,
         per_class=per_class,
