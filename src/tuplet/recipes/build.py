@@ -19,6 +19,7 @@ from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import divide
+from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import SLOTS, constructor
 from tuplet.recipes.schema import Component, Data, Recipe, options_of
@@ -209,9 +210,9 @@ def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, A
 
 def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
     """What a report says about the data."""
-    counts = {name: {"examples": len(part), "classes": len(_classes_of(part))} for name, part in parts.items()}
+    counts = {name: {"examples": len(part), "classes": len(classes_of(part))} for name, part in parts.items()}
     for name in counts.keys() - {"train"} if recipe.data.split.by == "row" else ():
-        if unseen := _classes_of(parts[name]) - _classes_of(parts["train"]):
+        if unseen := classes_of(parts[name]) - classes_of(parts["train"]):
             counts[name]["unseen"] = len(unseen)
     described: dict[str, Any] = {
         "source": Path(manifest.source).name,  # its folder would be wrong wherever the run is moved
@@ -223,7 +224,3 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}
     return described
-
-
-def _classes_of(part: Manifest) -> set[int]:
-    return set() if part.labels is None else set(part.labels[part.labels >= 0].tolist())

@@ -25,6 +25,11 @@ def class_sizes(manifest: Manifest) -> NDArray[np.int64]:
     return np.unique(labels[labels >= 0], return_counts=True)[1]
 
 
+def classes_of(part: Manifest) -> set[int]:
+    """Ids of the classes that have an example."""
+    return set() if part.labels is None else set(part.labels[part.labels >= 0].tolist())
+
+
 def looks_continuous(manifest: Manifest) -> bool:
     """Whether the names of the classes are measurements: many numbers, with fractions or hardly ever twice the same."""
     names = manifest.class_names
@@ -97,9 +102,7 @@ def _copies(manifest: Manifest, parts: Mapping[str, Manifest]) -> list[str]:
 def _strangers(parts: Mapping[str, Manifest]) -> list[str]:
     """Test classes that training does not know while it knows others: the splits may be meant to share none."""
     train, test = parts["train"], parts.get("test")
-    if train.labels is None or test is None or test.labels is None:
-        return []
-    known, asked = set(train.labels.tolist()), set(test.labels.tolist()) - {-1}
+    known, asked = classes_of(train), classes_of(test) if test else set[int]()
     strange, shared = sorted(asked - known), sorted(asked & known)
     if not strange or not shared:
         return []

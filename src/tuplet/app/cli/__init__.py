@@ -40,16 +40,16 @@ def main() -> None:
         code = _settle(error)
     except KeyboardInterrupt:
         code = 130
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 0
+    except SystemExit as leaving:  # of typer, and always with a number
+        code = int(leaving.code or 0)
     finally:
         _let_go_of_closed_pipes()
-    if _is_one_of_several():
+    if is_one_of_several():
         os._exit(code)
     sys.exit(code)
 
 
-def _is_one_of_several() -> bool:
+def is_one_of_several() -> bool:
     """Whether `torchrun` started this process.
 
     What gloo leaves behind at times aborts an interpreter that tidies up, and torchrun then ends the other processes:

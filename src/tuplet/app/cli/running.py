@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tuplet.app.cli import is_one_of_several
 from tuplet.app.cli.follow import follow
 from tuplet.app.cli.result import show_evaluation
 from tuplet.app.cli.show import remark, to_json
@@ -170,7 +171,7 @@ def together() -> "Iterator[Processes]":
 
     from tuplet.engine import ALONE, Processes
 
-    if not (dist.is_available() and dist.is_torchelastic_launched()):
+    if not is_one_of_several():
         yield ALONE
         return
     dist.init_process_group()  # NCCL between accelerators, gloo between the rest
