@@ -160,11 +160,15 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     assert (tmp_path / "tiny" / "report.html").exists()
 
 
-def test_a_mistake_is_told_once(recipe, tmp_path):
-    training = torchrun(2, "train", str(recipe), "--set", "train.stepps=3", "--out", str(tmp_path), cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("change", "told"), [("train.stepps=3", "stepps"), ("model.encoder.norm=batch", "normalises over the batch")]
+)
+def test_a_mistake_is_told_once(recipe, tmp_path, change, told):
+    training = torchrun(2, "train", str(recipe), "--set", change, "--out", str(tmp_path), cwd=tmp_path)
     said = training.communicate(timeout=120)[1]
     assert training.returncode != 0
     assert said.count("error: ") == 1, said
+    assert told in said
 
 
 def test_normalisation_over_the_batch_is_refused_with_the_alternative(recipe, tmp_path):

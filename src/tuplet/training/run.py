@@ -59,22 +59,39 @@ def run(
         MissingExtraError: If TensorBoard is asked for and not there.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
     """
+    refuse_unfit(job, processes)
     if isinstance(job, WordJob):
-        refuse_several(processes)
         events = _run_words(job, folder, resume=resume)
     else:
         events = _run_job(job, folder, torch.device(device), processes, resume=resume)
-    if job.settings.tensorboard:
-        require_tensorboard()  # by all processes, or the others would wait for the first
-        events = recorded(events, folder / "tensorboard") if processes.rank == 0 else events
+    if job.settings.tensorboard and processes.rank == 0:
+        events = recorded(events, folder / "tensorboard")
     yield from events
+
+
+def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
+    """A message instead of a run that could not be, before anything is written.
+
+    Args:
+        job: What shall be trained.
+        processes: Who would train together; all come to the same end.
+
+    Raises:
+        RecipeError: See `run`.
+        MissingExtraError: See `run`.
+    """
+    if isinstance(job, WordJob):
+        refuse_several(processes)
+    else:
+        refuse_batch_norm(job.embedder, processes)
+        refuse_chunks(job.embedder, job.settings.chunk)
+        chooser_of(job)
+    if job.settings.tensorboard:
+        require_tensorboard()
 
 
 def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes, *, resume: bool) -> Iterator[Event]:
     """The same for batches of examples."""
-    refuse_batch_norm(job.embedder, processes)
-    refuse_chunks(job.embedder, job.settings.chunk)
-    chooser_of(job)  # or a message, before anything is written
     state = State(job, device)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     with _writing(folder):

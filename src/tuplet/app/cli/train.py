@@ -61,6 +61,7 @@ def train(
     if resume is not None and (name or changes or steps):
         raise typer.BadParameter("A resumed run keeps its recipe: --name, --set and --steps do not go with it.")
     from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, show_run, together
+    from tuplet.training.run import refuse_unfit
 
     with together() as processes:
         with after_the_first(processes):
@@ -70,6 +71,7 @@ def train(
                 job, folder = new_run(
                     str(source), out=out, data=data, name=name, steps=steps, changes=changes or [], processes=processes
                 )
+            refuse_unfit(job, processes)  # `run` would too, but in every process
         evaluation = run_and_report(job, folder, resume=resume is not None, device=device, processes=processes)
     if evaluation is not None:
         show_run(folder, evaluation, as_json=as_json)
