@@ -120,7 +120,7 @@ def _differences(answer: Answer, case: dict[str, Any], tolerance: Tolerance) -> 
         pairs += [(f"gradient of {name}", found[name], Case.tensor(wanted["grads"][name])) for name in found]
     for name, count in answer.aux.items():
         expected = wanted["aux"][name]
-        expected = Case.tensor(expected) if isinstance(expected, dict) else torch.tensor(float(expected)).double()
+        expected = Case.tensor(expected) if isinstance(expected, dict) else torch.tensor(expected, dtype=torch.float64)
         pairs.append((name, count.detach(), expected))
     for what, got, expected in pairs:
         if got.shape != expected.shape:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -85,37 +86,56 @@ def _weighted_knn(inputs: dict[str, Tensor], params: dict[str, Any], names: list
 
 
 def _scalars(inputs: dict[str, Tensor], params: dict[str, Any], names: list[str]) -> Found:
-    return {name: CLOSED_FORMS[name]() for name in names}
+    return {name: closed_form(name) for name in names}
 
 
-def _npair_floor(pairs: int) -> float:
+def closed_form(text: str) -> float:
+    """A number by its formula and arguments, such as `cosface_s(C=1000,P=.99)`."""
+    name, mark, arguments = text.partition("(")
+    pairs = [pair.partition("=") for pair in arguments.removesuffix(")").split(",")]
+    if name not in CLOSED_FORMS or not mark:
+        raise ValueError(f"{text}: no such closed form; known are {', '.join(CLOSED_FORMS)}")
+    return CLOSED_FORMS[name](**{key.strip(): Fraction(value.strip()) for key, _, value in pairs})
+
+
+def _mutual_information(d: Fraction, rho: Fraction) -> float:
+    """The truth that a bound on mutual information is held against; no part of tuplet computes it."""
+    return -float(d) / 2 * math.log1p(-float(rho**2))
+
+
+def _npair_floor(N: Fraction) -> float:  # noqa: N803  # the vector file's name
     """The least that unit vectors can reach: each positive equal to its anchor, its own negatives opposite."""
     unit = torch.ones(1, 1, dtype=torch.float64)
-    return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, pairs - 1, 1)))
+    return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, int(N) - 1, 1)))
 
 
-def _annealing(step: int) -> float:
+def _cosface_scale(C: Fraction, P: Fraction) -> float:  # noqa: N803  # the vector file's names
+    return least_scale(int(C), float(P))
+
+
+def _annealing(**step: Fraction) -> float:
     loss = losses.ASoftmaxLoss(2, 2)
-    loss.steps.fill_(step)
+    loss.steps.fill_(int(step["iter"]))
     return loss.present_annealing()
 
 
-def _kept(formula: Subsample) -> float:
-    return float(keep_probability(np.array([1, 99]), 1e-5, formula)[0])
+def _keep(formula: Subsample) -> Callable[..., float]:
+    def kept(f: Fraction, t: Fraction) -> float:
+        counts = np.array([f.numerator, f.denominator - f.numerator])
+        return float(keep_probability(counts, float(t), formula)[0])
+
+    return kept
 
 
-CLOSED_FORMS: dict[str, Callable[[], float]] = {
-    # The truth that a bound on mutual information is held against; no part of tuplet computes it.
-    "mi_gaussian(d=20,rho=.5)": lambda: -20 / 2 * math.log1p(-(0.5**2)),
-    "npair_floor_unit_norm(N=8)": lambda: _npair_floor(8),
-    "cosface_s(C=1000,P=.99)": lambda: least_scale(1000, 0.99),
-    "asoftmax_lambda(iter=0)": lambda: _annealing(0),
-    "asoftmax_lambda(iter=100)": lambda: _annealing(100),
-    "asoftmax_lambda(iter=100000)": lambda: _annealing(100_000),
-    "subsample_keep_paper(f=.01,t=1e-5)": lambda: _kept("paper"),
-    "subsample_keep_word2vec_c(f=.01,t=1e-5)": lambda: _kept("word2vec_c"),
+CLOSED_FORMS: dict[str, Callable[..., float]] = {
+    "mi_gaussian": _mutual_information,
+    "npair_floor_unit_norm": _npair_floor,
+    "cosface_s": _cosface_scale,
+    "asoftmax_lambda": _annealing,
+    "subsample_keep_paper": _keep("paper"),
+    "subsample_keep_word2vec_c": _keep("word2vec_c"),
 }
-"""Each found by the part it is about."""
+"""Each found by the part it is about, from its arguments as exact fractions."""
 
 KINDS: dict[str, Callable[[dict[str, Tensor], dict[str, Any], list[str]], Found]] = {
     "ranking": _ranking,

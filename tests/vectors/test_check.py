@@ -1,13 +1,19 @@
 """The command that checks vectors: passes on ours, fails on wrong ones, and says where."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from check import Tolerance, _differences  # noqa: E402  # the command beside this test
+from routes import Answer  # noqa: E402  # the same
 
 
 def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -59,6 +65,40 @@ def test_wrong_numbers_are_found_and_named(tmp_path):
         "unique-labels · function · gradient of x: found 0, expected 0.25; worst: [1, 2]" in line for line in lines
     )
     assert any("triplet_all · all-sq-mean_active · count · active: found 39, expected 40" in line for line in lines)
+
+
+def test_counts_are_compared_in_float64(tmp_path):
+    file = json.loads((HERE / "data" / "triplet_all.json").read_text())
+    file["cases"] = file["cases"][:1]
+    aux = file["cases"][0]["expected"]["aux"]
+    for off, code in ((1e-12, 0), (1e-7, 1)):  # 1e-7 of 39 is below one float32 step
+        aux["active"] = 39 + 39 * off
+        (tmp_path / "triplet_all.json").write_text(json.dumps(file))
+        assert check(tmp_path).returncode == code
+    case = {"expected": {"aux": {"mean": 18.8}}}
+    answer = Answer("function", None, {}, {"mean": torch.tensor(18.8, dtype=torch.float64)})
+    assert not list(_differences(answer, case, Tolerance(1e-9, 1e-10)))
+
+
+def test_closed_forms_are_known_by_their_arguments(tmp_path):
+    file = json.loads((HERE / "data" / "metrics.json").read_text())
+    (case,) = (case for case in file["cases"] if case["kind"] == "scalars")
+    case["expected"] = {
+        "mi_gaussian(d=2,rho=0.25)": -math.log1p(-0.0625),
+        "npair_floor_unit_norm(N=3)": math.log1p(2 * math.exp(-2)),
+        "cosface_s(C=11,P=0.5)": 10 / 11 * math.log(10),
+        "asoftmax_lambda(iter=200)": 1000 / 25,
+        "subsample_keep_paper(f=0.25,t=0.01)": 0.2,
+        "subsample_keep_word2vec_c(f=0.25,t=0.01)": 0.24,
+    }
+    file["cases"] = [case]
+    (tmp_path / "metrics.json").write_text(json.dumps(file))
+    assert check(tmp_path).stdout == "1 passed, 0 failed\n"
+    case["expected"] = {"npair_ceiling(N=3)": 1.0}
+    (tmp_path / "metrics.json").write_text(json.dumps(file))
+    done = check(tmp_path)
+    assert done.returncode == 1
+    assert "no such closed form" in done.stdout
 
 
 def test_a_folder_without_vectors_is_refused(tmp_path):
