@@ -134,6 +134,36 @@ def test_the_threshold_of_a_fold_comes_from_the_classes_of_the_others():
     assert given.values["accuracy"] == 0.5  # fold 0 rejects all at 5.8, fold 1 accepts all at 0.8
 
 
+@pytest.mark.parametrize("count", [2, 3, 7, 10, 33])
+@pytest.mark.parametrize("larger", [True, False])
+def test_separated_scores_are_judged_without_a_rounding_error(count, larger):
+    random = np.random.default_rng(count)
+    scores = np.concatenate([1 + random.random(count), 0.5 * random.random(3 * count)]) * (1 if larger else -1)
+    same = torch.arange(4 * count) < count
+    found = verification_from_scores(torch.tensor(scores), same, larger_is_same=larger, bootstrap=0)
+    assert (found.values["auc"], found.values["eer"], found.values["average_precision"]) == (1, 0, 1)
+    assert found.values["accuracy"] == 1
+    last, first = sorted(abs(scores))[3 * count - 1 : 3 * count + 1]
+    assert abs(found.thresholds["best"]) == pytest.approx((last + first) / 2, rel=1e-12)
+    assert found.thresholds["far=0.001"] == pytest.approx(first * (1 if larger else -1))
+
+
+def test_drawn_pairs_have_an_exact_area_too():
+    labels = torch.arange(30).repeat_interleave(7)
+    x = torch.nn.functional.one_hot(labels).double() + 0.01 * rows(210, 30)
+    found = verification(x, labels, max_pairs=1000, bootstrap=20)
+    assert found.settings["sampled"]
+    assert found.values["auc"] == found.lower["auc"] == found.upper["auc"] == found.values["accuracy"] == 1
+
+
+def test_a_threshold_between_neighbouring_numbers_is_the_accepted_one():
+    low = 1.0
+    high = np.nextafter(low, 2)
+    found = verification_from_scores(torch.tensor([high, high, low, low]), torch.tensor([1, 1, 0, 0]), folds=2)
+    assert found.thresholds["best"] == high
+    assert found.values["accuracy"] == 1
+
+
 def test_classes_in_several_given_folds_are_counted():
     classes = torch.tensor([[0, 0], [0, 1], [2, 2], [2, 3], [0, 3], [1, 1]])
     folds = torch.tensor([0, 0, 1, 1, 1, 0])

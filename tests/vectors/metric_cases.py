@@ -103,13 +103,13 @@ def _mutual_information(d: Fraction, rho: Fraction) -> float:
     return -float(d) / 2 * math.log1p(-float(rho**2))
 
 
-def _npair_floor(N: Fraction) -> float:  # noqa: N803  # the vector file's name
+def _npair_floor(N: Fraction) -> float:  # the vector file's name
     """The least that unit vectors can reach: each positive equal to its anchor, its own negatives opposite."""
     unit = torch.ones(1, 1, dtype=torch.float64)
     return float(losses.npair(unit, references=unit, negatives=-unit.expand(1, int(N) - 1, 1)))
 
 
-def _cosface_scale(C: Fraction, P: Fraction) -> float:  # noqa: N803  # the vector file's names
+def _cosface_scale(C: Fraction, P: Fraction) -> float:  # the vector file's names
     return least_scale(int(C), float(P))
 
 

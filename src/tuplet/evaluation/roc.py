@@ -14,12 +14,15 @@ class Accepted:
     Attributes:
         tar: Of the pairs of one class, at each distinct score; NaN if there are none.
         far: Of the pairs of two classes.
-        purity: Share of pairs of one class among the accepted ones.
+        purity: Share of pairs of one class among the accepted ones, each pair as often as it stands for others.
+        auc: Area under the polygon of TAR over FAR: P(same > different) + P(equal) / 2; from sums, not from shares, so
+            that separated scores give 1.
     """
 
     tar: Float[Tensor, "weightings points"]
     far: Float[Tensor, "weightings points"]
     purity: Float[Tensor, "weightings points"]
+    auc: Float[Tensor, " weightings"]
 
     @classmethod
     def of(
@@ -27,16 +30,26 @@ class Accepted:
         weights: Float[Tensor, "weightings pairs"],
         same: Bool[Tensor, " pairs"],
         ends: Int64[Tensor, " points"],
+        odds: float = 1.0,
     ) -> "Accepted":
-        """Accept weighted pairs, which are in descending order of score, up to each of `ends`."""
+        """Accept weighted pairs, which are in descending order of score, up to each of `ends`.
+
+        Args:
+            weights: How often each pair counts; sums of whole numbers are exact, and so are the shares 0 and 1.
+            same: Which pairs are of one class.
+            ends: Last accepted pair.
+            odds: How many pairs a pair of two classes stands for, relative to one of one class.
+        """
         right = (weights * same).cumsum(1)[:, ends]
         wrong = (weights * ~same).cumsum(1)[:, ends]
-        accepted = right + wrong
-        return cls(right / right[:, -1:], wrong / wrong[:, -1:], right / accepted.where(accepted > 0, 1))
+        accepted = right + odds * wrong
+        below = torch.trapezoid(_from_zero(right), _from_zero(wrong), dim=1)
+        auc = below / (right[:, -1] * wrong[:, -1])
+        return cls(right / right[:, -1:], wrong / wrong[:, -1:], right / accepted.where(accepted > 0, 1), auc)
 
     def measures(self, far: tuple[float, ...]) -> dict[str, Float[Tensor, " weightings"]]:
         """All measures by name; NaN for a weighting without pairs of both kinds."""
-        found = {"auc": self._auc(), "eer": self._equal_error_rate()}
+        found = {"auc": self.auc, "eer": self._equal_error_rate()}
         found |= {f"tar@far={limit:g}": self._tar_at(limit) for limit in far}
         found["average_precision"] = (
             self.tar.diff(dim=1, prepend=torch.zeros_like(self.tar[:, :1])) * self.purity
@@ -56,10 +69,6 @@ class Accepted:
         at = self.last_within(limit)
         return self.tar.gather(1, at.clamp_min(0)[:, None])[:, 0].where(at >= 0, 0.0)
 
-    def _auc(self) -> Tensor:
-        """Area under the polygon: P(same > different) + P(equal) / 2."""
-        return torch.trapezoid(_from_zero(self.tar), _from_zero(self.far), dim=1)
-
     def _equal_error_rate(self) -> Tensor:
         """Where the polygon meets FAR = 1 - TAR."""
         far, gap = _from_zero(self.far), _from_zero(self.far) + _from_zero(self.tar) - 1
@@ -72,6 +81,19 @@ class Accepted:
 def tie_ends(keys: Float[Tensor, " pairs"]) -> Int64[Tensor, " points"]:
     """Last pair of each run of equal keys."""
     return torch.cat([(keys[1:] != keys[:-1]).nonzero()[:, 0], torch.tensor([len(keys) - 1])])
+
+
+def midway(keys: Float[Tensor, " points"], at: int) -> float:
+    """Threshold in the middle between the last accepted score and the first refused one; scores descend.
+
+    It is the last accepted score where there is no lower one, or no number between them.
+    """
+    accepted = float(keys[at])
+    if at + 1 == len(keys):
+        return accepted
+    refused = float(keys[at + 1])
+    middle = refused + (accepted - refused) / 2
+    return middle if refused < middle else accepted
 
 
 def _from_zero(shares: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_int
 from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers, pairs_at, scores_of
 from tuplet.evaluation.result import Result
-from tuplet.evaluation.roc import Accepted, tie_ends
+from tuplet.evaluation.roc import Accepted, midway, tie_ends
 from tuplet.geometry import geometry_of
 from tuplet.seeding import derive
 from tuplet.types import GeometryName
@@ -45,10 +45,12 @@ class VerificationResult(Result):
     """What verification found: `auc`, `eer`, `tar@far=X`, `average_precision`, `accuracy`, `accuracy_std`.
 
     `accuracy` is the mean over folds of (TAR + 1 - FAR) / 2 at the threshold that is best on the other folds,
-    `accuracy_std` its standard deviation; NaN if there are too few classes for two folds.
+    `accuracy_std` its standard deviation; NaN if there are too few classes for two folds. The best threshold lies in
+    the middle between the last accepted score and the first refused one.
 
     Attributes:
-        thresholds: `far=X` and `best`, in the unit of the score; None where every observed score is too low.
+        thresholds: `far=X`, the least observed score within the rate, and `best`, in the unit of the score; None where
+            every observed score is too low.
         not_measurable: Values that rest on fewer pairs than they need, such as a FAR below one pair.
         curve: The ROC.
         scores: Of the pairs that were judged, in the unit of the score.
@@ -114,9 +116,8 @@ def verification(
     finite = finite_rows(embeddings)
     scores = scores_of(finite, rows[first], finite, rows[second], geometry)
     classes, codes = torch.unique(known[rows], return_inverse=True)
-    worth = _worth(same, *found.values())
     codes = torch.stack([codes[first], codes[second]], 1)
-    pairs = _Pairs(nearness(scores, geometry), same, codes, len(classes), worth)
+    pairs = _Pairs(nearness(scores, geometry), same, codes, len(classes), _odds(same, *found.values()))
     judge = _Judge(pairs.sorted(), geometry_of(geometry).kind == "similarity", tuple(far), folds, bootstrap, seed)
     counts = {"n_examples": len(rows), "n_unlabelled": len(known) - len(rows), **found}
     return judge.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
@@ -163,7 +164,7 @@ def verification_from_scores(
         count = len(distinct)
     keys = scores.detach().cpu().double() * (1 if larger_is_same else -1)
     given = folds.detach().cpu().long() if isinstance(folds, Tensor) else None
-    pairs = _Pairs(keys, same.detach().cpu().bool(), codes, count, torch.ones_like(keys), given).sorted()
+    pairs = _Pairs(keys, same.detach().cpu().bool(), codes, count, folds=given).sorted()
     number = 0 if isinstance(folds, Tensor) else folds
     return _Judge(pairs, larger_is_same, tuple(far), number, bootstrap, seed).result({}, {})
 
@@ -174,7 +175,7 @@ class _Pairs:
     same: Bool[Tensor, " pairs"]
     classes: Int64[Tensor, "pairs 2"] | None
     n_classes: int
-    worth: Float[Tensor, " pairs"]  # how many pairs each stands for
+    odds: float = 1.0  # how many pairs one of two classes stands for, relative to one of one class
     folds: Int64[Tensor, " pairs"] | None = None
 
     def sorted(self) -> "_Pairs":
@@ -188,7 +189,7 @@ class _Pairs:
         order = self.keys.argsort(descending=True, stable=True)
         classes = None if self.classes is None else self.classes[order]
         folds = None if self.folds is None else self.folds[order]
-        return _Pairs(self.keys[order], self.same[order], classes, self.n_classes, self.worth[order], folds)
+        return _Pairs(self.keys[order], self.same[order], classes, self.n_classes, self.odds, folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ class _Judge:
 
     def result(self, counts: dict[str, int], settings: dict[str, Any]) -> VerificationResult:
         pairs, ends = self.pairs, tie_ends(self.pairs.keys)
-        whole = Accepted.of(pairs.worth[None], pairs.same, ends)
+        whole = Accepted.of(torch.ones_like(pairs.keys)[None], pairs.same, ends, pairs.odds)
         values = {name: float(value) for name, value in whole.measures(self.far).items()}
         lower, upper = self._intervals(ends, list(values))
         accuracies, kind, leaking = self._accuracies()
@@ -229,7 +230,7 @@ class _Judge:
             },
             settings={**settings, "folds_of": kind, "bootstrap": self.bootstrap if lower else 0, "seed": self.seed},
             few_classes=pairs.classes is not None and pairs.n_classes < FEW_CLASSES,
-            thresholds={**thresholds, "best": float(points[whole.best()])},
+            thresholds={**thresholds, "best": units * midway(pairs.keys[ends], int(whole.best()))},
             not_measurable=(*rough, *(("accuracy",) if not len(accuracies) else ())),
             curve=Curve(points, whole.tar[0], whole.far[0]),
             scores=units * pairs.keys,
@@ -245,8 +246,8 @@ class _Judge:
         for times in class_draws(self.pairs.n_classes, self.bootstrap, self.seed):
             for part in spans(len(times), SEARCH_TILE // len(first)):
                 weights = times[part][:, second].masked_fill_(self.pairs.same, 1.0)
-                weights.mul_(times[part][:, first]).mul_(self.pairs.worth)
-                accepted = Accepted.of(weights, self.pairs.same, ends)
+                weights.mul_(times[part][:, first])
+                accepted = Accepted.of(weights, self.pairs.same, ends, self.pairs.odds)
                 found.append(torch.stack(list(accepted.measures(self.far).values()), 1))
         low, high = percentile_interval(torch.cat(found)).tolist()
         return dict(zip(names, low, strict=True)), dict(zip(names, high, strict=True))
@@ -281,16 +282,17 @@ class _Judge:
         keys, same = self.pairs.keys, self.pairs.same
         if any(len(torch.unique(same[part])) < 2 for part in (train, test)):
             return None
-        ends = tie_ends(keys[train])
-        seen = Accepted.of(self.pairs.worth[None, train], same[train], ends)
-        accepted = keys[test] >= keys[train][ends[seen.best()]]
+        known = keys[train]
+        ends = tie_ends(known)
+        seen = Accepted.of(torch.ones_like(known)[None], same[train], ends)
+        accepted = keys[test] >= midway(known[ends], int(seen.best()))
         return float((accepted[same[test]].double().mean() + (~accepted[~same[test]]).double().mean()) / 2)
 
 
-def _worth(same: Tensor, same_available: int, different_available: int) -> Float[Tensor, " pairs"]:
+def _odds(same: Tensor, same_available: int, different_available: int) -> float:
+    """How many pairs one of two classes stands for, relative to one of one class."""
     drawn = int(same.sum())
-    of_either = [different_available / max(1, len(same) - drawn), same_available / max(1, drawn)]
-    return torch.tensor(of_either, dtype=torch.float64)[same.long()]
+    return different_available * max(1, drawn) / (max(1, len(same) - drawn) * max(1, same_available))
 
 
 def _draw_pairs(
