@@ -1,6 +1,7 @@
 """Batches without regard to classes: every example once per epoch."""
 
 from collections import Counter
+from itertools import combinations
 
 import pytest
 import torch
@@ -73,13 +74,58 @@ def test_twins_wait_for_a_later_batch():
         assert sorted(drawn.flatten().tolist()) == list(range(6))
 
 
-def test_entangled_contents_still_fill_their_batches():
-    contents = torch.tensor([[0, 0], [0, 1], [1, 0], [2, 0]])  # 3 queries and 2 answers, but no matching beyond two
-    drawn = batches(PairedSampler(contents, 2, seed=0), 6)
-    assert drawn.shape == (6, 2)
-    star = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]])  # no three pairs are free of twins
-    drawn = batches(PairedSampler(star, 3, seed=0), 6)
-    assert all(len(set(batch)) == 3 for batch in drawn.tolist())
+STAR = [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]]  # every pair holds one of two contents: no three fit together
+
+
+def test_a_batch_that_would_hold_false_negatives_is_refused():
+    with pytest.raises(DataError) as error:
+        PairedSampler(torch.tensor(STAR), 3, seed=0)
+    assert error.value.reference == "batch-too-large"
+    assert "1 to 2" in error.value.hint
+    for seed in range(20):
+        for batch in batches(PairedSampler(torch.tensor(STAR), 2, seed=seed), 9):
+            assert all(len(set(side.tolist())) == 2 for side in torch.tensor(STAR)[batch].T)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=14),
+    size=st.integers(1, 5),
+    seed=st.integers(0, 9),
+)
+def test_entangled_contents_are_kept_apart_or_refused(pairs, size, seed):
+    contents = torch.tensor(pairs)
+    possible = max(
+        size
+        for size in range(1, 6)
+        for chosen in combinations(pairs, min(size, len(pairs)))
+        if all(len(set(side)) == size for side in zip(*chosen, strict=True))
+    )
+    try:
+        sampler = PairedSampler(contents, size, seed=seed)
+    except DataError as error:
+        assert size > possible / 2
+        assert error.reference == "batch-too-large"  # noqa: PT017
+        return
+    assert size <= possible
+    for batch in batches(sampler, 3 * sampler.batches_per_epoch):
+        assert all(len(set(side.tolist())) == size for side in contents[batch].T)
+
+
+def test_most_pairs_with_one_content_leave_the_batches_clean():
+    hub = torch.tensor([[0, row] for row in range(60)] + [[row, 60 + row] for row in range(1, 41)])
+    sampler = PairedSampler(hub, 20, seed=3)
+    drawn = batches(sampler, 30 * sampler.batches_per_epoch)
+    for batch in drawn:
+        assert all(len(set(side.tolist())) == 20 for side in hub[batch].T)
+    assert (drawn < 60).any(1).float().mean() > 0.9  # one of the sixty in nearly every batch, never two
+    assert len(set(drawn.flatten().tolist())) > 90
+
+
+def test_copies_among_single_examples_are_kept_apart():
+    contents = torch.tensor([0, 0, 0, 1, 2, 3, 3, 4])[:, None]  # two views of one example would meet those of its copy
+    drawn = batches(PairedSampler(contents, 3, seed=0), 30)
+    assert all(len(set(contents[batch, 0].tolist())) == 3 for batch in drawn)
+    assert set(drawn.flatten().tolist()) == set(range(8))
 
 
 def test_impossible_batches_are_explained():
@@ -88,5 +134,5 @@ def test_impossible_batches_are_explained():
     assert "1 to 5" in error.value.hint
     with pytest.raises(DataError, match="cannot be drawn from 0"):
         UniformSampler(0, 1, seed=0)
-    with pytest.raises(DataError, match="from 2 different contents"):
+    with pytest.raises(DataError, match="the largest that was found has 2"):
         PairedSampler(torch.tensor([[0, 0], [1, 1], [1, 2]]), 3, seed=0)

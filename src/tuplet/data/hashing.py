@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -30,7 +31,10 @@ def digests(items: Items) -> list[str | bytes]:
             _digest(file.read_bytes()) if alike[size] > 1 else str(file)
             for file, size in zip(files, sizes, strict=True)
         ]
-    return [item if isinstance(item, str) else _digest(np.ascontiguousarray(item).tobytes()) for item in items]
+    return [
+        normalize("NFC", item) if isinstance(item, str) else _digest(np.ascontiguousarray(item).tobytes())
+        for item in items
+    ]
 
 
 def content_ids(manifest: Manifest) -> Int64[Tensor, "n sides"]:

@@ -22,6 +22,7 @@ from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
 from tuplet.recipes.schema import PATHS, Recipe, Split
+from tuplet.sampling.paired import largest_batch
 
 PRESETS = {"image": "own-images", "vector": "own-vectors", "series": "own-series", "text": "own-texts"}
 NOUNS = {"image": "images", "vector": "rows of numbers", "series": "series", "text": "texts"}
@@ -279,8 +280,9 @@ def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
         symmetric=True,
     )
     train = _hold_out_rows(made, manifest)
-    different = min(len(side.unique()) for side in content_ids(train).T)
-    size = max(1, min(BATCH, different // 2))
+    contents = content_ids(train)
+    different = min(len(side.unique()) for side in contents.T)
+    size = max(1, min(different // 2, largest_batch(contents, BATCH)))
     made.say(
         ("batch",),
         f"No batch holds the same question or answer twice; {different:,} of the training pairs differ on both sides.",
