@@ -1,5 +1,7 @@
 """An anchor, its nearest by label and others."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +79,26 @@ def test_what_cannot_be_drawn_is_explained():
         NeighbourSampler(torch.arange(9.0), 5, seed=0)
     with pytest.raises(LabelError, match="graded labels"):
         NeighbourSampler(None, seed=0)
+
+
+@pytest.mark.parametrize("values", [1, 2])
+def test_a_batch_looks_at_few_of_many_labels(values):
+    targets = torch.rand(200_000, values, generator=torch.Generator().manual_seed(0))
+    sampler = NeighbourSampler(targets, 16, seed=0)
+    next(sampler)
+    tracemalloc.start()
+    drawn = batches(sampler, 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(targets) / 4  # bytes; one look at all labels would take four times as much
+    anchor, *rest = drawn[-1].tolist()
+    distance = (targets.double() - targets[anchor].double()).square().sum(1)
+    distance[anchor] = torch.inf
+    assert rest[:5] == distance.argsort()[:5].tolist()
+
+
+def test_graded_labels_that_repeat_name_the_lowest_positions_first():
+    targets = torch.arange(5).repeat(100).double()  # as ratings from 1 to 5 do
+    for anchor, *rest in batches(NeighbourSampler(targets, 16, 8, seed=0)).tolist():
+        twins = [row for row in range(anchor % 5, 500, 5) if row != anchor]
+        assert rest[:8] == twins[:8]

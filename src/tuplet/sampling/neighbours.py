@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.errors import DataError, LabelError
@@ -14,9 +15,9 @@ from tuplet.seeding import derive
 class NeighbourSampler(Sampler):
     """Dense triplet mining: an anchor, its K nearest neighbours by label, and random others; the anchor comes first.
 
-    Every example is the anchor of one batch of each epoch. Label distance is Euclidean; of equally near examples those
-    at the lower position count as nearer. No batch holds an example twice. Distances are taken from one anchor at a
-    time, in float64, so working memory is that of the labels.
+    Every example is the anchor of one batch of each epoch. Label distance is Euclidean, in float64; of equally near
+    examples those at the lower position count as nearer. No batch holds an example twice. Labels are sorted once, so
+    that a batch looks at those near its anchor and not at all of them.
 
     Args:
         targets: Graded labels, one number or one vector per example; None if the data has none.
@@ -55,7 +56,8 @@ class NeighbourSampler(Sampler):
                 reference="batch-too-large",
             )
         super().__init__(len(targets), seed)
-        self._targets = targets.double().view(len(targets), -1).numpy()
+        self._count = len(targets)
+        self._space = _LabelSpace(targets.double().view(len(targets), -1).numpy())
         self._size, self._neighbours = batch_size, neighbours
         self._anchors: tuple[int, Tensor] | None = None
 
@@ -67,19 +69,67 @@ class NeighbourSampler(Sampler):
     def draw(self, epoch: int, batch: int) -> Int64[Tensor, " batch"]:
         """One batch of an epoch."""
         if self._anchors is None or self._anchors[0] != epoch:
-            self._anchors = epoch, torch.randperm(len(self._targets), generator=derive(self.seed, "sampler", epoch))
+            self._anchors = epoch, torch.randperm(self._count, generator=derive(self.seed, "sampler", epoch))
         anchor = int(self._anchors[1][batch])
-        nearest = self._nearest(anchor)
-        order = torch.randperm(len(self._targets), generator=derive(self.seed, "sampler", epoch, batch))
-        taken = torch.zeros(len(order), dtype=torch.bool)
-        taken[anchor] = taken[nearest] = True
-        others = order[~taken[order]][: self._size - 1 - len(nearest)]
-        return torch.cat([torch.tensor([anchor]), nearest, others])
+        near = np.concatenate([[anchor], self._space.nearest(anchor, self._neighbours)])
+        others = self._others(near, derive(self.seed, "sampler", epoch, batch))
+        return torch.from_numpy(np.concatenate([near, others]))
 
-    def _nearest(self, anchor: int) -> Int64[Tensor, " neighbours"]:
-        """The K nearest by label, nearest first."""
-        squares = np.square(self._targets - self._targets[anchor]).sum(1)
-        squares[anchor] = np.inf
-        limit = np.partition(squares, self._neighbours - 1)[self._neighbours - 1] if self._neighbours else -1.0
-        within = np.flatnonzero(squares <= limit)
-        return torch.from_numpy(within[np.argsort(squares[within], kind="stable")][: self._neighbours])
+    def _others(self, near: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
+        """Random examples that are not near, each at most once, in random order."""
+        found, wanted = near[:0], self._size - len(near)
+        while len(found) < wanted:
+            if 4 * self._size > self._count:  # most draws would be taken already
+                drawn = torch.randperm(self._count, generator=generator).numpy()
+            else:
+                drawn = torch.randint(self._count, (2 * self._size,), generator=generator).numpy()
+            drawn = np.concatenate([found, drawn[~np.isin(drawn, near)]])
+            found = drawn[np.sort(np.unique(drawn, return_index=True)[1])][:wanted]  # in the order of their draws
+        return found
+
+
+class _LabelSpace:
+    """Different graded labels, sorted along the axis in which they spread most, and the examples that have each.
+
+    Args:
+        targets: (examples, values).
+    """
+
+    def __init__(self, targets: NDArray[np.float64]) -> None:
+        if targets.shape[1]:
+            axis = int(np.ptp(targets, axis=0).argmax())
+            targets = np.roll(targets, -axis, axis=1)  # rows are sorted by their first value
+        else:
+            targets = np.zeros((len(targets), 1))
+        self._labels, self._label_of, counts = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
+        self._label_of = self._label_of.reshape(-1)
+        self._members = np.argsort(self._label_of, kind="stable")
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
+
+    def nearest(self, example: int, count: int) -> NDArray[np.int64]:
+        """The `count` nearest to an example, nearest first; fewer if there are fewer."""
+        if not count:
+            return np.zeros(0, np.int64)
+        mine, reach = int(self._label_of[example]), 2 * count
+        along = self._labels[:, 0]
+        while True:  # until whoever may be as near as the last one lies in the range
+            first, last = max(0, mine - reach), min(len(along), mine + reach + 1)
+            found, distances = self._sorted(example, first, last, count)
+            limit = distances[-1] * (1 + 1e-12) if len(found) == count else np.inf
+            least, most = np.searchsorted(along, [along[mine] - limit, np.nextafter(along[mine] + limit, np.inf)])
+            if first <= least and most <= last:
+                return found
+            reach *= 4
+
+    def _sorted(self, example: int, first: int, last: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Up to `count` examples of a range of labels, nearest first, and their distances."""
+        gaps = self._labels[first:last] - self._labels[self._label_of[example]]
+        distances = np.sqrt(np.square(gaps).sum(1)) if gaps.shape[1] > 1 else np.abs(gaps[:, 0])
+        sizes = np.minimum(self._ends[first:last] - self._starts[first:last], count + 1)
+        owner = np.repeat(np.arange(last - first), sizes)
+        places = self._starts[first:last][owner] + np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]
+        members = self._members[places]  # at most count + 1 of a label: more of them cannot be among the nearest
+        order = np.lexsort((members, distances[owner]))
+        order = order[members[order] != example][:count]
+        return members[order], distances[owner[order]]
