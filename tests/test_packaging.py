@@ -1,10 +1,14 @@
 """What gets installed, and what must not."""
 
+import ast
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from importlib.metadata import distribution
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,16 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 FORBIDDEN = ROOT / ".ci" / "forbidden.py"
+IMPORTED_AS = {
+    "opentsne": "openTSNE",
+    "pillow": "PIL",
+    "python-multipart": "multipart",
+    "scikit-learn": "sklearn",
+}
+"""Import names that are not the package's own."""
+WAITING = {"lancedb", "psycopg", "pgvector", "pyarrow"}
+"""Declared for back ends and readers that are on their way."""
+FOR_USERS = sorted(set(EXTRAS) - {"dev", "docs", "bench"})
 
 
 def package(requirement: str) -> str:
@@ -44,6 +58,100 @@ def test_every_requirement_of_the_make_targets_is_pinned():
     pinned = {package(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1].isalnum()}
     wanted = {package(one) for extra in ("app", "demo", "dev", "docs", "bench") for one in EXTRAS[extra]}
     assert {package(one) for one in PROJECT["dependencies"]} | wanted <= pinned | {"tuplet"}
+
+
+def imported(folder: Path) -> set[str]:
+    """First names of all modules that the code of a folder imports, or asks for by a text such as "scipy.stats"."""
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("extra", FOR_USERS)
+def test_an_extra_installs_nothing_that_is_not_imported(extra):
+    used = imported(ROOT / "examples") if extra == "interop" else imported(ROOT / "src")
+    wanted = {package(one) for one in EXTRAS[extra]} - {"tuplet"}
+    assert {name for name in wanted if IMPORTED_AS.get(name, name.replace("-", "_")) not in used} - WAITING == set()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with sdist and wheel, built from this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, capture_output=True, check=True
+    )
+    return folder
+
+
+def test_the_wheel_holds_the_package_and_the_page_of_errors(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+        assert wheel.read("tuplet/errors.md") == (ROOT / "docs" / "errors.md").read_bytes()
+    source = ROOT / "src"
+    expected = {str(path.relative_to(source).as_posix()) for path in source.rglob("*") if path.is_file()}
+    expected = {name for name in expected if "__pycache__" not in name and ".egg-info" not in name}
+    packed = {name for name in names if ".dist-info/" not in name}
+    assert packed == expected | {"tuplet/errors.md"}
+
+
+def test_the_sdist_holds_what_is_needed_to_build_test_and_read(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    folders = ("examples", "tests", "docs", "benchmarks", ".ci", ".github")
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert sorted(set(listed.stdout.splitlines()) - names) == []
+    assert {"SECURITY.md", "CONTRIBUTING.md", "LICENSE", "README.md", "Makefile", "constraints.txt"} <= names
+
+
+def floors() -> dict[str, str]:
+    printed = subprocess.run([sys.executable, ROOT / ".ci" / "floors.py"], capture_output=True, text=True, check=True)
+    return dict(line.split("==") for line in printed.stdout.splitlines())
+
+
+def test_every_requirement_has_a_floor_that_ci_can_install():
+    everything = [*PROJECT["dependencies"], *(one for extra in EXTRAS.values() for one in extra)]
+    assert {package(name) for name in floors()} == {package(one) for one in everything} - {"tuplet"}
+    assert all(re.fullmatch(r"\d+(\.\d+)*", version) for version in floors().values())
+
+
+def workflow(name: str) -> dict:
+    return pytest.importorskip("yaml").safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+
+
+def test_ci_covers_every_system_every_python_and_both_ends_of_the_versions():
+    matrix = workflow("ci.yml")["jobs"]["test"]["strategy"]["matrix"]
+    named = [one.split(" :: ")[-1] for one in PROJECT["classifiers"] if one.startswith("Programming Language ::")]
+    systems = {"ubuntu", "macos", "windows"}
+    runs = set(product(matrix["os"], matrix["python"], matrix["versions"]))
+    runs |= {(one["os"], one["python"], one["versions"]) for one in matrix["include"]}
+    assert {(system, python) for system, python, _ in runs} == set(product(systems, named))
+    assert {(system, named[0], "lowest") for system in systems} <= runs
+    assert {(system, named[-1], "newest") for system in systems} <= runs
+    assert PROJECT["requires-python"] == f">={named[0]}"
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "publish.yml"])
+def test_a_workflow_may_do_no_more_than_it_must(name):
+    """What it runs is named by a hash, and only the upload may prove who it is."""
+    found = workflow(name)
+    assert found["permissions"] == {"contents": "read"}
+    steps = [(job, step) for job in found["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for _, step in steps if "uses" in step]
+    assert [one for one in used if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", one)] == []
+    asking = [name for name, job in found["jobs"].items() if "permissions" in job]
+    assert asking == (["publish"] if name == "publish.yml" else [])
+
+
+def test_the_address_of_the_project_is_declared_once():
+    home = PROJECT["urls"]["Homepage"]
+    assert all(address.startswith(home) for address in PROJECT["urls"].values())
+    owner = re.compile(r"github\.com/([\w-]+/tuplet)\b")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = [(ROOT / name).read_text(errors="ignore") for name in listed.splitlines() if (ROOT / name).is_file()]
+    assert {home.rpartition("github.com/")[2]} == {found for text in texts for found in owner.findall(text)}
 
 
 def test_no_requirement_is_a_package_that_must_not_come_along():

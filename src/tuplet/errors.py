@@ -11,7 +11,7 @@
     └── DivergedError        a training whose numbers stopped being finite        exit code 3
 
 Every error says what was found and where (`message`), what to type next (`hint`),
-and names its section of `docs/errors.md` (`reference`).
+and names its section of `docs/errors.md` (`reference`), which `tuplet explain` prints.
 """
 
 from typing import ClassVar
@@ -40,7 +40,12 @@ class TupletError(Exception):
         self.reference = reference
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return "\n".join(filter(None, (self.message, self.hint, f"More: {self.more}")))
+
+    @property
+    def more(self) -> str:
+        """The command that prints what `docs/errors.md` says about this error."""
+        return f"tuplet explain {self.reference}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.reference)

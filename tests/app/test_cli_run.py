@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, r
         command = [sys.executable, "-B", "-c", text, *map(str, words)]
         done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
         assert done.returncode == 3
-        assert "docs/errors.md#disk-full" in done.stderr
+        assert "tuplet explain disk-full" in done.stderr
         assert "Traceback" not in done.stderr
     assert sorted(run.iterdir()) == before
     assert (run / "report.html").read_bytes() == report

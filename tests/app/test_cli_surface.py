@@ -15,6 +15,7 @@ import pytest
 import tuplet as package
 from tuplet import losses
 from tuplet.app.cli import HELP, commands
+from tuplet.app.explanations import explanations
 from tuplet.app.presets import FAMILIES
 from tuplet.recipes import load_recipe, preset_names
 
@@ -171,7 +172,7 @@ def test_an_error_says_what_to_type_and_where_to_read_more(tuplet, tmp_path, wor
     error, *_, hint, more = done.stderr.splitlines()
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
-    assert more == f"more: docs/errors.md#{reference}"
+    assert more == f"more: tuplet explain {reference}"
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -188,6 +189,8 @@ def test_without_its_optional_part_the_command_line_names_the_line_to_type():
     done = python(text, "--help", code=5)
     assert 'pip install "tuplet[app]"' in done.stderr
     assert "Traceback" not in done.stderr
+    *_, explain, reference = done.stderr.split()
+    assert python(text, explain, reference, code=0).stdout.strip() == explanations()[reference]
 
 
 def test_a_bug_is_reported_with_a_saved_traceback(tmp_path):

@@ -120,10 +120,10 @@ def test_init_says_what_is_wrong_with_data_that_teaches_nothing(typed, tmp_path)
     rows = [f"{row},class {row}\n" for row in range(40)]
     (tmp_path / "alone.csv").write_text("x0,label\n" + "".join(rows))
     said = typed("init", "alone.csv", "--set", "data.split.test=0.0", code=3)
-    assert "errors.md#" in said.err
+    assert "tuplet explain " in said.err
     assert not (tmp_path / "alone.toml").exists()
-    assert "errors.md#missing-file" in typed("init", "nowhere.csv", code=3).err
-    assert "errors.md#missing-file" in typed("init", "nowhere.txt", code=3).err
+    assert "tuplet explain missing-file" in typed("init", "nowhere.csv", code=3).err
+    assert "tuplet explain missing-file" in typed("init", "nowhere.txt", code=3).err
 
 
 def test_a_plan_of_a_preset_takes_the_data_that_is_named(typed, shelf):

@@ -68,10 +68,10 @@ class QueryResult(Result):
     """
 
     macro: Estimates
-    per_query: Mapping[str, Float[Tensor, " scored"]]
-    queries: Int64[Tensor, " scored"]
-    classes: Int64[Tensor, " scored"]
-    draws: Mapping[str, Float[Tensor, " draws"]] = field(default_factory=dict)
+    per_query: Mapping[str, Float[Tensor, " scored"]] = field(repr=False)
+    queries: Int64[Tensor, " scored"] = field(repr=False)
+    classes: Int64[Tensor, " scored"] = field(repr=False)
+    draws: Mapping[str, Float[Tensor, " draws"]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON values, without the values per query; NaN becomes None."""

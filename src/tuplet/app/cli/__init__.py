@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tuplet import __version__
+from tuplet.app.explanations import explanations
 from tuplet.errors import DataError, MissingExtraError, TupletError
 
 _EXTRAS = {
@@ -60,6 +61,9 @@ def is_one_of_several() -> bool:
 
 
 def _run() -> None:
+    if sys.argv[1:2] == ["explain"] and (text := explanations().get(" ".join(sys.argv[2:]))):
+        print(text)  # without typer too: the error that says that it is missing ends with this command
+        return
     if find_spec("typer") is None:
         raise ModuleNotFoundError(name="typer")
     try:
@@ -98,7 +102,7 @@ def _explain(error: TupletError) -> int:
     print(f"error: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
-    print(f"more: docs/errors.md#{error.reference}", file=sys.stderr)
+    print(f"more: {error.more}", file=sys.stderr)
     return error.exit_code
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import demo, embed, evaluate, init, plan, report, runs, search, train
+from tuplet.app.cli import demo, embed, evaluate, explain, init, plan, report, runs, search, train
 
 COMMANDS = {
     "demo": demo,
@@ -17,6 +17,7 @@ COMMANDS = {
     "embed": embed,
     "report": report,
     "runs": runs,
+    "explain": explain,
 }
 """Module of each command: a function of the command's name, and its `EPILOG` of examples."""
 
