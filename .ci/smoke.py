@@ -33,7 +33,7 @@ def core() -> None:
     said = run("--help", expected=5)
     if 'pip install "tuplet[app]"' not in said:
         raise SystemExit("The command line does not say how to install what is missing.")
-    if "optional part" not in run(*said.split("tuplet ")[-1].split()):
+    if "package that is not installed" not in run(*said.split("tuplet ")[-1].split()):
         raise SystemExit("The command that an error ends with does not explain it.")
 
 
