@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from shapes import unchecked
 from tuplet.engine.topk import pair_scores
 from tuplet.errors import DataError, LabelError, ShapeError
 from tuplet.evaluation import retrieval
+from tuplet.evaluation.retrieval import Name
 
-TOP = (1, 2, 4)
+TOP = (1, 2, 4, 9)
+MEASURES = get_args(Name)
 
 
 def rows(count: int, dim: int, seed: int = 0) -> Tensor:
@@ -32,10 +35,15 @@ def judge(relevance: list[bool], total: int) -> dict[str, float]:
         "r_precision": precision[total - 1],
         "map": sum(p for p, hit in zip(precision, relevance, strict=True) if hit) / total,
     }
+    first = relevance.index(True) + 1
+    found["mrr"] = 1 / first
     for k in TOP:
-        last = min(k, len(relevance))
-        found[f"precision@{k}"] = precision[last - 1]
-        found[f"recall@{k}"] = float(any(relevance[:last]))
+        found[f"precision@{k}"] = sum(relevance[:k]) / k
+        found[f"recall@{k}"] = float(any(relevance[:k]))
+        found[f"fractional_recall@{k}"] = sum(relevance[:k]) / total
+        found[f"mrr@{k}"] = (first <= k) / first
+        hits = [p for p, hit in zip(precision[:k], relevance[:k], strict=True) if hit]
+        found[f"map@{k}"] = sum(hits) / min(k, total)
     return found
 
 
@@ -49,12 +57,12 @@ def orders(keys: list[float], relevance: list[bool], ties: str):
         yield [relevance[i] for block in choice for i in block]
 
 
-def brute(queries, labels, gallery, gallery_labels, hidden, geometry, ties):
+def brute(queries, labels, gallery, relevant, hidden, geometry, ties):
     """Mean over queries of the mean over orders, and how many queries had nothing to find."""
     per_query, skipped = [], 0
     for q in range(len(queries)):
         seen = [j for j in range(len(gallery)) if not hidden[q][j]]
-        relevance = [bool(gallery_labels[j] == labels[q]) for j in seen]
+        relevance = [bool(relevant[q][j]) for j in seen]
         if labels[q] == -1 or not any(relevance):
             skipped += int(labels[q] != -1)
             continue
@@ -71,10 +79,11 @@ def brute(queries, labels, gallery, gallery_labels, hidden, geometry, ties):
     geometry=st.sampled_from(["cosine", "dot", "euclidean", "squared_euclidean"]),
     ties=st.sampled_from(["expected", "index", "worst"]),
     one_set=st.booleans(),
-    grouped=st.booleans(),
+    grouped=st.sampled_from([None, "group", "class_and_group"]),
+    judged=st.booleans(),
     tile_size=st.sampled_from([7, 1 << 22]),
 )
-def test_values_equal_the_enumeration_of_all_orders_of_ties(seed, geometry, ties, one_set, grouped, tile_size):
+def test_values_equal_the_enumeration_of_all_orders_of_ties(seed, geometry, ties, one_set, grouped, judged, tile_size):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low, high, *shape):
@@ -82,25 +91,34 @@ def test_values_equal_the_enumeration_of_all_orders_of_ties(seed, geometry, ties
 
     queries, labels, groups = draw(-1, 2, 6, 2).float(), draw(-1, 3, 6), draw(0, 3, 6)
     gallery, gallery_labels, gallery_groups = draw(-1, 2, 7, 2).float(), draw(-1, 3, 7), draw(0, 3, 7)
-    options = {"geometry": geometry, "ties": ties, "top": TOP, "average_precision": True, "tile_size": tile_size}
+    options = {"geometry": geometry, "ties": ties, "top": TOP, "measures": MEASURES, "tile_size": tile_size}
+    arguments = [queries, labels]
     if one_set:
-        hidden = groups[:, None] == groups if grouped else torch.eye(6, dtype=torch.bool)
-        expected, skipped = brute(queries, labels, queries, labels, hidden.tolist(), geometry, ties)
-        arguments = [queries, labels]
+        gallery, gallery_labels, gallery_groups = queries, labels, groups
     else:
-        hidden = groups[:, None] == gallery_groups if grouped else torch.zeros(6, 7, dtype=torch.bool)
-        expected, skipped = brute(queries, labels, gallery, gallery_labels, hidden.tolist(), geometry, ties)
-        arguments = [queries, labels, gallery, gallery_labels]
+        arguments += [gallery, gallery_labels]
         options |= {"gallery_groups": gallery_groups} if grouped else {}
-    options |= {"groups": groups} if grouped else {}
+    hidden = torch.eye(6, dtype=torch.bool) if one_set else torch.zeros(6, 7, dtype=torch.bool)
+    same = labels[:, None] == gallery_labels
+    if grouped:
+        options |= {"groups": groups, "junk": grouped}
+        together = groups[:, None] == gallery_groups
+        hidden = hidden | (together & same if grouped == "class_and_group" else together)
+    relevant = draw(0, 3, *same.shape) == 0 if judged else same
+    if judged:
+        options["qrels"] = {q: row.nonzero()[:, 0].tolist() for q, row in enumerate(relevant)}
+        asked = torch.zeros_like(labels)  # whoever has judgements is asked
+    else:
+        asked = labels
+    expected, skipped = brute(queries, asked, gallery, relevant, hidden.tolist(), geometry, ties)
     if expected is None:
-        with pytest.raises(DataError, match="has a row of its class"):
+        with pytest.raises((DataError, LabelError), match=r"is relevant|has a row of its class"):
             retrieval(*arguments, **options, bootstrap=0)
         return
     result = retrieval(*arguments, **options, bootstrap=0)
     assert result.values == pytest.approx(expected, rel=1e-12)
     assert result.counts["n_skipped"] == skipped
-    assert result.counts["n_unlabelled"] == int((labels == -1).sum())
+    assert result.counts["n_unlabelled"] == int((asked == -1).sum())
 
 
 @pytest.mark.parametrize(
@@ -182,10 +200,47 @@ def test_micro_and_macro_averages_are_those_of_queries_and_of_classes():
     assert result.few_classes
 
 
-def test_precision_at_more_than_there_are_uses_what_there_is():
+def test_precision_at_more_than_there_are_divides_by_k():
     result = retrieval(rows(3, 2), torch.tensor([0, 0, 1]), top=(1, 10), bootstrap=0)
-    assert result.values["precision@10"] == 0.5
+    assert result.values["precision@10"] == pytest.approx(0.1)
     assert result.counts["n_short"] == 2
+
+
+def test_the_rule_of_re_identification_drops_the_same_class_in_the_same_group_only():
+    # On a line from the query: its own person in its own camera, a stranger in its camera, its person elsewhere.
+    gallery = torch.tensor([[1.0], [2.0], [3.0]])
+    labels, cameras = torch.tensor([7, 8, 7]), [1, 1, 2]
+    arguments = (torch.zeros(1, 1), torch.tensor([7]), gallery, labels)
+    options = {"geometry": "euclidean", "bootstrap": 0, "groups": [1], "gallery_groups": cameras, "top": (1,)}
+    by_person = retrieval(*arguments, **options, junk="class_and_group", measures=("recall", "mrr", "map"))
+    assert by_person.values == {"recall@1": 0, "mrr": 0.5, "map": 0.5}
+    assert by_person.settings["junk"] == "class_and_group"
+    assert retrieval(*arguments, **options, junk="group").values["recall@1"] == 1
+
+
+def test_relevance_per_query_is_taken_as_a_mapping_with_grades_or_as_rows():
+    x, gallery = rows(4, 3), rows(9, 3, 1)
+    graded = {0: {1: 2, 2: 0}, 1: {0: 1}, 3: {8: 3, 7: 1}}
+    listed = [[0, 1, 2], [0, 2, 0], [1, 0, 1], [3, 8, 3], [3, 7, 1], [3, 7, 1]]
+    plain = np.array([[0, 1], [1, 0], [3, 8], [3, 7]])
+    found = [retrieval(x, None, gallery, qrels=qrels, top=(3,)).to_dict() for qrels in (graded, listed, plain)]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["counts"]["n_queries"] == 3
+    assert found[0]["counts"]["n_skipped"] == 1
+    assert found[0]["settings"]["relevance"] == "qrels"
+
+
+def test_arrays_and_lists_give_what_tensors_give():
+    x, labels = rows(30, 3), torch.arange(30) % 4
+    expected = retrieval(x, labels, x, labels, bootstrap=20).to_dict()
+    for convert in (
+        Tensor.numpy,
+        Tensor.tolist,
+        lambda part: part.numpy()[:, ::-1][:, ::-1] if part.ndim == 2 else part,
+    ):
+        arguments = [convert(part) for part in (x, labels, x, labels)]
+        found = retrieval(*arguments, bootstrap=20).to_dict()
+        assert found["values"] == pytest.approx(expected["values"])
 
 
 def test_a_collapsed_space_scores_what_chance_gives():
@@ -224,6 +279,20 @@ def test_memory_stays_below_the_matrix_of_scores():
     [
         ({"labels": torch.zeros(4)}, LabelError, "torch.float32"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, LabelError, r"\(3,\)"),
+        ({"labels": ["a", "b", "a", "b"]}, LabelError, "<U1"),
+        ({"labels": None}, ShapeError, "labels are missing"),
+        ({"embeddings": [[1.0, 2.0], [1.0]]}, ShapeError, "different lengths"),
+        ({"embeddings": [["a"], ["b"]]}, ShapeError, "<U1"),
+        ({"embeddings": np.array([[None], [1]])}, ShapeError, "object"),
+        ({"embeddings": {1.0, 2.0}}, ShapeError, "of type set"),
+        ({"embeddings": 3.5}, ShapeError, r"shape \(\)"),
+        ({"embeddings": torch.zeros(4)}, ShapeError, r"shape \(4,\)"),
+        ({"qrels": {0: [9]}}, LabelError, "gallery row 9"),
+        ({"qrels": np.zeros((2, 4))}, LabelError, r"\(2, 4\)"),
+        ({"qrels": {0: {1: 0}}}, LabelError, "no row is relevant"),
+        ({"junk": "camera"}, ShapeError, "one of group, class_and_group"),
+        ({"junk": "class_and_group"}, ShapeError, "no groups"),
+        ({"measures": ("recall@1",)}, ShapeError, "fractional_recall"),
         ({"gallery": torch.zeros(2, 2)}, ShapeError, "without gallery_labels"),
         ({"gallery_labels": torch.zeros(2, dtype=torch.int64)}, ShapeError, "without a gallery"),
         ({"groups": ["a"]}, ShapeError, r"groups have shape \(1,\)"),

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Int64, Integer
 from torch import Tensor
 
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.extras import scientific
-from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows
 from tuplet.evaluation.result import Result
 from tuplet.seeding import derive_seed
 from tuplet.types import GeometryName
@@ -29,8 +29,8 @@ class ClusteringResult(Result):
 
 
 def clustering(
-    embeddings: Float[Tensor, "rows dim"],
-    labels: Int[Tensor, " rows"],
+    embeddings: Float[Tensor, "rows dim"] | Arrays,
+    labels: Integer[Tensor, " rows"] | Arrays,
     *,
     geometry: GeometryName = "cosine",
     restarts: int = 10,
@@ -57,7 +57,8 @@ def clustering(
         DataError: If no row has a label.
         MissingExtraError: If scikit-learn is not installed.
     """
-    known = class_labels(labels, len(embeddings))
+    finite = finite_rows(embeddings)
+    known = class_labels(labels, len(finite))
     rows = (known != UNKNOWN).nonzero()[:, 0]
     if not len(rows):
         raise DataError(
@@ -65,7 +66,7 @@ def clustering(
             hint="Give labels other than -1.",
             reference="no-labels",
         )
-    points = finite_rows(embeddings)[rows]
+    points = finite[rows]
     if geometry == "cosine":
         points = torch.nn.functional.normalize(points, dim=1)
     classes, codes = torch.unique(known[rows], return_inverse=True)
@@ -89,7 +90,9 @@ def clustering(
     )
 
 
-def clustering_agreement(first: Int[Tensor, " rows"], second: Int[Tensor, " rows"]) -> Mapping[str, float]:
+def clustering_agreement(
+    first: Int[Tensor, " rows"] | Arrays, second: Int[Tensor, " rows"] | Arrays
+) -> Mapping[str, float]:
     """Normalised and adjusted mutual information of two partitions, both over the mean of the two entropies.
 
     Args:
@@ -103,7 +106,7 @@ def clustering_agreement(first: Int[Tensor, " rows"], second: Int[Tensor, " rows
         MissingExtraError: If scikit-learn is not installed.
     """
     metrics = scientific("sklearn.metrics")
-    one, other = first.detach().cpu().numpy(), second.detach().cpu().numpy()
+    one, other = (as_tensor(part, "partitions").detach().cpu().numpy() for part in (first, second))
     return {
         "nmi": float(metrics.normalized_mutual_info_score(one, other)),
         "ami": float(metrics.adjusted_mutual_info_score(one, other)),

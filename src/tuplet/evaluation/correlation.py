@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
+from tuplet.errors import ShapeError
 from tuplet.evaluation.bootstrap import class_draws
 from tuplet.evaluation.extras import scientific
+from tuplet.evaluation.inputs import Arrays, as_tensor
 
 
-def rank_correlation(first: Num[Tensor, " pairs"], second: Num[Tensor, " pairs"]) -> dict[str, float]:
+def rank_correlation(first: Num[Tensor, " pairs"] | Arrays, second: Num[Tensor, " pairs"] | Arrays) -> dict[str, float]:
     """Spearman's rho and Kendall's tau-b of two lists of numbers.
 
     Args:
@@ -24,8 +26,15 @@ def rank_correlation(first: Num[Tensor, " pairs"], second: Num[Tensor, " pairs"]
 
     Raises:
         MissingExtraError: If scipy is not installed.
+        ShapeError: If the lists are not of one length.
     """
-    u, v = first.detach().cpu().double().numpy(), second.detach().cpu().double().numpy()
+    u, v = (as_tensor(part, "lists of numbers").detach().cpu().double().numpy() for part in (first, second))
+    if u.ndim != 1 or u.shape != v.shape:
+        raise ShapeError(
+            f"Rank correlation of shapes {u.shape} and {v.shape}; two lists of the same length are expected.",
+            hint="Pass one number per item in each list.",
+            reference="no-tensor",
+        )
     return {"spearman": spearman(u, v), "kendall": _correlate(u, v, "kendalltau")}
 
 

@@ -12,6 +12,7 @@ from tuplet.engine.topk import nearness, pair_scores, topk
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average, percentile_interval
 from tuplet.evaluation.correlation import rank_correlation, resampled_correlations
+from tuplet.evaluation.inputs import Arrays, as_tensor, embedding_rows
 from tuplet.evaluation.pairs import product_pairs, scores_of, unordered_pairs
 from tuplet.evaluation.ranking import Ranking, ranked, tie_bounds
 from tuplet.evaluation.result import Estimates, QueryResult
@@ -33,10 +34,10 @@ class GradedResult(QueryResult):
 
 
 def graded(
-    embeddings: Float[Tensor, "queries dim"],
-    targets: Num[Tensor, " queries"] | Num[Tensor, "queries values"],
-    gallery: Float[Tensor, "gallery dim"] | None = None,
-    gallery_targets: Num[Tensor, " gallery"] | Num[Tensor, "gallery values"] | None = None,
+    embeddings: Float[Tensor, "queries dim"] | Arrays,
+    targets: Num[Tensor, " queries"] | Num[Tensor, "queries values"] | Arrays,
+    gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
+    gallery_targets: Num[Tensor, " gallery"] | Num[Tensor, "gallery values"] | Arrays | None = None,
     *,
     geometry: GeometryName = "cosine",
     top: Sequence[int] = (1, 5, 10),
@@ -69,16 +70,18 @@ def graded(
         LabelError: If labels are not one finite number, or row of numbers, per embedding.
         MissingExtraError: If scipy is not installed.
     """
-    task = _task(embeddings, targets, gallery, gallery_targets, geometry, tuple(top), gain)
+    asked = embedding_rows(embeddings)
+    answers = None if gallery is None else embedding_rows(gallery, "gallery")
+    task = _task(asked, targets, answers, gallery_targets, geometry, tuple(top), gain)
     per_query, pairs = task.values(), task.distances_of_pairs(max_pairs, seed)
     by_lot = pairs[1].mean()
     per_query |= {f"label_gap@{k}": per_query[f"label_distance@{k}"] / by_lot for k in task.top}
-    micro, _ = average(per_query, torch.arange(len(embeddings)), bootstrap, seed)
+    micro, _ = average(per_query, torch.arange(len(asked)), bootstrap, seed)
     return _result(task, per_query, micro, pairs, bootstrap, seed)
 
 
 def ndcg(
-    gains: Float[Tensor, "queries items"], scores: Float[Tensor, "queries items"], top: Sequence[int]
+    gains: Float[Tensor, "queries items"] | Arrays, scores: Float[Tensor, "queries items"] | Arrays, top: Sequence[int]
 ) -> dict[str, Float[Tensor, " queries"]]:
     """NDCG@K of given gains, larger scores first, as the expected value over all orders of equal scores.
 
@@ -90,10 +93,11 @@ def ndcg(
     Returns:
         `ndcg@K` of each query; NaN where all gains are 0.
     """
-    descending, order = scores.detach().double().sort(dim=1, descending=True, stable=True)
+    worth, keys = embedding_rows(gains, "gains").detach().double(), embedding_rows(scores, "scores").detach().double()
+    descending, order = keys.sort(dim=1, descending=True, stable=True)
     start, stop = tie_bounds(descending)
-    expected = _tie_means(gains.detach().double().gather(1, order), start, stop)
-    ideal = gains.detach().double().sort(dim=1, descending=True).values
+    expected = _tie_means(worth.gather(1, order), start, stop)
+    ideal = worth.sort(dim=1, descending=True).values
     return {f"ndcg@{k}": _discounted(expected, k) / _discounted(ideal, k) for k in top}
 
 
@@ -156,9 +160,9 @@ class _Task:
 
 def _task(
     embeddings: Tensor,
-    targets: Tensor,
+    targets: Tensor | Arrays,
     gallery: Tensor | None,
-    gallery_targets: Tensor | None,
+    gallery_targets: Tensor | Arrays | None,
     geometry: GeometryName,
     top: tuple[int, ...],
     gain: Gain,
@@ -178,11 +182,11 @@ def _task(
     return _Task(embeddings, mine, gallery, theirs, geometry, top, gain, is_one_set=False)
 
 
-def _numbers(targets: Tensor, rows: int, name: str) -> Float[Tensor, "rows values"]:
-    values = targets.detach().cpu().double()
-    if len(values) != rows or values.ndim > 2 or not values.isfinite().all():
+def _numbers(targets: Tensor | Arrays, rows: int, name: str) -> Float[Tensor, "rows values"]:
+    values = as_tensor(targets, name).detach().cpu().double()
+    if not values.ndim or len(values) != rows or values.ndim > 2 or not values.isfinite().all():
         raise LabelError(
-            f"{name} have shape {tuple(targets.shape)} and {int((~values.isfinite()).sum())} numbers that are not "
+            f"{name} have shape {tuple(values.shape)} and {int((~values.isfinite()).sum())} numbers that are not "
             f"finite; one finite number, or row of numbers, for each of {rows} embeddings is expected.",
             hint="Leave out examples whose target is missing.",
             reference="graded-targets",

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
-from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers
 from tuplet.evaluation.result import Result
 from tuplet.seeding import derive
@@ -26,8 +26,8 @@ class HealthResult(Result):
 
 
 def health(
-    embeddings: Float[Tensor, "rows dim"],
-    labels: Int[Tensor, " rows"] | None = None,
+    embeddings: Float[Tensor, "rows dim"] | Arrays,
+    labels: Integer[Tensor, " rows"] | Arrays | None = None,
     *,
     centered: bool = True,
     max_rows: int = 4096,

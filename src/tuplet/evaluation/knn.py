@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, topk
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
-from tuplet.evaluation.inputs import UNKNOWN, class_labels
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, embedding_rows
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
 
@@ -29,10 +29,10 @@ class KnnResult(QueryResult):
 
 
 def knn(
-    embeddings: Float[Tensor, "queries dim"],
-    labels: Int[Tensor, " queries"],
-    gallery: Float[Tensor, "gallery dim"] | None = None,
-    gallery_labels: Int[Tensor, " gallery"] | None = None,
+    embeddings: Float[Tensor, "queries dim"] | Arrays,
+    labels: Integer[Tensor, " queries"] | Arrays,
+    gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
+    gallery_labels: Integer[Tensor, " gallery"] | Arrays | None = None,
     *,
     neighbours: int = 200,
     temperature: float | None = 0.07,
@@ -63,20 +63,21 @@ def knn(
         ShapeError: If arguments do not fit together.
         DataError: If nobody can vote, or no query has a label.
     """
-    mine = class_labels(labels, len(embeddings))
-    voters = _voters(embeddings, mine, gallery, gallery_labels)
+    asked = embedding_rows(embeddings)
+    mine = class_labels(labels, len(asked))
+    voters = _voters(asked, mine, gallery, gallery_labels)
     election = _Election((neighbours,), temperature, geometry, tile_size)
-    (predictions,) = election.held(embeddings, voters)
+    (predictions,) = election.held(asked, voters)
     settings: dict[str, Any] = {"neighbours": neighbours, **election.settings}
     scored = _scored({"accuracy": predictions}, mine, settings, bootstrap, seed)
     return KnnResult(**vars(scored), predictions=predictions)
 
 
 def knn_curve(
-    embeddings: Float[Tensor, "queries dim"],
-    labels: Int[Tensor, " queries"],
-    gallery: Float[Tensor, "gallery dim"] | None = None,
-    gallery_labels: Int[Tensor, " gallery"] | None = None,
+    embeddings: Float[Tensor, "queries dim"] | Arrays,
+    labels: Integer[Tensor, " queries"] | Arrays,
+    gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
+    gallery_labels: Integer[Tensor, " gallery"] | Arrays | None = None,
     *,
     neighbours: Sequence[int] = (1, 5, 20, 200),
     temperature: float | None = 0.07,
@@ -107,20 +108,24 @@ def knn_curve(
         ShapeError: If arguments do not fit together.
         DataError: If nobody can vote, or no query has a label.
     """
-    mine = class_labels(labels, len(embeddings))
-    voters = _voters(embeddings, mine, gallery, gallery_labels)
+    asked = embedding_rows(embeddings)
+    mine = class_labels(labels, len(asked))
+    voters = _voters(asked, mine, gallery, gallery_labels)
     election = _Election(tuple(neighbours), temperature, geometry, tile_size)
-    predictions = election.held(embeddings, voters)
+    predictions = election.held(asked, voters)
     named = {f"knn@{count}": voted for count, voted in zip(neighbours, predictions, strict=True)}
     return _scored(named, mine, {"neighbours": election.neighbours, **election.settings}, bootstrap, seed)
 
 
-def _voters(embeddings: Tensor, mine: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None) -> "_Voters":
+def _voters(
+    embeddings: Tensor, mine: Tensor, gallery: Tensor | Arrays | None, gallery_labels: Tensor | Arrays | None
+) -> "_Voters":
     if (gallery is None) != (gallery_labels is None):
         raise _wrong("gallery and gallery_labels were not given together")
     if gallery is None or gallery_labels is None:
         return _Voters.of(embeddings, mine, torch.arange(len(mine)))
-    return _Voters.of(gallery, class_labels(gallery_labels, len(gallery), "gallery_labels"), None)
+    voting = embedding_rows(gallery, "gallery")
+    return _Voters.of(voting, class_labels(gallery_labels, len(voting), "gallery_labels"), None)
 
 
 @dataclass(frozen=True, eq=False)

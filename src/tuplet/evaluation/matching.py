@@ -10,7 +10,7 @@ from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, pair_scores
 from tuplet.errors import ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
-from tuplet.evaluation.inputs import finite_rows
+from tuplet.evaluation.inputs import Arrays, as_tensor, finite_rows
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
 
@@ -18,9 +18,9 @@ _ROUNDING = 1e-11  # of a float64 product, relative to the squared lengths; what
 
 
 def matching(
-    queries: Float[Tensor, "queries dim"],
-    answers: Float[Tensor, "answers dim"],
-    wanted: Int[Tensor, " queries"] | None = None,
+    queries: Float[Tensor, "queries dim"] | Arrays,
+    answers: Float[Tensor, "answers dim"] | Arrays,
+    wanted: Int[Tensor, " queries"] | Arrays | None = None,
     *,
     geometry: GeometryName = "cosine",
     top: Sequence[int] = (1, 5, 10),
@@ -51,24 +51,24 @@ def matching(
     Raises:
         ShapeError: If the arguments do not fit together, or a row holds NaN or infinity.
     """
-    wanted = torch.arange(len(queries)) if wanted is None else wanted.detach().cpu().long()
-    outside = len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(answers)
-    if len(wanted) != len(queries) or not len(queries) or outside or not top or min(top) < 1:
+    asked, given = finite_rows(queries, "queries"), finite_rows(answers, "answers")
+    right = torch.arange(len(asked)) if wanted is None else as_tensor(wanted, "wanted rows").detach().cpu().long()
+    outside = len(right) and not 0 <= int(right.min()) <= int(right.max()) < len(given)
+    if right.shape != (len(asked),) or not len(asked) or outside or not top or min(top) < 1:
         raise ShapeError(
-            f"Matching got {len(queries)} queries, {len(answers)} answers, {len(wanted)} wanted rows and top={top}.",
+            f"Matching got {len(asked)} queries, {len(given)} answers, {len(right)} wanted rows and top={top}.",
             hint="Give one row of `answers` for each query, one query or more, and each K at least 1.",
             reference="matching-arguments",
         )
-    asked, given = finite_rows(queries), finite_rows(answers)
     size = tile_size // len(given)
-    ranks = [_ranks(asked[rows], given, wanted[rows], geometry, tile_size) for rows in spans(len(asked), size)]
+    ranks = [_ranks(asked[rows], given, right[rows], geometry, tile_size) for rows in spans(len(asked), size)]
     above, ties = (torch.cat(part).double() for part in zip(*ranks, strict=True))
     per_query = {f"recall@{k}": (k - above).clamp_min(0).minimum(ties) / ties for k in top}
     per_query["mrr"] = (torch.digamma(above + ties + 1) - torch.digamma(above + 1)) / ties
     counts = {"n_gallery": len(given)}
     settings = {"geometry": geometry, "top": tuple(top)}
-    queries = torch.arange(len(asked))
-    return averaged(per_query, queries, wanted, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
+    everyone = torch.arange(len(asked))
+    return averaged(per_query, everyone, right, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
 
 
 def _ranks(

@@ -3,23 +3,23 @@
 import warnings
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.extras import scientific
-from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers
 from tuplet.evaluation.result import QueryResult
 from tuplet.seeding import derive
 
 
 def linear_probe(
-    embeddings: Float[Tensor, "queries dim"],
-    labels: Int[Tensor, " queries"],
-    train: Float[Tensor, "train dim"],
-    train_labels: Int[Tensor, " train"],
+    embeddings: Float[Tensor, "queries dim"] | Arrays,
+    labels: Integer[Tensor, " queries"] | Arrays,
+    train: Float[Tensor, "train dim"] | Arrays,
+    train_labels: Integer[Tensor, " train"] | Arrays,
     *,
     strength: float = 1.0,
     steps: int = 1000,
@@ -49,7 +49,8 @@ def linear_probe(
         DataError: If there are fewer than two classes to learn, or no query has a label.
         MissingExtraError: If scikit-learn is not installed.
     """
-    mine, theirs = class_labels(labels, len(embeddings)), class_labels(train_labels, len(train), "train_labels")
+    judged, learned = finite_rows(embeddings), finite_rows(train, "train embeddings")
+    mine, theirs = class_labels(labels, len(judged)), class_labels(train_labels, len(learned), "train_labels")
     able, scored = ((known != UNKNOWN).nonzero()[:, 0] for known in (theirs, mine))
     able = able[distinct_integers(len(able), max_rows, derive(seed, "probe"))]
     if len(torch.unique(theirs[able])) < 2 or not len(scored):
@@ -59,7 +60,7 @@ def linear_probe(
             hint="Give labels other than -1 to training rows and queries.",
             reference="no-labels",
         )
-    rows, asked = finite_rows(train)[able], finite_rows(embeddings)[scored]
+    rows, asked = learned[able], judged[scored]
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
     deviation = deviation.where(deviation > 0, 1.0)
     model = scientific("sklearn.linear_model").LogisticRegression(C=strength, max_iter=steps)

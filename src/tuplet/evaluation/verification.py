@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64, Shaped
+from jaxtyping import Bool, Float, Int, Int64, Integer, Shaped
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness
-from tuplet.errors import DataError
+from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
-from tuplet.evaluation.inputs import UNKNOWN, class_labels, finite_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers, pairs_at, scores_of
 from tuplet.evaluation.result import Result
 from tuplet.evaluation.roc import Accepted, midway, tie_ends
@@ -79,8 +79,8 @@ class VerificationResult(Result):
 
 
 def verification(
-    embeddings: Float[Tensor, "rows dim"],
-    labels: Int[Tensor, " rows"],
+    embeddings: Float[Tensor, "rows dim"] | Arrays,
+    labels: Integer[Tensor, " rows"] | Arrays,
     *,
     geometry: GeometryName = "cosine",
     far: Sequence[float] = FAR,
@@ -110,10 +110,10 @@ def verification(
         ShapeError: If a row holds NaN or infinity.
         DataError: If all pairs are of one kind.
     """
-    known = class_labels(labels, len(embeddings))
+    finite = finite_rows(embeddings)
+    known = class_labels(labels, len(finite))
     rows = (known != UNKNOWN).nonzero()[:, 0]
     first, second, same, found = _draw_pairs(known[rows], max_pairs, seed)
-    finite = finite_rows(embeddings)
     scores = scores_of(finite, rows[first], finite, rows[second], geometry)
     classes, codes = torch.unique(known[rows], return_inverse=True)
     codes = torch.stack([codes[first], codes[second]], 1)
@@ -124,13 +124,13 @@ def verification(
 
 
 def verification_from_scores(
-    scores: Float[Tensor, " pairs"],
-    same: Shaped[Tensor, " pairs"],
+    scores: Float[Tensor, " pairs"] | Arrays,
+    same: Shaped[Tensor, " pairs"] | Arrays,
     *,
-    classes: Int[Tensor, "pairs 2"] | None = None,
+    classes: Int[Tensor, "pairs 2"] | Arrays | None = None,
     larger_is_same: bool = True,
     far: Sequence[float] = FAR,
-    folds: int | Int[Tensor, " pairs"] = 10,
+    folds: int | Int[Tensor, " pairs"] | Arrays = 10,
     bootstrap: int = 200,
     seed: int = 0,
 ) -> VerificationResult:
@@ -151,21 +151,26 @@ def verification_from_scores(
 
     Raises:
         DataError: If all pairs are of one kind, or a score is not finite.
+        ShapeError: If there is not one number for each pair.
     """
-    if not scores.isfinite().all():
+    found = as_tensor(scores, "scores").detach().cpu().double()
+    kinds = as_tensor(same, "same").detach().cpu().bool()
+    given = None if isinstance(folds, int) else as_tensor(folds, "folds").detach().cpu().long()
+    sides = None if classes is None else as_tensor(classes, "classes").detach().cpu().long()
+    _check_pairs(found, kinds, given, sides)
+    if not found.isfinite().all():
         raise DataError(
-            f"{int((~scores.isfinite()).sum())} of {len(scores)} scores are NaN or infinite.",
+            f"{int((~found.isfinite()).sum())} of {len(found)} scores are NaN or infinite.",
             hint="Leave such pairs out, or give them the worst score on purpose.",
             reference="non-finite-scores",
         )
     codes, count = None, 0
-    if classes is not None:
-        distinct, codes = torch.unique(classes.detach().cpu().long(), return_inverse=True)
+    if sides is not None:
+        distinct, codes = torch.unique(sides, return_inverse=True)
         count = len(distinct)
-    keys = scores.detach().cpu().double() * (1 if larger_is_same else -1)
-    given = folds.detach().cpu().long() if isinstance(folds, Tensor) else None
-    pairs = _Pairs(keys, same.detach().cpu().bool(), codes, count, folds=given).sorted()
-    number = 0 if isinstance(folds, Tensor) else folds
+    keys = found * (1 if larger_is_same else -1)
+    pairs = _Pairs(keys, kinds, codes, count, folds=given).sorted()
+    number = folds if isinstance(folds, int) else 0
     return _Judge(pairs, larger_is_same, tuple(far), number, bootstrap, seed).result({}, {})
 
 
@@ -287,6 +292,20 @@ class _Judge:
         seen = Accepted.of(torch.ones_like(known)[None], same[train], ends)
         accepted = keys[test] >= midway(known[ends], int(seen.best()))
         return float((accepted[same[test]].double().mean() + (~accepted[~same[test]]).double().mean()) / 2)
+
+
+def _check_pairs(scores: Tensor, same: Tensor, folds: Tensor | None, classes: Tensor | None) -> None:
+    pairs = same.numel()
+    parts: list[tuple[str, Tensor, tuple[int, ...]]] = [("same", same, (pairs,)), ("scores", scores, (pairs,))]
+    parts += [("folds", folds, (pairs,))] if folds is not None else []
+    parts += [("classes", classes, (pairs, 2))] if classes is not None else []
+    for name, part, shape in parts:
+        if part.shape != shape:
+            raise ShapeError(
+                f"{name} have shape {tuple(part.shape)}; {shape} is expected.",
+                hint="Give one score and one 0 or 1 for each pair, one fold, and the two class ids as a row.",
+                reference="verification-pairs",
+            )
 
 
 def _odds(same: Tensor, same_available: int, different_available: int) -> float:

@@ -15,6 +15,7 @@ from tuplet.engine.topk import nearness, pair_scores
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.correlation import spearman
+from tuplet.evaluation.inputs import Arrays, embedding_rows
 from tuplet.evaluation.result import Result
 from tuplet.types import GeometryName
 
@@ -84,7 +85,7 @@ def read_word_pairs(source: Path) -> WordPairs:
 
 def word_similarity(
     words: Sequence[str],
-    vectors: Float[Tensor, "words dim"],
+    vectors: Float[Tensor, "words dim"] | Arrays,
     pairs: WordPairs | Path,
     *,
     geometry: GeometryName = "cosine",
@@ -111,9 +112,10 @@ def word_similarity(
         DataError: If the file cannot be used.
         MissingExtraError: If scipy is not installed.
     """
-    if len(words) != len(vectors):
+    rows_of = embedding_rows(vectors, "vectors")
+    if len(words) != len(rows_of):
         raise ShapeError(
-            f"There are {len(words)} words and {len(vectors)} vectors; one vector for each word is expected.",
+            f"There are {len(words)} words and {len(rows_of)} vectors; one vector for each word is expected.",
             hint="Pass the vocabulary in the order of the rows.",
             reference="words-and-vectors",
         )
@@ -122,7 +124,7 @@ def word_similarity(
     found = [[places.get(word, places.get(word.lower(), -1)) for word in pair] for pair in told.pairs]
     rows = torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
     known = (rows >= 0).all(1)
-    scores = pair_scores(vectors[rows[:, 0].clamp_min(0)], vectors[rows[:, 1].clamp_min(0)], geometry).detach().cpu()
+    scores = pair_scores(rows_of[rows[:, 0].clamp_min(0)], rows_of[rows[:, 1].clamp_min(0)], geometry).detach().cpu()
     keys = nearness(scores, geometry).where(known, 0.0)
     scored = known if missing == "exclude" else torch.ones_like(known)
     mine, theirs = keys[scored].numpy(), np.array(told.scores)[scored.numpy()]

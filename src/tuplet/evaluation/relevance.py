@@ -1,0 +1,262 @@
+"""Which gallery rows are relevant to which query, and which are left out of its ranking."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, get_args
+
+import torch
+from jaxtyping import Bool, Int, Int64, Integer
+from torch import Tensor
+
+from tuplet.engine.topk import Rows
+from tuplet.errors import LabelError, ShapeError
+from tuplet.evaluation.inputs import (
+    UNKNOWN,
+    Arrays,
+    Groups,
+    as_tensor,
+    class_labels,
+    common_codes,
+    embedding_rows,
+    gallery_rows,
+    group_codes,
+)
+from tuplet.evaluation.ranking import Ranking, ranked
+from tuplet.types import GeometryName
+
+Junk = Literal["group", "class_and_group"]
+Qrels = Mapping[int, Collection[int]] | Int[Tensor, "judgements columns"] | Arrays
+"""Relevant gallery rows of each query: `{query: [rows]}` or `{query: {row: grade}}`, or rows (query, gallery row) or
+(query, gallery row, grade); a grade of 0 or less is not relevant."""
+
+
+class Relevance(Protocol):
+    """What is relevant to a query."""
+
+    def tally(self) -> Int64[Tensor, " queries"]:
+        """Relevant rows of each query, the query itself among them."""
+
+    def hits(self, queries: Int64[Tensor, " some"], positions: Int64[Tensor, "some ranks"]) -> Bool[Tensor, "_ _"]:
+        """Whether each gallery row is relevant to the query of its line."""
+
+    def own(self, hidden: tuple[Tensor, Tensor] | None, *, is_one_set: bool) -> Int64[Tensor, " queries"]:
+        """Relevant rows that are left out of each query's ranking."""
+
+
+@dataclass(frozen=True, eq=False)
+class SameClass:
+    """Rows of the query's class."""
+
+    labels: Int64[Tensor, " queries"]
+    gallery_labels: Int64[Tensor, " gallery"]
+
+    def tally(self) -> Int64[Tensor, " queries"]:
+        """See `Relevance`."""
+        return tally(self.labels, self.gallery_labels).where(self.labels != UNKNOWN, 0)
+
+    def hits(self, queries: Int64[Tensor, " some"], positions: Int64[Tensor, "some ranks"]) -> Bool[Tensor, "_ _"]:
+        """See `Relevance`."""
+        return self.gallery_labels[positions] == self.labels[queries][:, None]
+
+    def own(self, hidden: tuple[Tensor, Tensor] | None, *, is_one_set: bool) -> Int64[Tensor, " queries"]:
+        """See `Relevance`."""
+        if hidden is None:
+            return torch.full_like(self.labels, int(is_one_set))
+        codes = torch.unique(torch.cat([self.labels, self.gallery_labels]), return_inverse=True)[1]
+        both = paired_codes(codes, torch.cat(hidden))  # class and group as one number
+        return tally(both[: len(self.labels)], both[len(self.labels) :])
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows that were judged relevant to each query."""
+
+    queries: int
+    gallery: int
+    codes: Int64[Tensor, " judgements"]
+    """query * gallery + row, sorted, each once."""
+
+    def tally(self) -> Int64[Tensor, " queries"]:
+        """See `Relevance`."""
+        return (self.codes // self.gallery).bincount(minlength=self.queries)
+
+    def hits(self, queries: Int64[Tensor, " some"], positions: Int64[Tensor, "some ranks"]) -> Bool[Tensor, "_ _"]:
+        """See `Relevance`."""
+        wanted = queries[:, None] * self.gallery + positions
+        at = torch.searchsorted(self.codes, wanted).clamp_max(len(self.codes) - 1)
+        return self.codes[at] == wanted
+
+    def own(self, hidden: tuple[Tensor, Tensor] | None, *, is_one_set: bool) -> Int64[Tensor, " queries"]:
+        """See `Relevance`."""
+        query, row = self.codes // self.gallery, self.codes % self.gallery
+        left_out = hidden[0][query] == hidden[1][row] if hidden is not None else (query == row) & is_one_set
+        return query[left_out].bincount(minlength=self.queries)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Who asks, who answers, and who counts.
+
+    Attributes:
+        embeddings: Of the queries.
+        gallery: Rows that answer; the queries themselves if they are one set.
+        relevance: What is relevant.
+        classes: What is resampled together: the class of each query, or the query itself.
+        hidden: Codes of queries and gallery; a query does not see rows of its own code.
+        is_one_set: Whether a query is a row of the gallery, and does not see itself.
+    """
+
+    embeddings: Tensor
+    gallery: Rows
+    relevance: Relevance
+    classes: Int64[Tensor, " queries"]
+    hidden: tuple[Int64[Tensor, " queries"], Int64[Tensor, " gallery"]] | None
+    is_one_set: bool
+
+    @cached_property
+    def relevant(self) -> Int64[Tensor, " queries"]:
+        """How many gallery rows are relevant to each query, without those left out."""
+        return self.relevance.tally() - self.relevance.own(self.hidden, is_one_set=self.is_one_set)
+
+    @cached_property
+    def available(self) -> Int64[Tensor, " queries"]:
+        """How many gallery rows each query can have, without those left out."""
+        everything = torch.full((len(self.embeddings),), len(self.gallery))
+        return everything - (int(self.is_one_set) if self.hidden is None else tally(*self.hidden))
+
+    @cached_property
+    def scored(self) -> Int64[Tensor, " scored"]:
+        """Queries with something to find."""
+        return (self.relevant > 0).nonzero()[:, 0]
+
+    def rank(self, depth: Int64[Tensor, " scored"], geometry: GeometryName, tile_size: int) -> Iterator[Ranking]:
+        """Rankings of the scored queries, in blocks."""
+        device = self.embeddings.device
+        own = self.scored.to(device)
+        return ranked(
+            self.embeddings[own],
+            self.gallery,
+            depth,
+            geometry,
+            exclude=own if self.is_one_set else None,
+            groups=(self.hidden[0][self.scored].to(device), self.hidden[1].to(device)) if self.hidden else None,
+            tile_size=tile_size,
+        )
+
+
+def search_of(
+    embeddings: Tensor | Arrays,
+    labels: Integer[Tensor, " queries"] | Arrays | None,
+    gallery: Rows | Arrays | None,
+    gallery_labels: Integer[Tensor, " gallery"] | Arrays | None,
+    groups: Groups | None,
+    gallery_groups: Groups | None,
+    junk: Junk,
+    qrels: Qrels | None,
+) -> Search:
+    """Check and convert what `retrieval` was given."""
+    asked = embedding_rows(embeddings)
+    answers = asked if gallery is None else gallery_rows(gallery)
+    _check(gallery is None, labels, gallery_labels, groups, gallery_groups, junk, qrels)
+    mine = None if labels is None else class_labels(labels, len(asked))
+    theirs = mine
+    if gallery is not None and gallery_labels is not None:
+        theirs = class_labels(gallery_labels, len(answers), "gallery_labels")
+    own = group_codes(groups, len(asked), "groups")
+    other = own if gallery is None else group_codes(gallery_groups, len(answers), "gallery_groups")
+    hidden = None if own is None or other is None else common_codes(own, other)
+    if hidden is not None and junk == "class_and_group":
+        assert mine is not None and theirs is not None  # noqa: S101, PT018  `_check` asks for both
+        codes = paired_codes(torch.unique(torch.cat([mine, theirs]), return_inverse=True)[1], torch.cat(hidden))
+        codes = torch.unique(codes, return_inverse=True)[1]
+        hidden = codes[: len(mine)], codes[len(mine) :]
+    if qrels is not None:
+        relevance: Relevance = Judged(len(asked), len(answers), _judgements(qrels, len(asked), len(answers)))
+        classes = torch.arange(len(asked)) if mine is None else mine
+    else:
+        assert mine is not None and theirs is not None  # noqa: S101, PT018  `_check` asks for both
+        relevance, classes = SameClass(mine, theirs), mine
+    return Search(asked, answers, relevance, classes, hidden, gallery is None)
+
+
+def tally(wanted: Int64[Tensor, " wanted"], among: Int64[Tensor, " among"]) -> Int64[Tensor, " wanted"]:
+    """How often each number is among others."""
+    if not len(among):
+        return torch.zeros_like(wanted)
+    distinct, counts = torch.unique(among, return_counts=True)
+    at = torch.searchsorted(distinct, wanted).clamp_max(len(distinct) - 1)
+    return counts[at].where(distinct[at] == wanted, 0)
+
+
+def paired_codes(first: Int64[Tensor, " rows"], second: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
+    """Two numbers below the number of rows as one."""
+    return first + len(first) * second
+
+
+def mismatch(what: str) -> ShapeError:
+    """Arguments of `retrieval` that do not fit together."""
+    return ShapeError(
+        f"Retrieval: {what}.",
+        hint="Give gallery, gallery_labels and, with groups, gallery_groups together; top=(1, 5, 10), ties='expected'.",
+        reference="retrieval-arguments",
+    )
+
+
+def _check(
+    is_one_set: bool,
+    labels: object,
+    gallery_labels: object,
+    groups: object,
+    gallery_groups: object,
+    junk: Junk,
+    qrels: object,
+) -> None:
+    if junk not in get_args(Junk):
+        raise mismatch(f"junk is {junk!r}; one of {', '.join(get_args(Junk))} is expected")
+    if labels is None and (qrels is None or junk == "class_and_group" or gallery_labels is not None):
+        raise mismatch("labels are missing; without them qrels say what is relevant, and junk is 'group'")
+    if is_one_set and (gallery_labels is not None or gallery_groups is not None):
+        raise mismatch("gallery_labels or gallery_groups came without a gallery")
+    if not is_one_set and gallery_labels is None and (qrels is None or junk == "class_and_group"):
+        raise mismatch("a gallery came without gallery_labels")
+    if not is_one_set and (groups is None) != (gallery_groups is None):
+        raise mismatch("only one of groups and gallery_groups was given")
+    if groups is None and junk != "group":
+        raise mismatch(f"junk is {junk!r}, but no groups are given")
+
+
+def _judgements(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " judgements"]:
+    """Numbers query * gallery + row of each relevant row, sorted, each once."""
+    if isinstance(qrels, Mapping):
+        rows = [
+            (query, row, grade)
+            for query, rated in qrels.items()
+            for row, grade in (rated.items() if isinstance(rated, Mapping) else ((row, 1) for row in rated))
+        ]
+        found = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
+    else:
+        found = as_tensor(qrels, "qrels")
+    if found.ndim != 2 or found.shape[1] not in (2, 3):
+        raise _no_judgements(f"they have shape {tuple(found.shape)}")
+    if found.shape[1] == 3:
+        found = found[found[:, 2] > 0, :2]
+    query, row = found.detach().cpu().long().T
+    outside = (query < 0) | (query >= queries) | (row < 0) | (row >= gallery)
+    if outside.any():
+        at = int(outside.nonzero()[0, 0])
+        raise _no_judgements(
+            f"{int(outside.sum())} of them name rows that are not there, the first query {int(query[at])} and gallery "
+            f"row {int(row[at])}, of {queries} queries and {gallery} gallery rows"
+        )
+    if not len(query):
+        raise _no_judgements("no row is relevant to any query")
+    return torch.unique(query * gallery + row)
+
+
+def _no_judgements(what: str) -> LabelError:
+    return LabelError(
+        f"qrels cannot be used: {what}.",
+        hint="Pass {query: [gallery rows]}, or rows (query, gallery row) or (query, gallery row, grade), from 0.",
+        reference="qrels",
+    )
