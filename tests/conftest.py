@@ -22,8 +22,18 @@ settings.register_profile("explore", deadline=None, max_examples=500, print_blob
 settings.load_profile("fixed")
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Modules that kill, limit or fork processes need a system that can; elsewhere they could not be imported."""
+    if hasattr(os, "fork") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return True if "import resource" in text or "os.fork()" in text else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("distributed") and not hasattr(os, "fork"):
+            item.add_marker(pytest.mark.skip(reason="the system has no fork"))
         if item.get_closest_marker("browser") and (reason := _no_browser()):
             item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and (reason := _no_accelerator()):

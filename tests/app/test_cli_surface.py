@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -61,22 +60,6 @@ def test_help_imports_nothing_heavy(word):
         "finally: print(*({'torch', 'numpy', 'pydantic', 'rich', 'typer'} & set(sys.modules)), file=sys.stderr)"
     )
     assert python(text, word, code=0).stderr.strip() == ""
-
-
-def test_help_costs_less_than_importing_what_parses_the_command_line():
-    """A ratio of one run; `benchmarks/bench_start.py` has the milliseconds."""
-    assert processor_time("-m", "tuplet", "--help") < processor_time("-c", "import typer")
-
-
-def processor_time(*words):
-    """Seconds of a Python process, the best of three: other work on the machine slows the clock, not this."""
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
 
 
 def test_the_page_of_help_is_what_the_commands_say():

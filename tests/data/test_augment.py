@@ -1,7 +1,5 @@
 """Random changes of a batch: what they do, and that a generator decides them."""
 
-import time
-
 import pytest
 import torch
 from torch.nn import functional
@@ -237,17 +235,6 @@ def test_inputs_are_left_alone():
         before = images.clone()
         augment(images, generator())
         assert torch.equal(images, before)
-
-
-def test_a_batch_of_the_demo_takes_under_four_milliseconds():
-    images = torch.rand(384, 1, 32, 32)
-    augment, random = AffineAugment(), generator()
-    times = []
-    for _ in range(30):
-        start = time.perf_counter()
-        augment(images, random)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 4e-3  # the machine may be busy: the best of thirty counts
 
 
 def test_the_registry_knows_the_augmentations():
