@@ -140,7 +140,8 @@ def _loaded(items: Any, preprocessing: Preprocessing, cache: Path | None) -> Inp
     if cache is None or preprocessing.kind != "image" or not are_files:
         return preprocessing.load(items)
     known = preprocessing.to_config()
-    return decode_once(items, known["size"], known["channels"], known["fit_by"], cache)
+    levels = known["levels"] or None
+    return decode_once(items, known["size"], known["channels"], known["fit_by"], cache, levels=levels)
 
 
 def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Labels:

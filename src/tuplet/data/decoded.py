@@ -10,13 +10,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tuplet.data.images import FitBy, decode_images
+from tuplet.data.images import FitBy, Levels, decode_images
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def decode_once(
-    files: Sequence[Path], size: int, channels: int, fit_by: FitBy, cache: Path
+    files: Sequence[Path], size: int, channels: int, fit_by: FitBy, cache: Path, *, levels: Levels | None = None
 ) -> UInt8[Tensor, "n channels size size"]:
     """What `decode_images` returns; files are decoded the first time only.
 
@@ -29,34 +29,35 @@ def decode_once(
         channels: The same.
         fit_by: The same.
         cache: Folder, made if missing. If it cannot be written, files are decoded into memory.
+        levels: As for `decode_images`.
 
     Raises:
         DataError: Files that cannot be decoded, all of them in one report.
     """
     shape = (len(files), channels, size, size)
     try:
-        path = cache / f"images-{_key(files, (_FORMAT, size, channels, fit_by))}.npy"
+        path = cache / f"images-{_key(files, (_FORMAT, size, channels, fit_by, levels))}.npy"
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
             try:
                 _reserve(draft, shape)
                 pixels = np.lib.format.open_memmap(draft, "r+")
-                decode_images(files, size, channels, fit_by, out=pixels)
+                decode_images(files, size, channels, fit_by, levels=levels, out=pixels)
                 pixels.flush()
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
         return torch.from_numpy(np.lib.format.open_memmap(path, "c"))  # what is written to it stays in memory
     except OSError:  # a missing image too: the decoder has the words for it
-        return decode_images(files, size, channels, fit_by)
+        return decode_images(files, size, channels, fit_by, levels=levels)
 
 
 def _key(files: Sequence[Path], settings: tuple[object, ...]) -> str:
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=12)
     for file in files:
         known = file.stat()
-        digest.update(f"{file.absolute()}\0{known.st_size}\0{known.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.absolute()) + f"\0{known.st_size}\0{known.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ SHOWN = 20
 
 HINTS = {
     "broken-image": "Replace or remove these files; images are PNG, JPEG, GIF, BMP, TIFF, WebP or PNM.",
+    "image-depth": "Save them with 8 bits a channel, or as grey images, which are scaled by their range.",
     "missing-file": "Correct the paths; they are relative to the table that names them.",
     "missing-value": "Fill in these cells, or remove the lines.",
     "not-a-number": "Every cell must hold a finite number. Correct these cells, or remove the lines.",

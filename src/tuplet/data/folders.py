@@ -1,72 +1,201 @@
-"""Folders of images: one folder per class, optionally one folder per split around them."""
+"""Folders of images: one folder per class, optionally one folder per split around or inside them."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tuplet.data.faults import Faults
-from tuplet.data.images import is_cut_short, looks_like_image
+from tuplet.data.image_files import has_image_name, is_image, undecodable, what_is_wrong
 from tuplet.data.labels import encode_names, split_name
 from tuplet.data.manifest import Manifest
+from tuplet.errors import counted
+
+_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+"""What operating systems put beside pictures; some of it are copies of them."""
+_EVALUATION = ("eval", "evaluation")
+_NAMED = 5
+_ROLES = dict.fromkeys(("query", "queries", "probe", "gallery", "holdout", *_EVALUATION), "test")
+"""Folders that hold what is judged, besides those that are called like splits."""
 
 
-def read_folder(root: Path, *, needs: Collection[str] = ()) -> Manifest:
-    """Images at `class/file`, `split/class/file`, or (without classes) `file`.
+def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = False) -> Manifest:
+    """Images at `class/file`, `split/class/file`, `class/split/file`, or (without classes) `file` or `split/file`.
 
-    A class may be nested: its name is the whole path of its folder. Hidden files and folders are skipped.
+    A class may be nested: its name is the path of its folder, in Unicode form NFC. Hidden files and folders are
+    skipped; files that are no pictures, by name and content, are left out and named in the manifest.
+
+    Args:
+        root: What to read.
+        needs: What must be known about the examples.
+        skip_broken: Decode every image, and leave out those that cannot be decoded, in place of an error.
 
     Raises:
-        DataError: There is no image, or there are files that are not images.
+        DataError: There is no image, an image is broken, or only some folders are called like splits.
     """
-    faults = Faults(str(root))
-    files = sorted(_files(root))
-    wrong = {file: "is not an image" for file in files if not looks_like_image(root / file)}
-    if wrong:  # else decoding tells of them
-        wrong |= {file: "is cut short" for file in files if file not in wrong and is_cut_short(root / file)}
-    for file in sorted(wrong):
-        faults.add("broken-image", f"{file} {wrong[file]}", hint=_NOT_AN_IMAGE)
-    splits = _splits(files)
-    places = [file.parts[1:-1] if splits else file.parts[:-1] for file in files]
-    if not files:
-        faults.add("empty-source", "the folder holds no files")
+    faults = Faults(printable(str(root)))
+    files, left_out = _sorted_out(root, faults, skip_broken=skip_broken)
+    level = _split_level(files, faults)
+    places = [tuple(map(_class_part, file.parts[:-1])) for file in files]
+    splits = None
+    if level is not None:
+        splits = _splits([file.parts[level] for file in files])
+        wrapping = {place[:level] for place in places}  # one folder around all splits says nothing of a class
+        places = [place[level + 1 :] if len(wrapping) == 1 else place[:level] + place[level + 1 :] for place in places]
+    if not files and not len(faults):
+        others = ", ".join(name for name, _ in left_out[:_NAMED]) + ", ..." * (len(left_out) > _NAMED)
+        faults.add("empty-source", f"it holds no images, only {others}" if left_out else "the folder holds no files")
     elif "label" in needs and not any(places):
         faults.add("missing-column", "no image is in a class folder", hint="Move each image to CLASS/FILE.")
     faults.raise_if_any()
     labels, names = encode_names(["/".join(place) for place in places])
     return Manifest(
         kind="image",
-        ids=tuple(file.as_posix() for file in files),
+        ids=tuple(printable(file.as_posix()) for file in files),
         items=tuple(root / file for file in files),
         labels=labels if names else None,
         class_names=names,
         splits=splits,
-        source=str(root),
+        source=printable(str(root)),
+        left_out=left_out,
+        notes=_notes(root, left_out, places, labels),
     )
 
 
-_NOT_AN_IMAGE = (
-    "Move these files away, or hide them with a leading dot; images are PNG, JPEG, GIF, BMP, TIFF, WebP or PNM."
-)
+def _notes(
+    root: Path,
+    left_out: Sequence[tuple[str, str]],
+    places: Sequence[tuple[str, ...]],
+    labels: NDArray[np.int64],
+) -> tuple[str, ...]:
+    """What a user should know of how the folder was read."""
+    notes = []
+    if left_out:
+        some = ", ".join(f"{name} ({why})" for name, why in left_out[:_NAMED])
+        count = counted(len(left_out), "file is", "files are")
+        notes.append(f"{printable(str(root))}: {count} left out: {some}{', ...' * (len(left_out) > _NAMED)}.")
+    nameless = Counter("/".join(place) for place, label in zip(places, labels.tolist(), strict=True) if label < 0)
+    notes += [
+        f"{printable(str(root))}: the folder {name!r} names no class, so {counted(number, 'image has', 'images have')} "
+        f"none; if it is one, rename it."
+        for name, number in sorted(nameless.items())
+        if name
+    ]
+    return tuple(notes)
 
 
-def _splits(files: list[Path]) -> tuple[str, ...] | None:
-    """The split of each file, if all the outermost folders are called like splits."""
-    outer = {file.parts[0] if len(file.parts) > 2 else "" for file in files}
-    if not outer or not all(split_name(name) for name in outer):
-        return None
-    return tuple(split_name(file.parts[0]) or "" for file in files)
+def printable(name: str) -> str:
+    r"""A file name as text that can be written anywhere: bytes that are not UTF-8 become `\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _class_part(name: str) -> str:
+    return normalize("NFC", printable(name))
+
+
+_BROKEN = "Replace or remove these files, or leave them out: --skip-broken"
+
+
+def _sorted_out(root: Path, faults: Faults, *, skip_broken: bool) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
+    """The images, sorted; and the files that are left out, with the reason."""
+    images: list[Path] = []
+    stray: list[tuple[str, str]] = []
+    broken: list[tuple[str, str]] = []
+    for file in sorted(_files(root, stray, broken)):
+        wrong = what_is_wrong(root / file)
+        if not has_image_name(file) and (wrong or not is_image(root / file)):
+            stray.append((printable(file.as_posix()), wrong or "is not an image"))
+        elif wrong:
+            broken.append((printable(file.as_posix()), wrong))
+        else:
+            images.append(file)
+    if skip_broken:
+        wrong_ones = undecodable([root / file for file in images])
+        broken += [
+            (printable(file.as_posix()), wrong_ones[root / file]) for file in images if root / file in wrong_ones
+        ]
+        images = [file for file in images if root / file not in wrong_ones]
+    else:
+        for name, wrong in broken:
+            faults.add("broken-image", f"{name} {wrong}", hint=_BROKEN)
+    return images, tuple(sorted(stray + broken))
+
+
+def _splits(names: Sequence[str]) -> tuple[str, ...]:
+    """The splits that folders name. `eval` validates where another folder is the test."""
+    spelled = {name: name.strip().lower() for name in set(names)}
+    known = {name: split_name(lower) or _ROLES[lower] for name, lower in spelled.items()}
+    if "test" in {split_name(name) for name in known}:
+        known |= {name: "validation" for name, lower in spelled.items() if lower in _EVALUATION}
+    return tuple(known[name] for name in names)
+
+
+def _is_split(name: str) -> bool:
+    return bool(split_name(name)) or name.strip().lower() in _ROLES
+
+
+def _split_level(files: Sequence[Path], faults: Faults) -> int | None:
+    """At which place of their paths all files name their split; None if they do not."""
+    depth = min((len(file.parts) for file in files), default=1) - 1
+    common = 0  # folders around everything
+    while common < depth and len({file.parts[common] for file in files}) == 1 and not _is_split(files[0].parts[common]):
+        common += 1
+    for level in dict.fromkeys((common, depth - 1)):
+        if not 0 <= level < depth:
+            continue
+        at = {file.parts[level] for file in files}
+        is_innermost = level == depth - 1 and all(len(file.parts) - 1 == depth for file in files)
+        if level != common and not is_innermost:
+            continue
+        if all(map(_is_split, at)) and (len(at) > 1 or "train" in map(split_name, at) or level < depth - 1):
+            return level
+    _refuse_mixture(files, common, faults)
+    return None
+
+
+def _refuse_mixture(files: Sequence[Path], level: int, faults: Faults) -> None:
+    """Some of the folders are called like splits, and hold the same classes: these would be told apart by split."""
+    classes: Counter[str] = Counter()
+    outer: dict[str, set[str]] = {}
+    for file in files:
+        if len(file.parts) > level + 1:
+            outer.setdefault(file.parts[level], set()).update(file.parts[level + 1 : -1][:1])
+    for inner in outer.values():
+        classes.update(inner)
+    named = sorted(name for name, inner in outer.items() if _is_split(name) and inner)
+    others = sorted(set(outer) - set(named))
+    is_shared = any(classes[name] > 1 for split in named for name in outer[split])
+    if named and (len(named) > 1 or is_shared):
+        strangers = ", ".join(others[:5]) or "files beside them"
+        faults.add(
+            "unknown-split",
+            f"{' and '.join(named)} {'are called like splits' if len(named) > 1 else 'is called like a split'}, and "
+            f"{strangers} {'is' if len(others) < 2 else 'are'} not",
+            hint="Put every image below a folder called train, validation, test, query or gallery, or below none.",
+        )
+
+
+def _files(root: Path, stray: list[tuple[str, str]], broken: list[tuple[str, str]]) -> Iterator[Path]:
     """Visible files below `root`, relative to it; links are followed, loops are not."""
     walked: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def refused(error: OSError) -> None:
+        broken.append((printable(os.path.relpath(error.filename, root)), f"cannot be opened ({error.strerror})"))
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refused):
         real = os.path.realpath(folder)
         if real in walked:
             folders.clear()
             continue
         walked.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if name.lower() in _SYSTEM_FOLDERS]:
+            folders.remove(name)
+            stray.append((Path(folder, name).relative_to(root).as_posix(), "is a folder of the system"))
         for name in files:
             if not name.startswith("."):
                 yield Path(folder, name).relative_to(root)

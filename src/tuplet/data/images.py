@@ -1,8 +1,6 @@
 """Image files and arrays as square uint8 tensors."""
 
-import importlib.util
 import os
-import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,54 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.data.faults import Faults
-from tuplet.errors import MissingExtraError
+from tuplet.data.image_files import UNREADABLE, opened, quiet, reason, require_pillow
 
 FitBy = Literal["crop", "pad", "stretch"]
-
-_SIGNATURES = (
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"BM",
-    b"II*\x00",
-    b"MM\x00*",
-    b"\x00\x00\x00\x0cjP  ",
-    *(f"P{kind}".encode() + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t")),
-)
-
-_ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
-_TAIL = 64
-
-
-def looks_like_image(path: Path) -> bool:
-    """Whether a file starts like an image of a known format; it may still be damaged further on."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError:
-        return False
-    if head[:4] == b"RIFF":
-        return head[8:12] == b"WEBP"
-    return head.startswith(_SIGNATURES) or head[4:12] in (b"ftypavif", b"ftypavis")
-
-
-def is_cut_short(path: Path) -> bool:
-    """Whether a PNG or JPEG lacks its end; only one that looks so is decoded."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-            file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            tail = file.read()
-    except OSError:
-        return True
-    end = next((end for start, end in _ENDS.items() if head.startswith(start)), b"")
-    if end in tail or importlib.util.find_spec("PIL") is None:
-        return False
-    try:
-        _opened(path, 1)
-    except _UNREADABLE:
-        return True
-    return False
+Levels = tuple[float, float]
+"""Values of black and of white in images of more than 8 bits."""
+EIGHT_BITS: Levels = (0.0, 255.0)
+_DARK = 32  # of 256 levels: colour images of 16 bits that do not reach it lose most of what they hold
+_CHANNELS = (1, 3, 4)
 
 
 def decode_images(
@@ -71,15 +29,18 @@ def decode_images(
     channels: int,
     fit_by: FitBy,
     *,
+    levels: Levels | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> UInt8[Tensor, "n channels size size"]:
     """Decodes files, Pillow images or arrays, each once, on all cores.
 
     Args:
-        items: Paths, Pillow images, or uint8 arrays (h, w), (h, w, c) or (c, h, w); or one array of many.
+        items: Paths, Pillow images, or arrays (h, w), (h, w, c) or (c, h, w); or one array of many. Arrays are uint8,
+            or other whole numbers, which are images of more than 8 bits.
         size: Height and width of the result in pixels.
         channels: 1 for grey, 3 for colour.
         fit_by: How another shape becomes a square.
+        levels: Values of black and white in images of more than 8 bits; None for the least and largest of these items.
         out: Takes the pixels of files, (n, channels, size, size); None makes room in memory.
 
     Raises:
@@ -90,20 +51,21 @@ def decode_images(
         stored = np.asarray(items)
         if stored.dtype == np.uint8:
             return torch.from_numpy(stored if stored.flags.writeable else stored.copy())
-    _require_pillow()
+    require_pillow()
     pixels = np.empty((len(items), channels, size, size), np.uint8) if out is None else out
+    levels = levels or find_levels(items) or EIGHT_BITS
 
     def decode(position: int) -> tuple[str, str, str] | None:
         try:
-            pixels[position] = _square(_opened(items[position], size), size, channels, fit_by)
+            pixels[position] = _square(_shallow(_upright(items[position], size), levels), size, channels, fit_by)
         except FileNotFoundError:
-            return "missing-file", f"{items[position]}: no such file", "Check these paths; name files that are there."
-        except _UNREADABLE as error:
-            return "broken-image", f"{_name(items[position], position)}: {_reason(error)}", ""
+            return "missing-file", f"{_name(items[position], position)}: no such file", _MISSING
+        except UNREADABLE as error:
+            return "broken-image", f"{_name(items[position], position)}: {reason(error)}", ""
         return None
 
     faults = Faults()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for fault in pool.map(decode, range(len(items))):
             if fault is not None:
                 reference, text, hint = fault
@@ -112,60 +74,141 @@ def decode_images(
     return torch.from_numpy(pixels)
 
 
-# What Pillow raises for damaged files, and this module for pixels it does not understand.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, struct.error)
+_MISSING = "Check these paths; name files that are there."
 
 
-def _require_pillow() -> None:
-    if importlib.util.find_spec("PIL") is None:
-        raise MissingExtraError(
-            "Images are decoded with Pillow, which is not installed.",
-            hint='Type: pip install "tuplet[app]"',
-            reference="missing-extra",
+def find_levels(items: Sequence[Any] | NDArray[Any]) -> Levels | None:
+    """Least and largest value in those images that have more than 8 bits; None if none has.
+
+    Of files the heads are read, and what has more than 8 bits is decoded. What cannot be decoded is not looked at.
+
+    Raises:
+        DataError: Colour images of 16 bits use their lowest bits only, which Pillow drops.
+    """
+    if isinstance(items, (np.ndarray, Tensor)):
+        known = np.asarray(items)
+        blocks = [] if known.dtype == np.uint8 else np.array_split(known, max(1, known.size >> 24))
+        return _joined([(float(block.min()), float(block.max())) for block in blocks if block.size])
+    require_pillow()
+
+    def look(item: Any) -> tuple[Levels | None, int | None]:
+        try:
+            if isinstance(item, (str, Path)):
+                with opened(Path(item)) as file:
+                    if not _is_deep(file):
+                        return None, _brightest(file) if _is_deep_colour(file) else None
+                    file.load()
+                    return _range(_values(file)), None
+            return (_range(_values(item)) if _is_deep(item) else None), None
+        except UNREADABLE:
+            return None, None
+
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        seen = [*pool.map(look, items)]
+    bright = {position: value for position, (_, value) in enumerate(seen) if value is not None}
+    if bright and max(bright.values()) < _DARK:
+        faults = Faults()
+        first = min(bright)
+        faults.add(
+            "image-depth",
+            f"{len(bright)} colour images of 16 bits, such as {_name(items[first], first)}, use only their lowest bits",
         )
+        faults.raise_if_any()
+    return _joined([levels for levels, _ in seen if levels is not None])
+
+
+def _joined(levels: list[Levels]) -> Levels | None:
+    return (min(low for low, _ in levels), max(high for _, high in levels)) if levels else None
+
+
+def _range(values: NDArray[Any]) -> Levels | None:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else None
+
+
+def _is_deep(item: Any) -> bool:
+    """Whether an image has one channel of more than 8 bits, or an array is of another type than uint8."""
+    if isinstance(item, (np.ndarray, Tensor)):
+        return bool(np.asarray(item).dtype != np.uint8)
+    return bool(item.mode == "F" or item.mode.startswith("I"))
+
+
+def _is_deep_colour(file: Any) -> bool:
+    """Whether Pillow reads the upper 8 of 16 bits of a file: it knows no image of several channels of more."""
+    if file.format == "PNG":
+        return bool(file.tile and file.tile[0].args and str(file.tile[0].args).find(";16") >= 0)
+    return file.format == "TIFF" and max(file.tag_v2.get(258, (8,))) > 8
+
+
+def _brightest(file: Any) -> int:
+    return max(high for _, high in np.reshape(file.getextrema(), (-1, 2)).tolist())
+
+
+def _values(image: Any) -> NDArray[Any]:
+    """Pixels of an image of more than 8 bits; unsigned ones of 32 bits, which Pillow takes for signed, as they are."""
+    pixels = np.asarray(image)
+    sample_format = getattr(image, "tag_v2", {}).get(339, (1,)) if getattr(image, "format", "") == "TIFF" else ()
+    return pixels.view(np.uint32) if pixels.dtype == np.int32 and sample_format[:1] == (1,) else pixels
 
 
 def _name(item: Any, position: int) -> str:
-    return str(item) if isinstance(item, (str, Path)) else f"item {position}"
+    if isinstance(item, (str, Path)):
+        return os.fsencode(item).decode("utf-8", "backslashreplace")
+    return f"item {position}"
 
 
-def _reason(error: Exception) -> str:
-    from PIL import UnidentifiedImageError  # noqa: PLC0415  optional: part of the extra `app`
-
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _opened(item: Any, size: int) -> Any:
-    """A Pillow image, upright, of 8 bits a channel."""
+def _upright(item: Any, size: int) -> Any:
+    """An image as its maker saw it, or the values of one that has more than 8 bits, (h, w) or (h, w, c)."""
     from PIL import Image, ImageOps  # noqa: PLC0415  optional: part of the extra `app`
 
     if isinstance(item, (np.ndarray, Tensor)):
-        return Image.fromarray(_rows_first(np.asarray(item)))
+        pixels = _rows_first(np.asarray(item))
+        return Image.fromarray(pixels) if pixels.dtype == np.uint8 else pixels
     if isinstance(item, Image.Image):
-        image = ImageOps.exif_transpose(item)
-    else:
-        try:
-            with Image.open(item) as file:
-                file.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at a fraction, never below this size
-                image = ImageOps.exif_transpose(file)
-        except Image.DecompressionBombError as error:
-            raise ValueError(str(error)) from error
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, not 8-bit or 16-bit ones")
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them to 255
-        pixels = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((pixels if pixels.max() < 256 and image.mode == "I" else pixels >> 8).astype(np.uint8))
-    return image
+        return ImageOps.exif_transpose(item)
+    with opened(Path(item)) as file:
+        file.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at a fraction, never below this size
+        if not _is_deep(file):
+            return ImageOps.exif_transpose(file)
+        file.load()
+        return _turned(_values(file), file.getexif().get(0x0112, 1))
 
 
-def _rows_first(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Rows and columns in the order that an EXIF orientation asks for."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+
+
+def _shallow(image: Any, levels: Levels) -> Any:
+    """A Pillow image of 8 bits a channel: black is the lower level, white the upper one."""
+    from PIL import Image  # noqa: PLC0415  optional: part of the extra `app`
+
+    if isinstance(image, Image.Image) and not _is_deep(image):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("its pixels hold NaN or infinity")
+    low, high = levels
+    least, most = float(values.min()), float(values.max())
+    if most > 2 * high - low or least < 2 * low - high:
+        raise ValueError(
+            f"its values go from {least:g} to {most:g}, those of the images that a model knows from {low:g} to {high:g}"
+        )
+    scaled = (values - low) * (255 / (high - low) if high > low else 0.0)
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+def _rows_first(pixels: NDArray[Any]) -> NDArray[Any]:
     """(h, w) or (h, w, c), from (c, h, w) too."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-        raise ValueError(f"an array {pixels.shape} of {pixels.dtype}, not (h, w) or (h, w, c) of uint8")
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[2] not in (1, 3, 4):
+    if pixels.dtype.kind not in "ui" or pixels.ndim not in (2, 3):
+        raise ValueError(f"an array {pixels.shape} of {pixels.dtype}, not whole numbers (h, w), (h, w, c) or (c, h, w)")
+    if pixels.ndim == 3 and pixels.shape[0] in _CHANNELS and pixels.shape[2] not in _CHANNELS:
         pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] not in _CHANNELS:
+        raise ValueError(f"an array {pixels.shape} without an axis of 1, 3 or 4 channels")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return np.ascontiguousarray(pixels)

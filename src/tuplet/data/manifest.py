@@ -34,6 +34,8 @@ class Manifest:
         source: Where all this was read, for messages and reports.
         lines: Line of each example in the source, counted from 1.
         unread: Columns of a table that mean nothing here.
+        left_out: Files of a folder that are no examples, each with the reason.
+        notes: Sentences for the user about how the source was read.
     """
 
     kind: Kind
@@ -50,6 +52,8 @@ class Manifest:
     source: str = "memory"
     lines: tuple[int, ...] | None = None
     unread: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

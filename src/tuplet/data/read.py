@@ -20,6 +20,7 @@ def read_manifest(
     targets: Path | str | None = None,
     columns: Columns | None = None,
     needs: Collection[Need] = (),
+    skip_broken: bool = False,
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
 
@@ -34,6 +35,7 @@ def read_manifest(
         targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
         columns: Names of the columns of a table, where they are not the usual ones.
         needs: What must be known about the examples; that it is missing is a fault like others.
+        skip_broken: Of a folder, leave out the images that cannot be decoded; `Manifest.left_out` lists them.
 
     Returns:
         One row per example, in the order of the table or of the sorted file names.
@@ -46,7 +48,9 @@ def read_manifest(
     columns = columns or Columns()
     if path.is_dir():
         series = sorted(path.glob("*.ts"))
-        return read_series(series, path, needs=needs) if series else read_folder(path, needs=needs)
+        if series:
+            return read_series(series, path, needs=needs)
+        return read_folder(path, needs=needs, skip_broken=skip_broken)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
     if suffix in (".csv", ".tsv"):

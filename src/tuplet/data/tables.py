@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.data.faults import Faults
-from tuplet.data.images import looks_like_image
+from tuplet.data.image_files import looks_like_image
 from tuplet.data.labels import SPLITS, encode_names, encode_sets, split_name
 from tuplet.data.manifest import Columns, Kind, Manifest
 from tuplet.registry import did_you_mean

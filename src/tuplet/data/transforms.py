@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from tuplet.data.dataset import Inputs, Preprocessing
-from tuplet.data.images import FitBy, decode_images
+from tuplet.data.images import EIGHT_BITS, FitBy, decode_images, find_levels
 from tuplet.data.manifest import Kind
 from tuplet.data.text import hash_texts
 from tuplet.data.vocabulary import WordPreprocessing
@@ -46,6 +46,8 @@ class ImagePreprocessing(_Config):
         mean: Mean of each channel (or of all), in units where white is 1.
         std: Standard deviation of each channel (or of all), > 0, in the same units.
         fit_by: How another shape becomes a square: "crop" the middle, "pad" with the border's colour, or "stretch".
+        levels: Values of black and white in images of more than 8 bits; empty for the least and largest value of the
+            data set, which training finds and keeps.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -54,14 +56,25 @@ class ImagePreprocessing(_Config):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     fit_by: FitBy = "crop"
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.channels not in (1, 3):
             raise ValueError(f"images have 1 or 3 channels and at least one pixel, not {self.channels} and {self.size}")
+        if self.levels and (len(self.levels) != 2 or not self.levels[0] <= self.levels[1]):
+            raise ValueError(f"levels are the values of black and white, in this order, not {self.levels}")
 
     def load(self, items: Any) -> Tensor:
-        """Decode files, Pillow images or uint8 arrays to uint8 (n, channels, size, size)."""
-        return decode_images(items, self.size, self.channels, self.fit_by)
+        """Decode files, Pillow images or arrays to uint8 (n, channels, size, size).
+
+        Without `levels`, images of more than 8 bits are scaled by the least and largest value among `items`.
+        """
+        levels = (self.levels[0], self.levels[1]) if self.levels else None
+        return decode_images(items, self.size, self.channels, self.fit_by, levels=levels)
+
+    def with_levels(self, items: Any) -> "ImagePreprocessing":
+        """The same with the levels of a data set, if none are given: of 8 bits if none of its images has more."""
+        return self if self.levels else replace(self, levels=find_levels(items) or EIGHT_BITS)
 
     def fit(self, inputs: Inputs) -> "ImagePreprocessing":
         """Measure mean and standard deviation of each channel."""

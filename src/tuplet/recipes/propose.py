@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from tuplet.data import Kind, Manifest
 from tuplet.data.hashing import content_ids
+from tuplet.data.image_files import shape_of
 from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, counted
@@ -368,15 +368,7 @@ def _shape(items: Items) -> tuple[int, int]:
     if isinstance(items, np.ndarray):
         height, channels = max(items.shape[2:]), items.shape[1]
     else:
-        seen = [_look(item) for item in items[:LOOKED_AT] if isinstance(item, Path)]
-        height, channels = int(np.median([side for side, _ in seen])), max(channels for _, channels in seen)
+        looked = [shape_of(item) or (SMALLEST, SMALLEST, 1) for item in items[:LOOKED_AT] if isinstance(item, Path)]
+        height = int(np.median([min(width, height) for width, height, _ in looked]))  # loading reports broken images
+        channels = max(channels for *_, channels in looked)
     return int(np.clip(height, SMALLEST, LARGEST)), channels
-
-
-def _look(path: Path) -> tuple[int, int]:
-    """Shorter side and channels of an image file, from its head."""
-    try:
-        with Image.open(path) as image:
-            return min(image.size), 1 if image.mode in {"1", "L", "I;16"} else 3
-    except OSError:  # loading reports broken images, all of them at once
-        return SMALLEST, 1

@@ -77,7 +77,7 @@ def _made(component: Component, key: str, kind: Kind, items: Items, encoder: str
             hint=f"Look at the options of {component.name!r} on the page of settings.",
             reference="refused-option",
         ) from error
-    preprocessing: Preprocessing = made
+    preprocessing: Preprocessing = made.with_levels(items) if kind == "image" else made
     return preprocessing
 
 
