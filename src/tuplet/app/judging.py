@@ -1,5 +1,6 @@
 """A trained model on data that it was not made for."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from tuplet.recipes import load_recipe
 from tuplet.training.judge import as_json, judged_by, judges_for
 from tuplet.training.looks import ModelLook, RawLook
 
+logger = logging.getLogger(__name__)
 
-def judge_on(run: Path, source: Path) -> dict[str, Any]:
+
+def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str, Any]:
     """Judge the model of a run on other data.
 
     Args:
         run: Folder of the run; its recipe says how to judge.
         source: Folder, table or array.
+        skip_broken: Leave out the images of a folder that cannot be decoded.
 
     Returns:
         What `evaluation.json` would say.
@@ -28,7 +32,9 @@ def judge_on(run: Path, source: Path) -> dict[str, Any]:
     """
     embedder = Embedder.load(run / "model")
     recipe = load_recipe(run / "recipe.toml")
-    manifest = read_manifest(source, kind=embedder.preprocessing.kind)
+    manifest = read_manifest(source, kind=embedder.preprocessing.kind, skip_broken=skip_broken)
+    for note in manifest.notes:
+        logger.warning("%s", note)
     partner = embedder.side("partner").preprocessing
     dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
     judges = judges_for(dataset, recipe.evaluate)

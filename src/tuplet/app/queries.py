@@ -1,6 +1,7 @@
 """What was typed on the command line, as items that an embedder takes."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,20 +10,24 @@ from typing import Any
 import numpy as np
 
 from tuplet.data import read_manifest
+from tuplet.data.folders import printable
 from tuplet.data.vocabulary import WordPreprocessing
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 
+logger = logging.getLogger(__name__)
+
 _TABLES = {".csv", ".tsv", ".npy", ".ts"}
 
 
-def read_queries(embedder: Embedder, typed: Sequence[str]) -> tuple[Any, list[str]]:
+def read_queries(embedder: Embedder, typed: Sequence[str], *, skip_broken: bool = False) -> tuple[Any, list[str]]:
     """Items to embed, and their names.
 
     Args:
         embedder: Says what an item is.
         typed: Folders and tables stand for all they hold; other words are one item each: the path of an image, or a
             text. `-` stands for the lines of standard input.
+        skip_broken: Leave out the images of folders that cannot be decoded.
 
     Raises:
         DataError: If there is nothing to embed, or something of another kind.
@@ -33,12 +38,14 @@ def read_queries(embedder: Embedder, typed: Sequence[str]) -> tuple[Any, list[st
     for word in _lines(typed):
         path = Path(word)
         if path.suffix.lower() in _TABLES or (kind == "image" and path.is_dir()):
-            manifest = read_manifest(path, kind=kind)
+            manifest = read_manifest(path, kind=kind, skip_broken=skip_broken)
+            for note in manifest.notes:
+                logger.warning("%s", note)
             items.extend(manifest.items)
             names.extend(manifest.ids)
         elif kind in ("image", "text", "words"):
             items.append(path if kind == "image" else word)
-            names.append(word)
+            names.append(printable(word))
         else:
             raise DataError(
                 f"{word} is no table; the model embeds items of the kind {kind}.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuplet.app.measures import Interval, Measure, gain_over, interval, is_better, main_measure, main_of, measures
-from tuplet.errors import DataError
+from tuplet.errors import DataError, counted
 from tuplet.storage import read_json
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, part in sorted(data["splits"].items(), key=lambda split: _SPLITS.index(split[0])):
         of = f" of {part['classes']:,} classes" if part["classes"] else ""
         lines.append((name.capitalize(), f"{part['examples']:,} examples{of}"))
+    if left_out := data.get("left_out"):
+        some = ", ".join(f"{one['file']} ({one['reason']})" for one in left_out[:3])
+        lines.append(("Left out", f"{counted(len(left_out), 'file', 'files')}: {some}{', ...' * (len(left_out) > 3)}"))
     return lines
 
 

@@ -52,7 +52,9 @@ def _tokens(
     With S_i the sum of c_j b^j over the characters before i, the hash of the characters from i to before j is
     (S_j - S_i) b^-i modulo 2^64: one running sum answers for all windows.
     """
-    codes = np.frombuffer("\0".join(["", *(f" {text} " for text in texts), ""]).encode("utf-32-le"), dtype=np.uint32)
+    codes = np.frombuffer(
+        "\0".join(["", *(f" {text} " for text in texts), ""]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32
+    )
     powers, inverses = _powers(_BASE, len(codes)), _powers(_INVERSE, len(codes))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers)])
     owner = np.cumsum(codes == 0) - 1

@@ -1,6 +1,7 @@
 """From a recipe to the objects it describes."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,8 @@ from tuplet.seeding import derive_seed
 from tuplet.training import Job
 from tuplet.types import GeometryName, Supervision
 
+logger = logging.getLogger(__name__)
+
 SLOT = {slot.path: slot for slot in SLOTS}
 
 
@@ -48,6 +51,8 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
     """
     _refuse_words(recipe)
     manifest = read_data(recipe.data, cache)
+    for note in manifest.notes:
+        logger.warning("%s", note)
     supervision = _supervision(recipe, manifest)
     if supervision != "pair":
         manifest = replace(manifest, pairs=None, pair_kind=None)
@@ -92,7 +97,14 @@ def read_data(data: Data, cache: Path) -> Manifest:
     if data.source == "glyphs":
         return make_glyphs(cache)
     columns = Columns(**data.columns.model_dump())
-    return read_manifest(data.source, kind=data.kind, labels=data.labels, targets=data.targets, columns=columns)
+    return read_manifest(
+        data.source,
+        kind=data.kind,
+        labels=data.labels,
+        targets=data.targets,
+        columns=columns,
+        skip_broken=data.skip_broken,
+    )
 
 
 def _refuse_words(recipe: Recipe) -> None:
@@ -220,6 +232,8 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
         "by": recipe.data.split.by,
         "splits": counts,
     }
+    if manifest.left_out:
+        described["left_out"] = [{"file": name, "reason": why} for name, why in manifest.left_out]
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}

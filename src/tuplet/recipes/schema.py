@@ -91,6 +91,8 @@ class Data(Section):
     """Classes of the rows of an array."""
     targets: str | None = None
     """Graded labels of the rows of an array."""
+    skip_broken: bool = False
+    """Of a folder, leave out the images that cannot be decoded; the run lists them."""
     columns: Columns = Columns()
     split: Split = Split()
     words: Words = Words()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuplet.app.cli.options import Json
+from tuplet.app.cli.options import Json, SkipBroken
 from tuplet.app.cli.show import remark, to_json
 from tuplet.errors import counted
 
@@ -28,6 +28,7 @@ def embed(
     side: Annotated[
         Literal["query", "partner"], typer.Option(help="Of a model of pairs: the side that the inputs are on.")
     ] = "query",
+    skip_broken: SkipBroken = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Array to write, .npy.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +42,7 @@ def embed(
     from tuplet.training.checkpoint import write_file
 
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run).side(side)
-    items, names = read_queries(embedder, inputs)
+    items, names = read_queries(embedder, inputs, skip_broken=skip_broken)
     embeddings = embedder.embed(items)
     if output is None:
         for name, row in zip(names, embeddings.tolist(), strict=True):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, Require, check_required, parse_required
+from tuplet.app.cli.options import Json, Require, SkipBroken, check_required, parse_required
 from tuplet.app.cli.show import to_json
 
 EPILOG = """
@@ -23,6 +23,7 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Other data to judge on, with classes, targets or pairs.")
     ] = None,
+    skip_broken: SkipBroken = False,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +40,7 @@ def evaluate(
     else:
         from tuplet.app.judging import judge_on
 
-        evaluation = judge_on(run, data)
+        evaluation = judge_on(run, data, skip_broken=skip_broken)
     if as_json:
         print(to_json(evaluation))
     else:

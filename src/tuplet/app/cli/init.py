@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json
+from tuplet.app.cli.options import Json, SkipBroken, with_skip_broken
 from tuplet.app.cli.show import remark, to_json
 
 EPILOG = """
@@ -22,6 +22,7 @@ def init(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Recipe to write; by default DATA.toml here.")
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Decide one setting.")] = None,
+    skip_broken: SkipBroken = False,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def init(
     from tuplet.recipes import propose
     from tuplet.training.checkpoint import write_file
 
-    made = propose(data, changes or [])
+    made = propose(data, with_skip_broken(changes, skip_broken=skip_broken))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, _head(path) + made.text(path.resolve().parent))
     if as_json:

@@ -8,10 +8,18 @@ import typer
 from tuplet.app.cli.show import remark, show_rows
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out images of a folder that cannot be decoded, and list them.")
+]
 Require = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC=VALUE", help="Leave with code 6 unless the model reaches this, e.g. recall@1=0.9."),
 ]
+
+
+def with_skip_broken(changes: Sequence[str] | None, *, skip_broken: bool) -> list[str]:
+    """Changes of a recipe, with what `--skip-broken` is short for."""
+    return [*(changes or ()), *(["data.skip_broken=true"] if skip_broken else [])]
 
 
 def parse_required(required: Sequence[str] | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Json
+from tuplet.app.cli.options import Json, SkipBroken, with_skip_broken
 from tuplet.app.cli.show import remark, show_rows, to_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def plan(
         Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    skip_broken: SkipBroken = False,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -40,7 +41,7 @@ def plan(
     from tuplet.app.cli.running import cache_beside, find_recipe
     from tuplet.recipes import plan as make_plan
 
-    recipe = find_recipe(source, data=data, changes=changes or [])
+    recipe = find_recipe(source, data=data, changes=with_skip_broken(changes, skip_broken=skip_broken))
     with TemporaryDirectory() as scratch:
         known = cache_beside(out / recipe.name)
         made = make_plan(recipe, cache=known if known.is_dir() else Path(scratch))

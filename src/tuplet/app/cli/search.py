@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json
+from tuplet.app.cli.options import Json, SkipBroken
 from tuplet.app.cli.show import show_rows
 
 EPILOG = """
@@ -24,6 +24,7 @@ def search(
         list[str], typer.Argument(metavar="QUERY", help="Files, tables, texts; `-` reads one per line.")
     ],
     top: Annotated[int, typer.Option("--top", "-k", min=1, metavar="N", help="Hits per query.")] = 10,
+    skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> None:
     """Find what is nearest in a run, or in an index."""
@@ -31,7 +32,7 @@ def search(
     from tuplet.app.queries import read_queries
 
     found = index.open(run)
-    items, names = read_queries(found.embedder, queries)
+    items, names = read_queries(found.embedder, queries, skip_broken=skip_broken)
     hits = found.search(found.embedder.embed(items), top, names=names)
     hit = [found.items[position] for row in hits.positions.tolist() for position in row if position >= 0]
     texts = [{"text": item["text"]} if "text" in item else {} for item in hit]

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, Require, check_required, parse_required, show_presets
+from tuplet.app.cli.options import (
+    Json,
+    Require,
+    SkipBroken,
+    check_required,
+    parse_required,
+    show_presets,
+    with_skip_broken,
+)
 
 EPILOG = """
 \b
@@ -40,6 +48,7 @@ def train(
         int | None, typer.Option(min=1, metavar="N", help="Steps to train; short for --set train.steps=N.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    skip_broken: SkipBroken = False,
     require: Require = None,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")
@@ -55,11 +64,13 @@ def train(
     if is_list:
         show_presets(as_json=as_json)
         return
-    required = parse_required(require)
+    required, changes = parse_required(require), with_skip_broken(changes, skip_broken=skip_broken)
     if (source is None) == (resume is None):
         raise typer.BadParameter("Name a recipe or data to train on, or a run to --resume: one of the two.")
     if resume is not None and (name or changes or steps):
-        raise typer.BadParameter("A resumed run keeps its recipe: --name, --set and --steps do not go with it.")
+        raise typer.BadParameter(
+            "A resumed run keeps its recipe: --name, --set, --steps and --skip-broken do not go with it."
+        )
     from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, show_run, together
     from tuplet.training.run import refuse_unfit
 
@@ -69,7 +80,7 @@ def train(
                 job, folder = old_run(resume, processes, data=data)
             else:
                 job, folder = new_run(
-                    str(source), out=out, data=data, name=name, steps=steps, changes=changes or [], processes=processes
+                    str(source), out=out, data=data, name=name, steps=steps, changes=changes, processes=processes
                 )
             refuse_unfit(job, processes)  # `run` would too, but in every process
         evaluation = run_and_report(job, folder, resume=resume is not None, device=device, processes=processes)
