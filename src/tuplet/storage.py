@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tuplet.checksums import is_sealed, sealed
 from tuplet.errors import TupletError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -92,13 +93,14 @@ def settle(folder: Path | str) -> None:
         previous.rename(target)
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, version: int) -> None:
-    """Write a JSON object that starts with its `format` number."""
-    text = json.dumps({"format": version, **content}, indent=2, ensure_ascii=False, allow_nan=False)
+def write_json(path: Path, content: Mapping[str, Any], *, version: int, seal: bool = False) -> None:
+    """Write a JSON object that starts with its `format` number and, if wanted, ends with its checksum."""
+    content = {"format": version, **content}
+    text = json.dumps(sealed(content) if seal else content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str) -> dict[str, Any]:
+def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str, seal: bool = False) -> dict[str, Any]:
     """Read a JSON object written by `write_json`.
 
     Args:
@@ -106,6 +108,7 @@ def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str
         version: The one `format` number that is understood.
         error: What to raise.
         remedy: How to write the file again, for hints.
+        seal: Whether it must end with its checksum.
 
     Raises:
         TupletError: Of the given kind, if the file is missing, damaged, or of another format.
@@ -127,6 +130,9 @@ def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str
             hint=f"Update tuplet (pip install --upgrade tuplet), or: {remedy}",
             reference="unknown-format",
         )
+    if seal and not is_sealed(content):
+        message = f"{path} is damaged: it was changed after it was written, its checksum is another one."
+        raise error(message, hint=remedy, reference="damaged-file")
     return content
 
 

@@ -12,6 +12,7 @@ import pytest
 from sklearn.datasets import load_iris, load_wine
 
 from tuplet.app.cli.follow import _Bar
+from tuplet.app.report.gallery import read_gallery
 
 
 @pytest.fixture
@@ -141,6 +142,29 @@ def test_search_finds_an_indexed_image_first_by_argument_folder_and_stdin(workpl
     table = tuplet("search", "runs/digits", "digits/3", "-k", "1", folder=workplace).stdout.splitlines()
     assert table[0] == "query\trank\tid\tlabel\tscore"
     assert len(table) == 1 + len(list((workplace / "digits" / "3").iterdir()))
+
+
+def test_search_finds_every_example_of_the_data_and_says_which_split_it_is_from(workplace, run, tuplet):
+    items = [json.loads(line) for line in (run / "gallery" / "items.jsonl").read_text().splitlines()]
+    pictures = sorted(
+        path.relative_to(workplace / "digits").as_posix() for path in (workplace / "digits").rglob("*.png")
+    )
+    assert sorted(item["id"] for item in items) == pictures
+    splits = {item["id"]: item["split"] for item in items}
+    assert set(splits.values()) == {"train", "validation", "test"}
+    chosen = [next(name for name, split in splits.items() if split == wanted) for wanted in ("train", "validation")]
+    words = ("search", "runs/digits", "--top", "1", "--json", *(f"digits/{name}" for name in chosen))
+    hits = [json.loads(line) for line in tuplet(*words, folder=workplace).stdout.splitlines()]
+    assert [(hit["id"], hit["split"]) for hit in hits] == [(name, splits[name]) for name in chosen]
+
+
+def test_only_the_test_split_is_judged_and_shown_in_the_report(run):
+    splits = [json.loads(line)["split"] for line in (run / "gallery" / "items.jsonl").read_text().splitlines()]
+    judged = json.loads((run / "evaluation.json").read_text())
+    assert judged["split"] == "test"
+    counts = judged["protocols"][judged["main"]["protocol"]]["model"]["counts"]
+    assert 0 < counts["n_queries"] <= splits.count("test") < len(splits)
+    assert len(read_gallery(run).ids) == splits.count("test")
 
 
 def test_a_reader_that_stops_early_is_no_error(workplace, run):

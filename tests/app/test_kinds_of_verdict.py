@@ -85,7 +85,8 @@ def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded)
         check_required({"spearman": -1}, evaluation)
     charts = charts_of(page)
     values = [trace["marker"]["color"] for trace in charts["map"]["data"] if isinstance(trace["marker"]["color"], list)]
-    targets = [json.loads(row)["target"][0] for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
+    items = [json.loads(row) for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
+    targets = [item["target"][0] for item in items if item["split"] == "test"]
     assert values == [pytest.approx(targets)]
     assert len(charts["targets"]["data"][0]["x"]) == min(3000, len(targets) * (len(targets) - 1) // 2)
 

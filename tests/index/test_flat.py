@@ -12,6 +12,7 @@ import torch
 
 import tuplet
 from shapes import unchecked
+from tuplet.checksums import sealed
 from tuplet.data import Dataset, Labels, Manifest
 from tuplet.data.transforms import TextPreprocessing, VectorPreprocessing
 from tuplet.errors import CheckpointError, DataError, IndexFormatError, ShapeError
@@ -170,7 +171,10 @@ def refused(folder, found, kind=IndexFormatError):
 
 
 def edit(path, **change):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    """As someone would who knows the checksum of the description."""
+    content = {**json.loads(path.read_text()), **change}
+    del content["checksum"]
+    path.write_text(json.dumps(sealed(content)))
 
 
 @pytest.mark.parametrize("cut", [1, 4, 100, 700, 760])
@@ -180,10 +184,14 @@ def test_embeddings_cut_short_are_refused(folder, cut):
     assert refused(folder, r"embeddings\.npy is damaged") == "damaged-file"
 
 
-def test_embeddings_with_something_behind_them_are_refused(folder):
-    with (folder / "embeddings.npy").open("ab") as file:
-        file.write(b"more")
-    refused(folder, r"644 bytes of numbers instead of 640")
+def test_what_an_interrupted_writer_left_behind_does_not_count(folder):
+    before = tuplet.index.open(folder).search(make().embed(QUERIES), top=3)
+    for name in ("embeddings.npy", "items.jsonl", "contents.bin", "removed.bin"):
+        with (folder / name).open("ab") as file:
+            file.write(b"more")
+    index = tuplet.index.open(folder)
+    assert (len(index), index.check()) == (40, [])
+    assert torch.equal(index.search(make().embed(QUERIES), top=3).scores, before.scores)
 
 
 @pytest.mark.parametrize(
@@ -202,19 +210,20 @@ def test_items_cut_short_are_refused(folder, keep):
     assert refused(folder, r"items\.jsonl is damaged") == "damaged-file"
 
 
-@pytest.mark.parametrize("name", ["embeddings.npy", "items.jsonl"])
+@pytest.mark.parametrize("name", ["embeddings.npy", "items.jsonl", "contents.bin", "removed.bin"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    assert refused(folder, rf"{name} could not be read: No such file") == "missing-file"
+    assert refused(folder, rf"{name} is missing") == "missing-file"
 
 
 @pytest.mark.parametrize(
     ("change", "found", "reference"),
     [
-        ({"format": 9}, "has format 9; this version of tuplet reads format 1", "unknown-format"),
-        ({"backend": "lance"}, "names the backend 'lance'; this version of tuplet knows flat", "unknown-backend"),
+        ({"format": 9}, "has format 9; this version of tuplet reads format 2", "unknown-format"),
+        ({"backend": "faiss"}, "names the backend 'faiss'; this version of tuplet knows flat", "unknown-backend"),
         ({"backend": ["flat"]}, "names the backend", "unknown-backend"),
-        ({"count": 41}, "640 bytes of numbers instead of 656", "damaged-file"),
+        ({"count": 41}, "its counts and the sizes of its files do not fit", "damaged-file"),
+        ({"files": {"embeddings.npy": 5}}, "its checksums cannot be read", "damaged-file"),
         ({"dim": None}, "'dim' missing or of the wrong kind", "damaged-file"),
         ({"model_hash": "0" * 64}, "made by another model", "wrong-model"),
     ],
@@ -222,6 +231,43 @@ def test_a_missing_file_is_named(folder, name):
 def test_a_changed_description_is_refused(folder, change, found, reference):
     edit(folder / "index.json", **change)
     assert refused(folder, found) == reference
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "items.jsonl", "contents.bin", "index.json", "model"])
+def test_no_flipped_bit_goes_unnoticed(folder, name):
+    """Fifty flips each, spread over the file: none of them is opened."""
+    path = folder / name / "embedder.json" if name == "model" else folder / name
+    whole = path.read_bytes()
+    for place in np.linspace(0, 8 * len(whole) - 1, 50).round().astype(int).tolist():
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises((IndexFormatError, CheckpointError)):
+            tuplet.index.open(folder).embedder  # noqa: B018  the model is read when it is asked for
+    path.write_bytes(whole)
+    assert tuplet.index.open(folder).check() == []
+
+
+def test_large_files_are_compared_by_check_and_their_sizes_when_opened(folder, monkeypatch):
+    monkeypatch.setattr("tuplet.index.pages.CHECKED_ON_OPEN", 100)
+    path = folder / "embeddings.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 8
+    path.write_bytes(content)
+    [found] = tuplet.index.open(folder).check()
+    assert "embeddings.npy is damaged" in found
+    path.write_bytes(content[:-1])
+    refused(folder, r"embeddings\.npy is damaged: 767 bytes instead of 768")
+
+
+def test_arrays_are_kept_beside_the_items_and_compared_too(tmp_path):
+    pictures = np.arange(80, dtype=np.uint8).reshape(2, 40)
+    facts = [{"id": "a"}, {"id": "b"}]
+    index = FlatIndex.write(tmp_path / "i", make(), make().embed(ROWS[:2]), facts, beside={"pictures.npy": pictures})
+    assert np.array_equal(index.array("pictures.npy"), pictures)
+    assert index.array("sounds.npy") is None
+    np.save(tmp_path / "i" / "pictures.npy", pictures[::-1])
+    refused(tmp_path / "i", r"pictures\.npy is damaged")
 
 
 def test_another_model_in_its_place_is_refused(folder):

@@ -178,13 +178,15 @@ def test_what_is_saved_is_plain_json_with_a_format_number(tmp_path):
     make(thresholds={"equal error": 0.5}).save(tmp_path / "model")
     content = json.loads((tmp_path / "model" / "embedder.json").read_text())
     assert content.pop("hash")
+    assert content.pop("checksum")
     assert content == {
-        "format": 1,
+        "format": 2,
         "dim": 4,
         "geometry": "cosine",
         "encoder": {"name": "mlp", "in_dim": 5, "dim": 4},
         "preprocessing": {"kind": "vector", "mean": [0.0, 1.0, 2.0, 3.0, 4.0], "scale": [0.1] * 5},
         "thresholds": {"equal error": 0.5},
+        "files": {},
     }
 
 

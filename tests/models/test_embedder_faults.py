@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tuplet.checksums import sealed
 from tuplet.data.transforms import VectorPreprocessing
 from tuplet.errors import CheckpointError, MissingExtraError
 from tuplet.models import Embedder, build_encoder
@@ -37,9 +38,12 @@ def refused(folder, found):
 
 
 def edit(folder, change):
+    """As someone would who knows the checksum of the description."""
     path = folder / "embedder.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    return json.loads(path.read_text())
+    content = {**json.loads(path.read_text()), **change}
+    del content["checksum"]
+    path.write_text(json.dumps(sealed(content)))
+    return content
 
 
 def forge(folder, change):
@@ -66,6 +70,18 @@ def test_one_wrong_bit_in_the_weights_is_noticed(folder):
     refused(folder, "do not belong together")
 
 
+def test_no_flipped_bit_in_the_description_goes_unnoticed(folder):
+    """Thresholds are not part of the hash of the weights: their bits are covered by the checksum of the file."""
+    path = folder / "embedder.json"
+    whole = path.read_bytes()
+    for place in range(0, 8 * len(whole), 7):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            Embedder.load(folder)
+
+
 def test_weights_of_another_embedder_are_noticed(folder, tmp_path):
     make(seed=2).save(tmp_path / "other")
     (tmp_path / "other" / "weights.safetensors").replace(folder / "weights.safetensors")
@@ -85,7 +101,7 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"format": 2}, "has format 2; this version of tuplet reads format 1"),
+        ({"format": 9}, "has format 9; this version of tuplet reads format 2"),
         ({"geometry": "manhattan"}, "'geometry' missing or of the wrong kind"),
         ({"encoder": None, "hash": 5}, "'hash', 'encoder' missing"),
         ({"dim": 5}, "do not belong together"),

@@ -1,15 +1,18 @@
 """Embeddings of many items, ready to be searched."""
 
 from pathlib import Path
+from typing import Any
 
-from tuplet.errors import IndexFormatError
+from tuplet.errors import DataError, IndexFormatError
 from tuplet.index.base import CONFIG, FORMAT, REMEDY, Hits, Index
+from tuplet.index.collect import Added, add
 from tuplet.index.flat import FlatIndex
+from tuplet.models import Embedder
 from tuplet.storage import read_json, settle
 
-__all__ = ["FlatIndex", "Hits", "Index", "open"]
+__all__ = ["Added", "FlatIndex", "Hits", "Index", "add", "create", "open"]
 
-_BACKENDS = {"flat": FlatIndex}
+BACKENDS = ("flat", "lance", "postgres")
 
 
 def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like `gzip.open`
@@ -21,6 +24,7 @@ def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like 
     Raises:
         IndexFormatError: If there is no index, or it is damaged, of an unknown format, or made by another model.
         CheckpointError: If the model that belongs to the index cannot be read.
+        MissingExtraError: If what the index is kept in is not installed.
     """
     places = (Path(folder), Path(folder) / "gallery")
     for place in places:
@@ -29,14 +33,50 @@ def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like 
     if home is None:
         raise IndexFormatError(
             f"There is no index in {folder}: neither {CONFIG} nor gallery/{CONFIG} exists.",
-            hint="Name a run that has ended; `tuplet runs` shows them.",
+            hint="Name a run that has ended (`tuplet runs` shows them), or make an index: tuplet index build",
             reference="no-index",
         )
-    backend = read_json(home / CONFIG, version=FORMAT, error=IndexFormatError, remedy=REMEDY).get("backend")
-    if not isinstance(backend, str) or backend not in _BACKENDS:
+    backend = read_json(home / CONFIG, version=FORMAT, error=IndexFormatError, remedy=REMEDY, seal=True).get("backend")
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise IndexFormatError(
-            f"{home / CONFIG} names the backend {backend!r}; this version of tuplet knows {', '.join(_BACKENDS)}.",
+            f"{home / CONFIG} names the backend {backend!r}; this version of tuplet knows {', '.join(BACKENDS)}.",
             hint=f"Update tuplet (pip install --upgrade tuplet), or: {REMEDY}",
             reference="unknown-backend",
         )
-    return _BACKENDS[backend](home)
+    return _backend(backend)(home)
+
+
+def create(folder: Path | str, embedder: Embedder, *, backend: str = "flat", **options: Any) -> Index:
+    """An index without items, with a copy of the model; `add` brings them in.
+
+    Args:
+        folder: Where to.
+        embedder: Makes the embeddings of items and of queries.
+        backend: `flat`, `lance` or `postgres`.
+        **options: Of `postgres`: `database`, and `table`.
+
+    Raises:
+        DataError: If the backend is unknown, or its options are.
+        IndexFormatError: If the folder holds other files or cannot be written.
+        MissingExtraError: If what the index is kept in is not installed.
+    """
+    if backend not in BACKENDS:
+        raise DataError(
+            f"No index is kept in {backend!r}.",
+            hint=f"Choose one of {', '.join(BACKENDS)}.",
+            reference="unknown-backend",
+        )
+    return _backend(backend).create(folder, embedder, **options)
+
+
+def _backend(name: str) -> Any:
+    """The class of a back end; those that need an extra are imported when they are asked for."""
+    if name == "lance":
+        from tuplet.index.lance import LanceIndex
+
+        return LanceIndex
+    if name == "postgres":
+        from tuplet.index.postgres import PostgresIndex
+
+        return PostgresIndex
+    return FlatIndex

@@ -1,56 +1,89 @@
 """Exact search over one memory-mapped array."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuplet.data import Dataset, Manifest
 from tuplet.engine.topk import topk
 from tuplet.errors import DataError, IndexFormatError, ShapeError
-from tuplet.index.base import CONFIG, FORMAT, REMEDY, Hits
+from tuplet.index import where as filters
+from tuplet.index.base import CONFIG, FORMAT, ColumnKind, Facts, Hits, merged_columns, require_finite, require_queries
+from tuplet.index.facts import facts_of
+from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Pages, header
+from tuplet.index.writing import LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
-from tuplet.models.embedder import saved_hash
-from tuplet.storage import read_json, replaced_folder, write_json
+from tuplet.storage import replaced_folder, write_json
+from tuplet.types import GeometryName
 
-_EMBEDDINGS, _ITEMS, _MODEL = "embeddings.npy", "items.jsonl", "model"
 _BLOCK = 65536  # rows written at once
-_FIELDS: dict[str, type] = {"model": str, "model_hash": str, "geometry": str, "dim": int, "count": int}
-
-Facts = Sequence[Mapping[str, Any]]
-"""What is known of each item: `id`, and anything else that is JSON."""
+_FIELDS: dict[str, type] = {"count": int, "removed": int, "columns": dict, "files": dict}
+_SPARSE = 4  # where a filter leaves at most a quarter of the rows, they are copied together
+UNKNOWN = "0" * 32
+"""Content of an item that was written as an embedding."""
 
 
 class FlatIndex:
     """Embeddings in one `.npy`, compared with every query.
 
-    The folder holds `index.json`, `embeddings.npy` (float32), `items.jsonl` (one item per line) and the model, or names
-    the folder of the model.
+    The folder holds `index.json`, `embeddings.npy` (float32), `items.jsonl` (one item per line), `contents.bin` (16
+    bytes per item), and the model, or names the folder of the model. Items are added at the ends of these files and
+    count from the moment in which `index.json` says so; those that were removed are listed in `removed.bin`.
+
+    `index.json` holds checksums of all files, one per mebibyte. Files up to 64 MiB are compared with theirs when the
+    index is opened, larger ones by `check`; their sizes always.
 
     Args:
-        folder: Where `build` or `write` put the index.
+        folder: Where `build`, `write` or `create` put the index.
 
     Raises:
-        IndexFormatError: If files are missing, cut short, of an unknown format, or made by another model.
+        IndexFormatError: If files are missing, cut short, changed, of an unknown format, or made by another model.
         CheckpointError: If the model that belongs to the index cannot be read.
     """
 
+    backend: ClassVar[str] = "flat"
+
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        content = _read_config(self.folder)
-        self.geometry = content["geometry"]
-        self.dim = content["dim"]
-        self.embeddings = _read_embeddings(self.folder / _EMBEDDINGS, (content["count"], content["dim"]))
-        self.items: Sequence[Mapping[str, Any]] = _Items.read(self.folder / _ITEMS, content["count"])
-        self._model = _model_folder(self.folder, content["model"])
-        _require_model(self._model, content["model_hash"])
+        self._take(read_config(self.folder, _FIELDS))
+        require_model(self._model, self.model_hash)
+
+    def _take(self, content: dict[str, Any], lines: list[bytes] | None = None) -> None:
+        """Be what a description says; `lines` are the items, where this process has written them itself."""
+        self._config = content
+        self.geometry: GeometryName = content["geometry"]
+        self.dim: int = content["dim"]
+        self.model_hash: str = content["model_hash"]
+        self.columns: Mapping[str, ColumnKind] = content["columns"]
+        self.recall: Mapping[str, Any] = {"asked": 1.0, "measured": 1.0, "exact": True}
+        self._pages = Pages(self.folder, content, lines)
+        self.embeddings: NDArray[np.float32] = self._pages.embeddings
+        self.items: Sequence[Facts] = self._pages.items
+        self._model = model_folder(self.folder, content["model"])
+        for name in ("_live",) if lines is not None else ("_live", "_rows", "_holders"):
+            self.__dict__.pop(name, None)
+
+    def _refresh(self) -> None:
+        """Another process may have written."""
+        content = read_config(self.folder, _FIELDS)
+        if content != self._config:
+            self._take(content)
+
+    @classmethod
+    def create(cls, folder: Path | str, embedder: Embedder) -> "FlatIndex":
+        """An index without items, with a copy of the model.
+
+        Raises:
+            IndexFormatError: If the folder holds other files or cannot be written.
+        """
+        return cls._write(Path(folder), embedder, (), (), None)
 
     @classmethod
     def build(
@@ -59,7 +92,7 @@ class FlatIndex:
         embedder: Embedder,
         items: Any,
         *,
-        facts: Facts | None = None,
+        facts: Sequence[Facts] | None = None,
         model: str | None = None,
         batch_size: int = 256,
         progress: Callable[[int, int], None] | None = None,
@@ -83,9 +116,9 @@ class FlatIndex:
             DataError: If there are no items, or an embedding is not finite.
             IndexFormatError: If the folder holds other files or cannot be written.
         """
-        facts = _facts(items) if facts is None else facts
+        facts = facts_of(items) if facts is None else facts
         batches = _counted(embedder.stream(items, batch_size=batch_size), len(facts), progress)
-        return cls._write(Path(folder), embedder, batches, facts, model)
+        return cls._write(Path(folder), embedder, batches, _some(facts), model)
 
     @classmethod
     def write(
@@ -93,11 +126,20 @@ class FlatIndex:
         folder: Path | str,
         embedder: Embedder,
         embeddings: Float[Tensor, "n dim"],
-        facts: Facts,
+        facts: Sequence[Facts],
         *,
         model: str | None = None,
+        beside: Mapping[str, NDArray[Any]] | None = None,
     ) -> "FlatIndex":
         """Write an index of embeddings that `embedder` has made already; see `build`.
+
+        Args:
+            folder: Where to write. An index that is there is replaced.
+            embedder: Made the embeddings.
+            embeddings: One row per item.
+            facts: What is known of each item, at least its `id`.
+            model: Where `embedder` has been saved, relative to `folder`. By default a copy goes into the index.
+            beside: Arrays that are kept with the items, by the name of their `.npy` file; see `array`.
 
         Raises:
             ShapeError: If the embeddings are of another length than those of the embedder.
@@ -110,47 +152,67 @@ class FlatIndex:
             )
         rows = embeddings.detach().float().cpu()
         batches = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
-        return cls._write(Path(folder), embedder, batches, facts, model)
+        return cls._write(Path(folder), embedder, batches, _some(facts), model, beside or {})
 
     @classmethod
     def _write(
-        cls, folder: Path, embedder: Embedder, batches: Iterable[Tensor], facts: Facts, model: str | None
+        cls,
+        folder: Path,
+        embedder: Embedder,
+        batches: Iterable[Tensor],
+        facts: Sequence[Facts],
+        model: str | None,
+        beside: Mapping[str, NDArray[Any]] | None = None,
     ) -> "FlatIndex":
-        if not facts:
-            raise DataError("There is nothing to index.", hint="Name at least one item.", reference="empty-index")
-        if not all("id" in fact for fact in facts):
-            raise _wrong_facts("Some items have no `id`")
-        model_hash = embedder.content_hash()
+        model_hash, beside = embedder.content_hash(), beside or {}
         if model is not None:
-            _require_model(_model_folder(folder, model), model_hash)
-        owns = {CONFIG, _EMBEDDINGS, _ITEMS, _MODEL}
+            require_model(model_folder(folder, model), model_hash)
+        owns = {CONFIG, EMBEDDINGS, ITEMS, CONTENTS, REMOVED, MODEL, LOCK, *beside}
         with replaced_folder(folder, owns=owns, error=IndexFormatError) as new:
-            _write_embeddings(new / _EMBEDDINGS, batches, (len(facts), embedder.dim), facts)
-            with (new / _ITEMS).open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(dict(fact), ensure_ascii=False) + "\n" for fact in facts)
+            _write_embeddings(new / EMBEDDINGS, batches, (len(facts), embedder.dim), facts)
+            (new / ITEMS).write_bytes(b"".join(map(_line, facts)))
+            (new / CONTENTS).write_bytes(bytes.fromhex(UNKNOWN) * len(facts))
+            (new / REMOVED).write_bytes(b"")
+            for name, array in beside.items():
+                np.save(new / name, array, allow_pickle=False)
             if model is None:
-                embedder.save(new / _MODEL)
+                embedder.save(new / MODEL)
             content = {
-                "backend": "flat",
-                "model": model or _MODEL,
+                "backend": cls.backend,
+                "model": model or MODEL,
                 "model_hash": model_hash,
                 "geometry": embedder.geometry,
                 "dim": embedder.dim,
                 "count": len(facts),
+                "removed": 0,
+                "columns": merged_columns({}, facts),
+                "files": Pages.sums(
+                    new, {EMBEDDINGS: HEADER, ITEMS: 0, CONTENTS: 0, REMOVED: 0, **dict.fromkeys(beside, 0)}
+                ),
             }
-            write_json(new / CONFIG, content, version=FORMAT)
+            write_json(new / CONFIG, content, version=FORMAT, seal=True)
         return cls(folder)
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return int(self._config["count"]) - int(self._config["removed"])
 
     @cached_property
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
         return Embedder.load(self._model)
 
+    def array(self, name: str) -> NDArray[Any] | None:
+        """An array that was kept with the items, memory-mapped; None if there is none of this name."""
+        return self._pages.array(name)
+
     def search(
-        self, vectors: Float[Tensor, "queries dim"], top: int = 10, *, names: Sequence[str] | None = None
+        self,
+        vectors: Float[Tensor, "queries dim"],
+        top: int = 10,
+        *,
+        names: Sequence[str] | None = None,
+        where: str | None = None,
+        exact: bool = True,  # noqa: ARG002  nothing else is done
     ) -> Hits:
         """Find the nearest items of each query, exactly.
 
@@ -158,64 +220,150 @@ class FlatIndex:
             vectors: Embeddings of the queries, by this index's embedder.
             top: Hits per query, at least 1; at most the size of the index is returned.
             names: Names of the queries; by default their positions.
+            where: Which items are looked at; see `tuplet.index.where`.
+            exact: Always so.
 
         Returns:
             The hits, nearest first; equal scores by lower position.
 
         Raises:
             ShapeError: If the vectors are of another length than those of the index, or `names` of another number.
+            DataError: If `where` cannot be read or names a column that the index does not have.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim or (names is not None and len(names) != len(vectors)):
-            raise ShapeError(
-                f"The index holds vectors of length {self.dim}; the queries have shape {tuple(vectors.shape)}"
-                + (f" and {len(names)} names." if names is not None else "."),
-                hint="Embed queries with the embedder of the index: index.embedder.embed(items).",
-                reference="query-shape",
+        require_queries(vectors, self.dim, names)
+        rows = self._looked_at(where)
+        positions, scores = self._nearest(vectors, top, rows)
+        found = [[at for at in row if at >= 0] for row in positions.tolist()]
+        facts = tuple(tuple(self.items[at] for at in row) for row in found)
+        ids = tuple(tuple(str(fact["id"]) for fact in row) for row in facts)
+        return Hits(positions, scores, ids, tuple(names or map(str, range(len(vectors)))), facts)
+
+    def _looked_at(self, where: str | None) -> NDArray[np.int64] | None:
+        """Rows that are there and that a filter leaves; None for all."""
+        node = None if where is None else filters.parse(where, self.columns)
+        if node is None:
+            return None if not self._config["removed"] else self._live
+        return np.array([at for at in self._live.tolist() if filters.holds(node, self.items[at])], dtype=np.int64)
+
+    def _nearest(self, vectors: Tensor, top: int, rows: NDArray[np.int64] | None) -> tuple[Tensor, Tensor]:
+        count = len(self.embeddings) if rows is None else len(rows)
+        if not count:
+            return torch.empty(len(vectors), 0, dtype=torch.int64), torch.empty(len(vectors), 0)
+        if rows is None:
+            found = topk(vectors, self.embeddings, top, self.geometry)
+            return found.positions, found.scores
+        if count * _SPARSE <= len(self.embeddings):
+            found = topk(vectors, self.embeddings[rows], top, self.geometry)
+            return torch.from_numpy(rows)[found.positions], found.scores
+        hidden = torch.zeros(len(self.embeddings), dtype=torch.int64)  # of the queries' group, which they do not see
+        hidden[torch.from_numpy(rows)] = 1
+        groups = (torch.zeros(len(vectors), dtype=torch.int64), hidden)
+        found = topk(vectors, self.embeddings, min(top, count), self.geometry, groups=groups)
+        return found.positions, found.scores
+
+    @cached_property
+    def _live(self) -> NDArray[np.int64]:
+        """Rows of the items that were not removed, in their order."""
+        is_live = np.ones(len(self.embeddings), dtype=bool)
+        is_live[self._pages.removed] = False
+        return np.flatnonzero(is_live)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Row of each item that is there, by its name."""
+        return {str(self.items[at]["id"]): at for at in self._live.tolist()}
+
+    @cached_property
+    def _holders(self) -> dict[bytes, int]:
+        """A row for each content that was ever added; an embedding outlives its item."""
+        return {content.tobytes(): row for row, content in enumerate(self._pages.contents)}
+
+    def known(self, ids: Sequence[str]) -> dict[str, str]:
+        """See `Index`."""
+        contents = self._pages.contents
+        return {name: contents[self._rows[name]].tobytes().hex() for name in ids if name in self._rows}
+
+    def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """See `Index`."""
+        rows = {content: self._holders.get(bytes.fromhex(content)) for content in contents if content != UNKNOWN}
+        return {content: np.array(self.embeddings[row]) for content, row in rows.items() if row is not None}
+
+    def insert(
+        self, facts: Sequence[Facts], contents: Sequence[str], vectors: Float[Tensor, "items dim"], *, keep: bool = True
+    ) -> int:
+        """See `Index`."""
+        with alone(self.folder):
+            self._refresh()
+            new = [at for at, fact in enumerate(facts) if not keep or str(fact["id"]) not in self._rows]
+            if not new:
+                return 0
+            facts, rows = [facts[at] for at in new], vectors[new].detach().float().cpu()
+            require_finite(facts, rows)
+            columns, names = merged_columns(self.columns, facts), [str(fact["id"]) for fact in facts]
+            gone = [self._rows[name] for name in names if name in self._rows]
+            lines, digests = [_line(fact) for fact in facts], [bytes.fromhex(contents[at]) for at in new]
+            files = self._pages.append(
+                {
+                    EMBEDDINGS: rows.numpy().astype("<f4").tobytes(),
+                    ITEMS: b"".join(lines),
+                    CONTENTS: b"".join(digests),
+                    REMOVED: np.array(gone, dtype="<i8").tobytes(),
+                }
             )
-        found = topk(vectors, self.embeddings, top, self.geometry)
-        ids = tuple(tuple(str(self.items[at]["id"]) for at in row if at >= 0) for row in found.positions.tolist())
-        return Hits(found.positions, found.scores, ids, tuple(names or map(str, range(len(vectors)))))
+            holders, places = self._holders, range(len(self.items), len(self.items) + len(new))
+            self._commit(lines, removed=len(gone), columns=columns, files=files)
+            self._rows.update(zip(names, places, strict=True))
+            holders.update(zip(digests, places, strict=True))
+        return len(new)
+
+    def remove(self, ids: Collection[str]) -> int:
+        """See `Index`. The space is given back when the index is built again."""
+        with alone(self.folder):
+            self._refresh()
+            gone = {name: self._rows[name] for name in ids if name in self._rows}
+            if gone:
+                files = self._pages.append({REMOVED: np.array(sorted(gone.values()), dtype="<i8").tobytes()})
+                self._commit([], removed=len(gone), files=files)
+            for name in gone:
+                del self._rows[name]
+        return len(gone)
+
+    def _commit(self, lines: list[bytes], *, removed: int, **changed: Any) -> None:
+        """What was written counts from here on."""
+        count = len(self.items) + len(lines)
+        content = {**self._config, **changed, "count": count, "removed": self._config["removed"] + removed}
+        self._pages.write_header(header(count, self.dim))
+        replace_config(self.folder, content)
+        self._take(read_config(self.folder, _FIELDS), [*self._pages.items.lines, *lines])
+
+    def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is to be tuned: every item is compared."""
+        return self.recall
+
+    def check(self) -> list[str]:
+        """See `Index`."""
+        wrong = self._pages.damages(everything=True)
+        names = [str(self.items[at]["id"]) for at in self._live.tolist()] if not wrong else []
+        if len(set(names)) < len(names):
+            wrong.append(f"{self.folder / ITEMS}: {len(names) - len(set(names))} names stand in it twice.")
+        return wrong
+
+    def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
+        """See `Index`."""
+        drawn = np.random.default_rng(seed).permutation(len(self._live))[:count]
+        return torch.from_numpy(np.array(self.embeddings[np.sort(self._live[drawn])]))
 
 
-class _Items(Sequence[Mapping[str, Any]]):
-    """Lines of JSON, each parsed when it is asked for."""
-
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = lines
-
-    @classmethod
-    def read(cls, path: Path, count: int) -> "_Items":
-        lines = _read(path).splitlines()
-        if len(lines) != count:
-            raise _damaged(path, f"{len(lines)} lines instead of {count}")
-        try:
-            json.loads(lines[-1])["id"]  # a torn write shows at the end
-        except (ValueError, KeyError, TypeError) as problem:
-            raise _damaged(path, f"the last line is no item ({problem})") from problem
-        return cls(lines)
-
-    @overload
-    def __getitem__(self, at: int) -> Mapping[str, Any]: ...
-    @overload
-    def __getitem__(self, at: slice) -> "_Items": ...
-    def __getitem__(self, at: int | slice) -> "Mapping[str, Any] | _Items":
-        return _Items(self._lines[at]) if isinstance(at, slice) else json.loads(self._lines[at])
-
-    def __len__(self) -> int:
-        return len(self._lines)
+def _some(facts: Sequence[Facts]) -> Sequence[Facts]:
+    if not facts:
+        raise DataError("There is nothing to index.", hint="Name at least one item.", reference="empty-index")
+    if not all("id" in fact for fact in facts):
+        raise _wrong_facts("Some items have no `id`")
+    return facts
 
 
-def _facts(items: Any) -> Facts:
-    """What a collection of items says of each of them."""
-    if isinstance(items, Dataset | Manifest):
-        labels = items.classes if isinstance(items, Dataset) else items.labels
-        columns: dict[str, Sequence[str | None]] = {"id": items.ids}
-        if labels is not None and items.class_names:
-            columns["label"] = [items.class_names[label] if label >= 0 else None for label in labels.tolist()]
-        if items.groups is not None:
-            columns["group"] = items.groups
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return [{"id": str(item if isinstance(item, str | Path) else row)} for row, item in enumerate(items)]
+def _line(fact: Facts) -> bytes:
+    return (json.dumps(dict(fact), ensure_ascii=False) + "\n").encode()
 
 
 def _counted(batches: Iterator[Tensor], count: int, progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:
@@ -227,82 +375,18 @@ def _counted(batches: Iterator[Tensor], count: int, progress: Callable[[int, int
             progress(done, count)
 
 
-def _model_folder(folder: Path, model: str) -> Path:
-    return Path(os.path.normpath(folder / model))  # gallery/../model, also while there is no gallery yet
-
-
-def _require_model(model: Path, expected: str) -> None:
-    if (found := saved_hash(model)) != expected:
-        raise IndexFormatError(
-            f"The index was made by another model than the one in {model}: "
-            f"hash {expected[:8]}, but this model has {found[:8]}.",
-            hint=f"Put the right model back. Or: {REMEDY}",
-            reference="wrong-model",
-        )
-
-
-def _write_embeddings(path: Path, batches: Iterable[Tensor], shape: tuple[int, int], facts: Facts) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+def _write_embeddings(path: Path, batches: Iterable[Tensor], shape: tuple[int, int], facts: Sequence[Facts]) -> None:
     done = 0
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(header(*shape))
         for rows in batches:
-            broken = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
-            if broken:
-                raise DataError(
-                    f"The embedding of {facts[done + broken[0]]['id']!r} holds NaN or infinity.",
-                    hint="Look at this item; if it is sound, the model has diverged.",
-                    reference="non-finite-embeddings",
-                )
+            require_finite(facts[done:], rows)
             file.write(rows.numpy().astype("<f4").tobytes())
             done += len(rows)
     if done != shape[0]:
         raise _wrong_facts(f"There are {done} embeddings, but {shape[0]} entries of `facts`")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    content = read_json(path, version=FORMAT, error=IndexFormatError, remedy=REMEDY)
-    wrong = [name for name, kind in _FIELDS.items() if not isinstance(content.get(name), kind)]
-    if wrong:
-        raise _damaged(path, f"{', '.join(map(repr, wrong))} missing or of the wrong kind")
-    return content
-
-
-def _read_embeddings(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
-    expected = 4 * shape[0] * shape[1]
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            size = path.stat().st_size - file.tell()
-        if size != expected:
-            raise _damaged(path, f"{size} bytes of numbers instead of {expected}")
-        if (found, fortran, dtype.str) != (shape, False, "<f4"):
-            raise _damaged(path, f"{found} numbers of type {dtype} instead of {shape} of type float32")
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as problem:
-        raise _unreadable(path, problem) from problem
-    except ValueError as problem:
-        raise _damaged(path, str(problem)) from problem
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise _unreadable(path, problem) from problem
-
-
 def _wrong_facts(what: str) -> DataError:
     hint = "Give one entry of `facts` for each item, with an `id`."
     return DataError(f"{what}.", hint=hint, reference="facts-per-item")
-
-
-def _unreadable(path: Path, problem: OSError) -> IndexFormatError:
-    message = f"{path} could not be read: {problem.strerror or problem}."
-    return IndexFormatError(message, hint=REMEDY, reference="missing-file")
-
-
-def _damaged(path: Path, what: str) -> IndexFormatError:
-    return IndexFormatError(f"{path} is damaged: {what}.", hint=REMEDY, reference="damaged-file")

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tuplet.checksums import file_sum
 from tuplet.data import Dataset, Manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.transforms import preprocessing_from_config
@@ -22,11 +23,11 @@ from tuplet.models.encoders import build_encoder
 from tuplet.storage import read_json, replaced_folder, settle, write_json
 from tuplet.types import GeometryName, Side
 
-FORMAT = 1
+FORMAT = 2
 _CONFIG, _WEIGHTS, _FILES, _PARTNER = "embedder.json", "weights.safetensors", "encoder", "partner"
 _REMEDY = "Save the embedder again, or copy the whole folder again from where it came."
 _HASHED: dict[str, type] = {"dim": int, "geometry": str, "encoder": dict, "preprocessing": dict}
-_FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict}
+_FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict, "files": dict}
 
 
 class Embedder(nn.Module):
@@ -162,7 +163,7 @@ class Embedder(nn.Module):
             if self.partner is not None:
                 self.partner.save(new / _PARTNER)
             content = {"hash": _hash(self._config(), state), **self._config(), "thresholds": self.thresholds}
-            write_json(new / _CONFIG, content, version=FORMAT)
+            write_json(new / _CONFIG, {**content, "files": _sums(new / _FILES)}, version=FORMAT, seal=True)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Embedder":
@@ -177,6 +178,7 @@ class Embedder(nn.Module):
         """
         folder = Path(folder)
         content = _read_config(folder)
+        _check_files(folder / _FILES, content["files"])
         weights = _read_weights(folder / _WEIGHTS)
         found = _hash({name: content[name] for name in (*_HASHED, _PARTNER) if name in content}, weights)
         if found != content["hash"]:
@@ -276,7 +278,7 @@ def _hash(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 def _read_config(folder: Path) -> dict[str, Any]:
     settle(folder)
     path = folder / _CONFIG
-    content = read_json(path, version=FORMAT, error=CheckpointError, remedy=_REMEDY)
+    content = read_json(path, version=FORMAT, error=CheckpointError, remedy=_REMEDY, seal=True)
     wrong = [name for name, kind in _FIELDS.items() if not isinstance(content.get(name), kind)]
     if not wrong and content["geometry"] not in get_args(GeometryName):
         wrong = ["geometry"]
@@ -287,6 +289,22 @@ def _read_config(folder: Path) -> dict[str, Any]:
             reference="damaged-file",
         )
     return content
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Checksums of the files of an encoder, by their places in its folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sum(path) for path in files}
+
+
+def _check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    for name, wanted in expected.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing.", hint=_REMEDY, reference="missing-file")
+        if file_sum(path) != wanted:
+            message = f"{path} is damaged: it was changed after it was saved."
+            raise CheckpointError(message, hint=_REMEDY, reference="damaged-file")
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

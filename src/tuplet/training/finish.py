@@ -9,7 +9,7 @@ from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
-from tuplet.training.gallery import save_gallery
+from tuplet.training.gallery import save_gallery, splits_of
 from tuplet.training.judge import as_json, health_of, judged_by, judges_of, thresholds, values_of
 from tuplet.training.judges import Judge
 from tuplet.training.looks import ModelLook, RawLook, Sight
@@ -20,9 +20,9 @@ FORMAT = 1
 
 
 def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
-    """Save the best embedder as `model`, judge it, and index what it was judged on.
+    """Save the best embedder as `model`, judge it, and index all examples, each with its split.
 
-    All processes embed what it is judged on; the first one does the rest.
+    All processes embed a share of the examples; the first one does the rest.
 
     Args:
         state: A training that is done; left with the best weights.
@@ -45,7 +45,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     }
     sights = [{of: judge.see(look) for of, look in looks.items()} for judge in judges]
     model = looks["model"]
-    model.remember(dataset, job.validation)
+    model.remember(*splits_of(job).values())
     if processes.rank > 0:
         return
     embedder = state.judged
@@ -53,7 +53,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         rows = model.rows(job.validation)
         embedder.thresholds = thresholds(rows, embedder.geometry, job.validation, job.seed)
     embedder.save(folder / "model")
-    save_gallery(folder, model, dataset)
+    save_gallery(folder, model, splits_of(job))
     sights = [{"raw": judge.see(RawLook()), **seen} for judge, seen in zip(judges, sights, strict=True)]
     judged = judged_by(judges, sights, job.evaluate, job.seed)
     for of, result in judged[judges[0].name].items() if judges else ():

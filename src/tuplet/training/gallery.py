@@ -1,18 +1,17 @@
-"""What a run was judged on, kept in its folder: an index to search, and small copies to show."""
+"""All examples of a run, kept in its folder: an index to search, and small copies to show."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from tuplet.data import Dataset, Inputs, take
 from tuplet.index import FlatIndex
-from tuplet.training import checkpoint
+from tuplet.training.job import Job
 from tuplet.training.judges import different_answers
 from tuplet.training.looks import ModelLook
 
@@ -22,42 +21,62 @@ OUTLINE = 64
 """Steps of the outline of a series."""
 CHANNELS = 3
 """Most channels of an outline."""
+THUMBNAILS, OUTLINES = "thumbnails.npy", "outlines.npy"
+"""Small copies of images and of series, in the folder of the index, row by row."""
 
 
-def save_gallery(folder: Path, look: ModelLook, dataset: Dataset) -> None:
-    """Index the examples; of pairs the answers, and the queries beside them in `questions`.
+def splits_of(job: Job) -> dict[str, Dataset]:
+    """All examples of a training by the split they are in; those that judge the result come first."""
+    split, dataset = job.verdict_on
+    rest = {"test": job.test, "validation": job.validation, "train": job.train}
+    others = {name: part for name, part in rest.items() if part is not None and part is not dataset}
+    return {split: dataset, **others}
+
+
+def save_gallery(folder: Path, look: ModelLook, splits: Mapping[str, Dataset]) -> None:
+    """Index the examples of all splits, each with the name of its split.
+
+    Of pairs the answers are indexed, equal ones once; the queries of the first split lie beside them in `questions`.
 
     Args:
         folder: The run.
         look: Embeds.
-        dataset: What the run was judged on.
+        splits: The examples by split; those that judge the result come first.
     """
-    facts, inputs = _facts(dataset), dataset.inputs
+    parts = [_part(look, dataset, name) for name, dataset in splits.items()]
+    rows, facts = torch.cat([rows for rows, _, _ in parts]), [fact for _, more, _ in parts for fact in more]
+    _write(folder / "gallery", look, rows, facts, _small([inputs for _, _, inputs in parts]))
+    split, judged = next(iter(splits.items()))
+    if judged.partners is not None:
+        wanted = different_answers(judged)[1].tolist()
+        asked = [fact | {"answer": row} for fact, row in zip(_facts(judged, split), wanted, strict=True)]
+        _write(folder / "questions", look, look.rows(judged), asked, _small([judged.inputs]))
+
+
+def _part(look: ModelLook, dataset: Dataset, split: str) -> tuple[Tensor, list[dict[str, Any]], Inputs]:
+    """Embeddings, facts and inputs of what is found of one split."""
+    facts = _facts(dataset, split)
     if dataset.partners is None:
-        _write(folder / "gallery", look, look.rows(dataset), facts)
-    else:
-        rows, wanted = different_answers(dataset)
-        texts = dataset.partner_texts
-        answers = [
-            {key: value for key, value in facts[row].items() if key != "text"} | ({"text": texts[row]} if texts else {})
-            for row in rows.tolist()
-        ]
-        _write(folder / "gallery", look, look.rows(dataset, "partner")[rows], answers)
-        asked = [fact | {"answer": row} for fact, row in zip(facts, wanted.tolist(), strict=True)]
-        _write(folder / "questions", look, look.rows(dataset), asked)
-        _save_small(folder / "questions", inputs)
-        inputs = take(dataset.partners, rows)
-    _save_small(folder, inputs)
+        return look.rows(dataset), facts, dataset.inputs
+    rows, _ = different_answers(dataset)
+    texts = dataset.partner_texts
+    answers = [
+        {key: value for key, value in facts[row].items() if key != "text"} | ({"text": texts[row]} if texts else {})
+        for row in rows.tolist()
+    ]
+    return look.rows(dataset, "partner")[rows], answers, take(dataset.partners, rows)
 
 
-def _write(folder: Path, look: ModelLook, rows: Tensor, facts: list[dict[str, Any]]) -> None:
+def _write(
+    folder: Path, look: ModelLook, rows: Tensor, facts: list[dict[str, Any]], small: Mapping[str, NDArray[Any]]
+) -> None:
     folder.mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
-    FlatIndex.write(folder, look.embedder, rows, facts, model="../model")
+    FlatIndex.write(folder, look.embedder, rows, facts, model="../model", beside=small)
 
 
-def _facts(dataset: Dataset) -> list[dict[str, Any]]:
+def _facts(dataset: Dataset, split: str) -> list[dict[str, Any]]:
     """What the index knows of each item."""
-    facts: list[dict[str, Any]] = [{"id": name} for name in dataset.ids]
+    facts: list[dict[str, Any]] = [{"id": name, "split": split} for name in dataset.ids]
     columns: dict[str, Sequence[Any]] = {}
     if dataset.classes is not None:
         columns["label"] = [dataset.class_names[label] if label >= 0 else None for label in dataset.classes.tolist()]
@@ -73,14 +92,15 @@ def _facts(dataset: Dataset) -> list[dict[str, Any]]:
     return facts
 
 
-def _save_small(folder: Path, inputs: Inputs) -> None:
+def _small(parts: Sequence[Inputs]) -> dict[str, NDArray[Any]]:
     """Small copies of images and series, row by row, so that results can be shown wherever the run is moved."""
-    if isinstance(inputs, Tensor) and inputs.ndim == 4:
-        _save(folder / "thumbnails.npy", _thumbnails(inputs))
-        return
-    series = [one for one in inputs if isinstance(one, Tensor) and one.ndim == 2 and one.is_floating_point()]
-    if len(series) == len(inputs):
-        _save(folder / "outlines.npy", torch.stack([_outline(one) for one in series]))
+    if all(isinstance(inputs, Tensor) and inputs.ndim == 4 for inputs in parts):
+        small = [_thumbnails(inputs) for inputs in parts if isinstance(inputs, Tensor)]
+        return {THUMBNAILS: torch.cat(small).numpy()} if len({one.shape[1:] for one in small}) == 1 else {}
+    series = [one for inputs in parts for one in inputs]
+    if all(isinstance(one, Tensor) and one.ndim == 2 and one.is_floating_point() for one in series):
+        return {OUTLINES: torch.stack([_outline(one) for one in series if isinstance(one, Tensor)]).numpy()}
+    return {}
 
 
 def _thumbnails(images: Tensor) -> Tensor:
@@ -95,9 +115,3 @@ def _outline(series: Tensor) -> Tensor:
     """The first channels of a series (channels, time), stretched or shrunk to the steps of an outline."""
     rows = series[None, :CHANNELS].float()
     return functional.interpolate(rows, OUTLINE, mode="linear", align_corners=True)[0].half()
-
-
-def _save(path: Path, rows: Tensor) -> None:
-    content = io.BytesIO()
-    np.save(content, rows.numpy())
-    checkpoint.write_file(path, content.getvalue())

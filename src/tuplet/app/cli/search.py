@@ -34,11 +34,10 @@ def search(
     found = index.open(run)
     items, names = read_queries(found.embedder, queries, skip_broken=skip_broken)
     hits = found.search(found.embedder.embed(items), top, names=names)
-    hit = [found.items[position] for row in hits.positions.tolist() for position in row if position >= 0]
-    texts = [{"text": item["text"]} if "text" in item else {} for item in hit]
     rows = [
-        {**row, "label": item.get("label"), **text} for row, item, text in zip(hits.rows(), hit, texts, strict=True)
+        {**row, "label": fact.get("label"), **{name: fact[name] for name in ("text", "split") if name in fact}}
+        for row, fact in zip(hits.rows(), (fact for facts in hits.facts for fact in facts), strict=True)
     ]
-    known = [name for name in ("label", "text") if any(row.get(name) for row in rows)]
+    known = [name for name in ("label", "text", "split") if any(row.get(name) for row in rows)]
     columns = ["query", "rank", "id", *known, "score"]
     show_rows(rows, columns, as_json=as_json)

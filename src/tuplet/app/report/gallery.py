@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuplet.index import FlatIndex
+from tuplet.training.gallery import OUTLINES, THUMBNAILS
 from tuplet.types import GeometryName
 
 _WIDEST = 32  # pixels; enough to tell letters apart
@@ -76,8 +78,8 @@ def shortened(text: str) -> str:
 
 
 def read_gallery(run: Path) -> Gallery:
-    """The gallery in the folder of a run."""
-    return _read(run / "gallery", run)
+    """What a run was judged on: the examples of the first split in its gallery, which holds all of them."""
+    return _read(run / "gallery")
 
 
 def read_questions(run: Path) -> tuple[Gallery, list[int]] | None:
@@ -85,7 +87,7 @@ def read_questions(run: Path) -> tuple[Gallery, list[int]] | None:
     folder = run / "questions"
     if not folder.is_dir():
         return None
-    return _read(folder, folder), [int(item["answer"]) for item in FlatIndex(folder).items]
+    return _read(folder), [int(item["answer"]) for item in FlatIndex(folder).items]
 
 
 def beside(answers: Gallery, questions: Gallery) -> Gallery:
@@ -99,25 +101,26 @@ def beside(answers: Gallery, questions: Gallery) -> Gallery:
     return replace(answers, pictures=pictures, outlines=outlines)
 
 
-def _read(folder: Path, small: Path) -> Gallery:
+def _read(folder: Path) -> Gallery:
     index = FlatIndex(folder)
-    items: list[Mapping[str, Any]] = list(index.items)
+    split = index.items[0].get("split") if len(index) else None
+    items: list[Mapping[str, Any]] = list(takewhile(lambda item: item.get("split") == split, index.items))
     classes = [item.get("label") for item in items]
     names = list(dict.fromkeys(name for name in classes if name is not None))
     numbers: dict[Any, int] = {name: number for number, name in enumerate(names)}
     has_texts, has_targets = (bool(items) and all(key in item for item in items) for key in ("text", "target"))
     return Gallery(
-        embeddings=torch.from_numpy(np.array(index.embeddings)),
+        embeddings=torch.from_numpy(np.array(index.embeddings[: len(items)])),
         geometry=index.geometry,
         ids=[item["id"] for item in items],
         labels=np.array([numbers.get(name, -1) for name in classes], dtype=np.int64),
         names=names,
-        pictures=_load(small / "thumbnails.npy"),
-        outlines=_load(small / "outlines.npy"),
+        pictures=_first(index.array(THUMBNAILS), len(items)),
+        outlines=_first(index.array(OUTLINES), len(items)),
         texts=[item["text"] for item in items] if has_texts else None,
         targets=np.array([item["target"] for item in items], dtype=np.float64) if has_targets else None,
     )
 
 
-def _load(path: Path) -> NDArray[Any] | None:
-    return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+def _first(rows: NDArray[Any] | None, count: int) -> NDArray[Any] | None:
+    return None if rows is None else rows[:count]

@@ -1,0 +1,151 @@
+"""Bring collections into an index: items are known by name and content, and only what is new is embedded."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuplet.data import Manifest
+from tuplet.errors import DataError, counted
+from tuplet.index.base import Index
+from tuplet.index.facts import facts_of_collection
+from tuplet.types import Side
+
+BATCH = 1024
+"""Items that are added at once, and lost at most when a process dies."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a collection.
+
+    Args:
+        items: How many it holds.
+        there: How many were there before, as they are.
+        added: How many are new.
+        replaced: How many took the place of another content of the same name.
+        embedded: How many were embedded; the embedding of a known content is taken over.
+    """
+
+    items: int
+    there: int
+    added: int
+    replaced: int
+    embedded: int
+
+
+def add(
+    index: Index,
+    manifest: Manifest,
+    *,
+    prefix: str = "",
+    replacing: bool = False,
+    side: Side = "query",
+    batch_size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> Added:
+    """Add the items of a collection that an index does not hold.
+
+    An item is the same if its name and its content are; each batch is on the disk before the next one is embedded, so
+    that the same call after an interruption goes on where it stopped.
+
+    Args:
+        index: Where to.
+        manifest: The collection.
+        prefix: Stands before each name.
+        replacing: An item whose name is there with another content takes its place.
+        side: Which side of pairs the items are on.
+        batch_size: Items embedded at once.
+        progress: Called with (items done, items that are new) after each batch.
+
+    Raises:
+        DataError: If names are there with another content, an item cannot be read, or an embedding is not finite.
+        IndexFormatError: If the index cannot be written.
+    """
+    names = [prefix + name for name in manifest.ids]
+    contents, new, changed = [], [], 0
+    for start in range(0, len(names), BATCH):
+        part = slice(start, min(start + BATCH, len(names)))
+        contents += [content_of(item) for item in manifest.items[part]]
+        known = index.known(names[part])
+        for at in range(part.start, part.stop):
+            if known.get(names[at]) != contents[at]:
+                new.append(at)
+                changed += names[at] in known
+                if names[at] in known and not replacing:
+                    _refuse_changed(index, names, contents)
+    facts, embedded = facts_of_collection(manifest, names), 0
+    for start in range(0, len(new), BATCH):
+        chosen = new[start : start + BATCH]
+        rows, fresh = _embedded(index, manifest, chosen, [contents[at] for at in chosen], side, batch_size)
+        embedded += fresh
+        index.insert([facts[at] for at in chosen], [contents[at] for at in chosen], rows, keep=not replacing)
+        if progress is not None:
+            progress(start + len(chosen), len(new))
+    return Added(len(names), len(names) - len(new), len(new) - changed, changed, embedded)
+
+
+def content_of(item: Any) -> str:
+    """Hash of what an item is: the bytes of a file, a text, or numbers with their shape; 128 bits in hex digits."""
+    if isinstance(item, Path):
+        try:
+            with item.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as problem:
+            raise DataError(
+                f"{item} could not be read: {problem.strerror or problem}.",
+                hint="Check the path, and whether you may read it.",
+                reference="missing-file",
+            ) from problem
+    elif isinstance(item, str):
+        digest = hashlib.sha256(b"text\n" + item.encode()).hexdigest()
+    else:
+        numbers = np.ascontiguousarray(item.numpy() if isinstance(item, Tensor) else item)
+        if numbers.dtype.kind == "f":
+            numbers = numbers.astype("<f4")  # what the model reads; a table and an array of the same rows are equal
+        head = f"{numbers.dtype.str} {numbers.shape}\n".encode()
+        digest = hashlib.sha256(head + numbers.tobytes()).hexdigest()
+    return digest[:32]
+
+
+def _embedded(
+    index: Index, manifest: Manifest, chosen: Sequence[int], contents: Sequence[str], side: Side, batch_size: int
+) -> tuple[Tensor, int]:
+    """Embeddings of some items, and how many of them had to be made."""
+    known = index.vectors_of(set(contents))
+    rows = torch.empty(len(chosen), index.dim)
+    fresh = list({content: at for at, content in reversed(list(enumerate(contents))) if content not in known}.values())
+    part = manifest.take([chosen[at] for at in fresh])
+    made = _stream(index, part, side, batch_size)
+    known |= {contents[at]: row.numpy() for at, row in zip(fresh, made, strict=True)}
+    for at, content in enumerate(contents):
+        rows[at] = torch.from_numpy(known[content])
+    return rows, len(fresh)
+
+
+def _stream(index: Index, part: Manifest, side: Side, batch_size: int) -> Iterator[Tensor]:
+    if not len(part):
+        return
+    embedder = index.embedder.side(side)
+    for rows in embedder.stream(replace(part, pairs=None).items, batch_size=batch_size):
+        yield from rows
+
+
+def _refuse_changed(index: Index, names: Sequence[str], contents: Sequence[str]) -> None:
+    """Say which names are there with another content, as far as the contents have been read."""
+    seen = names[: len(contents)]
+    known = index.known(seen)
+    changed = [name for name, content in zip(seen, contents, strict=True) if known.get(name, content) != content]
+    shown = ", ".join(map(repr, changed[:_SHOWN])) + ", ..." * (len(changed) > _SHOWN)
+    raise DataError(
+        f"The index holds {counted(len(changed), 'item', 'items')} of the same name with another content: {shown}. "
+        "Nothing was added.",
+        hint="If they have changed: --replace. If they are others: --prefix NAME/ makes their names different.",
+        reference="name-taken",
+    )

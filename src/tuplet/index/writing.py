@@ -1,0 +1,107 @@
+"""One writer at a time, and the description of an index, replaced as a whole."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tuplet.errors import IndexFormatError
+from tuplet.index.base import CONFIG, FORMAT, REMEDY, damaged
+from tuplet.models.embedder import saved_hash
+from tuplet.storage import read_json, replaced_file, write_json
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK = ".lock"
+MODEL = "model"
+COMMON: dict[str, type] = {"backend": str, "model": str, "model_hash": str, "geometry": str, "dim": int}
+"""What the description of every index says."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only process that writes to the index in `folder`; a process that died holds it no longer.
+
+    Raises:
+        IndexFormatError: If another process writes to it now, or the folder cannot be written to.
+    """
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as problem:
+        raise _refused(folder, problem) from problem
+    try:
+        try:
+            _lock(handle)
+        except OSError as problem:
+            raise IndexFormatError(
+                f"Another process writes to the index {folder} at this moment.",
+                hint="Wait until it is done, and type the command again; for many writers: --backend postgres",
+                reference="index-busy",
+            ) from problem
+        yield
+    except OSError as problem:
+        raise _refused(folder, problem) from problem
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def read_config(folder: Path, fields: Mapping[str, type]) -> dict[str, Any]:
+    """The description of an index, with all `fields`.
+
+    Raises:
+        IndexFormatError: If it is missing, damaged or of an unknown format.
+    """
+    path = folder / CONFIG
+    content = read_json(path, version=FORMAT, error=IndexFormatError, remedy=REMEDY, seal=True)
+    wrong = [name for name, kind in {**COMMON, **fields}.items() if not isinstance(content.get(name), kind)]
+    if wrong:
+        raise damaged(path, f"{', '.join(map(repr, wrong))} missing or of the wrong kind")
+    return content
+
+
+def replace_config(folder: Path, content: Mapping[str, Any]) -> None:
+    """Put a new description in the place of the old one, in one step: what it says is so from here on."""
+    kept = {name: value for name, value in content.items() if name not in ("format", "checksum")}
+    with replaced_file(folder / CONFIG, error=IndexFormatError) as new:
+        write_json(new, kept, version=FORMAT, seal=True)
+
+
+def model_folder(folder: Path, model: str) -> Path:
+    """Where the model of an index is."""
+    return Path(os.path.normpath(folder / model))  # gallery/../model, also while there is no gallery yet
+
+
+def require_model(model: Path, expected: str) -> None:
+    """Refuse a model that did not make an index.
+
+    Raises:
+        IndexFormatError: If the model in the folder `model` has another hash than `expected`.
+        CheckpointError: If it cannot be read.
+    """
+    if (found := saved_hash(model)) != expected:
+        raise IndexFormatError(
+            f"The index was made by another model than the one in {model}: "
+            f"hash {expected[:8]}, but this model has {found[:8]}.",
+            hint=f"Name the model that made it, or put that one back. Or: {REMEDY}",
+            reference="wrong-model",
+        )
+
+
+def _refused(folder: Path, problem: OSError) -> IndexFormatError:
+    return IndexFormatError(
+        f"{folder} could not be written: {problem.strerror or problem}.",
+        hint="Choose a folder that you may write to, with enough space. What was added before is there.",
+        reference="cannot-write",
+    )
