@@ -39,7 +39,7 @@ docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
-bench: $(VENV)/.bench  ## Measure speed and memory beside the limit and the peers.
+bench: $(VENV)/.bench  ## Measure speed and memory beside a dense computation and the peers.
 	for script in $(or $(BENCH),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
 
 results: $(VENV)/.bench  ## Train every recipe of docs/results.md again; ROW=name for one of them.

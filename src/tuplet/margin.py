@@ -202,7 +202,7 @@ def nearest_cosine(classes: int, dim: int) -> float:
 
 
 def least_scale(classes: int, probability: float, best: float = 1.0) -> float:
-    r"""Scale below which no target reaches a probability, however the class weights are arranged.
+    r"""Scale below which not all classes reach a probability at once, however their weights are arranged.
 
     $$s \ge \log\frac{(C - 1) P}{1 - P} \Big/ \Big(T(0) + \frac{1}{C - 1}\Big)$$
 
@@ -212,7 +212,12 @@ def least_scale(classes: int, probability: float, best: float = 1.0) -> float:
         best: T(0), the bent score of an embedding that lies on its class weight.
 
     Returns:
-        The bound; infinite if T(0) is below the mean score of the other classes.
+        The bound; infinite if T(0) is below the mean score of the other classes. A single class may reach the
+        probability with less, where all others lie on the far side.
+
+    References:
+        Wang et al., "CosFace", 2018, eq. 6, for embeddings on their class weights. For any others: the mean over the
+        classes of x_y · (w_y - w_j) is at most C / (C - 1), and the loss is convex in it.
     """
     room = best + 1 / (classes - 1)
     return max(0.0, math.log((classes - 1) * probability / (1 - probability)) / room) if room > 0 else math.inf

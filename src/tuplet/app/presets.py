@@ -14,7 +14,7 @@ FAMILIES = {
     "triplet": ("triplet", "npair", "log_ratio"),
     "instance-level": ("instance_discrimination",),
 }
-"""The field's taxonomy, and the losses of each family."""
+"""Families of losses as the docs sort them (docs/losses/index.md says whose they are), and the losses of each."""
 YOURS = "your data"
 
 

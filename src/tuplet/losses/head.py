@@ -235,9 +235,9 @@ def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
     nearest, least = nearest_cosine(num_classes, dim), least_scale(num_classes, LIKELY, best)
     if best <= nearest:
         logger.warning(
-            "The margin leaves a target at most a score of %.3g, but with %d classes in %d dimensions another class "
-            "weight "
-            "has a cosine of at least %.3g: no example can be told from all others. Use a smaller margin.",
+            "The margin leaves a target a score of at most %.3g, but the nearest two of %d class weights in %d "
+            "dimensions have a cosine of at least %.3g: not all classes can be told apart by this margin at once. "
+            "Use a smaller margin.",
             best,
             num_classes,
             dim,
@@ -245,9 +245,8 @@ def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
         )
     elif scale < least:
         logger.warning(
-            "With scale %.3g no target of %d classes can reach a probability of %g; the loss stays large. Use a "
-            "scale of %.3g "
-            "or more.",
+            "With scale %.3g not all of the %d classes can reach a probability of %g at once; the loss stays large. "
+            "Use a scale of %.3g or more.",
             scale,
             num_classes,
             LIKELY,

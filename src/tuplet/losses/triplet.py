@@ -40,7 +40,7 @@ def triplet(
     | semihard | $D_{ap} < D_{an} < D_{ap} + m$ |
     | hard | $D_{an} + \mathrm{hard\_offset} < D_{ap}$ |
     | batch_hard | farthest positive and nearest negative of each anchor |
-    | facenet | for each positive pair the nearest negative beyond it, else the farthest |
+    | facenet | for each positive pair the nearest negative beyond it, else (as in TensorFlow's form) the farthest |
 
     Args:
         embeddings: One row per example.
