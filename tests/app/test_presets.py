@@ -91,8 +91,10 @@ def test_every_small_preset_trains_from_the_command_line(typed, tmp_path, shelf,
 
 
 def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
-    said = typed("init", shelf / "photos", "-o", "mine.toml")
+    said = typed("init", shelf / "photos", "-o", "mine.toml", "--set", "train.steps=5")
     assert said.out == "mine.toml\n"
+    assert "map@r" in said.err, "what mirroring does to validation"
+    assert "map@r" in (tmp_path / "mine.toml").read_text()
     assert "photos holds 120 images of 10 classes." in said.err
     assert "10 classes are too few to learn what makes unseen ones differ" in said.err
     assert "tuplet plan mine.toml" in said.err
@@ -104,6 +106,12 @@ def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
     assert not (tmp_path / "runs").exists(), "a plan writes nothing"
     typed("train", "mine.toml", "--steps", 2, "--set", "evaluate.bootstrap=5")
     assert (tmp_path / "runs" / "mine" / "model").is_dir()
+
+
+def test_init_measures_nothing_if_told_so(typed, shelf):
+    told = json.loads(typed("init", shelf / "photos", "--no-measure", "--json").out)
+    assert "train.augment.flip=true" in told["reasons"]["train.augment"]
+    assert "map@r" not in told["reasons"]["train.augment"]
 
 
 def test_init_leaves_a_recipe_that_is_there_alone_unless_forced(typed, tmp_path, shelf):

@@ -3,6 +3,7 @@
 from tuplet.recipes.build import build
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
+from tuplet.recipes.mirroring import tell_mirroring
 from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
 from tuplet.recipes.schema import Recipe
@@ -21,4 +22,5 @@ __all__ = [
     "preset_text",
     "propose",
     "recipe_for",
+    "tell_mirroring",
 ]

@@ -37,12 +37,19 @@ LARGEST, SMALLEST = 64, 16
 LOOKED_AT = 20
 """Images that are looked at to propose a size."""
 VIEWS = {
-    "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": True, "brightness": 0.3},
+    "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": False, "brightness": 0.3},
     "vector": {"name": "noise", "noise": 0.1, "drop": 0.2},
     "series": {"name": "series", "crop": 0.5, "noise": 0.2, "scale": 0.2},
     "text": {"name": "tokens", "drop": 0.3},
 }
 """How two views of one example come about."""
+LITTLE = {"name": "affine", "rotate": 0.1, "shear": 0.1, "scale": 0.1, "shift": 2.0, "crop": 1.0, "flip": False}
+"""Changes of a picture that hardly any class depends on."""
+UNMIRRORED = (
+    "Not mirrored, since a mirrored letter, hand or road sign is another one; --set train.augment.flip=true mirrors "
+    "pictures that keep their class."
+)
+"""Why no proposal mirrors pictures."""
 
 Heading = tuple[str, ...]
 
@@ -55,6 +62,8 @@ class Proposal:
         source: The data.
         kind: What an example is.
         preset: What the recipe extends.
+        examples: How many there are; 0 of a text.
+        classes: How many classes they have; 0 where nothing names any.
         document: What it says beyond that.
         reasons: Why, by the heading of each table of the document: one or more sentences.
     """
@@ -62,6 +71,8 @@ class Proposal:
     source: Path
     kind: Kind
     preset: str
+    examples: int = 0
+    classes: int = 0
     document: Document = field(default_factory=dict)
     reasons: dict[Heading, str] = field(default_factory=dict)
 
@@ -168,10 +179,10 @@ def _for_words(source: Path) -> Proposal:
 
 
 def _for_examples(source: Path, manifest: Manifest) -> Proposal:
-    made = Proposal(source, manifest.kind, PRESETS[manifest.kind])
+    made = Proposal(source, manifest.kind, PRESETS[manifest.kind], len(manifest), len(class_sizes(manifest)))
     noun = NOUNS[manifest.kind]
     if manifest.labels is not None:
-        known, fit = f"of {len(class_sizes(manifest))} classes", _fit_classes
+        known, fit = f"of {made.classes} classes", _fit_classes
     elif manifest.targets is not None:
         known, fit = f"with {counted(manifest.targets.shape[1], 'graded label', 'graded labels')}", _fit_targets
     elif manifest.pairs is not None:
@@ -252,6 +263,9 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     held = f"{sizes.min()} to {sizes.max()} examples, {int(np.median(sizes))} in the middle"
     if sizes.min() == sizes.max():
         held = f"{sizes.min()} examples each"
+    if manifest.kind == "image":
+        why = f"Turned, leaned, scaled and shifted a little, which keeps the class of a picture. {UNMIRRORED}"
+        made.say(("train", "augment"), why, **LITTLE)
     made.say(
         ("batch",),
         f"Training classes have {held}: a batch takes {per_class} of each of {classes}.",
@@ -311,7 +325,9 @@ def _fit_views(made: Proposal, manifest: Manifest) -> None:
         temperature=0.2,
     )
     _fit_rows(made, manifest)
-    made.say(("train", "augment"), "What is changed here is what the embedding learns to ignore.", **VIEWS[made.kind])
+    why = "What is changed here is what the embedding learns to ignore."
+    why += f" {UNMIRRORED}" if made.kind == "image" else ""
+    made.say(("train", "augment"), why, **VIEWS[made.kind])
 
 
 def _fit_prediction(made: Proposal, manifest: Manifest) -> None:

@@ -4,6 +4,19 @@ from tuplet.training.events import CLOCKS, Event
 from tuplet.training.job import Embed, Job, Task
 from tuplet.training.run import run
 from tuplet.training.settings import EvaluateSettings, TrainSettings
+from tuplet.training.trial import Trial, tried
 from tuplet.training.word_job import WordJob
 
-__all__ = ["CLOCKS", "Embed", "EvaluateSettings", "Event", "Job", "Task", "TrainSettings", "WordJob", "run"]
+__all__ = [
+    "CLOCKS",
+    "Embed",
+    "EvaluateSettings",
+    "Event",
+    "Job",
+    "Task",
+    "TrainSettings",
+    "Trial",
+    "WordJob",
+    "run",
+    "tried",
+]

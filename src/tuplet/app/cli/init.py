@@ -1,6 +1,7 @@
 """`tuplet init`."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -23,20 +24,28 @@ def init(
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Decide one setting.")] = None,
     skip_broken: SkipBroken = False,
+    measure: Annotated[
+        bool, typer.Option(help="Of pictures, train some steps with and without mirroring to tell what it does.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look at data and write a recipe for it, with the reasons.
 
-    Nothing is trained. The recipe is short and meant to be edited; `tuplet plan` tells what it will take.
+    The recipe is short and meant to be edited; `tuplet plan` tells what it will take. Of up to 5,000 pictures a short
+    training, thrown away, tells what mirroring does to validation; nothing else is trained.
     """
     path = output or Path(f"{data.resolve().stem}.toml")
     if path.exists() and not force:
         raise typer.BadParameter(f"{path} is there already. Type --force to write over it, or -o for another name.")
-    from tuplet.recipes import propose
+    from tuplet.recipes import propose, tell_mirroring
     from tuplet.training.checkpoint import write_file
 
     made = propose(data, with_skip_broken(changes, skip_broken=skip_broken))
+    if measure and made.kind == "image":
+        remark("Measuring what mirroring does (--no-measure leaves that out) ...")
+        with TemporaryDirectory() as scratch:
+            tell_mirroring(made, Path(scratch))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, _head(path) + made.text(path.resolve().parent))
     if as_json:

@@ -1,0 +1,67 @@
+"""A training that nobody keeps: what its best step is worth to the validation examples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from tuplet.engine import ALONE
+from tuplet.errors import RecipeError
+from tuplet.evaluation import QueryResult
+from tuplet.training import checkpoint
+from tuplet.training.events import Diary, Event
+from tuplet.training.job import Job
+from tuplet.training.judge import chooser_of, judged_raw, validated
+from tuplet.training.loop import train
+from tuplet.training.state import State
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a training is worth to the examples that choose its best step; the test examples take no part.
+
+    Attributes:
+        measure: By which the best step was chosen.
+        result: Of the best step, without intervals.
+        raw: Of the raw input, likewise; None if it has nothing to show.
+        best_step: The best step.
+        steps: Steps taken; fewer than planned where patience ran out or the embedding collapsed.
+        events: What the training told.
+    """
+
+    measure: str
+    result: QueryResult
+    raw: QueryResult | None
+    best_step: int
+    steps: int
+    events: tuple[Event, ...]
+
+
+def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
+    """Train, judge the best step on the validation examples, and keep no file.
+
+    Args:
+        job: What to train; left with the weights of its best step.
+        device: Where encoder and loss live.
+
+    Raises:
+        RecipeError: If there are no validation examples, or nothing by which they could choose a step.
+        DivergedError: If the loss is no longer finite.
+    """
+    chooser = chooser_of(job)
+    judge, measure = chooser or (None, None)
+    if judge is None or measure is None:
+        raise RecipeError(
+            f"The recipe {job.name} has no validation examples that could choose a step.",
+            hint="Hold some out: --set data.split.validation=0.15",
+            reference="best-by",
+        )
+    raw, state = judged_raw(job, judge), State(job, torch.device(device))
+    with TemporaryDirectory() as folder, Diary(None) as diary:
+        events = tuple(train(state, diary, Path(folder), ALONE))
+        best = state.progress.best_step
+        state.restore_judged(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
+    result = validated(job, judge, state.judged, ALONE)
+    assert result is not None  # noqa: S101  one process judges
+    return Trial(measure, result, raw, best, state.progress.step, events)
