@@ -50,6 +50,7 @@ def _sampled(x: Tensor, labels: Tensor, classes: int) -> Callable[[], object]:
         optimizer.zero_grad()
         head(x, labels).backward()
         optimizer.step()
+        head.advance()
 
     return run
 

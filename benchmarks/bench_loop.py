@@ -56,6 +56,7 @@ def bare(classes: int) -> Callable[[], object]:
             optimizer.zero_grad()
             loss(encoder(seen), batch.labels).backward()
             optimizer.step()
+            loss.advance()
             if count % STEPS == 0:
                 yield
 

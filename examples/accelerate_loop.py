@@ -30,6 +30,7 @@ def main() -> None:
         optimiser.zero_grad()
         accelerator.backward(value)
         optimiser.step()
+        loss.advance()
         accelerator.print(f"step {step + 1}  loss {value.item():.12f}")
     accelerator.end_training()
 

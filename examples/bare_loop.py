@@ -33,6 +33,7 @@ def main() -> None:
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
+        loss.advance()
         if processes.rank == 0:
             print(f"step {step + 1}  loss {value.item():.12f}")
     if processes.size > 1:

@@ -5,6 +5,7 @@ python examples/lightning_loop.py 2
 """
 
 import sys
+from typing import Any
 
 import lightning
 import torch
@@ -38,6 +39,11 @@ class Embedding(lightning.LightningModule):
         value = self.loss(self.encoder(images), labels)
         self.print(f"step {number + 1}  loss {value.item():.12f}")
         return value
+
+    def optimizer_step(self, *told: Any, **options: Any) -> None:
+        """A step of the optimiser, and of what the loss remembers."""
+        super().optimizer_step(*told, **options)
+        self.loss.advance()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Of the encoder."""

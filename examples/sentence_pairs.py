@@ -13,6 +13,7 @@ from typing import Any
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 import tuplet
 
@@ -47,6 +48,21 @@ class Pairs(nn.Module):
         return self.loss(queries, references=answers)
 
 
+class Advance(TrainerCallback):
+    """After each step of the optimiser, what a loss remembers moves on.
+
+    Args:
+        loss: Of the trainer.
+    """
+
+    def __init__(self, loss: tuplet.losses.MetricLoss) -> None:
+        self.loss = loss
+
+    def on_step_end(self, *_told: Any, **_options: Any) -> None:
+        """The trainer calls this once a step, however many batches it had."""
+        self.loss.advance()
+
+
 def main(folder: str, steps: int = 4) -> None:
     model = SentenceTransformer(folder, device="cpu", local_files_only=True)
     pairs = Dataset.from_dict(
@@ -65,7 +81,9 @@ def main(folder: str, steps: int = 4) -> None:
             disable_tqdm=True,
             use_cpu=True,
         )
-        trainer = SentenceTransformerTrainer(model=model, args=settings, train_dataset=pairs, loss=Pairs(model, loss))
+        trainer = SentenceTransformerTrainer(
+            model=model, args=settings, train_dataset=pairs, loss=Pairs(model, loss), callbacks=[Advance(loss)]
+        )
         trainer.train()
     for entry in trainer.state.log_history:
         if "loss" in entry:

@@ -322,6 +322,7 @@ def train(case: Case, processes: Processes) -> dict[str, Any]:
         values.append(value.detach())
         gradients.append(torch.cat([*_gradients(encoder), *_gradients(loss)]))
         optimizer.step()
+        loss.advance()
     arguments = case.call(encode, batch, extra(step, processes.rank, processes.size))
     loss.eval()
     outcome = loss.measure(**{name: value.detach() for name, value in arguments.items()})

@@ -47,6 +47,7 @@ def test_the_mixture_follows_the_schedule_step_by_step():
             assert_same(loss.train()(x, labels), truth.value, x, loss.weight)
         else:
             loss(x, labels)
+        loss.advance()
     assert mixed == 5.0
 
 
@@ -64,8 +65,10 @@ def test_the_step_of_the_schedule_is_saved():
     x, labels = torch.randn(5, 3), torch.arange(5) % 4
     for _ in range(3):
         loss(x, labels)
+        loss.advance()
     other.load_state_dict(loss.state_dict())
     assert torch.equal(other(x, labels), loss(x, labels))
+    loss.advance()
     torch.testing.assert_close(
         loss(x, labels), oracles.a_softmax(x, loss.weight, labels, annealing=oracles.annealing(4, 10.0, 0.0, 1.0)).value
     )

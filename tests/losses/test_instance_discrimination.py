@@ -73,6 +73,7 @@ def test_training_is_a_sequence_of_losses_and_updates(noise_samples):
                 log_z = oracles.estimated_log_z(f.detach()[there], bank, noise[there], temperature=0.2)
             truth = oracles.instance_discrimination_nce(f, bank, positions, noise, log_z, temperature=0.2, proximal=0.3)
         assert_same(loss(f, positions), truth.value, f)
+        loss.advance()
         bank = oracles.updated_bank(bank, f.detach(), positions)
         torch.testing.assert_close(loss.bank.rows, bank, rtol=0, atol=1e-12)
 

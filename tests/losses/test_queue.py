@@ -39,12 +39,14 @@ def test_each_step_sees_the_batches_before_it(name):
         rows = torch.stack([row for row, _ in seen]) if seen else torch.zeros(0, 3).double()
         known = torch.tensor([label for _, label in seen], dtype=torch.int64)
         assert_same(loss(x, labels), oracle(x, labels, queue=rows, queue_labels=known).value, x)
+        loss.advance()
         before += zip(x.detach(), labels.tolist(), strict=True)
 
 
 def test_second_views_are_what_later_pairs_are_compared_with():
     loss, (first, second) = InfoNCELoss(queue=queue(4)), list(batches(2))
     loss(first[0], references=second[0])
+    loss.advance()
     x, y = (part.detach().flip(0).requires_grad_() for part in (first[0], second[0]))
     truth = oracles.info_nce(x, torch.cat([y, second[0].detach()]))
     assert_same(loss(x, references=y), truth.value, x, y)
@@ -54,6 +56,7 @@ def test_pairs_that_are_numbered_anew_are_not_those_of_the_queue():
     """Rows of the queue are negatives of every view, whatever number their pair had."""
     loss, (first, second) = NTXentLoss(queue=queue(6)), list(batches(2))
     loss(first[0], references=second[0])
+    loss.advance()
     earlier = second[0].detach()
     x, y = (part.detach().flip(0).requires_grad_() for part in (first[0], second[0]))
     ids, others = torch.arange(4).repeat(2), torch.arange(10, 14)
@@ -96,6 +99,7 @@ def test_nothing_is_pushed_in_eval_mode():
     loss = SupConLoss(queue=queue(5)).eval()
     for x, labels in batches(2):
         loss(x, labels)
+        loss.advance()
     assert len(loss.queue.filled()[0]) == 0
 
 
@@ -104,9 +108,12 @@ def test_a_loaded_queue_goes_on_where_the_saved_one_stood():
     *earlier, (x, labels) = batches(4)
     for one in earlier:
         loss(*one)
+        loss.advance()
     other.load_state_dict(copy.deepcopy(loss.state_dict()))
     for _ in range(2):
         assert_same(other(x, labels), loss(x, labels), x)
+        other.advance()
+        loss.advance()
 
 
 def test_the_gradient_of_a_step_is_not_changed_by_what_it_pushes():

@@ -55,3 +55,17 @@ def test_the_hardest_row_is_pulled_at_temperature_one_hundredth(tile_size):
     value = supcon(x, torch.tensor([0, 0, 1, 1]), temperature=0.01, tile_size=tile_size)
     assert torch.isfinite(value)
     assert gradients(value, x)[0].norm(dim=1).min() > 1
+
+
+def test_references_that_are_the_same_tensor_have_labels_of_their_own():
+    """Whether references were given decides who is compared, and not whether they are the same tensor."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(6, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    labels, others = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([2, 1, 0, 2, 1, 0])
+    truth = oracles.supcon(x, labels, references=x, reference_labels=others).value
+    for found in (
+        supcon(x, labels, references=x, reference_labels=others),
+        SupConLoss()(x, labels, references=x, reference_labels=others),
+    ):
+        assert_same(found, truth, x)
+    assert not torch.isclose(truth, supcon(x, labels))

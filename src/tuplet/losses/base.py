@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypedDict, TypeVar
+from typing import Any, ClassVar, TypedDict, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from tuplet.engine import ALONE, Outcome, Processes, gather
 from tuplet.engine.gather import counts, everyones, sum_of
 from tuplet.errors import LabelError, ShapeError
+from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
-from tuplet.registry import Registry, did_you_mean
+from tuplet.registry import Registry, check_choice, did_you_mean
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
-from tuplet.types import Supervision
+from tuplet.types import GeometryName, Supervision
 
 Loss = TypeVar("Loss", bound="type[MetricLoss]")
 
@@ -124,13 +125,20 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
         check_embeddings(queue, "queue")
         check_dim(queue, embeddings, "queue")
         check_labels(queue_labels, queue, "queue_labels")
+        if labels.ndim != queue_labels.ndim:
+            raise LabelError(
+                f"labels have shape {tuple(labels.shape)} and queue_labels {tuple(queue_labels.shape)}; a queue of "
+                "latest batches remembers one class id per row.",
+                hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
+                reference="label-shape",
+            )
         queue, queue_labels, _ = known(queue, queue_labels, None)
         everyone, all_labels = (
             torch.cat([everyone, queue.detach().to(everyone.dtype)]),
             torch.cat([all_labels, queue_labels]),
         )
     relate = SameLabel if labels.ndim == 1 else SharedLabel
-    if everyone is embeddings:
+    if references is None and everyone is embeddings:
         relation: Relation = relate(labels)
     else:
         relation = relate(labels, all_labels, first=first)
@@ -164,10 +172,11 @@ def _pose_pairs(
 class MetricLoss(nn.Module):
     """Base of all losses: `loss(embeddings, labels)` is a number; `loss.measure(...)` has counts and statistics too.
 
-    A call in training mode is one step: what a loss remembers (queue, bank, annealing, noise counter) advances at its
-    end. In `eval()` mode nothing moves.
+    A call never changes what a loss remembers (queue, bank, annealing step, noise counter). `loss.advance()` does,
+    after the optimiser's step: it takes in what the calls in training mode since the last time were about.
 
     Args:
+        geometry: How the loss compares two embeddings; validation, search and thresholds then do the same.
         queue: Latest batches as further references, or None.
         processes: Who computes the loss together.
     """
@@ -178,16 +187,19 @@ class MetricLoss(nn.Module):
     prefers_pairs: ClassVar[bool] = False
     """Whether a batch of two examples of each class reaches it as pairs rather than with class ids."""
 
-    def __init__(self, *, queue: FeatureQueue | None = None, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, geometry: GeometryName, *, queue: FeatureQueue | None = None, processes: Processes = ALONE
+    ) -> None:
         super().__init__()
+        check_choice(geometry, get_args(GeometryName), "geometry")
+        self.geometry: GeometryName = geometry
         self.queue = queue
         self.processes = processes
+        self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
         """Mean over what the loss says it divides by; 0 if there is nothing to divide by."""
-        outcome = self._outcome(embeddings, labels, **self._with_own(sides))
-        self._advance(embeddings, labels, sides)
-        return outcome.value
+        return self._called(embeddings, labels, sides).value
 
     def measure(self, embeddings: Tensor, labels: Tensor | None = None, *, stats: bool = True, **sides: Any) -> Outcome:
         """Like calling the module; returns sum, count and statistics.
@@ -202,8 +214,7 @@ class MetricLoss(nn.Module):
             `value` is what calling the module returns. The statistics are sums; `readings` makes numbers of them that
             can be read.
         """
-        outcome = self._outcome(embeddings, labels, stats=stats, **self._with_own(sides))
-        self._advance(embeddings, labels, sides)
+        outcome = self._called(embeddings, labels, {**sides, "stats": stats})
         if not stats:
             return outcome
         norms = embeddings.detach().norm(dim=-1).double()
@@ -212,8 +223,32 @@ class MetricLoss(nn.Module):
         found = {name: sum_of(value, processes) for name, value in sums.items()}
         return replace(outcome, stats={**outcome.stats, **found})
 
+    def advance(self) -> None:
+        """Move what the loss remembers one step on; call it after each step of the optimiser, once.
+
+        Queue and bank take in the embeddings of all calls since the last time that were made in training mode and with
+        gradients: the micro-batches of a step, each once, also where activation checkpointing computes it twice.
+        Annealing and counters of draws move by one. Without such a call, or in a loss that remembers nothing, nothing
+        moves. Processes that compute the loss together advance together.
+        """
+        calls = self._since.take()
+        if calls:
+            self._take_in(calls)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether `advance` moves anything."""
+        return self.queue is not None
+
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         raise NotImplementedError
+
+    def _called(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
+        sides = self._with_own(sides)
+        outcome = self._outcome(embeddings, labels, **sides)
+        if self.remembers and self.training and torch.is_grad_enabled():
+            self._since.note(self._call(embeddings, labels, sides))
+        return outcome
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(sides.keys() - self.takes):
@@ -224,12 +259,16 @@ class MetricLoss(nn.Module):
             own["queue"], own["queue_labels"] = self.queue.filled()
         return own | sides
 
-    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
-        if self.queue is None or not self.training:
-            return
+    def _call(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Call:
+        """What is worth remembering of a call."""
         references = sides.get("references")
-        pushed = embeddings if labels is not None or references is None else references
-        self.queue.push(pushed.detach(), labels, sides.get("processes", self.processes))
+        kept = embeddings if labels is not None or references is None else references
+        return Call(kept.detach(), labels, sides["processes"])
+
+    def _take_in(self, calls: list[Call]) -> None:
+        """Remember the calls of a step."""
+        for call in calls if self.queue is not None else ():
+            self.queue.push(call.embeddings, call.labels, call.processes)  # type: ignore[union-attr]  # just asked
 
 
 def check_embeddings(x: Tensor, name: str) -> None:

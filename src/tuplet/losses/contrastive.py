@@ -77,8 +77,8 @@ class ContrastiveLoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
-        self.margin, self.convention, self.geometry, self.mean_over = margin, convention, geometry, mean_over
+        super().__init__(_geometry(convention, geometry), queue=queue, processes=processes)
+        self.margin, self.convention, self.mean_over = margin, convention, mean_over
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         return _outcome(embeddings, labels, self.margin, self.convention, self.geometry, self.mean_over, sides)
@@ -98,5 +98,10 @@ def _outcome(
     power, factor = _POWER_AND_FACTOR[convention]
     problem = pose(embeddings, labels, sides)
     reduction = Hinge(margin, power, factor, mean_over, problem.inside)
-    geometry = geometry or ("squared_euclidean" if convention == "note" else "euclidean")
-    return stream(reduction, problem.anchors, problem.references, problem.relation, geometry, **problem.walk)
+    chosen = _geometry(convention, geometry)
+    return stream(reduction, problem.anchors, problem.references, problem.relation, chosen, **problem.walk)
+
+
+def _geometry(convention: Convention, geometry: GeometryName | None) -> GeometryName:
+    """What D is: the convention says so, unless somebody does."""
+    return geometry or ("squared_euclidean" if convention == "note" else "euclidean")

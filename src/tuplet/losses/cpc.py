@@ -101,7 +101,7 @@ class CPCLoss(MetricLoss):
         seed: int = 0,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(processes=processes)
+        super().__init__("dot", processes=processes)
         self.negatives = negatives
         start = torch.randn(steps, latent_dim, context_dim, generator=derive(seed, "cpc maps"))
         self.maps = nn.Parameter(start / math.sqrt(context_dim))

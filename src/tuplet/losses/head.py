@@ -13,6 +13,7 @@ from tuplet.engine.gather import everyones, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
 from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, known
+from tuplet.losses.since import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
@@ -84,7 +85,7 @@ class HeadLoss(MetricLoss):
         seed: int = 0,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(processes=processes)
+        super().__init__("cosine", processes=processes)
         self.classes = ClassWeights(
             num_classes,
             dim,
@@ -115,10 +116,14 @@ class HeadLoss(MetricLoss):
     def _margin(self) -> Margin:
         return self.target_margin
 
-    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
-        del embeddings, labels, sides
-        if self.training:
-            self.classes.calls += 1
+    @property
+    def remembers(self) -> bool:
+        """Each step draws other classes, where a sample of them takes part."""
+        return self.classes.is_sampled
+
+    def _take_in(self, calls: list[Call]) -> None:
+        del calls
+        self.classes.calls += 1
 
 
 def outcome_of(

@@ -153,8 +153,8 @@ class InfoNCELoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
-        self.temperature, self.symmetric, self.geometry = Temperature(temperature, 0.07), symmetric, geometry
+        super().__init__(geometry, queue=queue, processes=processes)
+        self.temperature, self.symmetric = Temperature(temperature, 0.07), symmetric
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         temperature = self.temperature.value(sides["processes"])
@@ -182,8 +182,8 @@ class SupConLoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
-        self.temperature, self.where, self.geometry = Temperature(temperature, 0.1), where, geometry
+        super().__init__(geometry, queue=queue, processes=processes)
+        self.temperature, self.where = Temperature(temperature, 0.1), where
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         temperature = self.temperature.value(sides["processes"])
@@ -212,8 +212,8 @@ class NTXentLoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
-        self.temperature, self.geometry = Temperature(temperature, 0.1), geometry
+        super().__init__(geometry, queue=queue, processes=processes)
+        self.temperature = Temperature(temperature, 0.1)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         temperature = self.temperature.value(sides["processes"])

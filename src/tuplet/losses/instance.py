@@ -15,6 +15,7 @@ from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
+from tuplet.losses.since import Call
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, check_positions
 from tuplet.reductions import Logistic, Softmax
@@ -103,8 +104,8 @@ def _log_z(
 class InstanceDiscriminationLoss(MetricLoss):
     """Module form of `instance_discrimination`; labels are positions of the examples in the data set.
 
-    The bank is a constant in the gradient and is updated at the end of a call in training mode. Z is estimated in the
-    first call and frozen; both are saved.
+    The bank is a constant in the gradient; `advance` updates it with the embeddings of a step. Z is estimated in the
+    first step and frozen by its `advance`; both are saved.
 
     Args:
         num_instances: n, examples in the data set.
@@ -136,7 +137,7 @@ class InstanceDiscriminationLoss(MetricLoss):
         seed: int = 0,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(processes=processes)
+        super().__init__("cosine", processes=processes)
         scale_of(temperature)
         if noise_samples is not None and noise_samples < 1:
             raise ShapeError(
@@ -145,6 +146,7 @@ class InstanceDiscriminationLoss(MetricLoss):
                 reference="noise-samples",
             )
         self.temperature, self.noise_samples, self.proximal, self.seed = temperature, noise_samples, proximal, seed
+        self._since.rows = num_instances
         self.bank = MemoryBank(num_instances, dim, momentum, shards=processes if sharded else ALONE, seed=seed)
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -167,22 +169,32 @@ class InstanceDiscriminationLoss(MetricLoss):
                 known = labels != -1
                 seen = embeddings.detach()[known], self.bank.part, noise[known]
                 log_z = _log_z(*seen, self.temperature, sides["processes"])
-                if self.training:
-                    self.log_z.copy_(log_z)
         return _outcome(embeddings, self.bank.part, labels, noise, log_z, self.temperature, self.proximal, sides)
 
     def draw(self, labels: Tensor, processes: Processes = ALONE) -> Tensor:
-        """Noise positions of this call, (anchors, m): the rows of this process among those of the global batch."""
+        """Noise positions in this step, (anchors, m): the rows of this process among those of the global batch."""
         rows = counts(len(labels), processes, labels.device)
         generator = derive(self.seed, "instance noise", int(self.calls))
         drawn = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
         begin = sum(rows[: processes.rank])
         return drawn[begin : begin + len(labels)].to(labels.device)
 
-    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
-        if self.training and labels is not None:
-            self.bank.update(embeddings.detach(), labels, sides.get("processes", self.processes))
-            self.calls += 1
+    @property
+    def remembers(self) -> bool:
+        """The bank follows the embeddings, and each step draws other noise."""
+        return True
+
+    def _take_in(self, calls: list[Call]) -> None:
+        processes = calls[0].processes
+        embeddings = torch.cat([call.embeddings for call in calls])
+        labels = torch.cat([call.labels for call in calls if call.labels is not None])
+        if self.noise_samples is not None and bool(self.log_z.isnan()):
+            noise = torch.cat([self.draw(call.labels, processes) for call in calls if call.labels is not None])
+            known = labels != -1
+            seen = embeddings[known], self.bank.part, noise[known]
+            self.log_z.copy_(_log_z(*seen, self.temperature, processes))
+        self.bank.update(embeddings, labels, processes)
+        self.calls += 1
 
 
 def _outcome(

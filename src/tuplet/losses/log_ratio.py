@@ -94,9 +94,9 @@ class LogRatioLoss(MetricLoss):
         label_distance: LabelDistance | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(processes=processes)
+        super().__init__(_distance(geometry), processes=processes)
         self.label_distance = label_distance
-        self.geometry, self.eps, self.anchors, self.mask_zero_label = geometry, eps, anchors, mask_zero_label
+        self.eps, self.anchors, self.mask_zero_label = eps, anchors, mask_zero_label
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         if labels is None:

@@ -159,8 +159,8 @@ class ASoftmaxLoss(HeadLoss):
         num_classes: How many classes there are.
         dim: Length of an embedding.
         margin: m, 1 to 4.
-        annealing: (base, least, gamma, power): λ = max(least, base (1 + gamma · step)^-power), where each call in
-            training mode is a step; or a number that stays.
+        annealing: (base, least, gamma, power): λ = max(least, base (1 + gamma · step)^-power), where `advance` counts
+            the steps; or a number that stays.
         sharded: Each process owns a range of the classes; see `tuplet.heads.ClassWeights`.
         seed: Of the first weights.
         processes: Who computes the loss together.
@@ -185,11 +185,16 @@ class ASoftmaxLoss(HeadLoss):
 
     @property
     def steps(self) -> Tensor:
-        """Calls in training mode so far; saved with the class weights."""
+        """Steps so far, counted by `advance` where λ depends on them; saved with the class weights."""
         return self.classes.calls
 
+    @property
+    def remembers(self) -> bool:
+        """λ depends on the number of steps, if it follows a schedule."""
+        return isinstance(self.annealing, tuple)
+
     def present_annealing(self) -> float:
-        """λ of the next call."""
+        """λ of the next step."""
         if not isinstance(self.annealing, tuple):
             return float(self.annealing)
         base, least, gamma, power = self.annealing

@@ -14,6 +14,7 @@ from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
+from tuplet.losses.since import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
 from tuplet.registry import check_choice
@@ -115,7 +116,7 @@ class NCELoss(MetricLoss):
         seed: int = 0,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(processes=processes)
+        super().__init__("dot", processes=processes)
         check_choice(objective, get_args(Objective), "objective")
         if noise_samples < 1:
             raise ShapeError(
@@ -156,10 +157,14 @@ class NCELoss(MetricLoss):
         constant = self.fixed if self.log_partition is None else shared(self.log_partition, processes)
         return _outcome(embeddings, weight, bias, labels, noise, expected, constant, sides)
 
-    def _advance(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> None:
-        del embeddings, labels, sides
-        if self.training:
-            self.calls += 1
+    @property
+    def remembers(self) -> bool:
+        """Each step draws other noise."""
+        return True
+
+    def _take_in(self, calls: list[Call]) -> None:
+        del calls
+        self.calls += 1
 
 
 def _outcome(

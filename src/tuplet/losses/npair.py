@@ -73,7 +73,7 @@ class NPairLoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
+        super().__init__("dot", queue=queue, processes=processes)
         self.norm_penalty, self.one_vs_one = norm_penalty, one_vs_one
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:

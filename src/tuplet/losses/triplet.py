@@ -95,8 +95,8 @@ class TripletLoss(MetricLoss):
         queue: FeatureQueue | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(queue=queue, processes=processes)
-        self.margin, self.select, self.geometry, self.power = margin, select, geometry, power
+        super().__init__(geometry, queue=queue, processes=processes)
+        self.margin, self.select, self.power = margin, select, power
         self.soft, self.hard_offset, self.mean_over = soft, hard_offset, mean_over
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:

@@ -71,7 +71,7 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
     facts = _facts(recipe, train, embedder)
     loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
     sampler = _sampler(recipe, parts["train"], facts)
-    compared: GeometryName = getattr(loss, "geometry", None) or "cosine"
+    compared: GeometryName = loss.geometry
     for side in (embedder, embedder.side("partner")):
         side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
     return Job(

@@ -335,6 +335,7 @@ def _fit_prediction(made: Proposal, manifest: Manifest) -> None:
         ("model", "encoder"), "What comes next is predicted from contexts along the series.", name="series-context"
     )
     made.say(("loss",), "Of the latents, the next four are predicted.", name="cpc", steps=4)
+    made.say(("model",), "The loss compares contexts with latents; angles compare contexts.", geometry="cosine")
     size = max(1, min(BATCH // 4, len(divide(manifest, made.recipe.data.split)["train"])))
     why = "No label trains: every series is as likely as any other."
     made.say(("batch",), why, name="uniform", batch_size=size)

@@ -8,6 +8,7 @@ import torch
 
 from tuplet.data import Corpus, WordPreprocessing, read_corpus
 from tuplet.errors import DataError, RecipeError
+from tuplet.losses import NCELoss
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.build import arguments, make
 from tuplet.recipes.dump import dump_recipe
@@ -43,11 +44,12 @@ def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
         "seed": recipe.seed,
     }
     encoder = {"name": "bag-of-words", **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
+    loss: NCELoss = make(recipe.loss, ("loss",), facts)
     embedder = Embedder(
         build_encoder(encoder),
         WordPreprocessing(corpus.words, **options),
         encoder_config=encoder,
-        geometry="cosine" if recipe.model.geometry == "loss" else recipe.model.geometry,
+        geometry=loss.geometry if recipe.model.geometry == "loss" else recipe.model.geometry,
     )
     sampler: WindowSampler = make(recipe.batch, ("batch",), facts)
     if recipe.train.epochs:  # the recipe of the run says both
@@ -59,7 +61,7 @@ def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
         corpus=corpus,
         sampler=sampler,
         embedder=embedder,
-        loss=make(recipe.loss, ("loss",), facts),
+        loss=loss,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
         evaluate=recipe.evaluate,

@@ -80,6 +80,7 @@ def take_step(
     if watched or job.settings.clip < math.inf:
         norm = optimizer.clip(job.settings.clip)
     optimizer.step()
+    job.loss.advance()
     return Taken(outcome, norm, embed.latest)
 
 
