@@ -23,6 +23,9 @@ Margin = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Extension = Literal["reflect", "linear", "easy", "tangent", "none"]
 """What becomes of a score beyond the angle where cos(m1 θ + m2) would rise again."""
 
+ALIGNED = 8
+"""Angles below so many units in the last place of 1 are rounding: each unit row is off by about two of them."""
+
 TANGENT_FROM = math.pi - 0.1
 """Where the tangent takes over: at π itself it would be flat."""
 
@@ -189,8 +192,9 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
     near, far = near[:, None], far[:, None]
     mine = torch.where(acute, apart + 0.5 * near * u, together - 0.5 * far * u)
     theirs = torch.where(acute, 0.5 * near * v - apart, together - 0.5 * far * v)
-    tiny = torch.finfo(sine.dtype).tiny
-    rate = torch.where(exists & (sine > 0), fall / sine.clamp_min(tiny), 0.0)[:, None]
+    # two unit rows that differ by the rounding of their entries have no direction between them
+    is_apart = exists & (sine > ALIGNED * torch.finfo(sine.dtype).eps)
+    rate = torch.where(is_apart, fall / torch.where(is_apart, sine, 1.0), 0.0)[:, None]
     return Bend(at, bent, rate * mine, rate * theirs)
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,8 @@ from oracles.judge import assert_same, gradients, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss, arcface, combined_margin, cosface
+from tuplet.margin import Combined, bend
+from tuplet.relation import Entries
 
 extensions = st.sampled_from(["reflect", "linear", "easy", "tangent", "none"])
 
@@ -197,6 +201,7 @@ def test_the_module_draws_the_classes_of_the_batch_and_others_up_to_the_rate(sub
         truth = oracles.combined_margin(x, loss.weight, labels, classes=drawn, **options).value
         assert_same(value, truth, x)
         seen.add(tuple(drawn))
+        loss.advance()
     assert len(seen) == 4
 
 
@@ -241,3 +246,33 @@ def test_straight_through_has_the_value_of_the_margin_and_the_gradient_of_the_co
 def test_a_scale_that_is_no_scale_is_refused(scale):
     with pytest.raises(TupletError, match="scale"):
         cosface(torch.randn(2, 3), torch.randn(4, 3), torch.tensor([0, 1]), scale=scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 7, 64, 512])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rows_on_one_line_with_their_class_weight_have_no_direction(dtype, dim, sign):
+    """Integers times one direction: only rounding tells the unit rows apart, and rounding is not a gradient."""
+    line = torch.randint(-9, 10, (40, dim), generator=torch.Generator().manual_seed(dim)).to(dtype)
+    line[:, 0] = 1  # never zero
+    x, weight = line * torch.arange(1, 41)[:, None].to(dtype), sign * line * 3
+    place = torch.arange(40)
+    bent = bend(Combined(m2=0.5), Entries(place, place), normalize(x), normalize(weight))
+    assert (bent.mine == 0).all()
+    assert (bent.theirs == 0).all()
+    aligned = math.cos(0.5) if sign == 1 else -2 - math.cos(math.pi + 0.5)
+    torch.testing.assert_close(bent.score, torch.full((40,), aligned, dtype=dtype), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_angle_of_a_few_more_units_has_its_direction(dtype):
+    """Just above rounding the tangent is there, with the length that the angle's derivative says."""
+    angle = 1e3 * torch.finfo(dtype).eps
+    x = torch.tensor([[1.0, angle]], dtype=dtype, requires_grad=True)
+    weight = torch.eye(2, dtype=dtype)
+    value = combined_margin(x, weight, torch.tensor([0]), m1=1.0, m2=0.5, m3=0.0, scale=1.0)
+    (gradient,) = gradients(value, x)
+    exact = x.detach().double().requires_grad_()
+    truth = oracles.combined_margin(exact, weight.double(), torch.tensor([0]), m1=1.0, m2=0.5, m3=0.0, scale=1.0).value
+    assert abs(gradient[0, 1].item()) > 0.1
+    torch.testing.assert_close(gradient.double(), gradients(truth, exact)[0], rtol=1e-2, atol=1e-6)

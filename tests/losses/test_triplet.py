@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick, thorough
+from oracles.judge import assert_same, gradients, quick, thorough
 from oracles.problems import Posed, posed
 from tuplet.losses import TripletLoss, triplet
 
@@ -22,7 +22,7 @@ means = st.sampled_from([None, "active", "all", "anchors"])
     margin=st.sampled_from([0.0, 0.2, 0.25, 1.0]),
     power=st.sampled_from([1, 2]),
     soft=st.booleans(),
-    hard_offset=st.sampled_from([0.0, 0.25, 1.0]),
+    hard_offset=st.sampled_from([None, 0.0, 0.25, 1.0]),
     mean_over=means,
 )
 def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
@@ -55,15 +55,28 @@ def test_measure_counts_what_the_mean_divides_by(posed: Posed, **options):
 
 
 @quick
-@given(posed=posed(), margin=st.sampled_from([0.2, 1.0]), hard_offset=st.sampled_from([0.0, 0.25]))
-def test_the_shares_of_easy_semihard_and_hard_triplets_are_those_of_the_oracle(posed: Posed, margin, hard_offset):
+@given(posed=posed(), margin=st.sampled_from([0.0, 0.25, 1.0]), hard_offset=st.sampled_from([None, 0.25]))
+def test_every_triplet_is_easy_or_semihard_or_hard(posed: Posed, margin, hard_offset):
     sides = {name: side for name, side in posed.sides.items() if name != "weights"}
     stats = TripletLoss(margin, hard_offset=hard_offset).measure(posed.embeddings, posed.labels, **sides).stats
-    for kind in ("easy", "semihard", "hard"):
-        options = {"margin": margin, "select": kind, "soft": True, "hard_offset": hard_offset}
-        assert (
-            stats[kind].item() == oracles.triplet(posed.embeddings, posed.labels, **sides, **options).counts["active"]
-        )
+    for kind in ("semihard", "hard"):
+        truth = oracles.triplet(posed.embeddings, posed.labels, **sides, margin=margin, select=kind, soft=True)
+        assert stats[kind].item() == truth.counts["active"]
+    assert sum(stats[kind].item() for kind in ("easy", "semihard", "hard")) == stats["triplets"].item()
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "squared_euclidean"])
+def test_a_collapsed_model_has_hard_triplets_alone(geometry):
+    """All distances equal: every triplet is a tie, its loss the margin, and no other kind counts it."""
+    x, labels = torch.zeros(6, 2, dtype=torch.float64, requires_grad=True), torch.tensor([0, 0, 0, 1, 1, 1])
+    outcome = TripletLoss(0.3, "hard", geometry=geometry).measure(x, labels)
+    assert outcome.value.item() == pytest.approx(0.3)
+    assert outcome.count.item() == 36
+    assert (gradients(outcome.value, x)[0] == 0).all()
+    found = {kind: outcome.stats[kind].item() for kind in ("easy", "semihard", "hard")}
+    assert found == {"easy": 0, "semihard": 0, "hard": 36}
+    assert TripletLoss(0.3, "semihard", geometry=geometry)(x, labels).item() == 0
+    assert TripletLoss(0.3, "hard", hard_offset=0.0, geometry=geometry)(x, labels).item() == 0
 
 
 def test_large_gaps_stay_finite_in_the_smooth_form():

@@ -56,7 +56,8 @@ def _contrastive(t: dict[str, Tensor], p: dict[str, Any]) -> oracles.Truth:
 
 
 def _triplet_all(t: dict[str, Tensor], p: dict[str, Any]) -> oracles.Truth:
-    options = {name: p[name] for name in ("margin", "power", "soft", "hard_offset") if name in p}
+    options = {"hard_offset": 0.0}  # what a case that lists none has: ties are not hard
+    options |= {name: p[name] for name in ("margin", "power", "soft", "hard_offset") if name in p}
     options |= {"select": p["which"], "mean_over": MEANS[p["reduction"]]}
     return oracles.triplet(t["x"], t["labels"], **options, **_euclidean(p), **_named(t, *SETS))
 

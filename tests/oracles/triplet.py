@@ -15,7 +15,7 @@ def triplet(
     geometry: str = "squared_euclidean",
     power: int = 1,
     soft: bool = False,
-    hard_offset: float = 0.0,
+    hard_offset: float | None = None,
     mean_over: str | None = None,
     weights: Tensor | None = None,
     references: Tensor | None = None,
@@ -53,7 +53,7 @@ def triplet(
 
 
 def _chosen(
-    row: Tensor, P: list[int], N: list[int], *, select: str, margin: float, hard_offset: float
+    row: Tensor, P: list[int], N: list[int], *, select: str, margin: float, hard_offset: float | None
 ) -> tuple[Tensor, Tensor]:
     """Distances to the positive and to the negative of each chosen triplet; among equals the lowest index."""
     d = row.tolist()
@@ -70,11 +70,11 @@ def _chosen(
     return row[index[:, 0]], row[index[:, 1]]
 
 
-def _wanted(d_ap: float, d_an: float, select: str, margin: float, hard_offset: float) -> bool:
+def _wanted(d_ap: float, d_an: float, select: str, margin: float, hard_offset: float | None) -> bool:
     kinds = {
         "all": True,
         "easy": d_ap + margin < d_an,
         "semihard": d_ap < d_an < d_ap + margin,
-        "hard": d_an + hard_offset < d_ap,
+        "hard": d_an <= d_ap if hard_offset is None else d_an + hard_offset < d_ap,
     }
     return kinds[select]

@@ -150,7 +150,8 @@ def _contrastive(case: Case) -> Call:
 
 def _triplet(select: str | None = None) -> Callable[[Case], Call]:
     def call(case: Case) -> Call:
-        options = case.given("margin", "power", "soft", "hard_offset") | {"select": select or case["which"]}
+        options = {"hard_offset": 0.0}  # what a case that lists none has: ties are not hard
+        options |= case.given("margin", "power", "soft", "hard_offset") | {"select": select or case["which"]}
         options["geometry"] = "squared_euclidean" if case["squared"] else "euclidean"
         if "reduction" in case.params:
             options["mean_over"] = MEANS[case["reduction"]]
@@ -296,6 +297,7 @@ def _npid_module(case: Case) -> Answer | None:
     loss = losses.InstanceDiscriminationLoss(*case["bank"].shape, **options).to(case["f"].dtype)
     _owning(case, loss.bank, rows="bank")
     value = loss(case["f"], case["idx"], **case.given("weights"))
+    loss.advance()
     aux = {"bank_after": loss.bank.rows} if case.aux else {}
     return Answer("module", value if full else None, case.leaves, aux)
 

@@ -25,7 +25,7 @@ def triplet(
     geometry: GeometryName = "squared_euclidean",
     power: int = 1,
     soft: bool = False,
-    hard_offset: float = 0.0,
+    hard_offset: float | None = None,
     mean_over: MeanOver | None = None,
     **sides: Unpack[Sides],
 ) -> Float[Tensor, ""]:
@@ -38,7 +38,7 @@ def triplet(
     | all | every one |
     | easy | $D_{ap} + m < D_{an}$: their hinge is 0 |
     | semihard | $D_{ap} < D_{an} < D_{ap} + m$ |
-    | hard | $D_{an} + \mathrm{hard\_offset} < D_{ap}$ |
+    | hard | $D_{an} \le D_{ap}$; with `hard_offset` $D_{an} + \mathrm{hard\_offset} < D_{ap}$ |
     | batch_hard | farthest positive and nearest negative of each anchor |
     | facenet | for each positive pair the nearest negative beyond it, else (as in TensorFlow's form) the farthest |
 
@@ -50,7 +50,8 @@ def triplet(
         geometry: What D is. FaceNet: squared Euclidean between unit vectors; batch-hard in its paper: Euclidean.
         power: Exponent of the hinge, 1 or 2.
         soft: softplus(D_ap - D_an) in the place of the hinge; the margin then only tells easy from semi-hard.
-        hard_offset: At least 0; only selects.
+        hard_offset: At least 0: hard triplets are those with D_an + hard_offset < D_ap. It only selects; 0 leaves ties
+            out, None (the default) has them in.
         mean_over: n counts triplets with a loss above 0 ("active"; default of the first four), all that could be
             ("all"; default of facenet: positive pairs), or anchors ("anchors"; default of batch_hard).
         sides: See `Sides`.
@@ -76,7 +77,7 @@ class TripletLoss(MetricLoss):
         geometry: What the distance is.
         power: Exponent of the hinge, 1 or 2.
         soft: True for softplus in the place of the hinge.
-        hard_offset: A triplet is hard if D_an + hard_offset < D_ap.
+        hard_offset: A triplet is hard if D_an + hard_offset < D_ap; None: if D_an <= D_ap.
         mean_over: What the mean divides by; the default depends on `select`.
         queue: Latest batches as further references.
         processes: Who computes the loss together.
@@ -89,7 +90,7 @@ class TripletLoss(MetricLoss):
         geometry: GeometryName = "squared_euclidean",
         power: int = 1,
         soft: bool = False,
-        hard_offset: float = 0.0,
+        hard_offset: float | None = None,
         mean_over: MeanOver | None = None,
         *,
         queue: FeatureQueue | None = None,
@@ -105,7 +106,7 @@ class TripletLoss(MetricLoss):
 
 
 def _reduction(
-    margin: float, select: Select, power: int, soft: bool, hard_offset: float, mean_over: MeanOver | None
+    margin: float, select: Select, power: int, soft: bool, hard_offset: float | None, mean_over: MeanOver | None
 ) -> Reduction[Any]:
     check_choice(select, get_args(Select), "select")
     check_choice(mean_over, (None, *get_args(MeanOver)), "mean_over")

@@ -126,10 +126,10 @@ class Triplet(_Whole):
 
     Args:
         margin: m, in the unit of the distance.
-        kind: easy: D_ap + m < D_an; semihard: D_ap < D_an < D_ap + m; hard: D_an + `hard_offset` < D_ap.
+        kind: easy: D_ap + m < D_an; semihard: D_ap < D_an < D_ap + m; hard: D_an <= D_ap.
         power: p, 1 or 2.
         soft: True for the smooth form; the margin then only tells easy from semi-hard.
-        hard_offset: At least 0; only selects.
+        hard_offset: At least 0; hard is then D_an + `hard_offset` < D_ap. It only selects.
         mean_over: What the mean divides by: triplets with a loss above 0 (all selected ones if soft), all valid
             triplets whatever the kind, or the anchors that have a triplet.
     """
@@ -141,7 +141,7 @@ class Triplet(_Whole):
         *,
         power: int = 1,
         soft: bool = False,
-        hard_offset: float = 0.0,
+        hard_offset: float | None = None,
         mean_over: MeanOver = "active",
     ) -> None:
         super().__init__(margin, power=power, soft=soft, mean_over=mean_over)
@@ -171,7 +171,9 @@ class Triplet(_Whole):
             return valid & (near + self.margin < far)
         if self.kind == "semihard":
             return valid & (near < far) & (far < near + self.margin)
-        return valid & (far + self.hard_offset < near) if self.kind == "hard" else valid
+        if self.kind == "hard":
+            return valid & (far <= near if self.hard_offset is None else far + self.hard_offset < near)
+        return valid
 
     def _ranges(self, near: _Positives, far: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
         """For each negative, which of the sorted positives it meets: [low, high)."""
@@ -184,7 +186,10 @@ class Triplet(_Whole):
             return low, most.expand_as(low)
         if kind == "semihard":
             return low, torch.searchsorted(near.sorted, far).minimum(most).maximum(low)
-        below = torch.searchsorted(near.sorted, far + self.hard_offset, right=True).minimum(most)
+        if self.hard_offset is None:
+            below = torch.searchsorted(near.sorted, far).minimum(most)
+        else:
+            below = torch.searchsorted(near.sorted, far + self.hard_offset, right=True).minimum(most)
         return (below if self.soft else below.maximum(low)), most.expand_as(low)
 
     def _sums(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -235,15 +240,17 @@ class Triplet(_Whole):
         return loss, active, pulls, slope
 
     def _shares(self, near: _Positives, far: Tensor, tile: Tile) -> dict[str, Tensor]:
-        """Numbers of easy, semi-hard and hard triplets."""
-        found: dict[str, Tensor] = {}
-        kinds: tuple[Kind, ...] = ("easy", "semihard", "hard")
-        for kind in kinds:
-            shown = tile.hide_all_but_negatives(-torch.inf, far.clone()) if kind == "easy" else far
-            every = Triplet(self.margin, kind, soft=True, hard_offset=self.hard_offset)
-            low, high = every._ranges(near, shown, kind)
-            found[kind] = (high - low).sum(1)
-        return found
+        """Numbers of easy, semi-hard and hard triplets: every triplet is one of them, those between two kinds too.
+
+        A triplet on the margin, D_an = D_ap + m, has no loss and counts as easy; a tie, D_an = D_ap, counts as hard.
+        """
+        shown = tile.hide_all_but_negatives(-torch.inf, far.clone())
+        most = near.counts[:, None]
+        nearer = torch.searchsorted(near.sorted, shown).minimum(most)  # positives with D_ap < D_an
+        easy = torch.searchsorted(near.sorted + self.margin, shown, right=True).minimum(nearer)
+        real = shown > -torch.inf
+        found = {"easy": easy, "semihard": nearer - easy, "hard": torch.where(real, most - nearer, 0)}
+        return {kind: number.sum(1) for kind, number in found.items()}
 
 
 class HardestTriplet(_Whole):
