@@ -11,7 +11,7 @@ import typer
 
 from tuplet.app.cli.options import check_required
 from tuplet.app.history import read_runs
-from tuplet.app.measures import is_measure, main_measure, measures
+from tuplet.app.measures import is_measure, main_measure, measures, verdict_of
 from tuplet.app.report import write_report
 from tuplet.app.verdict import advice, read_evaluation, remarks, state_data, state_finding
 from tuplet.recipes import build, recipe_for
@@ -190,16 +190,59 @@ def test_what_runs_measure_may_be_required(graded, name):
     assert not is_measure(f"{name}s")
 
 
-def test_a_model_that_is_no_better_than_raw_input_is_said_to_be():
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-0.019, -0.010, "worse"),
+        (-0.02, 0.04, "undecided"),
+        (0.01, 0.08, "better"),
+        (0.1, 0.1, "better"),
+        (0, 0, "undecided"),
+    ],
+)
+def test_the_paired_interval_decides_between_three_words(low, high, word):
+    found = verdict(0.9 + (low + high) / 2, 0.9, low=low, high=high)
+    assert verdict_of(found) == word
+    assert word in state_finding(found)
+    assert (advice(found) is None) == (word == "better")
+    turned = json.loads(json.dumps(found).replace("recall@1", "label_gap@10"))  # where less is better
+    assert verdict_of(turned) == {"worse": "better", "better": "worse"}.get(word, word)
+
+
+def test_without_an_interval_nothing_is_decided():
+    found = verdict(0.95, 0.1, low=0, high=0)
+    found["protocols"]["all"]["comparison"] |= {"lower": {}, "upper": {}}
+    assert verdict_of(found) == "undecided"
+    del found["protocols"]["all"]["raw"]
+    assert verdict_of(found) is None
+
+
+@pytest.mark.parametrize(("gain", "word"), [(-0.2, "worse"), (-0.005, "undecided"), (0.1, "better")])
+def test_a_model_behind_its_untrained_twin_is_not_called_better(gain, word):
+    found = verdict(0.7, 0.4, low=0.2, high=0.4)
+    judged = found["protocols"]["all"]
+    judged["untrained"] = {**judged["raw"], "values": {"recall@1": 0.7 - gain}}
+    ends = {"lower": {"recall@1": gain - 0.01}, "upper": {"recall@1": gain + 0.01}}
+    judged["comparison_untrained"] = {"values": {"recall@1": gain}, **ends}
+    assert verdict_of(found) == word
+    if word != "better":
+        assert f"{0.7 - gain:.3f}" in state_finding(found)
+        assert "before training" in advice(found)
+
+
+def test_advice_fits_what_can_be_changed():
     worse = verdict(0.8, 0.9, low=-0.2, high=-0.05)
     assert "only 5 classes" in advice(worse)
-    assert "use the raw input" in advice(worse)
+    assert "use raw input" in advice(worse)
+    assert "more classes" in advice(worse)
     assert "more than chance explains" in remarks(worse)[0]
     unclear = verdict(0.91, 0.9, low=-0.02, high=0.04, classes=500)
     assert "Chance alone" in advice(unclear)
     assert "only 500" not in advice(unclear)
-    assert advice(verdict(0.95, 0.9, low=0.01, high=0.08)) is None
     assert "told the classes" in advice({**worse, "supervision": "example"})
+    worse["data"]["by"] = "row"  # the classes are what they are
+    assert "more classes" not in advice(worse)
+    assert "more examples of each class" in advice(worse)
 
 
 def test_how_many_classes_are_new_to_the_model_is_counted(series):
@@ -215,8 +258,8 @@ def test_what_is_better_by_another_measure_is_said():
     for of, value in (("model", 0.7), ("raw", 0.4), ("comparison", 0.3)):
         judged[of]["values"]["map@r"] = value
     judged["comparison"]["lower"]["map@r"], judged["comparison"]["upper"]["map@r"] = 0.2, 0.4
-    assert "By Recall@1 the model is not clearly better" in advice(mixed)
+    assert "By Recall@1 it is undecided" in advice(mixed)
     assert "By MAP@R (0.700 against 0.400) it is." in advice(mixed)
-    assert advice(mixed).endswith("use the raw input where Recall@1 counts.")
+    assert advice(mixed).endswith("use raw input where Recall@1 counts.")
     judged["comparison"]["lower"]["map@r"] = -0.1
     assert "it is." not in advice(mixed)

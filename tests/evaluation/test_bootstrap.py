@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from shapes import unchecked
 from tuplet.errors import DataError
 from tuplet.evaluation import QueryResult, compare, retrieval
 from tuplet.evaluation.bootstrap import average, class_draws, percentile_interval
@@ -29,7 +30,48 @@ def result(values: Tensor, labels: Tensor) -> QueryResult:
         per_query={"a": values.double()},
         queries=torch.arange(len(values)),
         classes=labels,
+        units=labels,
     )
+
+
+def test_intervals_of_a_closed_set_are_percentiles_of_resampled_examples():
+    per_query, labels = queries([3, 3, 3, 9, 9, 4, 7, 7, 7, 7])
+    micro, macro = average(per_query, labels, 300, 5, "examples")
+    times = torch.cat(list(class_draws(10, 300, 5))).long()
+    for name, values in per_query.items():
+        pooled, per_class = [], []
+        for drawn in map(torch.repeat_interleave, times):  # the definition, query by query
+            pooled.append(values[drawn].mean().item())
+            met = torch.unique(labels[drawn]).tolist()
+            per_class.append(np.mean([values[drawn][labels[drawn] == label].mean().item() for label in met]))
+        for found, draws in ((micro, pooled), (macro, per_class)):
+            expected = np.percentile(draws, [2.5, 97.5])
+            assert (found.lower[name], found.upper[name]) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_six_fixed_classes_are_no_reason_for_a_wide_interval():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(1200) % 6
+    centres = torch.eye(6)
+    x = centres[labels] + (0.2 + 0.1 * labels[:, None]) * torch.randn(1200, 6, generator=random)
+    found = {unit: retrieval(x, labels, top=(1,), resample=unit) for unit in ("classes", "examples")}
+    width = {unit: one.upper["recall@1"] - one.lower["recall@1"] for unit, one in found.items()}
+    share = found["examples"].values["recall@1"]
+    assert width["examples"] == pytest.approx(2 * 1.96 * (share * (1 - share) / 1200) ** 0.5, rel=0.15)
+    assert width["classes"] > 2 * width["examples"]
+    assert found["classes"].few_classes
+    assert not found["examples"].few_classes
+    other = retrieval(x + 0.2 * torch.randn(1200, 6, generator=random), labels, top=(1,), resample="examples")
+    compared = compare(found["examples"], other)
+    assert compared.settings["resample"] == "examples"
+    differences = (found["examples"].per_query["recall@1"] - other.per_query["recall@1"]).double()
+    error = 1.96 * (differences.var() / 1200).sqrt().item()
+    assert compared.upper["recall@1"] - compared.values["recall@1"] == pytest.approx(error, rel=0.15)
+    with pytest.raises(DataError):
+        compare(found["examples"], found["classes"])
+    with unchecked(), pytest.raises(DataError) as caught:
+        retrieval(x, labels, resample="rows")
+    assert caught.value.reference == "resample"
 
 
 def test_intervals_are_percentiles_of_resampled_classes():

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 import tiny
-from tuplet.data import Dataset, Labels, NoiseAugment, TextPreprocessing, VectorPreprocessing
+from tuplet.data import Dataset, Labels, NoiseAugment, RawChoice, TextPreprocessing, VectorPreprocessing, raw_choices
 from tuplet.errors import RecipeError
 from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
+from tuplet.seeding import Draws, derive_seed
 from tuplet.training import EvaluateSettings, run
+from tuplet.training.baseline import TREES, _few
 from tuplet.training.judge import chooser_of, health_of, judges_for
 from tuplet.training.judges import ByPartner, ByView
 from tuplet.training.looks import ModelLook, RawLook
@@ -62,13 +65,15 @@ def test_targets_are_judged_by_the_rank_correlation_of_all_pairs(graded_run):
     judged = verdict["protocols"]["targets"]
     embedder = Embedder.load(recipe.parent / "run" / "model")
     embedded = embedder.embed(job.test).double()
-    raw = torch.as_tensor(VectorPreprocessing().fit(job.test.inputs)(job.test.inputs)).double()
-    unit = torch.nn.functional.normalize(raw, dim=1)
-    first, second = torch.triu_indices(len(raw), len(raw), 1)
+    first, second = torch.triu_indices(len(embedded), len(embedded), 1)
     gaps = (job.test.targets[first] - job.test.targets[second]).norm(dim=1)
+    trees = HistGradientBoostingRegressor(random_state=derive_seed(job.seed, "trees") % 2**32)
+    predicted = trees.fit(job.train.inputs.numpy(), job.train.targets[:, 0].numpy()).predict(job.test.inputs.numpy())
+    assert verdict["raw"]["regressor"] == TREES
+    assert max(verdict["raw"]["scores"], key=verdict["raw"]["scores"].get) == TREES
     for of, distances in (
         ("model", torch.cdist(embedded, embedded)[first, second]),
-        ("raw", 1 - (unit[first] * unit[second]).sum(1)),
+        ("raw", torch.as_tensor(predicted[first] - predicted[second]).abs()),
     ):
         assert embedder.geometry in ("euclidean", "squared_euclidean")
         assert judged[of]["values"]["spearman"] == pytest.approx(spearmanr(distances, gaps).statistic, abs=1e-6)
@@ -201,6 +206,99 @@ def test_without_labels_an_example_is_found_by_a_change_of_it():
         found[noise] = judge.judge(judge.see(RawLook()), settings, bootstrap=0, seed=0).values["recall@1"]
     assert found[1e-4] == 1
     assert found[3.0] < 0.5
+
+
+class Counting(NoiseAugment):
+    """Noise, and how many rows were changed."""
+
+    rows = 0
+
+    def __call__(self, inputs, draws):
+        Counting.rows += len(inputs) if Draws.of(draws).total is None else draws.total
+        return super().__call__(inputs, draws)
+
+
+def test_views_are_drawn_once_and_are_the_same_for_every_look_and_batch_size():
+    dataset = unlabelled(600)
+    preprocessing = VectorPreprocessing()
+    seen = []
+    for batch_size in (7, 100, 5000):
+        Counting.rows = 0
+        encoder = torch.nn.Linear(6, 6, bias=False)
+        torch.nn.init.eye_(encoder.weight)
+        embedder = Embedder(encoder, preprocessing, encoder_config={"dim": 6}, geometry="euclidean")
+        seen.append(ModelLook(embedder, batch_size).viewed(dataset, Counting(noise=1.0), preprocessing, 3))
+        assert Counting.rows == 600
+    raw = RawLook(RawChoice("none", "euclidean")).viewed(dataset, Counting(noise=1.0), preprocessing, 3)
+    for sight in (*seen, raw):
+        assert torch.equal(sight.asked, seen[0].asked)
+        assert torch.equal(sight.given, dataset.inputs)
+    changes = (raw.asked - raw.given).flatten()
+    assert len(changes.unique()) > 3000  # no block repeats another one
+
+
+@pytest.mark.parametrize(
+    ("scales", "noise", "chosen"),
+    [
+        ((1, 1, 1, 1), 0.3, ("none", "standardised")),
+        ((1000, 1, 1, 1), (500, 0.1, 0.1, 0.1), ("standardised",)),  # one column of noise drowns the others
+        ((1, 1, 0.001, 0.001), (0.1, 0.1, 0.05, 0.05), ("none",)),  # columns that only hold noise
+    ],
+)
+def test_the_raw_baseline_is_the_best_plain_choice_on_validation_rows(tmp_path, scales, noise, chosen):
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 40
+    rows = random.normal(size=(40, 4))[labels] * scales + random.normal(size=(400, 4)) * noise
+    recipe = recipe_in(tmp_path, loss="supcon", rows=rows.astype(np.float32), rows_labels=labels)
+    job, verdict = finished(recipe, "train.steps=2", "evaluate.bootstrap=0")
+    raw, measure = verdict["raw"], verdict["main"]["measure"]
+    assert raw["chosen_on"] == "validation"
+    assert raw["by"] == measure == "recall@1"
+    assert len(raw["scores"]) == 4
+    assert raw["scaling"] in chosen
+    judge = judges_for(job.validation, job.evaluate)[0]
+    for choice in raw_choices(job.validation):
+        sight = judge.see(RawLook(choice))
+        found = judge.judge(sight, job.evaluate, bootstrap=0, seed=0).values[measure]
+        assert raw["scores"][choice.name] == pytest.approx(found)
+    best = RawLook(RawChoice(raw["scaling"], raw["geometry"]))
+    judged = judges_for(job.test, job.evaluate)[0]
+    expected = judged.judge(judged.see(best), job.evaluate, bootstrap=0, seed=0).values[measure]
+    assert verdict["protocols"]["all"]["raw"]["values"][measure] == pytest.approx(expected)
+
+
+def test_of_many_validation_examples_whole_classes_choose():
+    labels = torch.arange(9000) % 900
+    rows = torch.randn(9000, 3, generator=torch.Generator().manual_seed(0))
+    names = tuple(map(str, range(900)))
+    dataset = Dataset("vector", rows, tuple(map(str, range(9000))), Labels("class", labels), names, classes=labels)
+    few = _few(dataset, 0)
+    counts = torch.unique(few.classes, return_counts=True)[1]
+    assert len(few) == 2000
+    assert counts.tolist() == [10] * 200
+    assert torch.equal(few.inputs, rows[torch.tensor([int(name) for name in few.ids])])
+
+
+def test_closed_sets_resample_examples_and_open_ones_classes(closed_run):
+    _, _, job, verdict = closed_run
+    for protocol in ("all", "train"):
+        for of in ("raw", "model", "comparison"):
+            assert verdict["protocols"][protocol][of]["settings"]["resample"] == "examples"
+    assert {judge.resample for judge in judges_for(job.test, job.evaluate) if judge.name == "all"} == {"classes"}
+
+
+def test_the_rule_of_re_identification_is_a_protocol_of_its_own():
+    labels = torch.arange(60) % 10
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    cameras = tuple(str(row % 3) for row in range(60))
+    names, ids = tuple(map(str, range(10))), tuple(map(str, range(60)))
+    dataset = Dataset("vector", rows, ids, Labels("class", labels), names, cameras, classes=labels)
+    for junk, name in (("group", "other_groups"), ("class_and_group", "reid")):
+        settings = EvaluateSettings(junk=junk)
+        _, judge = judges_for(dataset, settings)
+        assert judge.name == name
+        found = judge.judge(judge.see(RawLook()), settings, bootstrap=0, seed=0)
+        assert found.settings["junk"] == junk
 
 
 def test_a_run_without_labels_says_what_can_be_said(tmp_path):

@@ -10,8 +10,10 @@ from tuplet.data import load_dataset, read_manifest
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
+from tuplet.storage import read_json
+from tuplet.training.baseline import Baseline
 from tuplet.training.judge import as_json, judged_by, judges_for
-from tuplet.training.looks import ModelLook, RawLook
+from tuplet.training.looks import ModelLook
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,14 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str,
             "pairs will do as well.",
             reference="no-labels",
         )
+    verdict = run / "evaluation.json"
+    known = read_json(verdict, version=1, error=DataError, remedy="") if verdict.is_file() else {}
+    raw = Baseline.look_of(known.get("raw"))
     model = ModelLook(embedder, recipe.evaluate.batch_size)
-    sights = [{"raw": judge.see(RawLook()), "model": judge.see(model)} for judge in judges]
+    sights = [{"raw": judge.see(raw), "model": judge.see(model)} for judge in judges]
     judged = judged_by(judges, sights, recipe.evaluate, recipe.seed)
-    known = () if manifest.labels is None else np.unique(manifest.labels[manifest.labels >= 0])
-    counts = {"examples": len(manifest), "classes": len(known)}
+    labels = () if manifest.labels is None else np.unique(manifest.labels[manifest.labels >= 0])
+    counts = {"examples": len(manifest), "classes": len(labels)}
     return {
         "format": 1,
         "name": recipe.name,

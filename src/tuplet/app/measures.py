@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Verdict = Literal["better", "worse", "undecided"]
 
 _RECALL = {
     "all": "one of the {k} nearest neighbours is of the same class",
@@ -58,12 +60,17 @@ _LOWER = ("label_distance", "label_gap", "uniformity", "alignment", "duplicate_s
 _MAIN = {
     "all": ("recall@1", "map@r"),
     "other_groups": ("recall@1",),
+    "reid": ("recall@1", "map"),
     "targets": ("spearman", "ndcg@10", "label_gap@10"),
     "pairs": ("recall@1", "recall@10", "mrr"),
     "views": ("recall@1",),
     "health": (),
 }
-_SUFFIXES = {"other_groups": ", other groups", "views": " of changed examples"}
+_SUFFIXES = {"other_groups": ", other groups", "reid": ", re-identification", "views": " of changed examples"}
+_LEFT_OUT = {
+    "other_groups": "; the query's own group does not count",
+    "reid": "; examples of the query's class from its own group, such as its camera, do not count",
+}
 _PLAIN = ("all", "train", "targets", "health")
 """Protocols that need not be named beside a measure."""
 
@@ -128,7 +135,7 @@ class Measure:
     def meaning(self) -> str:
         """What is counted, in words."""
         stem, mark, k = self.key.partition("@")
-        if self.key == "recall@1" and self.protocol in ("all", "other_groups"):
+        if self.key == "recall@1" and self.protocol in ("all", "other_groups", "reid"):
             words = "the nearest neighbour is of the same class"
         elif self.key == "spearman" and self.protocol == "targets":
             words = "rank correlation of distances with those of the targets, over pairs"
@@ -138,7 +145,7 @@ class Measure:
             words = _MEANINGS.get(self.key) or _MEANINGS.get(stem + mark, "")
         words = words.format(k=k).replace("one of the 1 nearest", "the nearest").replace("the 1 nearest", "the nearest")
         words = words.replace("training examples vote", "training example votes") if k == "1" else words
-        return f"{words}; the query's own group does not count" if self.protocol == "other_groups" and words else words
+        return f"{words}{_LEFT_OUT.get(self.protocol, '')}" if words else words
 
 
 def name_of(key: str) -> str:
@@ -197,17 +204,51 @@ def gain_over(evaluation: Mapping[str, Any], other: str, measure: str | None = N
     main = main_of(evaluation)
     if main is None:
         return None
-    key = "comparison" if other == "raw" else f"comparison_{other}"
-    compared = evaluation["protocols"].get(main[0], {}).get(key)
+    compared = evaluation["protocols"].get(main[0], {}).get(_comparison(other))
     return interval(compared, measure or main[1])
 
 
-def is_better(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the model beats the raw input by more than chance explains; true if nothing can be said."""
-    gain, line = gain_over(evaluation, "raw"), main_measure(evaluation)
-    if gain is not None:
-        return gain.low > 0
-    return line is None or line.raw is None or line.model.value > line.raw.value
+def _comparison(other: str) -> str:
+    """Where `evaluation.json` keeps what the model gains over another."""
+    return "comparison" if other == "raw" else f"comparison_{other}"
+
+
+def verdict_over(evaluation: Mapping[str, Any], other: str, measure: str | None = None) -> Verdict | None:
+    """Whether the model is better than the raw input or its untrained self, by the paired 95 % interval.
+
+    Undecided where the interval holds 0, or where none was taken. None where there is nothing to compare with.
+    """
+    main = main_of(evaluation)
+    if main is None or other not in evaluation["protocols"].get(main[0], {}):
+        return None
+    key = measure or main[1]
+    compared = evaluation["protocols"][main[0]].get(_comparison(other), {})
+    low, high = (compared.get(end, {}).get(key) for end in ("lower", "upper"))
+    if low is None or high is None:
+        return "undecided"
+    if lower_is_better(key):
+        low, high = -high, -low
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+def verdict_of(evaluation: Mapping[str, Any]) -> Verdict | None:
+    """Whether training was worth it: better than the raw input, and not behind the same encoder before training.
+
+    None if there is nothing to compare with.
+    """
+    found = verdict_over(evaluation, "raw")
+    if found == "better" and is_behind_untrained(evaluation):
+        return "worse" if verdict_over(evaluation, "untrained") == "worse" else "undecided"
+    return found
+
+
+def is_behind_untrained(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the encoder before training has a better value than the model."""
+    line = main_measure(evaluation)
+    if line is None or line.untrained is None:
+        return False
+    behind = line.untrained.value - line.model.value
+    return behind < 0 if line.is_lower_better else behind > 0
 
 
 def interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuplet.app.measures import Interval, Measure, gain_over, interval, is_better, main_measure, main_of, measures
+from tuplet.app.measures import (
+    Interval,
+    Measure,
+    gain_over,
+    interval,
+    is_behind_untrained,
+    main_measure,
+    main_of,
+    measures,
+    verdict_of,
+    verdict_over,
+)
 from tuplet.errors import DataError, counted
 from tuplet.storage import read_json
 
@@ -47,9 +58,18 @@ def state_finding(evaluation: Mapping[str, Any]) -> str:
     model = f"{line.name} is {line.model.value:.3f}"
     if line.raw is None:
         return model
-    if is_better(evaluation):
-        return f"{model}; raw input reaches {line.raw.value:.3f}"
-    return f"{model}, not clearly better than the {line.raw.value:.3f} of raw input"
+    verdict, other = verdict_of(evaluation), f"{_baseline(evaluation)} with {line.raw.value:.3f}"
+    if verdict_over(evaluation, "raw") == "better" and is_behind_untrained(evaluation) and line.untrained:
+        other = f"the encoder before training with {line.untrained.value:.3f}"
+    return f"{model}: {verdict} {'against' if verdict == 'undecided' else 'than'} {other}"
+
+
+def _baseline(evaluation: Mapping[str, Any]) -> str:
+    """What the raw input is here: with targets perhaps what boosted trees predict from it."""
+    line, raw = main_measure(evaluation), evaluation.get("raw") or {}
+    if line is not None and line.protocol == "targets" and raw.get("regressor"):
+        return f"{raw['regressor']} on the raw input"
+    return "raw input"
 
 
 def state_data(evaluation: Mapping[str, Any]) -> str:
@@ -90,39 +110,52 @@ def _state_words(evaluation: Mapping[str, Any]) -> str:
 
 def advice(evaluation: Mapping[str, Any]) -> str | None:
     """What to try if the model is not better than the raw input on unseen data; None if it is."""
-    line = main_measure(evaluation)
-    if line is None or line.raw is None or is_better(evaluation):
+    line, verdict = main_measure(evaluation), verdict_of(evaluation)
+    if line is None or line.raw is None or verdict in (None, "better"):
         return None
-    train = evaluation["data"]["splits"].get("train", {})
+    elsewhere = _state_elsewhere(evaluation, line)
+    if verdict_over(evaluation, "raw") == "better" and line.untrained is not None:
+        what, other, value = "", "the encoder before training", line.untrained.value
+    else:
+        what, other, value = " on data it has not seen", _baseline(evaluation), line.raw.value
+    shown = f"{line.model.value:.3f} against {value:.3f}"
+    found = (
+        f"By {line.name} the model is worse than {other}{what}: {shown}."
+        if verdict == "worse"
+        else f"By {line.name} it is undecided whether the model is better than {other}{what}: {shown}."
+    )
+    end = (
+        f"Until then, use {other}{f' where {line.name} counts' * bool(elsewhere)}"
+        if verdict == "worse" or line.model.value <= value
+        else "Chance alone may explain the difference; more examples to judge by would tell"
+    )
+    return f"{found} {elsewhere}What helps most often: {'; '.join(_tries(evaluation, line))}. {end}."
+
+
+def _tries(evaluation: Mapping[str, Any], line: Measure) -> list[str]:
+    """What helps most often, the likeliest first."""
+    by, train = evaluation["data"]["by"], evaluation["data"]["splits"].get("train", {})
     tries = {
         "pairs": ["larger batches (batch.batch_size)", "more pairs"],
         "targets": ["another encoder or preprocessing", "more steps (--steps)", "more examples"],
         "views": ["a stronger augmentation (train.augment)", "more steps (--steps)"],
     }.get(line.protocol)
-    if tries is None and evaluation.get("supervision", "class") not in ("class", "multi"):
-        tries = ["more steps (--steps)", "another augmentation (train.augment)", "a loss that is told the classes"]
-    elif tries is None:
-        tries = [
-            "more classes to train on",
-            "a random change of each batch, or a stronger one (train.augment)",
-            "another loss (tuplet train --list shows them)",
-        ]
-        if evaluation["data"]["by"] == "class" and 0 < train.get("classes", 0) < _FEW:
-            tries.insert(
-                0,
-                f"fewer steps (--steps) or early stopping (--set train.patience=3), since it learns from only "
-                f"{train['classes']} classes and long training makes others worse",
-            )
-    shown, elsewhere = f"{line.model.value:.3f} against {line.raw.value:.3f}", _state_elsewhere(evaluation, line)
-    end = (
-        "Chance alone may explain the difference; more examples to judge by would tell"
-        if line.model.value > line.raw.value
-        else f"Until then, use the raw input{f' where {line.name} counts' * bool(elsewhere)}"
-    )
-    return (
-        f"By {line.name} the model is not clearly better than the raw input on data it has not seen: {shown}. "
-        f"{elsewhere}What helps most often: {'; '.join(tries)}. {end}."
-    )
+    if tries is not None:
+        return tries
+    if evaluation.get("supervision", "class") not in ("class", "multi"):
+        return ["more steps (--steps)", "another augmentation (train.augment)", "a loss that is told the classes"]
+    tries = [
+        "more examples of each class" if by == "row" else "more classes to train on",  # by row the classes are fixed
+        "a random change of each batch, or a stronger one (train.augment)",
+        "another loss (tuplet train --list shows them)",
+    ]
+    if by == "class" and 0 < train.get("classes", 0) < _FEW:
+        tries.insert(
+            0,
+            f"fewer steps (--steps) or early stopping (--set train.patience=3), since it learns from only "
+            f"{train['classes']} classes and long training makes others worse",
+        )
+    return tries
 
 
 def _state_elsewhere(evaluation: Mapping[str, Any], main: Measure) -> str:
@@ -131,8 +164,7 @@ def _state_elsewhere(evaluation: Mapping[str, Any], main: Measure) -> str:
         f"{line.name} ({line.model.value:.3f} against {line.raw.value:.3f})"
         for line in measures(evaluation)
         if line.raw and line.is_main and line.protocol == main.protocol and line.key != main.key
-        if (gain := gain_over(evaluation, "raw", line.key))
-        and (gain.high < 0 if line.is_lower_better else gain.low > 0)
+        if verdict_over(evaluation, "raw", line.key) == "better"
     ]
     return f"By {' and '.join(told)} it is. " if told else ""
 
@@ -146,6 +178,8 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         rare = f"{data['read'] - part['examples']:,} more are rare and left out"
         return [*lines, ("Text", f"{part['examples']:,} words; {rare}"), ("Vocabulary", f"{part['classes']:,} words")]
     lines.append(("Split by", data["by"]))
+    if raw := evaluation.get("raw"):
+        lines.append(("Raw input", _state_choice(raw)))
     for name, part in sorted(data["splits"].items(), key=lambda split: _SPLITS.index(split[0])):
         of = f" of {part['classes']:,} classes" if part["classes"] else ""
         lines.append((name.capitalize(), f"{part['examples']:,} examples{of}"))
@@ -153,6 +187,13 @@ def facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         some = ", ".join(f"{one['file']} ({one['reason']})" for one in left_out[:3])
         lines.append(("Left out", f"{counted(len(left_out), 'file', 'files')}: {some}{', ...' * (len(left_out) > 3)}"))
     return lines
+
+
+def _state_choice(raw: Mapping[str, Any]) -> str:
+    """How the raw input is compared, and what chose it."""
+    plain = f"{'as it is' if raw['scaling'] == 'none' else raw['scaling']}, {raw['geometry']}"
+    chosen = f"{raw['regressor']}; elsewhere {plain}" if raw["regressor"] else plain
+    return f"{chosen} (best of {len(raw['scores'])} by {raw['chosen_on']} {raw['by']})" if raw["scores"] else chosen
 
 
 def remarks(evaluation: Mapping[str, Any]) -> list[str]:
@@ -163,7 +204,7 @@ def remarks(evaluation: Mapping[str, Any]) -> list[str]:
     if main is None or line is None:
         return []
     judged, found = evaluation["protocols"][main[0]]["model"], []
-    for other, words in (("raw", "the raw input"), ("untrained", "the encoder before training")):
+    for other, words in (("raw", _baseline(evaluation)), ("untrained", "the encoder before training")):
         gain = gain_over(evaluation, other)
         if gain is not None:
             chance = "which chance alone may explain" if gain.low <= 0 <= gain.high else "more than chance explains"

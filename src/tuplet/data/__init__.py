@@ -6,7 +6,7 @@ from tuplet.data.corpus import Corpus, read_corpus
 from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
 from tuplet.data.hashing import content_ids
 from tuplet.data.manifest import Columns, Kind, Manifest, Need, rare_classes
-from tuplet.data.raw import raw_features, raw_geometry
+from tuplet.data.raw import RawChoice, raw_choices, raw_features, raw_geometry
 from tuplet.data.read import read_manifest
 from tuplet.data.split import Leak, find_leaks, split_by_class, split_by_row
 from tuplet.data.transforms import (
@@ -34,6 +34,7 @@ __all__ = [
     "Need",
     "NoiseAugment",
     "Preprocessing",
+    "RawChoice",
     "SeriesAugment",
     "SeriesPreprocessing",
     "TextPreprocessing",
@@ -46,6 +47,7 @@ __all__ = [
     "load_dataset",
     "preprocessing_from_config",
     "rare_classes",
+    "raw_choices",
     "raw_features",
     "raw_geometry",
     "read_corpus",

@@ -1,12 +1,13 @@
-"""Intervals and comparisons by resampling classes.
+"""Intervals and comparisons by resampling classes, or examples where the classes are fixed.
 
 Queries of one class share their fate, so the class is what is drawn, with replacement. The gallery stays as it is: an
-interval says how much the value moves with the classes that happen to be asked about.
+interval says how much the value moves with the classes that happen to be asked about. Where there will be no other
+classes (a closed set, split by row) examples are drawn instead.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.errors import DataError
-from tuplet.evaluation.result import Estimates, QueryResult, Result
+from tuplet.evaluation.result import Estimates, QueryResult, Resample, Result
 from tuplet.seeding import derive
 
 DRAWS = 2000
@@ -46,28 +47,55 @@ def percentile_interval(draws: Float[Tensor, "draws measures"]) -> Float[Tensor,
 
 
 def average(
-    per_query: Mapping[str, Float[Tensor, " queries"]], classes: Int64[Tensor, " queries"], draws: int, seed: int
+    per_query: Mapping[str, Float[Tensor, " queries"]],
+    classes: Int64[Tensor, " queries"],
+    draws: int,
+    seed: int,
+    resample: Resample = "classes",
 ) -> tuple[Estimates, Estimates]:
-    """Micro and macro averages with class-bootstrap intervals.
+    """Micro and macro averages with bootstrap intervals.
 
     Args:
         per_query: Value of each query, by the name of the measure.
         classes: Label of each query.
         draws: Resamples; 0 for no intervals.
         seed: Of the resamples.
+        resample: Whether classes or examples are drawn.
 
     Returns:
         The mean over queries, and the mean over classes of the mean within each.
     """
     values = torch.stack(list(per_query.values()), 1)
     sums, sizes = _class_sums(values, classes)
-    means = sums / sizes
+    resampled = _example_averages if resample == "examples" else _class_averages
+    micro, macro = resampled(values, classes, draws, seed)
+    names = list(per_query)
+    return _estimates(names, values.mean(0), micro), _estimates(names, (sums / sizes).mean(0), macro)
+
+
+def _class_averages(values: Tensor, classes: Tensor, draws: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Micro and macro averages of resampled classes."""
+    sums, sizes = _class_sums(values, classes)
     micro, macro = [], []
     for times in class_draws(len(sums), draws, seed):
         micro.append(times @ sums / (times @ sizes))
-        macro.append(times @ means / len(sums))
-    names = list(per_query)
-    return _estimates(names, values.mean(0), micro), _estimates(names, means.mean(0), macro)
+        macro.append(times @ (sums / sizes) / len(sums))
+    return micro, macro
+
+
+def _example_averages(values: Tensor, classes: Tensor, draws: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of resampled examples; a class that was not drawn does not count in its macro average."""
+    codes = torch.unique(classes, return_inverse=True)[1]
+    count, micro, macro = int(codes.max()) + 1, [], []
+    for times in class_draws(len(values), draws, seed):
+        micro.append(times @ values / len(values))
+        sizes = times.new_zeros(len(times), count).index_add_(1, codes, times)
+        averages = []
+        for column in values.T:
+            sums = torch.zeros_like(sizes).index_add_(1, codes, times * column)
+            averages.append((sums / sizes.clamp_min(1)).sum(1) / (sizes > 0).sum(1))
+        macro.append(torch.stack(averages, 1))
+    return micro, macro
 
 
 def averaged(
@@ -79,20 +107,32 @@ def averaged(
     settings: Mapping[str, Any],
     bootstrap: int,
     seed: int,
+    resample: Resample = "classes",
 ) -> QueryResult:
-    """A result of the values of queries: their averages, with class-bootstrap intervals.
+    """A result of the values of queries: their averages, with bootstrap intervals.
 
     Args:
         per_query: Value of each scored query, by the name of the measure.
         queries: Which queries these are.
         classes: Their labels.
         counts: What else was counted; `n_queries` and `n_classes` are added.
-        settings: What else decides the values; `bootstrap` and `seed` are added.
+        settings: What else decides the values; `resample`, `bootstrap` and `seed` are added.
         bootstrap: Resamples; 0 for no intervals.
         seed: Of the resamples.
+        resample: Whether classes or examples are drawn.
+
+    Raises:
+        DataError: If neither shall be drawn.
     """
-    micro, macro = average(per_query, classes, bootstrap, seed)
+    if resample not in get_args(Resample):
+        raise DataError(
+            f"resample is {resample!r}; one of {', '.join(get_args(Resample))} is expected.",
+            hint="Draw classes where others could have been met, examples where the classes are fixed.",
+            reference="resample",
+        )
+    micro, macro = average(per_query, classes, bootstrap, seed, resample)
     different = len(torch.unique(classes))
+    units = classes if resample == "classes" else torch.arange(len(classes))
     return QueryResult(
         values=micro.values,
         lower=micro.lower,
@@ -101,9 +141,10 @@ def averaged(
         per_query=per_query,
         queries=queries,
         classes=classes,
+        units=units,
         counts={"n_queries": len(queries), "n_classes": different, **counts},
-        settings={**settings, "bootstrap": bootstrap, "seed": seed},
-        few_classes=different < FEW_CLASSES,
+        settings={**settings, "resample": resample, "bootstrap": bootstrap, "seed": seed},
+        few_classes=(different if resample == "classes" else len(classes)) < FEW_CLASSES,
     )
 
 
@@ -144,7 +185,8 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: int = DRAWS, 
     """
     names = [name for name in first.per_query if name in second.per_query]
     drawn = [name for name in first.draws if name in second.draws]
-    if not torch.equal(first.queries, second.queries) or not torch.equal(first.classes, second.classes) or not names:
+    pairs = ((first.queries, second.queries), (first.classes, second.classes), (first.units, second.units))
+    if not all(torch.equal(one, other) for one, other in pairs) or not names:
         raise DataError(
             f"The two results cannot be paired: {len(first.queries)} and {len(second.queries)} queries, "
             f"{len(names)} common measures; the same queries, labels and at least one common measure are expected.",
@@ -152,15 +194,16 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: int = DRAWS, 
             reference="unpaired-results",
         )
     differences = {name: first.per_query[name] - second.per_query[name] for name in names}
-    micro, macro = average(differences, first.classes, bootstrap, seed)
-    sums, _ = _class_sums(torch.stack(list(differences.values()), 1), first.classes)
+    resample: Resample = first.settings.get("resample", "classes")
+    micro, macro = average(differences, first.classes, bootstrap, seed, resample)
+    sums, _ = _class_sums(torch.stack(list(differences.values()), 1), first.units)
     ends = [percentile_interval((first.draws[name] - second.draws[name])[:, None])[:, 0].tolist() for name in drawn]
     return Comparison(
         values={**micro.values, **{name: first.values[name] - second.values[name] for name in drawn}},
         lower={**micro.lower, **{name: low for name, (low, _) in zip(drawn, ends, strict=True)}},
         upper={**micro.upper, **{name: high for name, (_, high) in zip(drawn, ends, strict=True)}},
-        counts={"n_queries": len(first.queries), "n_classes": len(sums)},
-        settings={"bootstrap": bootstrap, "seed": seed},
+        counts={"n_queries": len(first.queries), "n_classes": len(torch.unique(first.classes))},
+        settings={"resample": resample, "bootstrap": bootstrap, "seed": seed},
         few_classes=len(sums) < FEW_CLASSES,
         p_values=dict(zip(names, _sign_flips(sums, bootstrap, seed), strict=True)) if bootstrap else {},
         macro=macro,

@@ -220,6 +220,7 @@ def _result(
         per_query=per_query,
         queries=torch.arange(rows),
         classes=torch.arange(rows),
+        units=torch.arange(rows),
         draws=draws,
         counts={"n_queries": rows, "n_gallery": len(task.gallery), "n_pairs": len(labels)},
         settings={

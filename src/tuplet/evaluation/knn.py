@@ -13,7 +13,7 @@ from tuplet.engine.topk import SEARCH_TILE, nearness, topk
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, embedding_rows
-from tuplet.evaluation.result import QueryResult
+from tuplet.evaluation.result import QueryResult, Resample
 from tuplet.types import GeometryName
 
 
@@ -37,6 +37,7 @@ def knn(
     neighbours: int = 200,
     temperature: float | None = 0.07,
     geometry: GeometryName = "cosine",
+    resample: Resample = "classes",
     bootstrap: int = DRAWS,
     seed: int = 0,
     tile_size: int = SEARCH_TILE,
@@ -51,7 +52,9 @@ def knn(
         neighbours: How many vote, at least 1; at most the size of the gallery do. Of equal scores the lower position.
         temperature: tau > 0, in the unit of the score (a distance votes with its negative); None: each vote counts 1.
         geometry: How two embeddings are compared.
-        bootstrap: Resamples of classes behind the 95 % interval; 0 for none.
+        resample: What the intervals draw again: `classes`, as if other classes had been met, or `examples` where the
+            classes are fixed.
+        bootstrap: Resamples behind the 95 % interval; 0 for none.
         seed: Of the resamples.
         tile_size: Numbers in one tile.
 
@@ -69,7 +72,7 @@ def knn(
     election = _Election((neighbours,), temperature, geometry, tile_size)
     (predictions,) = election.held(asked, voters)
     settings: dict[str, Any] = {"neighbours": neighbours, **election.settings}
-    scored = _scored({"accuracy": predictions}, mine, settings, bootstrap, seed)
+    scored = _scored({"accuracy": predictions}, mine, settings, resample, bootstrap, seed)
     return KnnResult(**vars(scored), predictions=predictions)
 
 
@@ -82,6 +85,7 @@ def knn_curve(
     neighbours: Sequence[int] = (1, 5, 20, 200),
     temperature: float | None = 0.07,
     geometry: GeometryName = "cosine",
+    resample: Resample = "classes",
     bootstrap: int = DRAWS,
     seed: int = 0,
     tile_size: int = SEARCH_TILE,
@@ -96,6 +100,7 @@ def knn_curve(
         neighbours: How many vote, each at least 1; numbers above the size of the gallery all mean its size.
         temperature: As for `knn`.
         geometry: As for `knn`.
+        resample: As for `knn`.
         bootstrap: As for `knn`.
         seed: As for `knn`.
         tile_size: As for `knn`.
@@ -114,7 +119,7 @@ def knn_curve(
     election = _Election(tuple(neighbours), temperature, geometry, tile_size)
     predictions = election.held(asked, voters)
     named = {f"knn@{count}": voted for count, voted in zip(neighbours, predictions, strict=True)}
-    return _scored(named, mine, {"neighbours": election.neighbours, **election.settings}, bootstrap, seed)
+    return _scored(named, mine, {"neighbours": election.neighbours, **election.settings}, resample, bootstrap, seed)
 
 
 def _voters(
@@ -187,14 +192,28 @@ class _Election:
 
 
 def _scored(
-    predictions: Mapping[str, Tensor], labels: Tensor, settings: dict[str, Any], bootstrap: int, seed: int
+    predictions: Mapping[str, Tensor],
+    labels: Tensor,
+    settings: dict[str, Any],
+    resample: Resample,
+    bootstrap: int,
+    seed: int,
 ) -> QueryResult:
     scored = (labels != UNKNOWN).nonzero()[:, 0]
     if not len(scored):
         raise _nobody("No query has a label; nothing can be scored.")
     right = {name: (voted == labels)[scored].double() for name, voted in predictions.items()}
     counts = {"n_unlabelled": len(labels) - len(scored)}
-    return averaged(right, scored, labels[scored], counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
+    return averaged(
+        right,
+        scored,
+        labels[scored],
+        counts=counts,
+        settings=settings,
+        resample=resample,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
 
 
 def _wrong(what: str) -> ShapeError:

@@ -11,7 +11,7 @@ from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.extras import scientific
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, finite_rows
 from tuplet.evaluation.pairs import distinct_integers
-from tuplet.evaluation.result import QueryResult
+from tuplet.evaluation.result import QueryResult, Resample
 from tuplet.seeding import derive
 
 
@@ -24,6 +24,7 @@ def linear_probe(
     strength: float = 1.0,
     steps: int = 1000,
     max_rows: int = 20_000,
+    resample: Resample = "classes",
     bootstrap: int = DRAWS,
     seed: int = 0,
 ) -> QueryResult:
@@ -37,7 +38,9 @@ def linear_probe(
         strength: Inverse weight of the squared norm that is added to the loss (scikit-learn's C).
         steps: Most steps of the solver; whether they were enough is in the settings, as `converged`.
         max_rows: If there are more training rows, so many are drawn.
-        bootstrap: Resamples of classes behind the 95 % interval; 0 for none.
+        resample: What the intervals draw again: `classes`, as if other classes had been met, or `examples` where the
+            classes are fixed.
+        bootstrap: Resamples behind the 95 % interval; 0 for none.
         seed: Of drawn rows and resamples.
 
     Returns:
@@ -71,4 +74,6 @@ def linear_probe(
     right = {"probe": (predictions == mine[scored]).double()}
     settings = {"strength": strength, "converged": int(max(model.n_iter_)) < steps}
     counts = {"n_probe_rows": len(able)}
-    return averaged(right, scored, mine[scored], counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
+    return averaged(
+        right, scored, mine[scored], counts=counts, settings=settings, resample=resample, bootstrap=bootstrap, seed=seed
+    )

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+Resample = Literal["classes", "examples"]
+"""What an interval draws again: classes, if others could have been met; examples, if the classes are fixed."""
 _ENDS = ("values", "lower", "upper")
 
 
@@ -37,7 +39,7 @@ class Result(Estimates):
     Attributes:
         counts: How many examples, classes, pairs took part or were left out (`n_...`).
         settings: The arguments that decide the values.
-        few_classes: The intervals rest on fewer than 20 classes and are rough.
+        few_classes: The intervals rest on fewer than 20 classes, or other units of resampling, and are rough.
     """
 
     counts: Mapping[str, int]
@@ -63,6 +65,7 @@ class QueryResult(Result):
         per_query: The value of each scored query by name, float64.
         queries: Positions of the scored queries among all queries.
         classes: Their labels.
+        units: What is resampled together: the class of each scored query, or the query itself.
         draws: Resampled values of measures that are no mean over queries; two results on the same queries and seed
             have the same resamples.
     """
@@ -71,6 +74,7 @@ class QueryResult(Result):
     per_query: Mapping[str, Float[Tensor, " scored"]] = field(repr=False)
     queries: Int64[Tensor, " scored"] = field(repr=False)
     classes: Int64[Tensor, " scored"] = field(repr=False)
+    units: Int64[Tensor, " scored"] = field(repr=False)
     draws: Mapping[str, Float[Tensor, " draws"]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups
 from tuplet.evaluation.ranking import Ranking, without_ties
 from tuplet.evaluation.relevance import Junk, Qrels, Search, mismatch, search_of
-from tuplet.evaluation.result import QueryResult
+from tuplet.evaluation.result import QueryResult, Resample
 from tuplet.types import GeometryName
 
 Ties = Literal["expected", "index", "worst"]
@@ -50,6 +50,7 @@ def retrieval(
     measures: Sequence[Name] = NAMES,
     ties: Ties = "expected",
     average_precision: bool = False,
+    resample: Resample = "classes",
     bootstrap: int = DRAWS,
     seed: int = 0,
     tile_size: int = SEARCH_TILE,
@@ -89,7 +90,9 @@ def retrieval(
         ties: What equal scores count. `expected`: the mean over all their orders; `index`: the lower position is
             first; `worst`: irrelevant rows are first.
         average_precision: Also `map`.
-        bootstrap: Resamples of classes behind the 95 % intervals; 0 for none.
+        resample: What the intervals draw again: `classes`, as if other classes had been met, or `examples` where the
+            classes are fixed.
+        bootstrap: Resamples behind the 95 % intervals; 0 for none.
         seed: Of the resamples.
         tile_size: Numbers in one tile; no value depends on it.
 
@@ -126,7 +129,14 @@ def retrieval(
         "leave_one_out": search.is_one_set,
     }
     found = averaged(
-        per_query, search.scored, classes, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed
+        per_query,
+        search.scored,
+        classes,
+        counts=counts,
+        settings=settings,
+        resample=resample,
+        bootstrap=bootstrap,
+        seed=seed,
     )
     return RetrievalResult(**vars(found))
 

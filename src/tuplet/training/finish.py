@@ -8,11 +8,12 @@ from typing import Any
 from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.training import checkpoint
+from tuplet.training.baseline import baseline_of
 from tuplet.training.events import Diary, Event
 from tuplet.training.gallery import save_gallery, splits_of
 from tuplet.training.judge import as_json, health_of, judged_by, judges_of, thresholds, values_of
 from tuplet.training.judges import Judge
-from tuplet.training.looks import ModelLook, RawLook, Sight
+from tuplet.training.looks import ModelLook, Sight
 from tuplet.training.state import State
 from tuplet.training.together import agreed
 
@@ -54,7 +55,8 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         embedder.thresholds = thresholds(rows, embedder.geometry, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
-    sights = [{"raw": judge.see(RawLook()), **seen} for judge, seen in zip(judges, sights, strict=True)]
+    baseline = baseline_of(job)
+    sights = [{"raw": judge.see(baseline.look), **seen} for judge, seen in zip(judges, sights, strict=True)]
     judged = judged_by(judges, sights, job.evaluate, job.seed)
     for of, result in judged[judges[0].name].items() if judges else ():
         by, values = judges[0].headline, values_of(result)
@@ -71,6 +73,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "geometry": embedder.geometry,
         "supervision": job.loss.supervision,
         "data": job.facts,
+        "raw": baseline.to_dict(),
         "main": {"protocol": judges[0].name, "measure": judges[0].headline} if judges else None,
         "protocols": as_json(judged, job.evaluate, job.seed) | health,
     }

@@ -30,6 +30,8 @@ def judges_of(job: Job, dataset: Dataset) -> list[Judge]:
         found.sort(key=lambda judge: not isinstance(judge, ByTarget))
     if dataset.partners is not None:
         found.sort(key=lambda judge: not isinstance(judge, ByPartner))
+    if job.facts.get("by") == "row":  # the classes are what they are: other examples could have been asked
+        found = [replace(judge, resample="examples") if isinstance(judge, ByClass) else judge for judge in found]
     if _shares_classes(job, dataset):
         is_told = job.loss.supervision in ("class", "multi")
         found.insert(1 if is_told and found else 0, ByTraining(dataset, job.train))
@@ -44,7 +46,8 @@ def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
     if _has_company(dataset):
         found.append(ByClass(dataset))
         if settings.groups and dataset.groups:
-            found.append(ByClass(dataset, dataset.groups, "other_groups"))
+            name = "other_groups" if settings.junk == "group" else "reid"
+            found.append(ByClass(dataset, dataset.groups, name, settings.junk))
     if dataset.targets is not None and len(dataset) > 1:
         found.append(ByTarget(dataset))
     if dataset.partners is not None:
@@ -89,9 +92,9 @@ def validated(job: Job, judge: Judge, embedder: Embedder, processes: Processes) 
     return judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed)
 
 
-def judged_raw(job: Job, judge: Judge) -> QueryResult | None:
+def judged_raw(job: Job, judge: Judge, look: RawLook) -> QueryResult | None:
     """What a judge says of the raw input, without intervals; None if it has nothing to show."""
-    sight = judge.see(RawLook())
+    sight = judge.see(look)
     return None if sight is None else judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed)
 
 

@@ -14,7 +14,8 @@ from tuplet.data import Dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
 from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
-from tuplet.evaluation.result import joined
+from tuplet.evaluation.relevance import Junk
+from tuplet.evaluation.result import Resample, joined
 from tuplet.training.job import Augment
 from tuplet.training.looks import Look, Sight
 from tuplet.training.settings import EvaluateSettings
@@ -52,6 +53,8 @@ class ByClass:
     dataset: Dataset
     groups: Sequence[str] | None = None
     name: str = "all"
+    junk: Junk = "group"
+    resample: Resample = "classes"
 
     def see(self, look: Look) -> Sight:
         """The examples themselves."""
@@ -64,6 +67,8 @@ class ByClass:
             classes_of(self.dataset),
             geometry=sight.geometry,
             groups=self.groups,
+            junk=self.junk,
+            resample=self.resample,
             top=_tops(settings),
             bootstrap=bootstrap,
             seed=seed,
@@ -97,12 +102,14 @@ class ByTraining:
             neighbours=sorted({1, *fitting}),
             temperature=TEMPERATURE if sight.geometry == "cosine" else None,
             geometry=sight.geometry,
+            resample="examples",
             bootstrap=bootstrap,
             seed=seed,
         )
         if not settings.probe:
             return found
-        return joined(found, linear_probe(sight.asked, mine, sight.given, theirs, bootstrap=bootstrap, seed=seed))
+        options: dict[str, Any] = {"resample": "examples", "bootstrap": bootstrap, "seed": seed}
+        return joined(found, linear_probe(sight.asked, mine, sight.given, theirs, **options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +123,7 @@ class ByTarget:
 
     def see(self, look: Look) -> Sight:
         """The examples themselves."""
-        return look.alone(self.dataset)
+        return look.graded(self.dataset)
 
     def judge(self, sight: Sight, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
         """Correlation with the distances of targets, and the targets of neighbours."""

@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tuplet.data import Dataset, raw_features, raw_geometry
+from tuplet.data import Dataset, RawChoice, raw_choices, raw_features
 from tuplet.data.dataset import Inputs, Preprocessing, take
+from tuplet.data.raw import scaled
 from tuplet.engine import ALONE, Processes
 from tuplet.engine.gather import everyones
 from tuplet.engine.tiles import spans
@@ -21,6 +22,8 @@ from tuplet.types import GeometryName, Side
 
 MOST_VIEWED = 5_000
 """Examples that are changed at random to see whether they are found again; of more, so many are drawn."""
+_BLOCK = 250  # examples that are changed at once
+_PLAIN = ("image", "vector")  # kinds whose input of the encoder is scaled like their raw features
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,9 @@ class Look(Protocol):
 
     def among(self, dataset: Dataset, gallery: Dataset) -> Sight:
         """Examples among others."""
+
+    def graded(self, dataset: Dataset) -> Sight:
+        """Examples among themselves, where nearness shall follow their targets."""
 
     def matched(self, dataset: Dataset) -> Sight | None:
         """First sides of pairs among second sides; None where they cannot be compared."""
@@ -100,6 +106,10 @@ class ModelLook:
         """See `Look`."""
         return Sight(self.rows(dataset), self.rows(gallery), self.embedder.geometry)
 
+    def graded(self, dataset: Dataset) -> Sight:
+        """See `Look`."""
+        return self.alone(dataset)
+
     def matched(self, dataset: Dataset) -> Sight:
         """See `Look`."""
         return Sight(self.rows(dataset), self.rows(dataset, "partner"), self.embedder.geometry)
@@ -107,26 +117,53 @@ class ModelLook:
     def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight:
         """See `Look`."""
         with _evaluating(self.embedder):
-            device = self.embedder.device
-            sides = [
-                tuple(self.embedder.encoder(side.to(device)).float().cpu() for side in both)
-                for both in _views(dataset, augment, preprocessing, seed, self.batch_size)
-            ]
+            sides = [[self._encode(side) for side in both] for both in _views(dataset, augment, preprocessing, seed)]
         changed, plain = (torch.cat(side) for side in zip(*sides, strict=True))
         return Sight(changed, plain, self.embedder.geometry)
+
+    def _encode(self, inputs: Tensor) -> Tensor:
+        parts = [inputs[part].to(self.embedder.device) for part in spans(len(inputs), self.batch_size)]
+        return torch.cat([self.embedder.encoder(part).float().cpu() for part in parts])
+
+
+class Regressor(Protocol):
+    """Predicts targets from inputs as they are."""
+
+    def predict(self, dataset: Dataset) -> Tensor:
+        """One row of predictions for each example."""
 
 
 @dataclass(frozen=True)
 class RawLook:
-    """As they are: see `raw_features`."""
+    """As they are: see `raw_features`.
+
+    Args:
+        choice: How they are scaled and compared; by default the first of `raw_choices`.
+        regressor: Whose predictions stand for the examples where nearness shall follow their targets.
+    """
+
+    choice: RawChoice | None = None
+    regressor: Regressor | None = None
 
     def alone(self, dataset: Dataset) -> Sight:
         """See `Look`."""
-        return Sight(raw_features(dataset), None, raw_geometry(dataset))
+        choice = self._choice(dataset)
+        return Sight(raw_features(dataset, scaling=choice.scaling), None, choice.geometry)
 
     def among(self, dataset: Dataset, gallery: Dataset) -> Sight:
         """See `Look`."""
-        return Sight(raw_features(dataset, gallery), raw_features(gallery), raw_geometry(dataset))
+        choice = self._choice(dataset)
+        mine, theirs = (raw_features(part, gallery, choice.scaling) for part in (dataset, gallery))
+        return Sight(mine, theirs, choice.geometry)
+
+    def graded(self, dataset: Dataset) -> Sight:
+        """See `Look`."""
+        return (
+            self.alone(dataset) if self.regressor is None else Sight(self.regressor.predict(dataset), None, "euclidean")
+        )
+
+    def _choice(self, dataset: Dataset) -> RawChoice:
+        return raw_choices(dataset)[0] if self.choice is None else self.choice
 
     def matched(self, dataset: Dataset) -> Sight | None:
         """See `Look`."""
@@ -137,11 +174,13 @@ class RawLook:
 
     def viewed(self, dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int) -> Sight | None:
         """See `Look`."""
-        sides = zip(*_views(dataset, augment, preprocessing, seed, MOST_VIEWED), strict=True)
+        sides = zip(*_views(dataset, augment, preprocessing, seed), strict=True)
         changed, plain = (torch.cat(side).flatten(1).float() for side in sides)
         if changed.shape != plain.shape:  # a window of each series: there is no telling which numbers meet
             return None
-        return Sight(changed - plain.mean(0), plain - plain.mean(0), "cosine")
+        choice = self.choice if self.choice is not None and dataset.kind in _PLAIN else RawChoice("centred", "cosine")
+        changed, plain = (scaled(side, plain, choice.scaling) for side in (changed, plain))
+        return Sight(changed, plain, choice.geometry)
 
 
 def viewed_rows(dataset: Dataset, seed: int) -> Tensor:
@@ -151,14 +190,17 @@ def viewed_rows(dataset: Dataset, seed: int) -> Tensor:
 
 
 def _views(
-    dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int, batch_size: int
+    dataset: Dataset, augment: Augment, preprocessing: Preprocessing, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs of the encoder, changed at random and unchanged; the same changes for every look and batch size."""
+    """Inputs of the encoder, changed at random and unchanged, some examples at a time.
+
+    The changes of each block come from a generator of its own: they are the same for every look and batch size, and
+    each is drawn once.
+    """
     rows = viewed_rows(dataset, seed)
-    for part in spans(len(rows), batch_size):
+    for number, part in enumerate(spans(len(rows), _BLOCK)):
         plain: Tensor = preprocessing(take(dataset.inputs, rows[part]))
-        generator = derive(seed, "views")
-        yield augment(plain.clone(), Draws(generator, part.start, len(rows))), plain
+        yield augment(plain.clone(), Draws(derive(seed, "views", number))), plain
 
 
 def _shape(inputs: Inputs) -> tuple[object, ...]:

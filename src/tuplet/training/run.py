@@ -12,6 +12,7 @@ from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import DataError, DivergedError
 from tuplet.training import checkpoint
+from tuplet.training.baseline import baseline_of
 from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
@@ -204,7 +205,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     if chooser is None:
         split, dataset = job.verdict_on
         chooser = next(((judge, None) for judge in judges_of(job, dataset)), None)
-    result = None if chooser is None else judged_raw(job, chooser[0])
+    result = None if chooser is None else judged_raw(job, chooser[0], baseline_of(job).look)
     if chooser is not None and result is not None:
         by, values = chooser[1] or chooser[0].headline, values_of(result)
         yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)

@@ -72,7 +72,10 @@ class EvaluateSettings(BaseModel):
     """The number by which validation chooses the best step; auto: map@r with classes, spearman with targets, recall@1
     with pairs, else the last step, as `last` does."""
     groups: bool = True
-    """Where the data names groups, also judge with the neighbours of the query's own group left out."""
+    """Where the data names groups, also judge with neighbours left out as `junk` says."""
+    junk: Literal["group", "class_and_group"] = "group"
+    """Which: all of the query's own group; or only those of its class and its group, as person re-identification does
+    with the pictures of one camera."""
     bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000
     """Draws behind each interval."""
     words: tuple[str, ...] = ()

@@ -42,7 +42,9 @@ def evaluate(
 
         evaluation = judge_on(run, data, skip_broken=skip_broken)
     if as_json:
-        print(to_json(evaluation))
+        from tuplet.app.measures import verdict_of
+
+        print(to_json({**evaluation, "verdict": verdict_of(evaluation)}))
     else:
         show_evaluation(evaluation, everything=True)
     check_required(required, evaluation)

@@ -15,7 +15,7 @@ _COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) -> None:
     """Raw input against the model, with 95 % intervals; a remark if training did not help."""
     from tuplet.app.measures import measures
-    from tuplet.app.verdict import advice, state_data
+    from tuplet.app.verdict import advice, state_data, state_finding
 
     lines = measures(evaluation)
     shown = [line for line in lines if everything or line.is_main]
@@ -30,8 +30,7 @@ def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) 
     else:
         rows = [_numbers(line, columns) for line in shown]
         show_rows(rows, list(rows[0]), as_json=False)
-    if said := advice(evaluation):
-        remark(said)
+    remark(advice(evaluation) or f"{state_finding(evaluation)}.")
 
 
 def _text(entry: "Interval | None") -> str:

@@ -158,7 +158,10 @@ def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None
     """The verdict of a run, and where to find it."""
     report = folder / "report.html"
     if as_json:
-        print(to_json({"run": str(folder), "report": str(report), **evaluation}))
+        from tuplet.app.measures import verdict_of
+
+        found = {"run": str(folder), "report": str(report), **evaluation, "verdict": verdict_of(evaluation)}
+        print(to_json(found))
         return
     show_evaluation(evaluation)
     remark(f"run     {folder}\nreport  {report}")

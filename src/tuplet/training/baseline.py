@@ -1,0 +1,170 @@
+"""The raw-input baseline: the best plain way to compare inputs, chosen on validation rows.
+
+Without it a model would be measured against whatever happens to be the default: Euclidean distance or cosine, scaled
+columns or not. Where targets are known, boosted trees that predict them from the inputs take part too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.data import Dataset, RawChoice, raw_choices, raw_features
+from tuplet.data.dataset import take
+from tuplet.evaluation.extras import scientific
+from tuplet.evaluation.pairs import distinct_integers
+from tuplet.seeding import derive, derive_seed
+from tuplet.training.job import Job
+from tuplet.training.judge import judges_of
+from tuplet.training.judges import ByTarget, Judge
+from tuplet.training.looks import RawLook
+
+MOST_ROWS = 2_000
+"""Examples by which the plain ways are compared; of more, so many are drawn, by whole classes."""
+TREES = "boosted trees"
+"""Name of the regressor among the choices."""
+_MOST_TRAINED, _MOST_COLUMNS, _MOST_TARGETS = 10_000, 1_024, 8
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedTrees:
+    """Gradient-boosted trees of scikit-learn, one for each target.
+
+    Args:
+        models: Fitted.
+        reference: Of whose inputs the features are made, as for the training.
+    """
+
+    models: Sequence[Any]
+    reference: Dataset
+
+    @classmethod
+    def fit(cls, train: Dataset, seed: int) -> "BoostedTrees | None":
+        """Learn the targets of training examples; None where there are none, or too many columns."""
+        if train.targets is None or not len(train) or train.targets.shape[1] > _MOST_TARGETS:
+            return None
+        part = rows_of(train, distinct_integers(len(train), _MOST_TRAINED, derive(seed, "trees")))
+        rows = raw_features(part, scaling="none")
+        if rows.shape[1] > _MOST_COLUMNS or part.targets is None:
+            return None
+        regressor = scientific("sklearn.ensemble").HistGradientBoostingRegressor
+        state = derive_seed(seed, "trees") % 2**32
+        models = [regressor(random_state=state).fit(rows.numpy(), column.numpy()) for column in part.targets.T]
+        return cls(models, part)
+
+    def predict(self, dataset: Dataset) -> Tensor:
+        """Predicted targets (n, t)."""
+        rows = raw_features(dataset, self.reference, "none").numpy()
+        return torch.stack([torch.from_numpy(model.predict(rows)) for model in self.models], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The chosen way to look at inputs as they are, and how the others did.
+
+    Attributes:
+        look: What a model is compared with.
+        chosen_on: The split that chose.
+        by: Measure that chose; None where there was nothing to choose by.
+        scores: Its value by the name of each choice.
+    """
+
+    look: RawLook
+    chosen_on: str
+    by: str | None
+    scores: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `raw` of `evaluation.json`."""
+        choice = self.look.choice
+        return {
+            "scaling": None if choice is None else choice.scaling,
+            "geometry": None if choice is None else choice.geometry,
+            "regressor": None if self.look.regressor is None else TREES,
+            "chosen_on": self.chosen_on,
+            "by": self.by,
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def look_of(known: Mapping[str, Any] | None) -> RawLook:
+        """The plain choice that a run made; the usual one if it made none."""
+        if not known or known.get("scaling") is None:
+            return RawLook()
+        return RawLook(RawChoice(known["scaling"], known["geometry"]))
+
+
+def baseline_of(job: Job) -> Baseline:
+    """Choose by the main measure of the validation examples, or of the training examples where there are none.
+
+    Args:
+        job: Its training examples teach the regressor, if others choose.
+    """
+    split, dataset = ("train", job.train) if job.validation is None else ("validation", job.validation)
+    judges = judges_of(job, dataset)
+    judge = next((judge for judge in judges if judge.name != "train"), None)
+    choices = raw_choices(dataset)
+    if judge is None:
+        return Baseline(RawLook(choices[0]), split, None, {})
+    small = _judging(judge, _few(dataset, job.seed))
+    measure = judge.headline
+    looks = {choice.name: RawLook(choice) for choice in choices}
+    scores = {name: _score(job, small, look, measure) for name, look in looks.items()}
+    best = max(looks, key=lambda name: scores[name])
+    look = looks[best]
+    if isinstance(judge, ByTarget) and dataset is not job.train:
+        trees = BoostedTrees.fit(job.train, job.seed)
+        if trees is not None:
+            scores[TREES] = _score(job, small, RawLook(look.choice, trees), measure)
+            look = RawLook(look.choice, trees) if scores[TREES] > scores[best] else look
+    return Baseline(look, split, measure, {name: value for name, value in scores.items() if value > -torch.inf})
+
+
+def _judging(judge: Judge, dataset: Dataset) -> Judge:
+    """The same judge of other examples."""
+    changes: dict[str, Any] = {"dataset": dataset}
+    if getattr(judge, "groups", None) is not None:
+        changes["groups"] = dataset.groups
+    return replace(judge, **changes)  # type: ignore[type-var]
+
+
+def rows_of(dataset: Dataset, positions: Tensor) -> Dataset:
+    """Some examples of a data set, without the texts that are only shown."""
+    rows = positions.tolist()
+    return replace(
+        dataset,
+        inputs=take(dataset.inputs, positions),
+        ids=tuple(dataset.ids[row] for row in rows),
+        labels=replace(dataset.labels, values=dataset.labels.values[positions]),
+        groups=None if dataset.groups is None else tuple(dataset.groups[row] for row in rows),
+        partners=None if dataset.partners is None else take(dataset.partners, positions),
+        classes=None if dataset.classes is None else dataset.classes[positions],
+        targets=None if dataset.targets is None else dataset.targets[positions],
+        texts=None,
+        partner_texts=None,
+    )
+
+
+def _few(dataset: Dataset, seed: int) -> Dataset:
+    """At most `MOST_ROWS` examples: whole classes where there are classes, so that each finds its own."""
+    if len(dataset) <= MOST_ROWS:
+        return dataset
+    generator = derive(seed, "baseline")
+    if dataset.classes is None or bool((dataset.classes < 0).any()):
+        return rows_of(dataset, torch.randperm(len(dataset), generator=generator)[:MOST_ROWS].sort().values)
+    codes = torch.unique(dataset.classes, return_inverse=True)[1]
+    turn = torch.randperm(int(codes.max()) + 1, generator=generator)[codes]
+    chosen = (turn * len(turn) + torch.randperm(len(turn), generator=generator)).argsort()[:MOST_ROWS]
+    return rows_of(dataset, chosen.sort().values)
+
+
+def _score(job: Job, judge: Judge, look: RawLook, measure: str) -> float:
+    """How good a look is; minus infinity where it shows nothing."""
+    sight = judge.see(look)
+    if sight is None:
+        return -torch.inf
+    value = judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed).values[measure]
+    return -torch.inf if math.isnan(value) else value
