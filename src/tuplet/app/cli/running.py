@@ -139,7 +139,7 @@ def run_and_report(
     processes = processes or ALONE
     try:
         follow(
-            run(job, folder, resume=resume, processes=processes, device=_device(device, processes)),
+            run(job, folder, resume=resume, processes=processes, device=device_of(device, processes)),
             steps=job.settings.steps,
             quiet=processes.rank > 0,
         )
@@ -205,7 +205,7 @@ def after_the_first(processes: "Processes") -> "Iterator[None]":
     agreed(0.0, processes)
 
 
-def _device(name: str, processes: "Processes") -> str:
+def device_of(name: str, processes: "Processes | None" = None) -> str:
     """Where this process computes: with several on one machine, each has an accelerator of its own."""
     import torch
 
@@ -214,10 +214,10 @@ def _device(name: str, processes: "Processes") -> str:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without CUDA
-        raise typer.BadParameter(f"--device {name} is not to be had here. Try --device cpu.") from error
-    if name != "cuda" or processes.size == 1:
+        torch.empty(1, device=name).tolist()  # `meta` holds no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
+        raise typer.BadParameter(f"--device {name} is not available. Try --device cpu.") from error
+    if name != "cuda" or processes is None or processes.size == 1:
         return name
     own, there = torch.distributed.get_node_local_rank(), torch.cuda.device_count()
     if anyone(own >= there, processes):
