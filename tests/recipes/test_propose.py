@@ -178,15 +178,19 @@ def named_otherwise(folder):
     return write_table(folder / "cultivars.csv", ["cultivar", "height", "width"], rows)
 
 
+def test_a_class_under_another_name_is_asked_for(tmp_path):
+    with pytest.raises(DataError) as error:
+        propose(named_otherwise(tmp_path), QUICK)
+    assert error.value.reference == "unclear-columns"
+    assert "data.columns.label='cultivar'" in error.value.hint
+    made = propose(tmp_path / "cultivars.csv", [*QUICK, "data.columns.label=cultivar"])
+    assert (made.recipe.loss.name, made.manifest.class_names) == ("supcon", ("a", "b", "c"))
+    made = propose(tmp_path / "cultivars.csv", [*QUICK, "data.columns.label=none"])
+    assert (made.recipe.loss.name, made.manifest.unread) == ("nt_xent", ("cultivar",))
+
+
 KINDS = [
-    (asked, "info_nce", "paired", "row", "that each have a partner. 1 column is not read: 'source'. If one names"),
-    (
-        named_otherwise,
-        "nt_xent",
-        "uniform",
-        "row",
-        "not read: 'cultivar'. If one names the class: --set data.columns.lab",
-    ),
+    (asked, "info_nce", "paired", "row", "that each have a partner. Not read: 'source'."),
     (graded, "log_ratio", "uniform", "row", "distances of embeddings follow distances of labels"),
     (graded_series, "log_ratio", "uniform", "row", "60 series with 1 graded label."),
     (paired, "info_nce", "paired", "row", "60 texts that each have a partner."),

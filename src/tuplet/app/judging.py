@@ -34,7 +34,13 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str,
     """
     embedder = Embedder.load(run / "model")
     recipe = load_recipe(run / "recipe.toml")
-    manifest = read_manifest(source, kind=embedder.preprocessing.kind, skip_broken=skip_broken)
+    manifest = read_manifest(
+        source,
+        kind=embedder.preprocessing.kind,
+        columns=embedder.columns,
+        as_trained=True,
+        skip_broken=skip_broken,
+    )
     for note in manifest.notes:
         logger.warning("%s", note)
     partner = embedder.side("partner").preprocessing
@@ -61,7 +67,8 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str,
         "seed": recipe.seed,
         "split": "given",
         "geometry": embedder.geometry,
-        "data": {"source": manifest.source, "kind": manifest.kind, "by": "given", "splits": {"given": counts}},
+        "data": {"source": manifest.source, "kind": manifest.kind, "by": "given", "splits": {"given": counts}}
+        | ({"columns": manifest.roles()} if manifest.columns else {}),
         "main": {"protocol": judges[0].name, "measure": judges[0].headline},
         "protocols": as_json(judged, recipe.evaluate, recipe.seed),
     }

@@ -1,6 +1,7 @@
 """Arrays saved by `numpy.save`, with labels beside them."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.data.faults import Faults
-from tuplet.data.labels import encode_names, encode_numbers
-from tuplet.data.manifest import Columns, Kind, Manifest
-from tuplet.data.tables import Annotations, read_annotations
+from tuplet.data.labels import UNKNOWN, encode_names, encode_numbers
+from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
 
 _BLOCK = 1 << 24  # numbers looked at together: a memory-mapped array is never held whole
 
@@ -30,19 +30,34 @@ def read_array(
     if rows is None:
         faults.raise_if_any()
     assert rows is not None  # noqa: S101  an array or a fault
-    kind = kind or _kind_of(rows.ndim)
-    _check_rows(rows, kind, faults)
     labels = labels or _beside(path, "labels", (".npy", ".csv", ".txt"))
     targets = targets or _beside(path, "targets", (".npy",))
     known = _read_labels(labels, columns, faults) if labels else Annotations(None, None, (), None, None, None)
-    graded = _read_targets(targets, faults) if targets else known.targets
-    for name, values in ("label", known.labels), ("target", graded):
+    values = _load(targets, faults) if targets else None
+    if targets and values is not None:
+        known = replace(known, targets=graded(values, targets.name, faults))
+    for name, values in ("label", known.labels), ("target", known.targets):
         if name in needs and values is None and not len(faults):
             faults.add(
                 "missing-column", f"there are no {name}s", hint=f"Save them as {path.stem}.{name}s.npy beside it."
             )
         if values is not None and rows.ndim and len(values) != len(rows):
             faults.add("label-count", f"{len(rows)} rows, but {len(values)} {name}s in {labels or targets}")
+    return of_rows(rows, known, path, kind=kind, faults=faults)
+
+
+def of_rows(rows: NDArray[Any], known: Annotations, path: Path, *, kind: Kind | None, faults: Faults) -> Manifest:
+    """The examples of an array, and what is known of them.
+
+    Args:
+        rows: Examples along the first axis.
+        known: One of each for each row.
+        path: Where they were read.
+        kind: What an example is; None lets the number of axes tell.
+        faults: Those so far; whatever there is is raised.
+    """
+    kind = kind or _kind_of(rows.ndim)
+    _check_rows(rows, kind, faults)
     faults.raise_if_any()
     return Manifest(
         kind=kind,
@@ -51,7 +66,7 @@ def read_array(
         labels=known.labels,
         class_names=known.class_names,
         label_sets=known.label_sets,
-        targets=graded,
+        targets=known.targets,
         splits=known.splits,
         groups=known.groups,
         source=str(path),
@@ -81,7 +96,12 @@ def _load(path: Path, faults: Faults) -> NDArray[Any] | None:
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        faults.add("unreadable-source", f"{path.name} is not a whole .npy file of numbers ({error})")
+        if "pickle" in str(error):
+            hint = f"Save numbers or texts: np.save({path.name!r}, array.astype(float)), or astype(str) for labels."
+            told = f"{path.name} holds Python objects, which could run code when read"
+            faults.add("unreadable-source", told, hint=hint)
+        else:
+            faults.add("unreadable-source", f"{path.name} is not a whole .npy file of numbers ({error})")
         return None
 
 
@@ -115,13 +135,15 @@ def _check_finite(rows: NDArray[Any], faults: Faults) -> None:
 def _read_labels(path: Path, columns: Columns, faults: Faults) -> Annotations:
     """Classes from a file: one per row."""
     if path.suffix == ".csv":
+        from tuplet.data.tables import read_annotations  # noqa: PLC0415  pyarrow takes a while
+
         return read_annotations(path, columns)
     labels: NDArray[np.int64] | None = None
     names: tuple[str, ...] = ()
     if path.suffix == ".npy":
         values = _load(path, faults)
         if values is not None:
-            labels, names = _encode(values, path, faults)
+            labels, names = encode(values, path.name, faults)
     else:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -131,36 +153,36 @@ def _read_labels(path: Path, columns: Columns, faults: Faults) -> Annotations:
     return Annotations(None, labels, names, None, None, None)
 
 
-def _encode(values: NDArray[Any], path: Path, faults: Faults) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """Class ids for an array of names or numbers."""
+def encode(values: NDArray[Any], name: str, faults: Faults) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Class ids for an array of names or numbers; `name` is what the array is called in faults."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
-        faults.add("bad-labels", f"{path.name} has shape {values.shape}, not one label per row")
+        faults.add("bad-labels", f"{name} has shape {values.shape}, not one label per row")
     elif values.dtype.kind in "US":
-        return encode_names([str(name) for name in values.astype(np.str_).tolist()])
+        return encode_names([str(text) for text in values.astype(np.str_).tolist()])
     elif values.dtype.kind in "iu":
         return encode_numbers(values)
     elif values.dtype.kind == "b":
         return encode_numbers(values.astype(np.int64))
-    elif values.dtype.kind != "f" or not np.array_equal(values, np.trunc(values)):
-        faults.add("bad-labels", f"{path.name} holds {values.dtype} values that are not whole numbers")
-    elif values.size and np.abs(values).max() >= 2.0 ** (np.finfo(values.dtype).nmant + 1):
-        faults.add("bad-labels", f"{path.name} holds ids too large for {values.dtype}; they were rounded when saved")
+    elif values.dtype.kind != "f" or not np.array_equal(values, np.trunc(values), equal_nan=True):
+        faults.add("bad-labels", f"{name} holds {values.dtype} values that are not whole numbers")
     else:
-        return encode_numbers(values.astype(np.int64))
+        known = np.where(np.isnan(values), UNKNOWN, values)
+        if known.size and np.abs(known).max() >= 2.0 ** (np.finfo(values.dtype).nmant + 1):
+            told = f"{name} holds ids too large for {values.dtype}; they were rounded when saved"
+            faults.add("bad-labels", told)
+        else:
+            return encode_numbers(known.astype(np.int64))
     return None, ()
 
 
-def _read_targets(path: Path, faults: Faults) -> NDArray[np.float64] | None:
-    """Graded labels (n, t)."""
-    values = _load(path, faults)
-    if values is None:
-        return None
+def graded(values: NDArray[Any], name: str, faults: Faults) -> NDArray[np.float64] | None:
+    """Graded labels (n, t); `name` is what the array is called in faults."""
     if values.ndim not in (1, 2) or values.dtype.kind not in "fiub":
-        faults.add("bad-labels", f"{path.name} has shape {values.shape} of {values.dtype}, not numbers (n,) or (n, t)")
+        faults.add("bad-labels", f"{name} has shape {values.shape} of {values.dtype}, not numbers (n,) or (n, t)")
         return None
-    graded = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    for row, column in np.argwhere(~np.isfinite(graded)).tolist():
-        faults.add("not-a-number", f"row {row}, column {column} of {path.name} is {graded[row, column]}")
-    return graded
+    found = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    for row, column in np.argwhere(~np.isfinite(found)).tolist():
+        faults.add("not-a-number", f"row {row}, column {column} of {name} is {found[row, column]}")
+    return found

@@ -1,5 +1,7 @@
 """Everything that is wrong with a source, collected and reported in one error."""
 
+from typing import Literal
+
 from tuplet.errors import DataError
 
 SHOWN = 20
@@ -9,8 +11,15 @@ HINTS = {
     "image-depth": "Save them with 8 bits a channel, or as grey images, which are scaled by their range.",
     "missing-file": "Correct the paths; they are relative to the table that names them.",
     "missing-value": "Fill in these cells, or remove the lines.",
-    "not-a-number": "Every cell must hold a finite number. Correct these cells, or remove the lines.",
+    "not-a-number": "Every cell must hold a finite number. Correct these cells, remove the lines, or name the "
+    "columns to read: --set data.columns.inputs=['A','B']",
     "missing-column": "Rename a column, or say which one it is: --set data.columns.NAME=...",
+    "no-header": "Write a line of column names above the table, or type --set data.columns.header=false: the "
+    "columns are then called column1, column2, ...",
+    "unclear-columns": "Say which column is what: --set data.columns.label=NAME",
+    "unclear-arrays": "Call them x, labels, targets, ids, splits and groups, or say which holds the examples: --set "
+    "\"data.columns.inputs=['NAME']\"",
+    "bad-json": 'Write one JSON object per line, such as {"label": "a", "x0": 1.5}.',
     "wrong-cell-count": "Put cells that contain the separator in double quotes; give every line all columns.",
     "duplicate-id": "Give every example its own id; list every example once.",
     "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
@@ -19,7 +28,8 @@ HINTS = {
     "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
     "bad-array": 'Save numbers (n, d) for vectors; (n, t) or (n, channels, t) for series, and say kind = "series".',
     "bad-series": "A line after @data is DIM1:DIM2:...:LABEL with comma-separated values and no missing ones.",
-    "unreadable-source": "Give a folder, or a .csv, .tsv, .npy, .ts or .txt file that can be read.",
+    "unreadable-source": "Give a folder, or a .csv, .tsv, .parquet, .jsonl, .npy, .npz, .ts or .txt file that can be "
+    "read.",
 }
 """What to do about each kind of fault; the key is its heading in docs/errors.md."""
 
@@ -29,10 +39,14 @@ class Faults:
 
     Args:
         source: What is being read, as it is called in the message; "" if each fault names its own.
+
+    Attributes:
+        unit: What is counted to tell a place.
     """
 
     def __init__(self, source: str = "") -> None:
         self.source = source
+        self.unit: Literal["line", "row"] = "line"
         self._found: list[tuple[int, str, str, str]] = []  # line (0: the whole source), text, reference, hint
 
     def __len__(self) -> int:
@@ -58,7 +72,7 @@ class Faults:
         if not self._found:
             return
         found = sorted(self._found, key=lambda fault: fault[0])
-        told = [f"line {line}: {text}" if line else text for line, text, _, _ in found]
+        told = [f"{self.unit} {line}: {text}" if line else text for line, text, _, _ in found]
         if len(found) == 1:
             separator = ", " if found[0][0] else ": "
             message = f"{self.source}{separator * bool(self.source)}{told[0]}"

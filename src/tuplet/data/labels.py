@@ -1,12 +1,39 @@
 """Names of classes and splits, from text and numbers to ids."""
 
+import re
 from collections.abc import Sequence
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = -1
 """The class id of an example without a label."""
+
+MISSING = frozenset(
+    {
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    }
+)
+"""Cells that say nothing: those that pandas reads as missing."""
 
 SPLITS = ("train", "validation", "test")
 _SPELLINGS = {
@@ -20,37 +47,50 @@ _SPELLINGS = {
 
 
 def split_name(text: str) -> str | None:
-    """The split that a cell or a folder names; "" for an empty cell, None for anything else."""
-    return _SPELLINGS.get(text.strip().lower())
+    """The split that a cell or a folder names; "" for a cell that says nothing, None for anything else."""
+    return _SPELLINGS.get(plain_name(text).lower())
+
+
+def plain_name(text: str) -> str:
+    """A name as all its spellings share it, "" for one that is missing.
+
+    Letters with accents are composed (Unicode form NFC), and whole numbers carry no ".0", which pandas adds to a column
+    as soon as one of its cells is empty.
+    """
+    name = normalize("NFC", text.strip())
+    return "" if name in MISSING else re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
 
 
 def encode_names(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class ids for class names, in sorted order of the names; of the numbers if all names are whole numbers.
 
     Args:
-        names: Name of each example's class; "" (and -1, among whole numbers) is an unknown one.
+        names: Name of each example's class, compared as `plain_name` writes it; a missing one (and -1, among whole
+            numbers) is an unknown class.
 
     Returns:
         Id of each example's class, and the name of each class.
     """
-    known = {name for name in names if name}
+    plain = {name: plain_name(name) for name in set(names)}
+    known = {*plain.values()} - {""}
     are_whole = all(_is_whole(name) for name in known)
     ordered = sorted(known - {str(UNKNOWN)}, key=int) if are_whole else sorted(known)
-    ids = {name: label for label, name in enumerate(ordered)}
-    return np.array([ids.get(name, UNKNOWN) for name in names], dtype=np.int64), tuple(ordered)
+    places = {name: label for label, name in enumerate(ordered)}
+    ids = {name: places.get(spelled, UNKNOWN) for name, spelled in plain.items()}
+    return np.array([ids[name] for name in names], dtype=np.int64), tuple(ordered)
 
 
 def encode_sets(cells: Sequence[str], between: str) -> tuple[NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
     """Class ids for sets of labels, and which labels each example has.
 
     Args:
-        cells: Labels of each example, in any order; "" for none.
+        cells: Labels of each example, in any order; those that are missing do not count.
         between: What stands between two of them.
 
     Returns:
         Id of each example's set, the name of each set, and one column per label, in sorted order.
     """
-    sets = [sorted({label.strip() for label in cell.split(between)} - {""}) for cell in cells]
+    sets = [sorted({plain_name(label) for label in cell.split(between)} - {""}) for cell in cells]
     ids, names = encode_names([between.join(labels) for labels in sets])
     places = {label: place for place, label in enumerate(sorted(set().union(*sets)))}
     has = np.zeros((len(sets), len(places)), dtype=np.bool_)
@@ -70,5 +110,16 @@ def encode_numbers(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], tupl
     return labels, tuple(str(value) for value in known.tolist())
 
 
+def distinct_groups(names: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
+    """The group of each example; one whose group is missing is alone in a group of its own.
+
+    Args:
+        names: As read.
+        ids: Unique names of the examples.
+    """
+    plain = [plain_name(name) for name in names]
+    return tuple(name or f"(only {one})" for name, one in zip(plain, ids, strict=True))
+
+
 def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal() and name == str(int(name))
+    return re.fullmatch(r"-?[0-9]+", name) is not None and name == str(int(name))

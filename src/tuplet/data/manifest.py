@@ -33,7 +33,8 @@ class Manifest:
         groups: What else an example belongs to, e.g. the type family of a glyph.
         source: Where all this was read, for messages and reports.
         lines: Line of each example in the source, counted from 1.
-        unread: Columns of a table that mean nothing here.
+        columns: Of a table: which column was read as what; None where there is none.
+        unread: Columns of a table that were not read.
         left_out: Files of a folder that are no examples, each with the reason.
         notes: Sentences for the user about how the source was read.
     """
@@ -51,6 +52,7 @@ class Manifest:
     groups: tuple[str, ...] | None = None
     source: str = "memory"
     lines: tuple[int, ...] | None = None
+    columns: "Columns | None" = None
     unread: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -73,6 +75,17 @@ class Manifest:
             groups=None if self.groups is None else _pick(self.groups, chosen),
             lines=None if self.lines is None else _pick(self.lines, chosen),
         )
+
+    def roles(self) -> dict[str, list[str]]:
+        """Of a table the names of the columns by what they were read as, under "unread" the others; else empty."""
+        if self.columns is None:
+            return {}
+        names = {key: getattr(self.columns, key) for key in ("path", "text", "pair", "label", "group", "id", "split")}
+        numbers = {"input": self.columns.inputs, "target": self.columns.targets}
+        found = {key: [*known] for key, known in numbers.items() if known}
+        found |= {key: [] if name is None else [name] for key, name in names.items()}
+        always = {"label", "group", "id"}
+        return {key: known for key, known in found.items() if known or key in always} | {"unread": [*self.unread]}
 
     def part(self, split: str) -> "Manifest":
         """The examples of one split."""
@@ -101,7 +114,7 @@ def _pick(values: Any, positions: NDArray[np.int64]) -> Any:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a table, where they are not the usual ones.
+    """Names of the columns of a table; None means that no column is one.
 
     Args:
         id: Unique name of an example.
@@ -115,15 +128,30 @@ class Columns:
         group: What else an example belongs to.
         inputs: Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning.
         targets: Graded labels; by default every column whose name starts with `target`.
+        header: Whether the first line of a CSV table holds the names; without, they are `column1`, `column2`, ...
     """
 
-    id: str = "id"
-    path: str = "path"
-    text: str = "text"
-    label: str = "label"
+    id: str | None = "id"
+    path: str | None = "path"
+    text: str | None = "text"
+    label: str | None = "label"
     several: str = ""
-    pair: str = "pair"
-    split: str = "split"
-    group: str = "group"
+    pair: str | None = "pair"
+    split: str | None = "split"
+    group: str | None = "group"
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
+    header: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What a table says about its rows, apart from the inputs themselves; see `Manifest`."""
+
+    ids: tuple[str, ...] | None
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    targets: NDArray[np.float64] | None
+    splits: tuple[str, ...] | None
+    groups: tuple[str, ...] | None
+    label_sets: NDArray[np.bool_] | None = None

@@ -3,13 +3,17 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from tuplet.data.archives import read_archive
 from tuplet.data.arrays import read_array
 from tuplet.data.faults import HINTS
 from tuplet.data.folders import read_folder
+from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
-from tuplet.data.tables import read_lines, read_table
 from tuplet.errors import DataError
+
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+"""Endings of tables."""
 
 
 def read_manifest(
@@ -21,14 +25,16 @@ def read_manifest(
     columns: Columns | None = None,
     needs: Collection[Need] = (),
     skip_broken: bool = False,
+    as_trained: bool = False,
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
 
     Everything is checked before it returns: one error reports all faults, with their lines.
 
     Args:
-        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header, `.npy`, `.ts`,
-            folder of `.ts` files, or `.txt` with a text on each line.
+        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header,
+            `.parquet`, `.jsonl` with an object on each line, `.npy`, `.npz`, `.ts`, folder of `.ts` files, or `.txt`
+            with a text on each line.
         kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
         labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
             beside it.
@@ -36,6 +42,8 @@ def read_manifest(
         columns: Names of the columns of a table, where they are not the usual ones.
         needs: What must be known about the examples; that it is missing is a fault like others.
         skip_broken: Of a folder, leave out the images that cannot be decoded; `Manifest.left_out` lists them.
+        as_trained: `columns` are those of a table that a model was trained on (`Manifest.columns`): the inputs must be
+            there, in any order, and everything else may be missing.
 
     Returns:
         One row per example, in the order of the table or of the sorted file names.
@@ -47,19 +55,27 @@ def read_manifest(
     suffix = path.suffix.lower()
     columns = columns or Columns()
     if path.is_dir():
-        series = sorted(path.glob("*.ts"))
-        if series:
-            return read_series(series, path, needs=needs)
-        return read_folder(path, needs=needs, skip_broken=skip_broken)
+        return _read_folder(path, needs, skip_broken=skip_broken)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
-    if suffix in (".csv", ".tsv"):
-        return read_table(path, kind=kind, columns=columns, needs=needs)
+    if suffix in TABLES:
+        from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
+
+        return read_table(path, kind=kind, columns=columns, needs=needs, as_trained=as_trained)
     if suffix == ".txt":
         return read_lines(path)
     if suffix == ".npy":
         beside = (None if file is None else Path(file) for file in (labels, targets))
         return read_array(path, *beside, kind=kind, columns=columns, needs=needs)
+    if suffix == ".npz":
+        return read_archive(path, kind=kind, columns=Columns() if as_trained else columns, needs=needs)
     if suffix == ".ts":
         return read_series([path], path, needs=needs)
     raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")
+
+
+def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> Manifest:
+    series = sorted(path.glob("*.ts"))
+    if series:
+        return read_series(series, path, needs=needs)
+    return read_folder(path, needs=needs, skip_broken=skip_broken)

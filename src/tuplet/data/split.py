@@ -82,13 +82,14 @@ def split_by_row(labels: NDArray[np.int64], fractions: Mapping[str, float], seed
     return tuple(names[at] for at in found.tolist())
 
 
-def find_leaks(manifest: Manifest) -> list[Leak]:
+def find_leaks(manifest: Manifest, *, contents: bool = True) -> list[Leak]:
     """Classes, then identical examples, that stand in more than one split.
 
     A class in two splits is a leak only if the splits are meant to hold different classes.
 
     Args:
         manifest: Its splits are those that the source names, or that were drawn; without any there is no leak.
+        contents: Also compare the examples themselves, which reads all of them.
 
     Returns:
         Leaks of each kind in the order of their first example.
@@ -99,7 +100,7 @@ def find_leaks(manifest: Manifest) -> list[Leak]:
     classes = [None if label == UNKNOWN else manifest.class_names[label] for label in labels]
     return [
         *(Leak("class", str(name), *rest) for name, rest in _across(classes, manifest)),
-        *(Leak("content", rest[1][0], *rest) for _, rest in _across(_contents(manifest), manifest)),
+        *(Leak("content", rest[1][0], *rest) for _, rest in _across(_contents(manifest) if contents else (), manifest)),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -18,12 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tuplet.data.dataset import Inputs, Preprocessing
 from tuplet.data.images import EIGHT_BITS, FitBy, decode_images, find_levels
 from tuplet.data.manifest import Kind
+from tuplet.data.scaling import BLOCK, is_wide, loses_in_single, moments, standardised
 from tuplet.data.text import hash_texts
 from tuplet.data.vocabulary import WordPreprocessing
 from tuplet.errors import DataError, ShapeError
 from tuplet.registry import did_you_mean
-
-_BLOCK = 1 << 24  # numbers looked at together: memory-mapped rows are never held whole
 
 
 class _Config:
@@ -81,7 +81,7 @@ class ImagePreprocessing(_Config):
         images = _tensor(inputs)
         values = torch.arange(256, dtype=torch.float64) / 255
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
-        for block in torch.split(images, max(1, _BLOCK // max(1, images[:1].numel()))):
+        for block in torch.split(images, max(1, BLOCK // max(1, images[:1].numel()))):
             for channel in range(self.channels):
                 counts[channel] += torch.bincount(block[:, channel].flatten(), minlength=256)
         shares = counts.double() / max(1, images[:, 0].numel())
@@ -109,22 +109,30 @@ class VectorPreprocessing(_Config):
     scale: tuple[float, ...] = ()
 
     def load(self, items: Any) -> Float[Tensor, "n dim"]:
-        """Rows as float32; an array of float32 is not copied, so it may be memory-mapped."""
-        rows = _floats(items, "Rows of numbers", "(n, dim)")
+        """Rows as float32; an array of float32 is not copied, so it may be memory-mapped.
+
+        Numbers that float32 cannot tell apart, such as times in seconds since 1970, stay in float64 until they are
+        centred.
+        """
+        rows = _floats(items, "Rows of numbers", "(n, dim)", self._is_wide)
         if rows.ndim != 2:
             raise _wrong_shape("Rows of numbers", "(n, dim)", rows.shape)
         if self.mean and rows.shape[1] != len(self.mean):
             raise _wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
         return _finite(rows, "row")
 
+    @property
+    def _is_wide(self) -> bool | None:
+        return is_wide(self.mean, self.scale) if self.mean and self.scale else None
+
     def fit(self, inputs: Inputs) -> "VectorPreprocessing":
         """Measure mean and standard deviation of each column; a constant column is only centred."""
-        mean, std = _moments(_tensor(inputs)[:, :, None])
+        mean, std = moments(_tensor(inputs)[:, :, None])
         return replace(self, mean=_numbers(mean), scale=_numbers(std))
 
     def __call__(self, inputs: Tensor) -> Float[Tensor, "n dim"]:
         """Centre and scale."""
-        return _standardised(inputs.float(), self.mean, self.scale)
+        return standardised(_at_least_single(inputs), self.mean, self.scale).float()
 
 
 @dataclass(frozen=True)
@@ -151,14 +159,21 @@ class SeriesPreprocessing(_Config):
     per_series: bool = False
 
     def load(self, items: Any) -> Tensor | list[Tensor]:
-        """Series as float32: one tensor (n, channels, time) if lengths are equal, else a list of (channels, time)."""
+        """Series as float32, or wider where rows would be.
+
+        Returns:
+            One tensor (n, channels, time) if lengths are equal, else a list of (channels, time).
+        """
         if isinstance(items, (np.ndarray, Tensor)):
-            together = _floats(items, "Series", "(n, channels, time)")
+            together = _floats(items, "Series", "(n, channels, time)", self._is_wide)
             together = together[:, None] if together.ndim == 2 else together
             if together.ndim != 3 or self.channels not in (0, together.shape[1]):
                 raise _wrong_shape("Series", f"(n, {self.channels or 'channels'}, time)", together.shape)
             return _finite(together, "series")
-        series = [_floats(item, "A series", "(channels, time)") for item in items]
+        wide = self._is_wide
+        if wide is None:
+            wide = any(_loses(np.asanyarray(item), axis=max(0, np.ndim(item) - 2)) for item in items)
+        series = [_floats(item, "A series", "(channels, time)", wide) for item in items]
         series = [one[None] if one.ndim == 1 else one for one in series]
         channels = self.channels or len(series[0])
         for one in series:
@@ -166,6 +181,10 @@ class SeriesPreprocessing(_Config):
                 raise _wrong_shape("A series", f"({channels}, time)", one.shape)
         _finite(torch.stack([one.sum() for one in series])[:, None], "series")
         return torch.stack(series) if len({one.shape[1] for one in series}) == 1 else series
+
+    @property
+    def _is_wide(self) -> bool | None:
+        return is_wide(self.mean, self.scale) if self.mean and self.scale else None
 
     def fit(self, inputs: Inputs) -> "SeriesPreprocessing":
         """Measure mean and standard deviation of each channel, and what is 0 of `channels` and `length`."""
@@ -176,7 +195,7 @@ class SeriesPreprocessing(_Config):
             return fitted
         if not isinstance(inputs, Tensor):
             inputs = torch.cat([one for one in inputs if isinstance(one, Tensor)], dim=1)[None]
-        mean, std = _moments(inputs)
+        mean, std = moments(inputs)
         return replace(fitted, mean=_numbers(mean), scale=_numbers(std))
 
     def __call__(self, inputs: Tensor | list[Tensor]) -> Float[Tensor, "n channels length"]:
@@ -193,11 +212,12 @@ class SeriesPreprocessing(_Config):
             series = functional.pad(padded, (0, length - padded.shape[2]))
         real = (torch.arange(length) < lengths[:, None]).to(series.device)[:, None]  # (n, 1, length)
         if not self.per_series:
-            return _standardised(series.transpose(1, 2), self.mean, self.scale).transpose(1, 2) * real
+            return (standardised(series.transpose(1, 2), self.mean, self.scale).transpose(1, 2) * real).float()
         count = real.sum(2, keepdim=True)
         centred = (series - series.sum(2, keepdim=True) / count) * real
         std = (centred.square().sum(2, keepdim=True) / count).sqrt()
-        return centred / std.where(std > 1e-6, 1.0)
+        unit = torch.finfo(series.dtype).eps * series.abs().amax(2, keepdim=True)
+        return (centred / std.where(std > 4 * unit + torch.finfo(torch.float32).tiny, 1.0)).float()
 
 
 @dataclass(frozen=True)
@@ -295,12 +315,22 @@ def _tensor(inputs: Inputs) -> Tensor:
     return inputs
 
 
-def _floats(items: Any, what: str, expected: str) -> Tensor:
-    """Numbers as float32; what is float32 already and may be written to is shared, not copied."""
+def _floats(items: Any, what: str, expected: str, wide: bool | None) -> Tensor:
+    """Numbers as float32, or as float64 where they have to be; what fits already is shared, not copied.
+
+    Args:
+        items: Numbers of some shape.
+        what: The items in words.
+        expected: Their shape in words.
+        wide: Whether float64 has to be; None asks the numbers themselves.
+    """
     try:
         array = np.asanyarray(items)
+        if wide is None:
+            wide = array.ndim > 1 and _loses(array, axis=1)
+        kind = np.float64 if wide and array.dtype != np.float32 else np.float32
         with np.errstate(over="ignore"):  # too large for float32: reported as infinity
-            array = array.astype(np.float32, copy=array.dtype != np.float32 or not array.flags.writeable)
+            array = array.astype(kind, copy=array.dtype != kind or not array.flags.writeable)
     except (ValueError, TypeError) as error:  # rows of unequal length, or no numbers at all
         raise ShapeError(
             f"{what} must be numbers of shape {expected}: {error}.",
@@ -310,30 +340,21 @@ def _floats(items: Any, what: str, expected: str) -> Tensor:
     return torch.from_numpy(array)
 
 
+def _loses(array: NDArray[Any], axis: int) -> bool:
+    return array.dtype.kind in "fiu" and loses_in_single(array, axis)
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def _numbers(values: Tensor) -> tuple[float, ...]:
     return tuple(values.tolist())
 
 
-def _standardised(x: Tensor, mean: Sequence[float], scale: Sequence[float]) -> Tensor:
-    """Centre and scale the last axis; empty statistics change nothing."""
-    if mean:
-        x = x - torch.tensor(mean, device=x.device)
-    return x / torch.tensor(scale, device=x.device) if scale else x
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the first and last of three axes, in float64; 1 where nothing varies."""
-    blocks = torch.split(x, max(1, _BLOCK // max(1, x[0].numel())))
-    count = len(x) * x.shape[2]
-    mean = sum((block.double().sum((0, 2)) for block in blocks), torch.zeros(x.shape[1], dtype=torch.float64)) / count
-    squares = ((block.double() - mean[:, None]).square().sum((0, 2)) for block in blocks)
-    std = (sum(squares, torch.zeros(x.shape[1], dtype=torch.float64)) / count).sqrt()
-    return mean, std.where(std > 1e-6 * mean.abs() + 1e-12, 1.0)
-
-
 def _finite(x: Tensor, what: str) -> Tensor:
     """The same numbers, all of them finite."""
-    step = max(1, _BLOCK // max(1, x[0].numel())) if len(x) else 1
+    step = max(1, BLOCK // max(1, x[0].numel())) if len(x) else 1
     bad = [
         start + row
         for start in range(0, len(x), step)

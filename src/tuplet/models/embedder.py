@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tuplet.checksums import file_sum
-from tuplet.data import Dataset, Manifest
+from tuplet.data import Columns, Dataset, Manifest
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.transforms import preprocessing_from_config
 from tuplet.errors import CheckpointError, DataError, MissingExtraError, ShapeError, TupletError
@@ -25,6 +26,7 @@ from tuplet.types import GeometryName, Side
 
 FORMAT = 2
 _CONFIG, _WEIGHTS, _FILES, _PARTNER = "embedder.json", "weights.safetensors", "encoder", "partner"
+_COLUMNS = "columns"
 _REMEDY = "Save the embedder again, or copy the whole folder again from where it came."
 _HASHED: dict[str, type] = {"dim": int, "geometry": str, "encoder": dict, "preprocessing": dict}
 _FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict, "files": dict}
@@ -40,6 +42,8 @@ class Embedder(nn.Module):
         geometry: How two embeddings are compared. Embeddings are returned as the encoder made them, not normalised.
         thresholds: Scores at which two items count as the same, by name.
         partner: Embeds the second side of pairs, where it has an encoder of its own; part of this module.
+        columns: How the table that it was trained on was read; other tables are read by the same names, whatever the
+            order of their columns. None if it was trained on something else.
 
     Raises:
         ShapeError: If the length of the embeddings is not known.
@@ -54,6 +58,7 @@ class Embedder(nn.Module):
         geometry: GeometryName = "cosine",
         thresholds: Mapping[str, float] | None = None,
         partner: "Embedder | None" = None,
+        columns: Columns | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -70,6 +75,7 @@ class Embedder(nn.Module):
             )
         self.dim = dim
         self.partner = partner
+        self.columns = columns
         if partner is not None and partner.dim != dim:
             raise ShapeError(
                 f"Queries are embedded to {dim} numbers, their partners to {partner.dim}.",
@@ -180,7 +186,7 @@ class Embedder(nn.Module):
         content = _read_config(folder)
         _check_files(folder / _FILES, content["files"])
         weights = _read_weights(folder / _WEIGHTS)
-        found = _hash({name: content[name] for name in (*_HASHED, _PARTNER) if name in content}, weights)
+        found = _hash({name: content[name] for name in (*_HASHED, _PARTNER, _COLUMNS) if name in content}, weights)
         if found != content["hash"]:
             raise CheckpointError(
                 f"The files in {folder} do not belong together: hash {found[:8]}, expected {content['hash'][:8]}.",
@@ -214,6 +220,8 @@ class Embedder(nn.Module):
             "encoder": encoder,
             "preprocessing": self.preprocessing.to_config(),
         }
+        if self.columns is not None:
+            config[_COLUMNS] = {key: value for key, value in asdict(self.columns).items() if value is not None}
         return config if self.partner is None else {**config, _PARTNER: self.partner.content_hash()}
 
 
@@ -331,12 +339,36 @@ def _rebuild(folder: Path, content: Mapping[str, Any], partner: Embedder | None)
             geometry=content["geometry"],
             thresholds=content["thresholds"],
             partner=partner,
+            columns=_columns(content[_COLUMNS], folder) if _COLUMNS in content else None,
         )
     except MissingExtraError:
         raise
     except TupletError as problem:
         message = f"{folder / _CONFIG} cannot be used: {problem.message}"
         raise CheckpointError(message, hint=problem.hint, reference=problem.reference) from problem
+
+
+def _columns(content: Any, folder: Path) -> Columns:
+    """Names that `_config` wrote; a role that it left out is None."""
+    kinds = {field.name: field.type for field in fields(Columns)}
+    is_right = isinstance(content, dict) and content.keys() <= kinds.keys()
+    if not is_right or not all(_is_name(key, value) for key, value in content.items()):
+        raise CheckpointError(
+            f"{folder / _CONFIG} is damaged: {_COLUMNS!r} does not hold names of columns.",
+            hint=_REMEDY,
+            reference="damaged-file",
+        )
+    known: dict[str, Any] = {key: None for key in kinds if key not in {"several", "header"}}
+    known |= {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    return Columns(**known)
+
+
+def _is_name(key: str, value: Any) -> bool:
+    if key == "header":
+        return isinstance(value, bool)
+    if key in {"inputs", "targets"}:
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return isinstance(value, str)
 
 
 def _fill(encoder: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

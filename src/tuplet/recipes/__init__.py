@@ -6,12 +6,14 @@ from tuplet.recipes.load import load_recipe, preset_names, preset_text
 from tuplet.recipes.mirroring import tell_mirroring
 from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
+from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 
 __all__ = [
     "Plan",
     "Proposal",
+    "Reader",
     "Recipe",
     "build",
     "build_words",

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from tuplet import losses
-from tuplet.data import Columns, Dataset, Inputs, Labels, Manifest, content_ids, load_dataset, read_manifest
+from tuplet.data import Dataset, Inputs, Labels, Manifest, content_ids, load_dataset
 from tuplet.data.dataset import Preprocessing
-from tuplet.data.glyphs import glyph_facts, make_glyphs
+from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
-from tuplet.recipes.divide import divide
 from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import SLOTS, constructor
-from tuplet.recipes.schema import Component, Data, Recipe, options_of
+from tuplet.recipes.reader import Reader
+from tuplet.recipes.schema import Component, Recipe, options_of
 from tuplet.recipes.sides import Sides
 from tuplet.recipes.tasks import task_for
 from tuplet.recipes.views import check_views
@@ -37,26 +37,29 @@ logger = logging.getLogger(__name__)
 SLOT = {slot.path: slot for slot in SLOTS}
 
 
-def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
+def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: Reader | None = None) -> Job:
     """Read the data, divide it, and make everything that the recipe names.
 
     Args:
         recipe: From `load_recipe`.
         cache: Folder for data that is drawn or decoded once.
         processes: Who will train it together; class weights and bank may be shared among them.
+        reader: Knows the data, if it was read before.
 
     Raises:
         DataError: If the data cannot be read or divided as asked.
         RecipeError: If a component refuses its options.
     """
     _refuse_words(recipe)
-    manifest = read_data(recipe.data, cache)
+    reader = reader or Reader(cache)
+    manifest = reader.manifest(recipe.data)
     for note in manifest.notes:
         logger.warning("%s", note)
     supervision = _supervision(recipe, manifest)
+    parts = reader.parts(manifest, recipe.data.split)
     if supervision != "pair":
         manifest = replace(manifest, pairs=None, pair_kind=None)
-    parts = divide(manifest, recipe.data.split)
+        parts = {name: replace(part, pairs=None, pair_kind=None) for name, part in parts.items()}
     labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
     sides = Sides.of(recipe.model, manifest)
     train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner, cache=cache))
@@ -73,6 +76,7 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
     sampler = _sampler(recipe, parts["train"], facts)
     compared: GeometryName = loss.geometry
     for side in (embedder, embedder.side("partner")):
+        side.columns = manifest.columns
         side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
     return Job(
         name=recipe.name,
@@ -89,21 +93,6 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE) -> Job:
         settings=recipe.train,
         evaluate=recipe.evaluate,
         facts=_described(recipe, manifest, parts, cache),
-    )
-
-
-def read_data(data: Data, cache: Path) -> Manifest:
-    """What the data section of a recipe names; `cache` as for `build`."""
-    if data.source == "glyphs":
-        return make_glyphs(cache)
-    columns = Columns(**data.columns.model_dump())
-    return read_manifest(
-        data.source,
-        kind=data.kind,
-        labels=data.labels,
-        targets=data.targets,
-        columns=columns,
-        skip_broken=data.skip_broken,
     )
 
 
@@ -234,6 +223,9 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
     }
     if manifest.left_out:
         described["left_out"] = [{"file": name, "reason": why} for name, why in manifest.left_out]
+    if manifest.columns is not None:
+        described["columns"] = manifest.roles()
+        described["unlabelled"] = 0 if manifest.labels is None else int((manifest.labels < 0).sum())
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}

@@ -75,7 +75,7 @@ def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str)
 
 
 def _refuse_leaks(manifest: Manifest) -> None:
-    leaks = [leak for leak in find_leaks(manifest) if leak.kind == "class"]
+    leaks = find_leaks(manifest, contents=False)
     if not leaks:
         return
     what = counted(len(leaks), "class", "classes")

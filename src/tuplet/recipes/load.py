@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tuplet.errors import RecipeError
+from tuplet.errors import DataError, RecipeError
 from tuplet.recipes.check import at, check
 from tuplet.recipes.options import SLOTS
 from tuplet.recipes.schema import BUILT_IN, PATHS, Recipe
@@ -82,7 +82,7 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
             ),
             reference="recipe-missing",
         ) from error
-    except ValueError as error:  # bad TOML and bad UTF-8
+    except (ValueError, RecursionError) as error:  # bad TOML, bad UTF-8, and brackets without end
         raise RecipeError(
             f"{origin} is not TOML: {error}.",
             hint='Write key = value, text in "quotes", and sections as [section].',
@@ -140,7 +140,7 @@ def _forget(document: Document, path: Sequence[str]) -> None:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -180,4 +180,10 @@ def _settled(document: Document, folder: Path) -> Document:
 
 
 def _absolute(path: Any, folder: Path) -> Any:
+    if isinstance(path, str) and "\0" in path:
+        raise DataError(
+            f"{path!r}: no such file or folder: a path holds no zero character.",
+            hint="Correct the path in the recipe.",
+            reference="missing-file",
+        )
     return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tuplet.data import Manifest
-from tuplet.recipes.build import build, read_data
-from tuplet.recipes.divide import divide
+from tuplet.recipes.build import build
 from tuplet.recipes.doubts import class_sizes, data_doubts
+from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 from tuplet.training import Job, WordJob
@@ -32,6 +33,7 @@ class Plan:
         seconds: `step` (the median), `step_low` and `step_high` of the timed ones, `loading` (the part of a step in
             which the model waits for its batch), `epoch`, `validation`, `in_all`.
         warnings: A sentence for each thing that may be wrong.
+        source: What was read as what, as `Job.facts` has it.
     """
 
     name: str
@@ -40,14 +42,16 @@ class Plan:
     memory: Mapping[str, int]
     seconds: Mapping[str, float]
     warnings: tuple[str, ...]
+    source: Mapping[str, Any]
 
 
-def plan(recipe: Recipe, *, cache: Path) -> Plan:
+def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None) -> Plan:
     """Build what a recipe describes, take a few steps, and say what all of them will take. Nothing is kept.
 
     Args:
         recipe: From `load_recipe` or `recipe_for`.
         cache: As for `build`.
+        reader: As for `build`.
 
     Raises:
         DataError: If the data cannot be read or divided as asked.
@@ -59,9 +63,10 @@ def plan(recipe: Recipe, *, cache: Path) -> Plan:
             words = build_words(recipe, cache=cache)
             data = {"train": {"examples": len(words.corpus), "classes": len(words.corpus.words)}}
             return _planned(words, data, rehearse(words), words.sampler.batches_per_epoch, remarks)
-        job = build(recipe, cache=cache)
-    manifest = read_data(recipe.data, cache)
-    parts = divide(manifest, recipe.data.split)
+        reader = reader or Reader(cache)
+        job = build(recipe, cache=cache, reader=reader)
+    manifest = reader.manifest(recipe.data)
+    parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
     doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
     doubts += [job.crowding] if job.crowding else []
@@ -97,7 +102,7 @@ def _planned(
         "validation": rehearsal.validation or 0.0,
         "in_all": step * settings.steps + (rehearsal.validation or 0.0) * steps["validations"],
     }
-    return Plan(job.name, data, steps, _memory(job, rehearsal), seconds, tuple(doubts))
+    return Plan(job.name, data, steps, _memory(job, rehearsal), seconds, tuple(doubts), job.facts)
 
 
 def _counted(part: Manifest) -> dict[str, int]:

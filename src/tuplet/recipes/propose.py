@@ -16,11 +16,10 @@ from tuplet.data.image_files import shape_of
 from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, counted
-from tuplet.recipes.build import read_data
-from tuplet.recipes.divide import divide
 from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
+from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import PATHS, Recipe, Split
 from tuplet.sampling.paired import largest_batch
 
@@ -66,6 +65,8 @@ class Proposal:
         classes: How many classes they have; 0 where nothing names any.
         document: What it says beyond that.
         reasons: Why, by the heading of each table of the document: one or more sentences.
+        manifest: What was read of the data; None of running text.
+        reader: Who read and divided it.
     """
 
     source: Path
@@ -75,6 +76,8 @@ class Proposal:
     classes: int = 0
     document: Document = field(default_factory=dict)
     reasons: dict[Heading, str] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    reader: Reader = field(default_factory=lambda: Reader(Path()))
 
     def say(self, heading: Heading, reason: str, **values: Any) -> None:
         """Add a table, or to one."""
@@ -107,22 +110,24 @@ class Proposal:
         return "\n".join(parts)
 
 
-def recipe_for(source: Path, overrides: Sequence[str] = ()) -> Recipe:
+def recipe_for(source: Path, overrides: Sequence[str] = (), reader: Reader | None = None) -> Recipe:
     """The recipe that `propose` proposes.
 
     Args:
         source: As for `propose`.
         overrides: As for `propose`.
+        reader: As for `propose`.
     """
-    return propose(source, overrides).recipe
+    return propose(source, overrides, reader).recipe
 
 
-def propose(source: Path, overrides: Sequence[str] = ()) -> Proposal:
+def propose(source: Path, overrides: Sequence[str] = (), reader: Reader | None = None) -> Proposal:
     """The preset for the kind of the data, fitted to what is known of its examples, and why.
 
     Args:
         source: Folder, table, array or series; plain text asks for word vectors.
         overrides: As for `load_recipe`; they come last.
+        reader: Reads and divides the data, and can hand it on to `build`.
 
     Raises:
         DataError: If the data cannot be read, or tells nothing to learn from.
@@ -134,8 +139,9 @@ def propose(source: Path, overrides: Sequence[str] = ()) -> Proposal:
     else:
         data: Document = {"data": {"source": str(source), **asked.get("data", {})}}
         naive = complete(merged(read_document("own-vectors"), data), (), name=source.stem, origin=str(source))
-        manifest = read_data(naive.data, Path())
-        made = _for_examples(source, manifest)
+        reader = reader or Reader(Path())
+        manifest = reader.manifest(naive.data)
+        made = _for_examples(source, manifest, reader)
         if asked.get("loss", {}).get("name") == "cpc" and manifest.kind == "series":
             _fit_prediction(made, manifest)
     made.document = merged(made.document, asked)
@@ -178,8 +184,9 @@ def _for_words(source: Path) -> Proposal:
     return made
 
 
-def _for_examples(source: Path, manifest: Manifest) -> Proposal:
-    made = Proposal(source, manifest.kind, PRESETS[manifest.kind], len(manifest), len(class_sizes(manifest)))
+def _for_examples(source: Path, manifest: Manifest, reader: Reader) -> Proposal:
+    count, classes = len(manifest), len(class_sizes(manifest))
+    made = Proposal(source, manifest.kind, PRESETS[manifest.kind], count, classes, manifest=manifest, reader=reader)
     noun = NOUNS[manifest.kind]
     if manifest.labels is not None:
         known, fit = f"of {made.classes} classes", _fit_classes
@@ -189,7 +196,9 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
         known, fit = "that each have a partner", _fit_pairs
     else:
         known, fit = "without labels", _fit_views
-    about = f"{source.name} holds {len(manifest):,} {noun} {known}.{_unread(manifest)}"
+    about = f"{source.name} holds {len(manifest):,} {noun} {known}."
+    if manifest.unread:
+        about += f" Not read: {some(manifest.unread)}."
     made.say(("data",), about, source=str(source))
     if manifest.kind == "image":
         size, channels = _shape(manifest.items)
@@ -213,18 +222,8 @@ def _for_examples(source: Path, manifest: Manifest) -> Proposal:
     return made
 
 
-def _unread(manifest: Manifest) -> str:
-    """What to do about columns that say nothing so far; of many, the first."""
-    names = manifest.unread
-    if not names:
-        return ""
-    what = f"{counted(len(names), 'column is', 'columns are')} not read: {some(names)}."
-    hint = f" If one names the class: --set data.columns.label={names[0]!r}" if manifest.labels is None else ""
-    return f" {what}{hint}"
-
-
 def _fit_classes(made: Proposal, manifest: Manifest) -> None:
-    split, train = _split(manifest)
+    split, train = _split(manifest, made.reader)
     count = len(class_sizes(manifest))
     sizes = class_sizes(train)
     if not (sizes >= 2).any():
@@ -234,7 +233,7 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
             reference="no-class-has-two",
         )
     if manifest.splits is not None:
-        shared = [leak.name for leak in find_leaks(manifest) if leak.kind == "class"]
+        shared = [leak.name for leak in find_leaks(manifest, contents=False)]
         why = "The data names its splits; no class stands in two of them."
         if shared:
             why = f"The data names its splits; {counted(len(shared), 'class', 'classes')} of {count} "
@@ -336,7 +335,7 @@ def _fit_prediction(made: Proposal, manifest: Manifest) -> None:
     )
     made.say(("loss",), "Of the latents, the next four are predicted.", name="cpc", steps=4)
     made.say(("model",), "The loss compares contexts with latents; angles compare contexts.", geometry="cosine")
-    size = max(1, min(BATCH // 4, len(divide(manifest, made.recipe.data.split)["train"])))
+    size = max(1, min(BATCH // 4, len(made.reader.parts(manifest, made.recipe.data.split)["train"])))
     why = "No label trains: every series is as likely as any other."
     made.say(("batch",), why, name="uniform", batch_size=size)
     long = "Series are taken as they are; long ones in parts: --set train.augment={name='series',window=512}"
@@ -352,7 +351,7 @@ def _fit_rows(made: Proposal, manifest: Manifest) -> None:
 
 def _hold_out_rows(made: Proposal, manifest: Manifest) -> Manifest:
     split = Split(by="row", test=0.3, validation=0.15)
-    parts = divide(manifest, split)
+    parts = made.reader.parts(manifest, split)
     why = "The data names its splits." if manifest.splits is not None else "Without classes, rows are held out."
     _say_split(made, split, why)
     return parts["train"]
@@ -362,22 +361,22 @@ def _say_split(made: Proposal, split: Split, reason: str) -> None:
     made.say(("data", "split"), reason, by=split.by, test=split.test, validation=split.validation)
 
 
-def _split(manifest: Manifest) -> tuple[Split, Manifest]:
+def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
     """By class if there are many, else by row; the smaller the data, the larger the share that judges."""
     if manifest.splits is not None:
-        is_open = not any(leak.kind == "class" for leak in find_leaks(manifest))
+        is_open = not find_leaks(manifest, contents=False)
     else:
         is_open = len(class_sizes(manifest)) >= OPEN_FROM
     by: Literal["class", "row"] = "class" if is_open else "row"
     for test, validation in ((0.3, 0.15), (0.4, 0.3)):
         split = Split(by=by, test=test, validation=validation)
         try:
-            return split, divide(manifest, split)["train"]
+            return split, reader.parts(manifest, split)["train"]
         except DataError as error:
             if error.reference not in {"split-too-small", "too-few-to-split"}:
                 raise
     split = Split(by=by, test=0.5, validation=0.0)
-    return split, divide(manifest, split)["train"]
+    return split, reader.parts(manifest, split)["train"]
 
 
 def _shape(items: Items) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
@@ -39,22 +39,31 @@ def options_of(component: Component) -> dict[str, Any]:
     return {key: getattr(component, key) for key in type(component).model_fields if key != "name"}
 
 
-class Columns(Section):
-    """Names of the columns of a table, where they are not the usual ones."""
+def _or_none(name: Any) -> Any:
+    return None if name == "none" else name
 
-    id: str = "id"
-    path: str = "path"
-    text: str = "text"
-    label: str = "label"
+
+Name = Annotated[str | None, BeforeValidator(_or_none)]
+
+
+class Columns(Section):
+    """Names of the columns of a table, where they are not the usual ones; none means that no column is one."""
+
+    id: Name = "id"
+    path: Name = "path"
+    text: Name = "text"
+    label: Name = "label"
     several: str = ""
     """What stands between the labels of an example that has several, such as "|"; by default a cell is one label."""
-    pair: str = "pair"
-    split: str = "split"
-    group: str = "group"
+    pair: Name = "pair"
+    split: Name = "split"
+    group: Name = "group"
     inputs: tuple[str, ...] | None = None
     """Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning."""
     targets: tuple[str, ...] | None = None
     """Graded labels; by default every column whose name starts with `target`."""
+    header: bool = True
+    """Whether the first line of a CSV table names the columns; without, they are `column1`, `column2`, ..."""
 
 
 class Split(Section):

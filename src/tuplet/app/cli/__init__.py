@@ -19,6 +19,7 @@ _EXTRAS = {
     "openTSNE": "app",
     "PIL": "app",
     "plotly": "app",
+    "pyarrow": "app",
     "pydantic": "app",
     "rich": "app",
     "scipy": "app",

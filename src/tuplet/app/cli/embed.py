@@ -41,9 +41,11 @@ def embed(
     from tuplet.models import Embedder
     from tuplet.training.checkpoint import write_file
 
-    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run).side(side)
-    items, names = read_queries(embedder, inputs, skip_broken=skip_broken)
-    embeddings = embedder.embed(items)
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run)
+    items, names, remarks = read_queries(embedder, inputs, side, skip_broken=skip_broken)
+    for told in remarks:
+        remark(told)
+    embeddings = embedder.embed(items, side=side)
     if output is None:
         for name, row in zip(names, embeddings.tolist(), strict=True):
             print(to_json({"id": name, "embedding": row}))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Json, Require, SkipBroken, check_required, parse_required
-from tuplet.app.cli.show import to_json
+from tuplet.app.cli.show import remark, to_json
 
 EPILOG = """
 \b
@@ -39,8 +39,10 @@ def evaluate(
         evaluation = read_evaluation(run)
     else:
         from tuplet.app.judging import judge_on
+        from tuplet.app.reading import told_of
 
         evaluation = judge_on(run, data, skip_broken=skip_broken)
+        remark(told_of(evaluation["data"] | {"source": data.name}))
     if as_json:
         from tuplet.app.measures import verdict_of
 

@@ -18,7 +18,7 @@ Examples:
 
 
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, CSV, .npy, .ts or .txt.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, table, .npy, .ts or .txt.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Recipe to write; by default DATA.toml here.")
     ] = None,
@@ -38,6 +38,7 @@ def init(
     path = output or Path(f"{data.resolve().stem}.toml")
     if path.exists() and not force:
         raise typer.BadParameter(f"{path} is there already. Type --force to write over it, or -o for another name.")
+    from tuplet.app.reading import told
     from tuplet.recipes import propose, tell_mirroring
     from tuplet.training.checkpoint import write_file
 
@@ -48,6 +49,8 @@ def init(
             tell_mirroring(made, Path(scratch))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, _head(path) + made.text(path.resolve().parent))
+    if made.manifest is not None:
+        remark(told(made.manifest))
     if as_json:
         reasons = {".".join(heading): reason for heading, reason in made.reasons.items()}
         print(to_json({"recipe": str(path), "kind": made.kind, "preset": made.preset, "reasons": reasons}))

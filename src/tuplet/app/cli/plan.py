@@ -39,12 +39,18 @@ def plan(
     from dataclasses import asdict
 
     from tuplet.app.cli.running import cache_beside, find_recipe
+    from tuplet.app.reading import told_of
+    from tuplet.recipes import Reader
     from tuplet.recipes import plan as make_plan
 
-    recipe = find_recipe(source, data=data, changes=with_skip_broken(changes, skip_broken=skip_broken))
     with TemporaryDirectory() as scratch:
-        known = cache_beside(out / recipe.name)
-        made = make_plan(recipe, cache=known if known.is_dir() else Path(scratch))
+        known = cache_beside(out / "run")
+        reader = Reader(known if known.is_dir() else Path(scratch))
+        overrides = with_skip_broken(changes, skip_broken=skip_broken)
+        recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
+        made = make_plan(recipe, cache=reader.cache, reader=reader)
+    if recipe.data.kind != "words" and recipe.data.source != "glyphs":
+        remark(told_of(made.source))
     if as_json:
         print(to_json(asdict(made)))
         return

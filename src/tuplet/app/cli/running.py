@@ -17,13 +17,13 @@ from tuplet.errors import DataError
 
 _LEFT_ALONE = ("Connection closed by peer", "Connection reset by peer")
 """What gloo says when another process has ended."""
-_DATA = (".csv", ".tsv", ".parquet", ".npy", ".ts", ".txt")
+_DATA = (".csv", ".tsv", ".parquet", ".jsonl", ".npy", ".npz", ".ts", ".txt")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tuplet.engine import Processes
-    from tuplet.recipes import Recipe
+    from tuplet.recipes import Reader, Recipe
     from tuplet.training import Job, WordJob
 
 
@@ -48,17 +48,26 @@ def new_run(
         changes: `section.key=value`.
         processes: Who trains together.
     """
-    recipe = find_recipe(source, data=data, name=name, steps=steps, changes=changes)
+    from tuplet.recipes import Reader
+
+    reader = Reader(cache_beside(out / "run"))
+    recipe = find_recipe(source, data=data, name=name, steps=steps, changes=changes, reader=reader)
     folder = out / recipe.name
     number = 2
     while name is None and folder.exists():
         folder = out / f"{recipe.name}-{number}"
         number += 1
-    return _build(recipe, folder, processes), folder
+    return _build(recipe, folder, processes, reader), folder
 
 
 def find_recipe(
-    source: str, *, data: Path | None, name: str | None = None, steps: int | None = None, changes: Sequence[str]
+    source: str,
+    *,
+    data: Path | None,
+    name: str | None = None,
+    steps: int | None = None,
+    changes: Sequence[str],
+    reader: "Reader",
 ) -> "Recipe":
     """The recipe that was named, or the one proposed for the data that was named; arguments as for `new_run`."""
     from tuplet.recipes import load_recipe, preset_names, recipe_for
@@ -80,7 +89,7 @@ def find_recipe(
                 reference="missing-file",
             )
         return load_recipe(source, overrides)
-    return recipe_for(Path(source), overrides)
+    return recipe_for(Path(source), overrides, reader)
 
 
 def _names_data(source: str) -> bool:
@@ -111,13 +120,15 @@ def old_run(
         raise DataError(error.message, hint=hint, reference="missing-file") from error
 
 
-def _build(recipe: "Recipe", folder: Path, processes: "Processes | None") -> "Job | WordJob":
+def _build(
+    recipe: "Recipe", folder: Path, processes: "Processes | None", reader: "Reader | None" = None
+) -> "Job | WordJob":
     from tuplet.engine import ALONE
     from tuplet.recipes import build, build_words
 
     if recipe.data.kind == "words":
         return build_words(recipe, cache=cache_beside(folder))
-    return build(recipe, cache=cache_beside(folder), processes=processes or ALONE)
+    return build(recipe, cache=cache_beside(folder), processes=processes or ALONE, reader=reader)
 
 
 def cache_beside(run: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Json, SkipBroken
-from tuplet.app.cli.show import show_rows
+from tuplet.app.cli.show import remark, show_rows
 
 EPILOG = """
 \b
@@ -32,7 +32,9 @@ def search(
     from tuplet.app.queries import read_queries
 
     found = index.open(run)
-    items, names = read_queries(found.embedder, queries, skip_broken=skip_broken)
+    items, names, remarks = read_queries(found.embedder, queries, skip_broken=skip_broken)
+    for told in remarks:
+        remark(told)
     hits = found.search(found.embedder.embed(items), top, names=names)
     rows = [
         {**row, "label": fact.get("label"), **{name: fact[name] for name in ("text", "split") if name in fact}}

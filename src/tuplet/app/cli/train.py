@@ -72,6 +72,8 @@ def train(
             "A resumed run keeps its recipe: --name, --set, --steps and --skip-broken do not go with it."
         )
     from tuplet.app.cli.running import after_the_first, new_run, old_run, run_and_report, show_run, together
+    from tuplet.app.cli.show import remark
+    from tuplet.app.reading import told_of
     from tuplet.training.run import refuse_unfit
 
     with together() as processes:
@@ -82,6 +84,8 @@ def train(
                 job, folder = new_run(
                     str(source), out=out, data=data, name=name, steps=steps, changes=changes, processes=processes
                 )
+            if processes.rank == 0 and "kind" in job.facts and "faces" not in job.facts:
+                remark(told_of(job.facts))
             refuse_unfit(job, processes)  # `run` would too, but in every process
         evaluation = run_and_report(job, folder, resume=resume is not None, device=device, processes=processes)
     if evaluation is not None:

@@ -1,0 +1,126 @@
+"""Several arrays in one file, as `numpy.savez` writes them: examples, and what is known of them."""
+
+import re
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuplet.data.arrays import encode, graded, of_rows
+from tuplet.data.faults import Faults
+from tuplet.data.labels import distinct_groups, split_name
+from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
+
+_NAMES = {
+    "input": r"x|inputs?|data|features?|vectors?|embeddings?|images?|series|arr_0",
+    "label": r"y|labels?|class(es)?",
+    "target": r"targets?",
+    "id": r"ids?|names?",
+    "split": r"splits?",
+    "group": r"groups?",
+}
+"""What arrays are usually called, by what they hold."""
+
+
+def read_archive(path: Path, *, kind: Kind | None, columns: Columns, needs: Collection[str] = ()) -> Manifest:
+    """Reads the arrays of a `.npz`; see `read_manifest`."""
+    faults = Faults(str(path))
+    arrays = _load(path, faults)
+    faults.raise_if_any()
+    of = _roles(arrays, columns, faults)
+    faults.raise_if_any()
+    rows = arrays[of["input"]]
+    labels: tuple[NDArray[np.int64] | None, tuple[str, ...]] = (None, ())
+    if "label" in of:
+        labels = encode(arrays[of["label"]], of["label"], faults)
+    ids = _texts(arrays, of, "id")
+    known = Annotations(
+        ids=ids,
+        labels=labels[0],
+        class_names=labels[1],
+        targets=graded(arrays[of["target"]], of["target"], faults) if "target" in of else None,
+        splits=_splits(_texts(arrays, of, "split"), faults),
+        groups=_groups(_texts(arrays, of, "group")),
+    )
+    _check_counts(arrays, of, faults)
+    if ids is not None and len({*ids}) < len(ids):
+        faults.add("duplicate-id", f"{of['id']} holds {len(ids) - len({*ids})} names more than once")
+    for name, values in ("label", known.labels), ("target", known.targets):
+        if name in needs and values is None:
+            faults.add("missing-column", f"there is no array '{name}s'")
+    return of_rows(rows, known, path, kind=kind, faults=faults)
+
+
+def _load(path: Path, faults: Faults) -> Mapping[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                found[name] = archive[name]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        faults.add("unreadable-source", f"this is not a whole .npz file of numbers and texts ({error})")
+    return found
+
+
+def _roles(arrays: Mapping[str, NDArray[Any]], columns: Columns, faults: Faults) -> dict[str, str]:
+    """Names of arrays by what they hold: as asked for, by what they are called, or the only one that it can be."""
+    usual = Columns()
+    asked = {role: getattr(columns, role) for role in ("label", "id", "split", "group")}
+    asked = {role: name for role, name in asked.items() if name != getattr(usual, role)}
+    for role, names in ("input", columns.inputs), ("target", columns.targets):
+        if names is not None:
+            asked[role] = names[0] if len(names) == 1 else None
+    of = {role: name for role, name in asked.items() if name is not None}
+    for role, name in of.items():
+        if name not in arrays:
+            faults.add("missing-column", f"there is no array {name!r}, only {', '.join(arrays)}", hint=_hint(role))
+    for role, pattern in _NAMES.items():
+        called = [name for name in arrays if re.fullmatch(pattern, name, re.IGNORECASE) and name not in of.values()]
+        if role not in asked and len(called) == 1:
+            of[role] = called[0]
+        elif role not in asked and called:
+            faults.add("unclear-arrays", f"{' and '.join(called)} may both be the {role}", hint=_hint(role))
+    free = [name for name in arrays if name not in of.values()]
+    if "input" not in of and len(free) == 1:
+        of["input"] = free[0]
+    elif "input" not in of:
+        faults.add("unclear-arrays", f"which of {', '.join(arrays) or 'no arrays'} holds the examples?")
+    return of
+
+
+def _hint(role: str) -> str:
+    if role in ("input", "target"):
+        return f"Type --set \"data.columns.{role}s=['NAME']\""
+    return f"Type --set data.columns.{role}=NAME"
+
+
+def _texts(arrays: Mapping[str, NDArray[Any]], of: Mapping[str, str], role: str) -> tuple[str, ...] | None:
+    if role not in of:
+        return None
+    values = arrays[of[role]].reshape(-1)
+    return tuple(map(str, (values.astype(np.str_) if values.dtype.kind == "S" else values).tolist()))
+
+
+def _splits(cells: tuple[str, ...] | None, faults: Faults) -> tuple[str, ...] | None:
+    if cells is None:
+        return None
+    names = [split_name(cell) for cell in cells]
+    for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
+        if name is None:
+            faults.add("unknown-split", f"the split of row {row} is {cell!r}")
+    return tuple(name or "" for name in names)
+
+
+def _groups(cells: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if cells is None else distinct_groups(cells, [str(row) for row in range(len(cells))])
+
+
+def _check_counts(arrays: Mapping[str, NDArray[Any]], of: Mapping[str, str], faults: Faults) -> None:
+    count = arrays[of["input"]].shape[:1]
+    for role, name in of.items():
+        if arrays[name].shape[:1] != count:
+            told = f"{name} has shape {arrays[name].shape}, {of['input']} has {arrays[of['input']].shape}"
+            faults.add("label-count", f"{told}: {role} and examples do not go together")

@@ -1,0 +1,125 @@
+"""Tables from the command line: what is said of their columns, and that a model finds them again in others."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+QUICK = [
+    *("--set", "train.steps=6", "--set", "train.validate_every=3", "--set", "evaluate.bootstrap=20"),
+    *("--set", "model.dim=8", "--set", "data.split.by=row", "--name", "run"),
+]
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path.name
+
+
+def numbers(folder, label):
+    """Numbers of four classes, whose label, group and name are called as few tables call them."""
+    random = np.random.default_rng(0)
+    classes = np.arange(120) % 4
+    values = (3 * random.normal(size=(4, 3))[classes] + random.normal(size=(120, 3))).round(4)
+    header = ["length", "width", "height", label, "site", "sample_id"]
+    rows = [[*map(str, row), str(7 + one), str(k % 5), str(k)] for k, (row, one) in enumerate(zip(values, classes))]  # noqa: B905
+    return header, rows
+
+
+def shuffled(header, rows):
+    """The same table with its columns in another order, and one that nobody knows."""
+    order = [5, 2, 3, 0, 4, 1]
+    return ["remark", *(header[at] for at in order)], [["?", *(row[at] for at in order)] for row in rows]
+
+
+def lines(said):
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+def indexed(folder):
+    return [json.loads(line)["id"] for line in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("label", ["cultivar", "Class", "y"])
+def test_rows_of_the_training_table_find_themselves_in_any_order_of_columns(typed, tmp_path, label):
+    header, rows = numbers(tmp_path, label)
+    write(tmp_path / "train.csv", header, rows)
+    write(tmp_path / "other.csv", *shuffled(header, rows))
+    asked = typed("train", "train.csv", *QUICK, code=3)
+    assert f"data.columns.label='{label}'" in asked.err
+    named = ["--set", f"data.columns.label={label}", "--set", "data.columns.group=site"]
+    said = typed("train", "train.csv", *QUICK, *named)
+    told = next(line for line in said.err.splitlines() if line.startswith("train.csv: 120 rows"))
+    assert f"input: length, width, height; label: {label}; group: site; id: sample_id; not read: none" in told
+    assert "--set data.columns.label=NAME" in told
+    known = indexed(tmp_path / "runs" / "run")
+    assert len(known) >= 30
+    for table in ("train.csv", "other.csv"):
+        said = typed("search", "runs/run", table, "-k", 1, "--json")
+        found = {row["query"]: row["id"] for row in lines(said)}
+        assert len(found) == 120
+        assert [found[name] for name in known] == known
+    assert "not read: remark" in said.err
+    evaluations = [
+        json.loads(typed("evaluate", "runs/run", "--data", table, "--json").out)["protocols"]
+        for table in ("train.csv", "other.csv")
+    ]
+    assert evaluations[0] == evaluations[1]
+    embedded = [
+        [row["embedding"] for row in lines(typed("embed", "runs/run", table, "--json"))]
+        for table in ("train.csv", "other.csv")
+    ]
+    assert embedded[0] == embedded[1]
+
+
+def test_a_column_that_a_model_needs_and_a_table_lacks_is_named(typed, tmp_path):
+    header, rows = numbers(tmp_path, "label")
+    write(tmp_path / "train.csv", header, rows)
+    typed("train", "train.csv", *QUICK)
+    write(tmp_path / "short.csv", header[1:], [row[1:] for row in rows])
+    for command in (["search", "runs/run", "short.csv"], ["embed", "runs/run", "short.csv", "--json"]):
+        assert "'length'" in typed(*command, code=3).err
+    assert "'length'" in typed("evaluate", "runs/run", "--data", "short.csv", code=3).err
+    order = [2, 4, 1, 0]
+    write(tmp_path / "bare.csv", [header[at] for at in order], [[row[at] for at in order] for row in rows])
+    assert len(lines(typed("search", "runs/run", "bare.csv", "-k", 1, "--json"))) == 120
+
+
+def test_both_sides_of_pairs_are_found_by_the_names_of_training(typed, tmp_path):
+    rows = [[f"question number {k}", f"reply number {k}", k / 7] for k in range(60)]
+    write(tmp_path / "pairs.csv", ["ask", "reply", "score"], rows)
+    named = ["--set", "data.columns.text=ask", "--set", "data.columns.pair=reply"]
+    said = typed("train", "pairs.csv", *QUICK, *named)
+    assert "text: ask; pair: reply" in said.err
+    assert "not read: score" in said.err
+    write(tmp_path / "other.csv", ["score", "reply", "ask"], [row[::-1] for row in rows])
+    write(tmp_path / "plain.csv", ["text"], [row[1:2] for row in rows])
+    sides = [
+        [row["embedding"] for row in lines(typed("embed", "runs/run", table, "--side", side, "--json"))]
+        for table, side in (("pairs.csv", "query"), ("other.csv", "query"), ("pairs.csv", "partner"))
+    ]
+    assert sides[0] == sides[1]
+    assert sides[0] != sides[2]
+    assert sides[2] == [
+        row["embedding"] for row in lines(typed("embed", "runs/run", *(row[1] for row in rows), "--json"))
+    ]
+
+
+def test_every_command_says_what_it_reads(typed, tmp_path):
+    header, rows = numbers(tmp_path, "label")
+    table = write(tmp_path / "t.csv", header, rows)
+    told = "t.csv: 120 rows; input: length, width, height, site; label: label; group: none; id: sample_id"
+    assert told in typed("init", table).err
+    assert told in typed("plan", "t.toml", *QUICK[:-2]).err
+    planned = json.loads(typed("plan", table, *QUICK[:-2], "--json").out)
+    assert planned["source"]["columns"]["unread"] == []
+
+
+def test_paths_and_recipes_that_cannot_be_are_refused(typed, tmp_path):
+    (tmp_path / "nul.toml").write_text('extends = "own-vectors"\n[data]\nsource = "a\\u0000b.csv"\n')
+    assert typed("train", "nul.toml", code=3).err
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 5_000 + "]" * 5_000)
+    assert typed("train", "deep.toml", code=4).err
+    assert typed("train", "own-vectors", "--set", "a=" + "[" * 5_000, code=4).err
