@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 
@@ -20,17 +22,17 @@ def spoken(corpus):
 
 def test_words_are_ordered_by_count_and_then_by_alphabet(text):
     corpus = read_corpus([text], min_count=1)
-    assert corpus.words == ("the", "cat's", "dog", "end", "here", "na", "ve")
-    assert corpus.counts.tolist() == [4, 2, 2, 1, 1, 1, 1]
-    assert spoken(corpus) == ["the", "cat's", "here", "the", "dog", "the", "cat's", "na", "ve", "dog", "the", "end"]
+    assert corpus.words == ("the", "cat's", "dog", "end", "here", "naïve")
+    assert corpus.counts.tolist() == [4, 2, 2, 1, 1, 1]
+    assert spoken(corpus) == ["the", "cat's", "here", "the", "dog", "the", "cat's", "naïve", "dog", "the", "end"]
     assert corpus.ids.dtype == np.int32
-    assert corpus.read == 12
+    assert corpus.read == 11
 
 
 def test_rare_words_leave_no_gap(text):
     corpus = read_corpus([text], min_count=2)
     assert spoken(corpus) == ["the", "cat's", "the", "dog", "the", "cat's", "dog", "the"]
-    assert corpus.read == 12
+    assert corpus.read == 11
 
 
 def test_options_decide_what_a_word_is(text):
@@ -41,15 +43,62 @@ def test_options_decide_what_a_word_is(text):
 def test_texts_begin_where_files_or_lines_begin(text, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("the dog")
-    assert read_corpus([text, other], min_count=1).starts.tolist() == [0, 12]
-    assert read_corpus([text, other], min_count=1, by_line=True).starts.tolist() == [0, 3, 7, 12]
+    assert read_corpus([text, other], min_count=1).starts.tolist() == [0, 11]
+    assert read_corpus([text, other], min_count=1, by_line=True).starts.tolist() == [0, 3, 7, 11]
     assert read_corpus([text, other], min_count=3).starts.tolist() == [0, 6]
 
 
-def test_bytes_that_are_no_text_are_part_of_no_word(tmp_path):
+@pytest.mark.parametrize("before", [b"one ", b"one two " * 700_000, "é ".encode() * 1_500_001])
+@pytest.mark.parametrize("by_line", [True, False])
+def test_text_in_another_encoding_is_refused_and_the_byte_named(tmp_path, before, by_line):
     path = tmp_path / "bad.txt"
-    path.write_bytes(b"one\xfftwo one")
-    assert spoken(read_corpus([path], min_count=1)) == ["one", "two", "one"]
+    path.write_bytes(before + "Straße two one".encode("latin-1"))
+    with pytest.raises(DataError, match=f"byte {len(before) + 4} ") as caught:
+        read_corpus([path], min_count=1, by_line=by_line)
+    assert caught.value.reference == "not-text"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Straße STRASSE", ["straße", "strasse"]),
+        ("Мама мыла раму", ["мама", "мыла", "раму"]),
+        ("e\u0301cole \u00e9cole ÉCOLE", ["école"] * 3),
+        ("don\u2019t don't Don\u02bct", ["don't", "don't", "donʼt"]),
+        ("co\u00adop\u00aderate", ["cooperate"]),
+        ("हिन्दी में لَيْلٌ", ["हिन्दी", "में", "لَيْلٌ"]),
+        ("한국어 단어", ["한국어", "단어"]),
+        ("カタカナ と ひら", ["カタカナ", "と", "ひ", "ら"]),
+        ("我们是 abc中文 42", ["我", "们", "是", "abc", "中", "文"]),
+        ("x1 3D rock'n'roll", ["x", "d", "rock'n", "roll"]),
+    ],
+)
+def test_words_are_letters_of_any_script(tmp_path, text, words):
+    path = tmp_path / "text.txt"
+    path.write_text(f"\ufeff{text}", encoding="utf-8")
+    corpus = read_corpus([path], min_count=1)
+    assert spoken(corpus) == [normalize("NFC", word) for word in words]
+    places = WordPreprocessing(corpus.words).load([text])[0] - 1
+    assert places.tolist() == corpus.ids.tolist()
+
+
+def test_text_of_ascii_has_the_words_that_the_whole_pattern_finds(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("It's 5 o'clock; 'quoted' A_b c-d e''f x'9 'n' ")
+    plain = spoken(read_corpus([path], min_count=1))
+    path.write_text("It's 5 o'clock; 'quoted' A_b c-d e''f x'9 'n' é", encoding="utf-8")
+    assert spoken(read_corpus([path], min_count=1)) == [*plain, "é"]
+
+
+def test_scripts_without_spaces_are_told_of(tmp_path, caplog):
+    path = tmp_path / "text.txt"
+    path.write_text("我们是学生。" * 5 + "We are.", encoding="utf-8")
+    assert read_corpus([path], min_count=1).read == 27
+    assert "25 of 27 words" in caplog.text
+    caplog.clear()
+    path.write_text("我们 是 学生 。" * 5, encoding="utf-8")
+    assert read_corpus([path], min_count=1, pattern=r"\S+").words[0] in {"我们", "是", "学生", "。"}
+    assert not caplog.text
 
 
 def test_a_file_of_another_kind_is_no_text(tmp_path):

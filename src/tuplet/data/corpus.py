@@ -1,9 +1,10 @@
 """Plain text as a stream of word ids."""
 
+import codecs
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tuplet.data.words import is_unspaced, word_finder
 from tuplet.errors import DataError
 from tuplet.storage import read_json, replaced_folder, write_json
 
-PATTERN = r"[a-z]+(?:'[a-z]+)?"
-"""What counts as a word, by default: letters, perhaps with an apostrophe among them."""
-FORMAT = 1
-_BLOCK = 1 << 22  # characters looked at together
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+_BLOCK = 1 << 14  # characters looked at together
+_LONGEST = 1 << 22  # characters without a space, after which a word may be cut
+_MANY = 0.1  # share of the words
 _IDS, _FACTS = "ids.npy", "corpus.json"
 _REMEDY = "Delete this folder; the text is then read again."
 
@@ -50,7 +54,7 @@ def read_corpus(
     files: Sequence[Path],
     *,
     min_count: int = 5,
-    pattern: str = PATTERN,
+    pattern: str = "",
     lower: bool = True,
     by_line: bool = False,
     cache: Path | None = None,
@@ -58,9 +62,9 @@ def read_corpus(
     """Reads text files, one after the other.
 
     Args:
-        files: Plain text in UTF-8; what is not UTF-8 is part of no word.
+        files: Plain text in UTF-8.
         min_count: Words that occur less often are left out, as if they were not in the text; at least 1.
-        pattern: Regular expression of a word.
+        pattern: Regular expression of a word, as the package `regex` reads it; "" for letters of any script.
         lower: Case is ignored.
         by_line: Each line is a text of its own, instead of each file.
         cache: Folder to keep the result in, under a name made of the content and the options.
@@ -69,7 +73,8 @@ def read_corpus(
         The corpus.
 
     Raises:
-        DataError: A file is no text or cannot be read, the pattern is no regular expression, or no word is frequent.
+        DataError: A file is no text in UTF-8 or cannot be read, the pattern is no regular expression, or no word is
+            frequent.
     """
     options = {"min_count": min_count, "pattern": pattern, "lower": lower, "by_line": by_line}
     source = ", ".join(map(str, files))
@@ -77,7 +82,7 @@ def read_corpus(
     if place is not None and (place / _FACTS).is_file():
         with suppress(OSError, ValueError):  # a damaged cache is no reason to stop: the text is there
             return _load(place, source)
-    corpus = _read(files, _compiled(pattern), options, source)
+    corpus = _read(files, word_finder(pattern, lower=lower), options, source)
     if place is not None:
         with replaced_folder(place, owns={_IDS, _FACTS}, error=DataError) as new:
             np.save(new / _IDS, corpus.ids)
@@ -87,18 +92,14 @@ def read_corpus(
     return corpus
 
 
-def _read(files: Sequence[Path], pattern: re.Pattern[str], options: dict[str, object], source: str) -> Corpus:
+def _read(files: Sequence[Path], find: Callable[[str], list[str]], options: dict[str, object], source: str) -> Corpus:
     known: dict[str, int] = {}
     parts, starts, read = [np.zeros(0, np.int32)], [0], 0
     for file in files:
         for text, is_end in _pieces(file, by_line=bool(options["by_line"])):
             if "\0" in text:
-                raise DataError(
-                    f"{file} is not plain text in UTF-8: it holds bytes of value 0.",
-                    hint="Save it as UTF-8, say by `iconv -f utf-16 -t utf-8`, or name another file.",
-                    reference="not-text",
-                )
-            found = pattern.findall(text.lower() if options["lower"] else text)
+                raise _not_text(file, "it holds bytes of value 0", "utf-16")
+            found = find(text)
             parts.append(np.fromiter((known.setdefault(word, len(known)) for word in found), np.int32, len(found)))
             read += len(found)
             if is_end:
@@ -106,11 +107,13 @@ def _read(files: Sequence[Path], pattern: re.Pattern[str], options: dict[str, ob
     stream = np.concatenate(parts)
     counts = np.bincount(stream, minlength=len(known))
     words = np.array(list(known), dtype=object)
+    _tell_unspaced(known, counts, read, options, source)
     frequent = np.flatnonzero(counts >= int(str(options["min_count"])))
     if not len(frequent):
         raise DataError(
             f"{source} holds {read} words, {len(known)} different ones; none occurs {options['min_count']} times.",
-            hint="Give more text, or type --set data.words.min_count=1.",
+            hint="Give more text, or type --set data.words.min_count=1."
+            + " What counts as a word: --set model.preprocessing.pattern='\\w+'" * (not read),
             reference="no-words",
         )
     order = sorted(frequent.tolist(), key=lambda word: (-counts[word], words[word]))
@@ -132,7 +135,7 @@ def _read(files: Sequence[Path], pattern: re.Pattern[str], options: dict[str, ob
 def _pieces(file: Path, *, by_line: bool) -> Iterator[tuple[str, bool]]:
     """Parts of a file that cut no word, and whether a text ends after each."""
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             if by_line:
                 for line in lines:
                     yield line, True
@@ -140,32 +143,57 @@ def _pieces(file: Path, *, by_line: bool) -> Iterator[tuple[str, bool]]:
                 rest = ""
                 while block := lines.read(_BLOCK):
                     text = rest + block
-                    cut = max(map(text.rfind, " \n")) + 1
+                    cut = len(text) if len(text) > _LONGEST else max(map(text.rfind, " \n")) + 1
                     rest = text[cut:]
                     yield text[:cut], False
                 yield rest, True
+    except UnicodeDecodeError as problem:
+        raise _not_text(file, f"byte {_first_bad_byte(file)} is none of it", "latin1") from problem
     except OSError as problem:
         raise DataError(
             f"{file} could not be read: {problem.strerror}.", hint="Check the path.", reference="missing-file"
         ) from problem
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as problem:
-        raise DataError(
-            f"data.words.pattern = {pattern!r} is no regular expression: {problem}.",
-            hint=r"For example: [a-z]+(?:'[a-z]+)?, or \w+ for any language.",
-            reference="bad-pattern",
-        ) from problem
-    if compiled.groups:
-        raise DataError(
-            f"data.words.pattern = {pattern!r} has a group.",
-            hint="Write (?:...) instead of (...).",
-            reference="bad-pattern",
+def _first_bad_byte(file: Path) -> int:
+    """Where a file ceases to be UTF-8, counted from 0."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    with file.open("rb") as content:
+        while block := content.read(_LONGEST):
+            held = len(decoder.getstate()[0])  # begun in the block before
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                return done - held + error.start
+            done += len(block)
+    return done
+
+
+def _not_text(file: Path, what: str, encoding: str) -> DataError:
+    return DataError(
+        f"{file} is not plain text in UTF-8: {what}.",
+        hint=f"Save it as UTF-8, say by `iconv -f {encoding} -t utf-8`, or name another file.",
+        reference="not-text",
+    )
+
+
+def _tell_unspaced(
+    known: Mapping[str, int], counts: NDArray[np.int64], read: int, options: Mapping[str, object], source: str
+) -> None:
+    """Say that letters stand for words, where the text has many of a script without spaces."""
+    if options["pattern"]:
+        return
+    letters = sum(int(counts[place]) for word, place in known.items() if len(word) < 3 and is_unspaced(word))
+    if letters > _MANY * read:
+        logger.warning(
+            "%s: %d of %d words are single letters of scripts that put no space between words (as Chinese, Japanese, "
+            "Thai). For whole words put spaces between them by a tool for the language, and --set "
+            "model.preprocessing.pattern='\\S+'.",
+            source,
+            letters,
+            read,
         )
-    return compiled
 
 
 def _digest(files: Sequence[Path], options: dict[str, object]) -> str:

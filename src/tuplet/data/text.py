@@ -1,6 +1,7 @@
 """Texts as bags of hashed tokens, without a loop over characters."""
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def hash_texts(
     found: list[Tensor] = []
     for start in range(0, len(texts), _BLOCK):
         block = [
-            " ".join((text.lower() if lower else text).replace("\0", " ").split())
+            " ".join(normalize("NFC", text.lower() if lower else text).replace("\0", " ").split())
             for text in texts[start : start + _BLOCK]
         ]
         owners, hashes = _tokens(block, shortest, longest, words=words)

@@ -1,6 +1,5 @@
 """Words of a known vocabulary as what an encoder reads."""
 
-import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from tuplet.data.corpus import PATTERN
 from tuplet.data.dataset import Inputs
 from tuplet.data.manifest import Kind
+from tuplet.data.words import word_finder
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,15 @@ class WordPreprocessing:
 
     Args:
         words: The vocabulary.
-        pattern: Regular expression of a word, without groups.
+        pattern: Regular expression of a word, without groups, as the package `regex` reads it; "" for
+            letters of any script with their marks, perhaps with an apostrophe among them. In scripts without spaces
+            (Chinese, Japanese, Thai) each letter is then a word.
         lower: Case is ignored.
     """
 
     kind: ClassVar[Kind] = "words"
     words: tuple[str, ...] = field(default=(), repr=False)
-    pattern: str = PATTERN
+    pattern: str = ""
     lower: bool = True
 
     @cached_property
@@ -39,10 +40,10 @@ class WordPreprocessing:
 
     def load(self, items: Any) -> list[Tensor]:
         """Places of the words of each text."""
-        found = (re.findall(self.pattern, str(item).lower() if self.lower else str(item)) for item in items)
+        find = word_finder(self.pattern, lower=self.lower)
         return [
-            torch.tensor([self._places[word] for word in words if word in self._places], dtype=torch.int32)
-            for words in found
+            torch.tensor([self._places[word] for word in find(str(item)) if word in self._places], dtype=torch.int32)
+            for item in items
         ]
 
     def fit(self, inputs: Inputs) -> "WordPreprocessing":
