@@ -26,7 +26,7 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
 }
 """Import names that are not the package's own."""
-WAITING = {"lancedb", "psycopg", "pgvector", "pyarrow"}
+WAITING = {"pyarrow"}
 """Declared for back ends and readers that are on their way."""
 FOR_USERS = sorted(set(EXTRAS) - {"dev", "docs", "bench"})
 

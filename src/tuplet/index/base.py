@@ -28,8 +28,8 @@ class Hits:
     """The nearest items of each query, nearest first; equal scores by lower position.
 
     Attributes:
-        positions: Numbers of the items in the order in which they were added, from 0; -1 where a query has fewer
-            neighbours than asked for.
+        positions: Numbers of the items, rising in the order in which they were added (of `flat` their rows, from 0);
+            -1 where a query has fewer neighbours than asked for.
         scores: In the unit of the index's geometry: similarities are best when large, distances when small.
         ids: The items at `positions`, fewer where a query has fewer neighbours.
         queries: Names of the queries.
@@ -202,7 +202,7 @@ def hits_of(
     """Hits from the number, score and facts of what each query found."""
     width = min(top, max((len(row) for row in found), default=0))
     positions = torch.full((queries, width), -1, dtype=torch.int64)
-    scores = torch.full((queries, width), torch.nan)
+    scores = torch.full((queries, width), torch.nan, dtype=torch.float64)
     for at, row in enumerate(found):
         for rank, (position, score, _) in enumerate(row[:width]):
             positions[at, rank], scores[at, rank] = position, score

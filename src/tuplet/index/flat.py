@@ -17,7 +17,7 @@ from tuplet.errors import DataError, IndexFormatError, ShapeError
 from tuplet.index import where as filters
 from tuplet.index.base import CONFIG, FORMAT, ColumnKind, Facts, Hits, merged_columns, require_finite, require_queries
 from tuplet.index.facts import facts_of
-from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Pages, header
+from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header
 from tuplet.index.writing import LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
 from tuplet.storage import replaced_folder, write_json
@@ -65,7 +65,7 @@ class FlatIndex:
         self.recall: Mapping[str, Any] = {"asked": 1.0, "measured": 1.0, "exact": True}
         self._pages = Pages(self.folder, content, lines)
         self.embeddings: NDArray[np.float32] = self._pages.embeddings
-        self.items: Sequence[Facts] = self._pages.items
+        self._lines = self._pages.items  # of all rows, removed ones too
         self._model = model_folder(self.folder, content["model"])
         for name in ("_live",) if lines is not None else ("_live", "_rows", "_holders"):
             self.__dict__.pop(name, None)
@@ -196,6 +196,13 @@ class FlatIndex:
     def __len__(self) -> int:
         return int(self._config["count"]) - int(self._config["removed"])
 
+    @property
+    def items(self) -> Sequence[Facts]:
+        """See `Index`; each line is parsed when it is asked for."""
+        if not self._config["removed"]:
+            return self._lines
+        return Items([self._lines.lines[at] for at in self._live.tolist()])
+
     @cached_property
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
@@ -234,7 +241,7 @@ class FlatIndex:
         rows = self._looked_at(where)
         positions, scores = self._nearest(vectors, top, rows)
         found = [[at for at in row if at >= 0] for row in positions.tolist()]
-        facts = tuple(tuple(self.items[at] for at in row) for row in found)
+        facts = tuple(tuple(self._lines[at] for at in row) for row in found)
         ids = tuple(tuple(str(fact["id"]) for fact in row) for row in facts)
         return Hits(positions, scores, ids, tuple(names or map(str, range(len(vectors)))), facts)
 
@@ -243,7 +250,7 @@ class FlatIndex:
         node = None if where is None else filters.parse(where, self.columns)
         if node is None:
             return None if not self._config["removed"] else self._live
-        return np.array([at for at in self._live.tolist() if filters.holds(node, self.items[at])], dtype=np.int64)
+        return np.array([at for at in self._live.tolist() if filters.holds(node, self._lines[at])], dtype=np.int64)
 
     def _nearest(self, vectors: Tensor, top: int, rows: NDArray[np.int64] | None) -> tuple[Tensor, Tensor]:
         count = len(self.embeddings) if rows is None else len(rows)
@@ -271,7 +278,7 @@ class FlatIndex:
     @cached_property
     def _rows(self) -> dict[str, int]:
         """Row of each item that is there, by its name."""
-        return {str(self.items[at]["id"]): at for at in self._live.tolist()}
+        return {str(self._lines[at]["id"]): at for at in self._live.tolist()}
 
     @cached_property
     def _holders(self) -> dict[bytes, int]:
@@ -310,7 +317,7 @@ class FlatIndex:
                     REMOVED: np.array(gone, dtype="<i8").tobytes(),
                 }
             )
-            holders, places = self._holders, range(len(self.items), len(self.items) + len(new))
+            holders, places = self._holders, range(len(self._lines), len(self._lines) + len(new))
             self._commit(lines, removed=len(gone), columns=columns, files=files)
             self._rows.update(zip(names, places, strict=True))
             holders.update(zip(digests, places, strict=True))
@@ -330,7 +337,7 @@ class FlatIndex:
 
     def _commit(self, lines: list[bytes], *, removed: int, **changed: Any) -> None:
         """What was written counts from here on."""
-        count = len(self.items) + len(lines)
+        count = len(self._lines) + len(lines)
         content = {**self._config, **changed, "count": count, "removed": self._config["removed"] + removed}
         self._pages.write_header(header(count, self.dim))
         replace_config(self.folder, content)
@@ -343,7 +350,7 @@ class FlatIndex:
     def check(self) -> list[str]:
         """See `Index`."""
         wrong = self._pages.damages(everything=True)
-        names = [str(self.items[at]["id"]) for at in self._live.tolist()] if not wrong else []
+        names = [str(self._lines[at]["id"]) for at in self._live.tolist()] if not wrong else []
         if len(set(names)) < len(names):
             wrong.append(f"{self.folder / ITEMS}: {len(names) - len(set(names))} names stand in it twice.")
         return wrong

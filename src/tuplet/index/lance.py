@@ -291,7 +291,7 @@ class LanceIndex:
         """See `Index`."""
         drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         found = self._table.take_offsets(drawn.tolist()).select(["vector"]).to_arrow()
-        return torch.from_numpy(_vectors(found, self.dim).copy())
+        return torch.from_numpy(_vectors(found, self.dim))
 
 
 def _lancedb() -> Any:
@@ -325,7 +325,7 @@ def _as_rows(rows: Any, dim: int) -> list[dict[str, Any]]:
 def _vectors(rows: Any, dim: int) -> NDArray[np.float32]:
     column = rows["vector"]
     column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim).copy()  # arrow's memory is read-only
 
 
 def _literal(value: str | float) -> str:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -74,6 +75,7 @@ class PostgresIndex:
         self._model = model_folder(self.folder, content["model"])
         require_model(self._model, self.model_hash)
         self._connection = _connect(self._database)
+        finalize(self, self._connection.close)
         self._require_own_table()
 
     @classmethod

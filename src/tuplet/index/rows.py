@@ -40,8 +40,8 @@ def ranked(
     """The best of some candidates by their exact scores, equal ones by lower number."""
     if not found:
         return []
-    rows = torch.from_numpy(np.stack([vector for _, vector, _ in found]))
-    scores = pair_scores(query[None].expand(len(rows), -1).float(), rows, geometry)
+    rows = torch.from_numpy(np.stack([vector for _, vector, _ in found])).double()
+    scores = pair_scores(query[None].expand(len(rows), -1).double(), rows, geometry)
     keys = nearness(scores, geometry).tolist()
     order = sorted(range(len(found)), key=lambda at: (-keys[at], found[at][0]))[:top]
     return [(found[at][0], float(scores[at]), json.loads(found[at][2])) for at in order]
