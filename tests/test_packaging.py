@@ -26,8 +26,6 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
 }
 """Import names that are not the package's own."""
-WAITING = {"pyarrow"}
-"""Declared for back ends and readers that are on their way."""
 FOR_USERS = sorted(set(EXTRAS) - {"dev", "docs", "bench"})
 
 
@@ -73,7 +71,7 @@ def imported(folder: Path) -> set[str]:
 def test_an_extra_installs_nothing_that_is_not_imported(extra):
     used = imported(ROOT / "examples") if extra == "interop" else imported(ROOT / "src")
     wanted = {package(one) for one in EXTRAS[extra]} - {"tuplet"}
-    assert {name for name in wanted if IMPORTED_AS.get(name, name.replace("-", "_")) not in used} - WAITING == set()
+    assert {name for name in wanted if IMPORTED_AS.get(name, name.replace("-", "_")) not in used} == set()
 
 
 @pytest.fixture(scope="module")

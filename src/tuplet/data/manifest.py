@@ -1,7 +1,7 @@
 """One row per example: what a folder, a table or an array holds, checked before anything is decoded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class Manifest:
         lines: Line of each example in the source, counted from 1.
         columns: Of a table: which column was read as what; None where there is none.
         unread: Columns of a table that were not read.
+        metadata: The cells of these columns, where they were asked for: an index can filter by them.
         left_out: Files of a folder that are no examples, each with the reason.
         notes: Sentences for the user about how the source was read.
     """
@@ -54,6 +55,7 @@ class Manifest:
     lines: tuple[int, ...] | None = None
     columns: "Columns | None" = None
     unread: tuple[str, ...] = ()
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -74,6 +76,7 @@ class Manifest:
             splits=None if self.splits is None else _pick(self.splits, chosen),
             groups=None if self.groups is None else _pick(self.groups, chosen),
             lines=None if self.lines is None else _pick(self.lines, chosen),
+            metadata={name: _pick(cells, chosen) for name, cells in self.metadata.items()},
         )
 
     def roles(self) -> dict[str, list[str]]:

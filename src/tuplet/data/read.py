@@ -26,6 +26,7 @@ def read_manifest(
     needs: Collection[Need] = (),
     skip_broken: bool = False,
     as_trained: bool = False,
+    metadata: bool = False,
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
 
@@ -44,6 +45,7 @@ def read_manifest(
         skip_broken: Of a folder, leave out the images that cannot be decoded; `Manifest.left_out` lists them.
         as_trained: `columns` are those of a table that a model was trained on (`Manifest.columns`): the inputs must be
             there, in any order, and everything else may be missing.
+        metadata: Whether to keep the cells of the columns of a table that mean nothing else.
 
     Returns:
         One row per example, in the order of the table or of the sorted file names.
@@ -61,7 +63,8 @@ def read_manifest(
     if suffix in TABLES:
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
-        return read_table(path, kind=kind, columns=columns, needs=needs, as_trained=as_trained)
+        more = {"as_trained": as_trained, "metadata": metadata}
+        return read_table(path, kind=kind, columns=columns, needs=needs, **more)
     if suffix == ".txt":
         return read_lines(path)
     if suffix == ".npy":

@@ -19,7 +19,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def read_table(
-    path: Path, *, kind: Kind | None, columns: Columns, needs: Collection[str] = (), as_trained: bool = False
+    path: Path,
+    *,
+    kind: Kind | None,
+    columns: Columns,
+    needs: Collection[str] = (),
+    as_trained: bool = False,
+    metadata: bool = False,
 ) -> Manifest:
     """Reads a table with a header; see `read_manifest`."""
     faults = Faults(str(path))
@@ -49,6 +55,9 @@ def read_table(
     if ids is None and kind == "image" and pairs is None and "path" in of:
         ids = _unique(table, of["path"], faults)
     faults.raise_if_any()
+    unread = {
+        name: place for place, name in enumerate(table.names) if place not in roles.read and not counts_rows(name)
+    }
     return Manifest(
         kind=kind,
         ids=ids or tuple(str(row) for row in range(len(table))),
@@ -64,9 +73,8 @@ def read_table(
         source=str(path),
         lines=table.lines,
         columns=roles.columns(table, columns),
-        unread=tuple(
-            name for place, name in enumerate(table.names) if place not in roles.read and not counts_rows(name)
-        ),
+        unread=tuple(unread),
+        metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
     )
 
 

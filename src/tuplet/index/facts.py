@@ -35,6 +35,8 @@ def facts_of_collection(manifest: Manifest, names: Sequence[str]) -> list[Facts]
         columns["split"] = [split or None for split in manifest.splits]
     if manifest.kind == "text":
         columns["text"] = list(map(str, manifest.items))
+    for name, cells in manifest.metadata.items():
+        columns.setdefault(name, _numbers(cells))
     rows = zip(*columns.values(), strict=True)
     return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
 

@@ -52,7 +52,7 @@ def measured_recall(index: Index, *, top: int, queries: int, seed: int) -> dict[
 
     Returns:
         `measured`, the mean over queries, `low`, the lower end of its 95 % interval (by the spread over queries), and
-        `queries` and `top`.
+        `queries`, `top` and `items`.
     """
     asked = index.sample(queries, seed)
     exact, found = (index.search(asked, top + 1, exact=way) for way in (True, False))
@@ -65,7 +65,8 @@ def measured_recall(index: Index, *, top: int, queries: int, seed: int) -> dict[
     )
     mean = float(shares.mean()) if len(shares) else 1.0
     error = 1.96 * float(shares.std()) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
-    return {"measured": mean, "low": max(0.0, mean - error), "queries": len(asked), "top": top}
+    low = max(0.0, mean - error)
+    return {"measured": mean, "low": low, "queries": len(asked), "top": top, "items": len(index)}
 
 
 def least_effort(
