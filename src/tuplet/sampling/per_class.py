@@ -28,6 +28,7 @@ class PerClassSampler(EpochSampler):
 
     Attributes:
         left_out: Ids of the classes that are left out.
+        classes_per_batch: P.
 
     Raises:
         DataError: There are fewer classes than P, or none with two examples.
@@ -44,7 +45,7 @@ class PerClassSampler(EpochSampler):
     ) -> None:
         self._laps = Laps(labels, per_class, classes_per_batch, seed=seed, groups=groups)
         self.left_out = self._laps.left_out
-        self._size = classes_per_batch
+        self.classes_per_batch = classes_per_batch
         classes = len(self._laps.counts)
         super().__init__(-(-classes * self._laps.rounds // classes_per_batch), seed)
 
@@ -61,7 +62,7 @@ class PerClassSampler(EpochSampler):
     def _draw_classes(self, epoch: int) -> NDArray[np.int64]:
         """Classes of an epoch: shuffled rounds of all of them, such that no batch holds one twice."""
         generator = derive(self.seed, "sampler", epoch)
-        count, size = len(self._laps.counts), self._size
+        count, size = len(self._laps.counts), self.classes_per_batch
         found = np.empty(self.batches_per_epoch * size, np.int64)
         for start in range(0, len(found), count):
             shuffled = torch.randperm(count, generator=generator).numpy()

@@ -41,6 +41,8 @@ class Progress:
         best_step: Step of the best validation so far; 0 before the first.
         best_score: Its score.
         waited: Validations since then.
+        collapsed_since: Step at which the embedding was seen collapsed, and never healthy since; 0 while it is healthy.
+        lost: The training ended there, because a collapse stayed.
         planned: False for a checkpoint that an interruption asked for.
     """
 
@@ -50,6 +52,8 @@ class Progress:
     best_step: int = 0
     best_score: float = -1.0
     waited: int = 0
+    collapsed_since: int = 0
+    lost: bool = False
     planned: bool = True
 
 

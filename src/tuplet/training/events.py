@@ -8,6 +8,7 @@ stats (`tuplet.losses.readings`), spread, is_collapsed |
 | evaluation | step, split (train, validation, test), of (raw, model, untrained), by (the measure that counts), best, \
 values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
+| collapsed | step, since (of the first step that was seen collapsed), best_step, text; the training ends there |
 | diverged | step (whose loss was not finite), text; the last event until the run is resumed |
 | note | text; shown, but no part of the diary |
 | end | step, best_step, stopped_early |

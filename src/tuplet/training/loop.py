@@ -13,13 +13,12 @@ from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
-from tuplet.training.job import Job
 from tuplet.training.judge import chooser_of, validated, values_of
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import Taken, take_step
 from tuplet.training.together import agreed, anyone, share
-from tuplet.training.watch import Spread, spread_of, warning
+from tuplet.training.watch import Spread, advice, spread_of, warning
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -54,7 +53,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             seen += len(positions)
 
             if is_logged:
-                spread = _spread(job, batch, taken, processes)
+                spread = _spread(state, batch, taken, processes)
                 collapses = spread is not None and spread.is_collapsed and step >= settings.warmup * settings.steps
                 passed = time.monotonic() - since
                 yield diary.write(
@@ -70,7 +69,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                     waited=round(loading / passed, 3),
                 )
                 if spread is not None and collapses and not is_collapsed:
-                    yield warning(spread, step + 1, settings.learning_rate)
+                    yield warning(spread, step + 1, job)
                 is_collapsed = collapses
             is_interrupted = anyone(interruption.is_wanted, processes)
             if (step + 1) % settings.interval == 0 or state.is_done:
@@ -83,13 +82,17 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 raise KeyboardInterrupt
 
 
-def _spread(job: Job, batch: Batch, taken: Taken, processes: Processes) -> Spread | None:
-    """How the embeddings of the global batch lie."""
+def _spread(state: State, batch: Batch, taken: Taken, processes: Processes) -> Spread | None:
+    """How the embeddings of the global batch lie; the state takes note of it."""
     if taken.embeddings is None:
         return None
     embeddings = everyones(taken.embeddings, processes)
     labels = None if batch.labels is None else everyones(batch.labels, processes)
-    return spread_of(embeddings, labels, job.embedder.geometry) if len(embeddings) > 1 else None
+    if len(embeddings) < 2:
+        return None
+    spread = spread_of(embeddings, labels, state.job.embedder.geometry)
+    state.observe(is_collapsed=spread.is_collapsed)
+    return spread
 
 
 def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
@@ -98,6 +101,7 @@ def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Even
     chooser = chooser_of(job)
     if chooser is None:
         state.progress = replace(state.progress, best_step=step)
+        yield from _end_if_lost(state, diary, is_chosen=False)
         return
     judge, measure = chooser
     result = validated(job, judge, state.judged, processes)
@@ -116,6 +120,19 @@ def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Even
             best=best,
             values=values_of(result),
         )
+    yield from _end_if_lost(state, diary, is_chosen=measure is not None)
+
+
+def _end_if_lost(state: State, diary: Diary, *, is_chosen: bool) -> Iterator[Event]:
+    """End a training whose embedding has collapsed for good, and say which step is kept."""
+    if not state.give_up(is_chosen=is_chosen):
+        return
+    step, since, best = state.progress.step, state.progress.collapsed_since, state.progress.best_step
+    text = (
+        f"Step {step}: the embedding has been collapsed since step {since}, so the training ends here; the model is "
+        f"that of step {best}. {advice(state.job)} To go on all the same: --set train.stop_collapsed=false"
+    )
+    yield diary.write("collapsed", step=step, since=since, best_step=best, text=text)
 
 
 def _keep(state: State, diary: Diary, folder: Path, processes: Processes, *, planned: bool = True) -> Event:

@@ -44,6 +44,9 @@ class TrainSettings(BaseModel):
     """Steps between two validations and checkpoints; 0: a tenth of the steps."""
     patience: Count = 0
     """Validations without a better score before training stops early; 0 never stops early."""
+    stop_collapsed: bool = True
+    """End a training whose embedding has collapsed, once no later step was better than those before: the model is the
+    best step from before the collapse."""
     log_every: Annotated[int, Gt(0)] = 10
     """Steps between two `step` events."""
     tensorboard: bool = False

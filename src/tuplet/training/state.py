@@ -9,6 +9,7 @@ from tuplet.models import Embedder
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
+from tuplet.training.watch import is_lost
 
 
 class State:
@@ -42,9 +43,9 @@ class State:
 
     @property
     def is_done(self) -> bool:
-        """All steps are taken, or patience has run out."""
+        """All steps are taken, patience has run out, or the embedding has collapsed and stays so."""
         settings, progress = self.job.settings, self.progress
-        return progress.step >= settings.steps or 0 < settings.patience <= progress.waited
+        return progress.step >= settings.steps or 0 < settings.patience <= progress.waited or progress.lost
 
     def advance(self) -> None:
         """Note that one more step was taken."""
@@ -60,6 +61,19 @@ class State:
         else:
             self.progress = replace(self.progress, waited=self.progress.waited + 1)
         return is_best
+
+    def observe(self, *, is_collapsed: bool) -> None:
+        """Note how the embedding of this step lies."""
+        since = (self.progress.collapsed_since or self.progress.step) if is_collapsed else 0
+        self.progress = replace(self.progress, collapsed_since=since)
+
+    def give_up(self, *, is_chosen: bool) -> bool:
+        """After a validation: end the training if a collapse stays; `is_chosen` as for `watch.is_lost`."""
+        settings = self.job.settings
+        lost = settings.stop_collapsed and not self.is_done
+        lost = lost and is_lost(self.progress, settings.steps, is_chosen=is_chosen)
+        self.progress = replace(self.progress, lost=lost)
+        return lost
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
         """What a checkpoint holds; all processes ask together. `events` is the length of the diary."""

@@ -7,7 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuplet.evaluation import health
+from tuplet.losses import SupConLoss
+from tuplet.training.checkpoint import Progress
 from tuplet.training.events import Event, note
+from tuplet.training.job import Job
 from tuplet.types import GeometryName
 
 SAMPLE = 128
@@ -16,6 +19,10 @@ LEAST_RANK = 0.05
 """Least effective rank of an embedding in good health, as a share of the rank that its rows could have."""
 LEAST_DISTANCE = 0.2
 """Least distance of two embeddings in good health; of unit vectors, it is a cosine of 0.98."""
+LASTS = 50
+"""Steps that a collapse lasts before it counts as one that stays."""
+FEWEST = 8
+"""Classes of a batch below which fewer are no advice."""
 
 
 class Spread(NamedTuple):
@@ -56,13 +63,54 @@ def spread_of(embeddings: Tensor, labels: Tensor | None, geometry: GeometryName)
     return Spread(rank, room, float((2 * variance).sqrt()))
 
 
-def warning(spread: Spread, step: int, learning_rate: float) -> Event:
-    """What to say when an embedding begins to collapse."""
+def is_lost(progress: Progress, steps: int, *, is_chosen: bool) -> bool:
+    """Whether a training, at a validation, has nothing to hope for: a collapse that lasts, and no better step since.
+
+    A network may begin with all embeddings in one place and open late, so a collapse from before the first validation
+    counts only once it has lasted half of the training.
+
+    Args:
+        progress: After the validation.
+        steps: Of the whole training.
+        is_chosen: A measure chooses the best step; without one nothing but time can tell.
+    """
+    since, step = progress.collapsed_since, progress.step
+    if not since:
+        return False
+    was_better = is_chosen and progress.best_step < since and step - since >= LASTS
+    return was_better or (step - since >= steps / 2 and not (is_chosen and progress.best_step == step))
+
+
+def warning(spread: Spread, step: int, job: Job) -> Event:
+    """What to say when an embedding begins to collapse.
+
+    Args:
+        spread: How it lies.
+        step: Steps done.
+        job: The training.
+    """
     if spread.distance < LEAST_DISTANCE:
         seen = f"all embeddings move to one place (mean distance {spread.distance:.2g})"
     else:
         seen = f"the embeddings lie in {spread.rank:.1f} directions of {spread.room} (effective rank)"
-    return note(
-        f"Step {step}: the embedding is collapsing: {seen}. "
-        f"Try --set train.learning_rate={learning_rate / 10:g}, a longer train.warmup, or another loss."
-    )
+    return note(f"Step {step}: the embedding is collapsing: {seen}. {advice(job)}")
+
+
+def advice(job: Job) -> str:
+    """What helps against a collapse.
+
+    The hardest of many negatives leave a gradient that only pulls together. Fewer classes in a batch have fewer of
+    them, and a softmax over all negatives has no hardest one; a tenth of the rate collapses as well, and learns less.
+
+    Args:
+        job: The training that collapsed.
+    """
+    tips = []
+    if job.loss.supervision in ("class", "multi") and "references" in job.loss.takes:
+        tips += [] if isinstance(job.loss, SupConLoss) else ["--set loss=supcon"]
+        classes = getattr(job.sampler, "classes_per_batch", 0)
+        if classes > FEWEST:
+            tips.append(f"fewer classes in a batch: --set batch.classes_per_batch={max(FEWEST, classes // 4)}")
+    if not tips:
+        tips = [f"a longer warm-up: --set train.warmup={min(0.5, 3 * job.settings.warmup + 0.1):.1g}", "another loss"]
+    return f"Try {', or '.join(tips)}."

@@ -48,7 +48,7 @@ class _Lines:
                 event["split"] == "validation" or event["step"] == 0
             ):  # the final verdict is the command's to show
                 self.say(_verdict(event))
-            case "note":
+            case "note" | "collapsed":
                 self.say(event["text"])
             case "end" if event["stopped_early"]:
                 self.say(f"Stopped early after step {event['step']:,}; the best was step {event['best_step']:,}.")
