@@ -51,10 +51,11 @@ def contrastive() -> Figure:
                 pairs.append((loss.item(), x.grad[1].norm().item()))
             for axes, column in ((value, 0), (force, 1)):
                 label = f"{convention}, {'same class' if same else 'other class'}"
-                # sohn and note agree for the same class: the wider line shows on both sides of the other
-                width = 6 if same and convention == "sohn" else 2
+                # where curves coincide the wider lines show on both sides of the narrower, and through its dashes
+                width = {("sohn", True): 6, ("note", True): 3.5}.get((convention, same), 2)
+                shade = "#8a2f16" if convention == "note" and not same else colour
                 curve = _broken([pair[column] for pair in pairs])
-                axes.plot(distances, curve, style, color=colour, linewidth=width, label=label)
+                axes.plot(distances, curve, style, color=shade, linewidth=width, label=label)
     value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
     force.set(title="The force on it", xlabel="distance", ylabel="length of the gradient", ylim=(0, 2.4))
     figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
@@ -134,7 +135,7 @@ def npair() -> Figure:
 
 
 def info_nce() -> Figure:
-    """How the temperature shares the pull among negatives."""
+    """How the temperature shares the push among negatives."""
     figure, (share, bound) = plt.subplots(1, 2, figsize=(9, 3.6))
     angles = torch.linspace(0.05, math.pi, 60, dtype=torch.float64)
     for temperature, colour in ((0.05, FAR), (0.1, NEAR), (0.5, THIRD)):
@@ -143,12 +144,12 @@ def info_nce() -> Figure:
         references = torch.cat([torch.tensor([[math.cos(0.4), -math.sin(0.4)]], dtype=torch.float64), others])
         references.requires_grad_()
         losses.info_nce(anchor, references, temperature=temperature, geometry="dot").backward()
-        pull = references.grad[1:].norm(dim=1)
-        share.plot(angles.rad2deg(), pull / pull.sum(), color=colour, label=f"temperature {temperature}")
+        push = references.grad[1:].norm(dim=1)
+        share.plot(angles.rad2deg(), push / push.sum(), color=colour, label=f"temperature {temperature}")
     share.set(
         title="A low temperature looks at the nearest",
         xlabel="angle of a negative, degrees",
-        ylabel="share of the pull",
+        ylabel="share of the push",
     )
     share.legend()
     _bound(bound)
@@ -164,16 +165,19 @@ def cpc() -> Figure:
 
 def _bound(axes: plt.Axes) -> None:
     sizes = [2, 4, 8, 16, 32, 64, 128, 256, 512]
-    dims = 20
+    dims, top = 20, 7.3
     generator = torch.Generator().manual_seed(0)
     for correlation, colour in ((0.5, NEAR), (0.7, THIRD), (0.9, FAR)):
         information = -dims / 2 * math.log(1 - correlation**2)
         found = [_estimate(dims, correlation, size, generator) for size in sizes]
-        axes.plot(sizes, found, "o-", color=colour, markersize=4, label=f"log N − L (dotted: I = {information:.1f})")
-        axes.axhline(information, color=colour, linewidth=1.5, linestyle=":")
+        is_shown = information < top
+        where = f"dotted: I = {information:.1f}" if is_shown else f"I = {information:.1f} lies above"
+        axes.plot(sizes, found, "o-", color=colour, markersize=4, label=f"log N − L ({where})")
+        if is_shown:
+            axes.axhline(information, color=colour, linewidth=1.5, linestyle=":")
     axes.plot(sizes, [math.log(size) for size in sizes], "--", color=INK, linewidth=1.2, label="log N")
     axes.set(title="log N − L stays below I and below log N", xlabel="candidates N", ylabel="nats")
-    axes.set(ylim=(0, 7.3))
+    axes.set(ylim=(0, top))
     axes.set_xscale("log", base=2)
     axes.legend(fontsize=8)
 

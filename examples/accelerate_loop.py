@@ -7,7 +7,7 @@ accelerate launch --cpu --num_processes 2 examples/accelerate_loop.py
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
-from digits import digits
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -22,7 +22,9 @@ def main() -> None:
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).double()
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.1, momentum=0.9)
-    loader = DataLoader(TensorDataset(*digits()), batch_size=BATCH)
+    digits = load_digits()  # 1,797 handwritten digits of 8 x 8 pixels
+    images, labels = torch.from_numpy(digits.data) / 16, torch.from_numpy(digits.target)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=BATCH)
     encoder, optimiser, loader = accelerator.prepare(encoder, optimiser, loader)
     loss = tuplet.losses.SupConLoss(temperature=0.1, processes=tuplet.Processes.default())  # after Accelerator()
     for step, (images, labels) in zip(range(STEPS), loader, strict=False):

@@ -6,7 +6,7 @@ torchrun --nproc-per-node 2 examples/bare_loop.py
 
 import torch
 import torch.distributed as dist
-from digits import digits
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,7 +19,8 @@ def main() -> None:
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")  # nccl, between accelerators
     processes = tuplet.Processes.default()
-    images, labels = digits()
+    digits = load_digits()  # 1,797 handwritten digits of 8 x 8 pixels
+    images, labels = torch.from_numpy(digits.data) / 16, torch.from_numpy(digits.target)
     torch.manual_seed(0)  # every process starts from the same weights
     encoder: nn.Module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).double()
     if processes.size > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from digits import digits
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -22,15 +22,18 @@ class Embedding(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32)).double()
+        self.loss: nn.Module | None = None
 
-    def on_fit_start(self) -> None:
-        """By now the processes know each other."""
-        self.loss = tuplet.losses.SupConLoss(temperature=0.1, processes=tuplet.Processes.default())
+    def configure_model(self) -> None:
+        """By now the processes know each other; the optimiser, made later, finds the weights of the loss too."""
+        if self.loss is None:  # the hook may be called again
+            self.loss = tuplet.losses.SupConLoss(temperature=0.1, processes=tuplet.Processes.default())
 
     def train_dataloader(self) -> DataLoader:
         """Every process has its share of each 96 examples."""
         rank, size = self.trainer.global_rank, self.trainer.world_size
-        images, labels = digits()
+        digits = load_digits()  # 1,797 handwritten digits of 8 x 8 pixels
+        images, labels = torch.from_numpy(digits.data) / 16, torch.from_numpy(digits.target)
         return DataLoader(TensorDataset(images[rank::size], labels[rank::size]), batch_size=96 // size)
 
     def training_step(self, batch: list[Tensor], number: int) -> Tensor:
@@ -46,7 +49,7 @@ class Embedding(lightning.LightningModule):
         self.loss.advance()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Of the encoder."""
+        """Of the encoder, and of the loss if it has weights."""
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 

@@ -18,28 +18,38 @@ PAGES = [
 ]
 
 
-def code(page: Path, language: str) -> str:
-    """The code blocks of one language, on the lines where the page has them; `<!-- not run: why -->` leaves one out."""
-    kept, wanted = [], False
-    lines = page.read_text().splitlines()
+GOES_ON = "# goes on "  # the first line of a block that needs those above it
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of one language, each on its lines of the page; `<!-- not run: why -->` leaves one out."""
+    found, inside = [], False
+    lines = page.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
-        if line.startswith("```"):
-            wanted = line == f"```{language}" and not any(
-                "<!-- not run: " in above for above in lines[max(0, number - 2) : number]
-            )
-        kept.append("" if line.startswith("```") or not wanted else line)
-    return "\n".join(kept)
+        if not line.startswith("```"):
+            if inside:
+                found[-1].append(line)
+            continue
+        is_left_out = any("<!-- not run: " in above for above in lines[max(0, number - 2) : number])
+        inside = line == f"```{language}" and not is_left_out
+        if inside:
+            found.append([""] * (number + 1))
+    return ["\n".join(block) for block in found]
 
 
 def commands(page: Path) -> list[str]:
-    lines = code(page, "sh").replace("\\\n", " ").splitlines()
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [bare for line in lines if (bare := line.partition("  #")[0].strip()).startswith("tuplet ")]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if code(page, "python").strip()], ids=lambda page: page.stem)
-def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_each_block_of_python_runs_alone_or_says_that_it_goes_on(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code(page, "python"), str(page), "exec"), {"__name__": page.stem})  # noqa: S102
+    names = {"__name__": page.stem}
+    for block in blocks(page, "python"):
+        if not block.lstrip("\n").startswith(GOES_ON):
+            names = {"__name__": page.stem}
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The losses in other people's loops: two processes follow the path of one, whoever starts them."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -7,12 +8,14 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from distributed.launch import ATTEMPTS, PHANTOM
+from tuplet.losses import CosFaceLoss
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -98,6 +101,31 @@ def test_two_processes_follow_the_path_of_one(trainer, alone, tmp_path):
     require(package)
     assert len(alone) == 12
     torch.testing.assert_close(losses(ran(arguments, tmp_path)), alone, rtol=0, atol=1e-10)
+
+
+def test_an_example_can_be_pasted():
+    """None needs its neighbours."""
+    modules = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in EXAMPLES.glob("*.py")}
+    lines = [(name, node) for name, tree in modules.items() for node in ast.walk(tree)]
+    from_others = [(name, node.module) for name, node in lines if isinstance(node, ast.ImportFrom)]
+    assert [one for one in from_others if one[1] in modules] == []
+
+
+def test_lightning_trains_the_weights_of_a_loss(monkeypatch):
+    """The example's hook runs before the optimiser is made; class weights built later would stay as they were drawn."""
+    lightning = pytest.importorskip("lightning")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = importlib.import_module("lightning_loop")
+    monkeypatch.setattr(example.tuplet.losses, "SupConLoss", lambda **_: CosFaceLoss(10, 32).double())
+    model = example.Embedding()
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_steps=2, accelerator="cpu", devices=1, enable_model_summary=False, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of workers and of an interval of logging
+        trainer.fit(model)
+    trained = {id(weight) for group in trainer.optimizers[0].param_groups for weight in group["params"]}
+    assert id(model.loss.weight) in trained
+    assert trainer.optimizers[0].state[model.loss.weight]
 
 
 @pytest.mark.parametrize("model", ["static", "minilm"])
