@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tuplet.data import VectorPreprocessing, load_dataset, read_manifest
+from tuplet.data import ImagePreprocessing, VectorPreprocessing, load_dataset, read_manifest
 from tuplet.errors import DataError
 
 
@@ -90,6 +90,54 @@ def test_series_and_images(tmp_path):
     for (name, kind), expected in shapes.items():
         manifest = read_manifest(tmp_path / f"{name}.npy", kind=kind)
         assert (manifest.kind, manifest.items.shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind", "expected", "notes"),
+    [
+        ((5, 28, 28), np.uint8, None, ("image", (5, 1, 28, 28)), 1),
+        ((5, 28, 28), np.uint8, "series", ("series", (5, 28, 28)), 0),
+        ((5, 20, 30), np.uint8, "image", ("image", (5, 1, 20, 30)), 0),
+        ((5, 28, 28, 1), np.uint8, None, ("image", (5, 1, 28, 28)), 0),
+        ((5, 3, 9, 9), np.uint16, None, ("image", (5, 3, 9, 9)), 0),
+        ((5, 3, 100), np.uint8, None, ("series", (5, 3, 100)), 0),
+        ((5, 1, 1), np.float32, None, ("series", (5, 1, 1)), 0),
+        ((5, 16, 1000), np.int16, None, ("series", (5, 16, 1000)), 0),
+        ((5, 12, 30), np.float32, None, ("series", (5, 12, 30)), 0),
+        ((5, 100, 3), np.float32, "series", ("series", (5, 100, 3)), 0),
+    ],
+)
+def test_axes_mean_what_their_sizes_say(tmp_path, shape, dtype, kind, expected, notes):
+    np.save(tmp_path / "a.npy", np.ones(shape, dtype))
+    manifest = read_manifest(tmp_path / "a.npy", kind=kind)
+    assert (manifest.kind, manifest.items.shape) == expected
+    assert len(manifest.notes) == notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind", "words"),
+    [
+        ((5, 100, 3), np.uint8, None, ["transpose(0, 2, 1)", "data.kind=series"]),
+        ((5, 100, 3), np.float32, None, ["transpose(0, 2, 1)", "data.kind=series"]),
+        ((5, 28, 28), np.float32, None, ["uint8", "data.kind=series"]),
+        ((5, 32, 100), np.uint8, None, ["data.kind=image", "data.kind=series"]),
+        ((5, 100, 32), np.uint8, None, ["data.kind=image", "transpose(0, 2, 1)", "data.kind=series"]),
+        ((5, 3, 9, 3), np.uint8, None, ["data.kind=image"]),
+    ],
+)
+def test_axes_that_may_mean_several_things_are_refused(tmp_path, shape, dtype, kind, words):
+    np.save(tmp_path / "a.npy", np.ones(shape, dtype))
+    error = fault(tmp_path / "a.npy", kind=kind)
+    assert error.reference == "ambiguous-array"
+    assert all(word in error.hint for word in words)
+
+
+def test_arrays_of_images_are_decoded_whatever_their_depth(tmp_path):
+    pixels = np.arange(2 * 8 * 8, dtype=np.uint16).reshape(2, 8, 8) * 32
+    np.save(tmp_path / "deep.npy", pixels)
+    manifest = read_manifest(tmp_path / "deep.npy", kind="image")
+    stored = load_dataset(manifest, ImagePreprocessing(8, 1).with_levels(manifest.items)).inputs
+    assert stored[:, 0].numpy().tolist() == (pixels / 4064 * 255).round().tolist()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuplet.data.axes import check_axes, kind_of, with_channels
 from tuplet.data.faults import Faults
 from tuplet.data.labels import UNKNOWN, encode_names, encode_numbers
 from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
@@ -56,13 +57,17 @@ def of_rows(rows: NDArray[Any], known: Annotations, path: Path, *, kind: Kind | 
         kind: What an example is; None lets the number of axes tell.
         faults: Those so far; whatever there is is raised.
     """
-    kind = kind or _kind_of(rows.ndim)
-    _check_rows(rows, kind, faults)
+    kind, notes = kind_of(rows, kind, path.name, faults)
+    check_axes(rows, kind, faults)
+    if not len(faults) and not rows.size:
+        faults.add("empty-source", f"shape {rows.shape} holds nothing", hint="Save at least one row.")
+    elif rows.ndim and rows.size and rows.dtype.kind == "f":
+        _check_finite(rows, faults)
     faults.raise_if_any()
     return Manifest(
         kind=kind,
         ids=known.ids or tuple(str(row) for row in range(len(rows))),
-        items=_with_channels(rows, kind),
+        items=with_channels(rows, kind),
         labels=known.labels,
         class_names=known.class_names,
         label_sets=known.label_sets,
@@ -70,25 +75,8 @@ def of_rows(rows: NDArray[Any], known: Annotations, path: Path, *, kind: Kind | 
         splits=known.splits,
         groups=known.groups,
         source=str(path),
+        notes=notes,
     )
-
-
-def _kind_of(axes: int) -> Kind:
-    return "series" if axes == 3 else "image" if axes == 4 else "vector"
-
-
-def _with_channels(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
-    """The same rows as (n, channels, time) or (n, channels, height, width), without a copy."""
-    if kind == "series" and rows.ndim == 2:
-        return rows[:, None]
-    if kind == "image" and rows.ndim == 3:
-        return rows[:, None]
-    return rows.transpose(0, 3, 1, 2) if kind == "image" and _channels_axis(rows.shape) == 3 else rows
-
-
-def _channels_axis(shape: tuple[int, ...]) -> int:
-    """Where (n, c, h, w) or (n, h, w, c) counts its channels; 0 if neither axis is of size 1 or 3."""
-    return next((axis for axis in (1, 3) if shape[axis] in (1, 3)), 0)
 
 
 def _load(path: Path, faults: Faults) -> NDArray[Any] | None:
@@ -109,19 +97,6 @@ def _beside(path: Path, what: str, suffixes: tuple[str, ...]) -> Path | None:
     """`NAME.labels.npy`, else `labels.npy`, in the folder of `NAME.npy`."""
     names = [f"{stem}{suffix}" for stem in (f"{path.stem}.{what}", what) for suffix in suffixes]
     return next((file for name in names if (file := path.with_name(name)).is_file() and file != path), None)
-
-
-def _check_rows(rows: NDArray[Any], kind: Kind, faults: Faults) -> None:
-    axes = {"vector": (2,), "series": (2, 3), "image": (3, 4)}.get(kind, ())
-    if rows.ndim not in axes or rows.dtype.kind not in "fiub":
-        faults.add("bad-array", f"shape {rows.shape} of {rows.dtype} does not hold examples of kind {kind!r}")
-    elif kind == "image" and (rows.dtype != np.uint8 or (rows.ndim == 4 and not _channels_axis(rows.shape))):
-        hint = "Save images as uint8 (n, channels, height, width), with 1 or 3 channels."
-        faults.add("bad-array", f"images of shape {rows.shape} and type {rows.dtype}", hint=hint)
-    elif not rows.size:
-        faults.add("empty-source", f"shape {rows.shape} holds nothing", hint="Save at least one row.")
-    elif rows.dtype.kind == "f":
-        _check_finite(rows, faults)
 
 
 def _check_finite(rows: NDArray[Any], faults: Faults) -> None:

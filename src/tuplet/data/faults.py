@@ -26,6 +26,7 @@ HINTS = {
     "empty-source": "A folder needs images at CLASS/FILE; a table needs a header and one line per example.",
     "label-count": "Labels must stand in the order of the rows, one for each.",
     "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
+    "ambiguous-array": "Say what an example is: --set data.kind=image, or series.",
     "bad-array": 'Save numbers (n, d) for vectors; (n, t) or (n, channels, t) for series, and say kind = "series".',
     "bad-series": "A line after @data is DIM1:DIM2:...:LABEL with comma-separated values and no missing ones.",
     "unreadable-source": "Give a folder, or a .csv, .tsv, .parquet, .jsonl, .npy, .npz, .ts or .txt file that can be "
