@@ -1,9 +1,11 @@
-"""Folders and files that are written whole or not at all, and JSON files that say their format."""
+"""Folders and files that are written whole or not at all, JSON files that say their format, and locks."""
 
 import errno
 import json
 import os
 import shutil
+import stat
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +14,14 @@ from typing import Any
 from tuplet.checksums import is_sealed, sealed
 from tuplet.errors import TupletError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextmanager
@@ -114,13 +122,8 @@ def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str
         TupletError: Of the given kind, if the file is missing, damaged, or of another format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as problem:
-        raise error(f"{path} is missing.", hint=remedy, reference="missing-file") from problem
-    except OSError as problem:
-        message = f"{path} could not be read: {problem.strerror or problem}."
-        raise error(message, hint=remedy, reference="missing-file") from problem
-    except ValueError as problem:  # bad JSON and bad UTF-8
+        content = json.loads(read_bytes(path, error=error, remedy=remedy).decode())
+    except (ValueError, RecursionError) as problem:  # bad JSON, bad UTF-8, brackets without end
         raise error(f"{path} is damaged: {problem}.", hint=remedy, reference="damaged-file") from problem
     if not isinstance(content, dict):
         raise error(f"{path} is damaged: expected a JSON object.", hint=remedy, reference="damaged-file")
@@ -134,6 +137,94 @@ def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str
         message = f"{path} is damaged: it was changed after it was written, its checksum is another one."
         raise error(message, hint=remedy, reference="damaged-file")
     return content
+
+
+def read_bytes(path: Path, *, error: type[TupletError], remedy: str) -> bytes:
+    """The content of a regular file. Anything else of that name, a pipe say, would keep its reader waiting.
+
+    Args:
+        path: The file.
+        error: What to raise.
+        remedy: What to type, for hints.
+
+    Raises:
+        TupletError: Of the given kind, if the file is missing, no regular file, or cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise error(f"{path} is not a regular file.", hint=remedy, reference="missing-file")
+        return path.read_bytes()
+    except FileNotFoundError as problem:
+        raise error(f"{path} is missing.", hint=remedy, reference="missing-file") from problem
+    except OSError as problem:
+        message = f"{path} could not be read: {problem.strerror or problem}."
+        raise error(message, hint=remedy, reference="missing-file") from problem
+
+
+def numbered(name: str, number: int) -> str:
+    """A name that may be taken, with a number from 2 on."""
+    return name if number < 2 else f"{name}-{number}"
+
+
+class Lock:
+    """A file that one process holds. The system lets go of it when that process ends, however it ends.
+
+    Args:
+        path: The file, made when the lock is taken and removed when it is given back. One that a dead process left
+            behind is nobody's.
+
+    Attributes:
+        is_known: False where the file system has no locks: then everybody gets it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_known = True
+        self._handle: int | None = None
+
+    def take(self) -> bool:
+        """Whether it is this one's now; at once, never waiting.
+
+        Raises:
+            OSError: If the file cannot be made.
+        """
+        while self._handle is None:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                _lock(handle)
+            except OSError as problem:
+                if problem.errno in _HELD:
+                    os.close(handle)
+                    return False
+                self.is_known = False
+            if _is_same(handle, self.path):
+                self._handle = handle
+            else:  # it was given back, and removed, between opening and locking
+                os.close(handle)
+        return True
+
+    def give_back(self) -> None:
+        """Let go of it, and remove the file."""
+        if self._handle is None:
+            return
+        with suppress(OSError):  # Windows removes no file that is open: it stays, and is nobody's
+            self.path.unlink()
+        os.close(self._handle)
+        self._handle = None
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
 
 
 def _previous(target: Path) -> Path:

@@ -15,8 +15,7 @@ import tiny
 from distributed import trainings
 from distributed.launch import launch
 from tuplet.engine import Processes
-from tuplet.errors import RecipeError
-from tuplet.training import run
+from tuplet.models import Embedder
 from tuplet.training.events import read_events
 from tuplet.training.together import share
 
@@ -161,7 +160,7 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"), [("train.stepps=3", "stepps"), ("model.encoder.norm=batch", "normalises over the batch")]
+    ("change", "told"), [("train.stepps=3", "stepps"), ("train.chunk=5", "normalises over the batch")]
 )
 def test_a_mistake_is_told_once(recipe, tmp_path, change, told):
     training = torchrun(2, "train", str(recipe), "--set", change, "--out", str(tmp_path), cwd=tmp_path)
@@ -171,12 +170,19 @@ def test_a_mistake_is_told_once(recipe, tmp_path, change, told):
     assert told in said
 
 
-def test_normalisation_over_the_batch_is_refused_with_the_alternative(recipe, tmp_path):
-    job = tiny.job(recipe)  # whose encoder has it
-    with pytest.raises(RecipeError, match="normalises over the batch") as refused:
-        next(run(job, tmp_path / "run", processes=Processes(0, 2)))
-    assert 'norm="group"' in refused.value.hint
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("size", [2, 3])
+def test_normalisation_over_the_batch_takes_the_rows_of_all(recipe, tmp_path, size):
+    alone = trainings.normalised(str(recipe))
+    for found in launch("distributed.trainings:normalised", size, tmp_path, recipe=str(recipe)):
+        for name, expected in alone.items():
+            torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(expected), rtol=1e-10, atol=1e-12)
+
+
+def test_an_encoder_with_batch_normalisation_trains_and_is_saved(recipe, tmp_path):
+    training = torchrun(2, "train", str(recipe), "--steps", "5", "--out", str(tmp_path), cwd=tmp_path)
+    said = training.communicate(timeout=240)[1]
+    assert training.returncode == 0, said
+    assert Embedder.load(tmp_path / "tiny" / "model").state_dict()["encoder.layers.1.running_mean"].abs().sum() > 0
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])

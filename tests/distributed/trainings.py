@@ -17,6 +17,7 @@ from tuplet.seeding import Draws, derive
 from tuplet.training import run
 from tuplet.training.optim import Optimizers
 from tuplet.training.step import take_step
+from tuplet.training.synchronised import synchronise
 from tuplet.training.together import share
 
 STEPS = 50
@@ -100,6 +101,21 @@ def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
     still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
     take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
     return torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()]).tolist()
+
+
+def normalised(recipe: str) -> dict[str, list[float]]:
+    """Of one step over 15 examples with batch normalisation: the encoder's gradient, and the running statistics."""
+    processes = Processes.default()
+    batch_norm = "model.encoder={name='mlp', hidden=[16, 16], norm='batch', dropout=0.0}"
+    job = tiny.in_double(tiny.job(Path(recipe), *EXACT, batch_norm, processes=processes))
+    synchronise(job.embedder, processes)
+    rows = torch.arange(15)
+    mine = share(len(rows), processes)
+    still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
+    take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
+    gradient = torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()])
+    moved = [value.double().flatten() for name, value in job.embedder.named_buffers() if "running" in name]
+    return {"gradient": gradient.tolist(), "statistics": torch.cat(moved).tolist()}
 
 
 def taken(folder: str) -> bool:

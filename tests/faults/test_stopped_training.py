@@ -60,7 +60,7 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(reci
     seen, complaints = start(recipe, folder, room).communicate(timeout=120)
     assert complaints.startswith(("CheckpointError: ", "DataError: ")), seen
     assert "File too large" in complaints
-    assert complaints.count("\n") == 2, "the message and its hint"
+    assert complaints.count("\n") == 3, "the message, its hint, and where to read more"
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
     process = start(recipe, folder, "--resume")
     assert process.communicate(timeout=120)[1] == ""
@@ -72,8 +72,7 @@ def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbe
     folder = undisturbed.parent / "later"
     list(run(tiny.job(recipe, "train.steps=10"), folder))
     before = tiny.content(folder / "checkpoints")
-    (folder / "recipe.toml").unlink()
-    process = start(recipe, folder, "--resume", 7000)  # enough for the diary, too little for an optimiser
+    process = start(recipe, folder, "--resume", "--extend", 7000)  # enough for the diary, too little for an optimiser
     complaints = process.communicate(timeout=120)[1]
     assert (process.returncode, complaints.startswith("CheckpointError: ")) == (3, True)
     assert "step-000015 could not be written: File too large" in complaints

@@ -120,7 +120,7 @@ def test_a_changed_description_is_refused(folder, change, found):
         ({"encoder": {"name": "mlp", "in_dim": 5, "dim": 4, "width": 3}}, "no option 'width'"),
         ({"encoder": {"name": "mlp", "in_dim": 5, "dim": 4, "hidden": [63]}}, "does not fit the encoder"),
         ({"preprocessing": {"kind": "smell"}}, "no preprocessing of kind 'smell'"),
-        ({"encoder": {"name": "callable", "target": "subprocess:run", "options": {"args": "false"}}}, "not a class"),
+        ({"encoder": {"name": "callable", "target": "subprocess:run", "options": {"args": "false"}}}, "subprocess:run"),
     ],
 )
 def test_a_description_of_something_else_is_refused_even_with_the_right_hash(folder, change, found):

@@ -34,7 +34,7 @@ every_encoder = pytest.mark.parametrize("name", BUILT)
 
 def build(name, **more):
     options, inputs = BUILT[name]
-    return build_encoder({"name": name, **options}, **more), inputs
+    return build_encoder({"name": name, **options}, trust=True, **more), inputs
 
 
 def test_every_registered_encoder_is_tried_here():
@@ -130,7 +130,7 @@ def test_inputs_of_another_shape_are_refused_by_name(name, wrong):
 )
 def test_configurations_that_make_no_encoder_say_what_to_change(config, found, hint):
     with unchecked(), pytest.raises(RecipeError, match=found) as caught:
-        build_encoder(config)
+        build_encoder(config, trust=True)
     assert hint in caught.value.hint
 
 
@@ -153,7 +153,8 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("shape", [None, (), (4,), (3, 1)])
 def test_a_callable_must_return_one_row_of_the_promised_length(shape, monkeypatch):
     monkeypatch.setitem(sys.modules, "odd_encoders", sys.modules[__name__])
-    encoder = build_encoder({"name": "callable", "target": "odd_encoders:Odd", "dim": 3, "options": {"shape": shape}})
+    config = {"name": "callable", "target": "odd_encoders:Odd", "dim": 3, "options": {"shape": shape}}
+    encoder = build_encoder(config, trust=True)
     with unchecked(), pytest.raises(ShapeError, match=r"expected a tensor of shape \(2, 3\)") as caught:
         encoder(torch.rand(2, 5))
     assert "`dim`" in caught.value.hint

@@ -24,7 +24,7 @@ KINDS = {
 
 def make(kind):
     config, preprocessing = KINDS[kind]
-    return Embedder(build_encoder(config), preprocessing, encoder_config=config).train()
+    return Embedder(build_encoder(config, trust=True), preprocessing, encoder_config=config).train()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +77,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path):
 def test_an_input_of_unknown_shape_needs_an_example(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "two_faced", sys.modules[__name__])
     config = {"name": "callable", "target": "torch.nn:Flatten", "dim": 5}
-    embedder = Embedder(build_encoder(config), VectorPreprocessing(), encoder_config=config)
+    embedder = Embedder(build_encoder(config, trust=True), VectorPreprocessing(), encoder_config=config)
     with pytest.raises(DataError, match="shape of an input of 'callable' is not known") as caught:
         export(embedder, tmp_path / "model.pt2")
     assert "example=" in caught.value.hint
@@ -86,7 +86,7 @@ def test_an_input_of_unknown_shape_needs_an_example(tmp_path, monkeypatch):
 
 def test_texts_themselves_cannot_be_exported(tmp_path):
     config = {"name": "callable", "target": "torch.nn:Identity", "dim": 5}
-    embedder = Embedder(build_encoder(config), TextPreprocessing(hashed=False), encoder_config=config)
+    embedder = Embedder(build_encoder(config, trust=True), TextPreprocessing(hashed=False), encoder_config=config)
     with pytest.raises(DataError, match="reads texts"):
         export(embedder, tmp_path / "model.pt2")
 

@@ -77,10 +77,10 @@ def write_texts(folder, classes=8, each=12):
 WRITERS = [write_vectors, write_images, write_table, write_series, write_texts]
 
 
-def job(folder, writer=write_vectors, *overrides, by="class"):
+def job(folder, writer=write_vectors, *overrides, by="class", trust=False):
     source, encoder = writer(folder)
     (folder / "recipe.toml").write_text(RECIPE.format(source=source, encoder=encoder, by=by))
-    return build(load_recipe(folder / "recipe.toml", overrides), cache=folder / "cache")
+    return build(load_recipe(folder / "recipe.toml", overrides), cache=folder / "cache", trust=trust)
 
 
 def written_table(_folder):
@@ -255,7 +255,10 @@ def test_a_queue_is_written_as_its_size(tmp_path):
 
 def test_an_encoder_of_ones_own_is_named_with_its_package(tmp_path):
     encoder = "model.encoder={name='callable', target='torch.nn:Linear', options={in_features=5, out_features=8}}"
-    events = list(run(job(tmp_path, write_vectors, encoder), tmp_path / "run"))
+    with pytest.raises(RecipeError) as caught:
+        job(tmp_path, write_vectors, encoder)
+    assert caught.value.reference == "untrusted-code"
+    events = list(run(job(tmp_path, write_vectors, encoder, trust=True), tmp_path / "run"))
     assert events[-1]["kind"] == "end"
-    again = build(load_recipe(tmp_path / "run" / "recipe.toml"), cache=tmp_path / "cache")
+    again = build(load_recipe(tmp_path / "run" / "recipe.toml"), cache=tmp_path / "cache", trust=True)
     assert type(again.embedder.encoder.module).__name__ == "Linear"

@@ -75,8 +75,8 @@ def test_a_run_learns_and_leaves_a_complete_folder(recipe, tmp_path, kind):
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["protocols"]["pairs"]["model"]
     assert found["values"]["spearman"] > 0.7
     assert found["counts"] == {"n_pairs": 65, "n_scored": 64, "n_missing_words": 1}
-    names = {"checkpoints", "environment.json", "evaluation.json", "events.jsonl", "gallery", "model", "recipe.toml"}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    files = {"environment.json", "evaluation.json", "events.jsonl", "recipe.toml", "resume.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*files, "checkpoints", "gallery", "model"}
     index = FlatIndex(tmp_path / "run" / "gallery")
     words, vectors = word_vectors(Embedder.load(tmp_path / "run" / "model"))
     hits = index.search(vectors[[words.index("cat")]], 4)

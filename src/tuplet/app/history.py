@@ -9,7 +9,7 @@ from typing import Any
 
 from tuplet.app.measures import main_measure
 from tuplet.errors import DataError
-from tuplet.storage import read_json
+from tuplet.storage import read_bytes, read_json
 
 _FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
@@ -29,7 +29,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", hint="Start a run: tuplet demo", reference="no-runs")
-    recipes = {path.parent: _settings(path) for path in sorted(folder.glob("*/recipe.toml"))}
+    recipes = {path.parent: _settings(path) for path in sorted(_recipes(folder))}
     known = [recipe for recipe in recipes.values() if recipe]
     rows = [
         {"run": str(run), **_told(run, recipe), "differs": _differences(recipe, known)}
@@ -38,13 +38,30 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["model"] is not None, row["measure"] or "", row["model"] or 0.0))
 
 
+def _recipes(folder: Path) -> Iterator[Path]:
+    """That of each run; of a folder that cannot be read, where it would be."""
+    for run in folder.iterdir():
+        try:
+            is_run = run.is_dir() and "recipe.toml" in {entry.name for entry in run.iterdir()}
+        except OSError:
+            is_run = True
+        if is_run:
+            yield run / "recipe.toml"
+
+
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        settings = dict(_flat(tomllib.loads(path.read_text(encoding="utf-8"))))
-    except ValueError:  # bad TOML and bad UTF-8
+        text = read_bytes(path, error=DataError, remedy="").decode()
+        settings = dict(_flat(tomllib.loads(text)))
+    except (
+        DataError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+    ):  # no file, bad UTF-8, bad TOML, brackets without end
         return {}
     source = settings.get("data.source", "")
-    if "/" in source:  # a path, which starts in the folder of the run: shown as seen from here
+    if "/" in str(source):  # a path, which starts in the folder of the run: shown as seen from here
         settings["data.source"] = Path(os.path.relpath(path.parent.resolve() / source)).as_posix()
     return settings
 
@@ -70,31 +87,38 @@ def _tables_around(key: str) -> list[str]:
 
 
 def _told(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The outcome of a run; a damaged one does not hide the others."""
+    """The outcome of a run; one that is damaged, or cannot be read, does not hide the others."""
     try:
-        return _outcome(run, recipe) if recipe else {"state": "damaged", **_NOTHING}
+        return _outcome(run, recipe) if recipe else {"state": "damaged" if _may_read(run) else "unreadable", **_NOTHING}
     except DataError as error:
         return {"state": "unknown format" if error.reference == "unknown-format" else "damaged", **_NOTHING}
-    except (ValueError, KeyError, TypeError):  # a diary with bad JSON, bad UTF-8, or lines that are no events
+    except OSError:
+        return {"state": "unreadable", **_NOTHING}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # what is read is of another shape
         return {"state": "damaged", **_NOTHING}
 
 
+def _may_read(run: Path) -> bool:
+    return os.access(run, os.R_OK | os.X_OK) and os.access(run / "recipe.toml", os.R_OK)
+
+
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    verdict = run / "evaluation.json"
-    if verdict.exists():
+    verdict, diary = run / "evaluation.json", run / "events.jsonl"
+    content = read_bytes(diary, error=DataError, remedy="") if diary.exists() else b""
+    events = [json.loads(line) for line in content.split(b"\n")[:-1]]  # the last line may be cut short
+    last = events[-1]["kind"] if events else "end"  # of a run whose diary is lost, the verdict tells
+    if verdict.exists() and last == "end":
         line = main_measure(read_json(verdict, version=1, error=DataError, remedy=""))
         if line is None:
             return {"state": "done", **_NOTHING}
         raw = None if line.raw is None else line.raw.value
         return {"state": "done", "measure": line.name, "raw": raw, "model": line.model.value}
-    diary = run / "events.jsonl"
-    lines = diary.read_bytes().split(b"\n")[:-1] if diary.exists() else []  # the last one may be cut short
-    events = [json.loads(line) for line in lines]
-    if events and events[-1]["kind"] == "diverged":
+    if last == "diverged":
         return {"state": f"diverged at step {events[-1]['step']}", **_NOTHING}
-    ended = any(event["kind"] == "end" for event in events)
-    reached = max((event["step"] for event in events if event["kind"] == "checkpoint"), default=0)
-    return {"state": "done" if ended else f"step {reached} of {recipe['train.steps']}", **_NOTHING}
+    saved = (event["step"] for event in events if event["kind"] in ("checkpoint", "interrupted"))
+    reached = max(saved, default=0)
+    is_done = last == "end" and events
+    return {"state": "done" if is_done else f"step {reached} of {recipe['train.steps']}", **_NOTHING}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,13 +18,14 @@ from tuplet.training.looks import ModelLook
 logger = logging.getLogger(__name__)
 
 
-def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str, Any]:
+def judge_on(run: Path, source: Path, *, skip_broken: bool = False, trust: bool = False) -> dict[str, Any]:
     """Judge the model of a run on other data.
 
     Args:
         run: Folder of the run; its recipe says how to judge.
         source: Folder, table or array.
         skip_broken: Leave out the images of a folder that cannot be decoded.
+        trust: Import what an encoder `callable` names.
 
     Returns:
         What `evaluation.json` would say.
@@ -32,7 +33,7 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False) -> dict[str,
     Raises:
         DataError: If the data cannot be read, or has no classes, targets or pairs.
     """
-    embedder = Embedder.load(run / "model")
+    embedder = Embedder.load(run / "model", trust=trust)
     recipe = load_recipe(run / "recipe.toml")
     manifest = read_manifest(
         source,

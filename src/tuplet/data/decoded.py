@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tuplet.data.images import FitBy, Levels, decode_images
+from tuplet.storage import Lock
 
 _FORMAT = 2
 
@@ -36,11 +38,14 @@ def decode_once(
     """
     shape = (len(files), channels, size, size)
     try:
-        path = cache / f"images-{_key(files, (_FORMAT, size, channels, fit_by, levels))}.npy"
+        path = cache / f"images-{key_of(files, (_FORMAT, size, channels, fit_by, levels))}.npy"
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            _sweep(cache)
+            draft = path.with_name(f".{path.name}.{token_hex(8)}.partial")  # containers share numbers of processes
+            claim = Lock(draft.with_suffix(".lock"))
             try:
+                claim.take()
                 _reserve(draft, shape)
                 pixels = np.lib.format.open_memmap(draft, "r+")
                 decode_images(files, size, channels, fit_by, levels=levels, out=pixels)
@@ -48,17 +53,28 @@ def decode_once(
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
+                claim.give_back()
         return torch.from_numpy(np.lib.format.open_memmap(path, "c"))  # what is written to it stays in memory
     except OSError:  # a missing image too: the decoder has the words for it
         return decode_images(files, size, channels, fit_by, levels=levels)
 
 
-def _key(files: Sequence[Path], settings: tuple[object, ...]) -> str:
+def key_of(files: Sequence[Path], settings: tuple[object, ...]) -> str:
+    """Something short that changes with the paths, sizes and times of files, and with settings."""
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=12)
     for file in files:
         known = file.stat()
         digest.update(os.fsencode(file.absolute()) + f"\0{known.st_size}\0{known.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes left half-written: the lock beside it is nobody's."""
+    for draft in cache.glob(".images-*.partial"):
+        claim = Lock(draft.with_suffix(".lock"))
+        if claim.take() and claim.is_known:
+            draft.unlink(missing_ok=True)
+        claim.give_back()
 
 
 def _reserve(draft: Path, shape: tuple[int, ...]) -> None:

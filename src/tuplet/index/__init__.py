@@ -15,11 +15,12 @@ __all__ = ["Added", "FlatIndex", "Hits", "Index", "add", "create", "open"]
 BACKENDS = ("flat", "lance", "postgres")
 
 
-def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like `gzip.open`
+def open(folder: Path | str, *, trust: bool = False) -> Index:  # noqa: A001  # `index.open` reads like `gzip.open`
     """Open an index.
 
     Args:
         folder: Folder of an index, or a run, whose own gallery is opened.
+        trust: Import the class that the model names, if its encoder is of the kind `callable`.
 
     Raises:
         IndexFormatError: If there is no index, or it is damaged, of an unknown format, or made by another model.
@@ -43,7 +44,7 @@ def open(folder: Path | str) -> Index:  # noqa: A001  # `index.open` reads like 
             hint=f"Update tuplet (pip install --upgrade tuplet), or: {REMEDY}",
             reference="unknown-backend",
         )
-    return _backend(backend)(home)
+    return _backend(backend)(home, trust=trust)
 
 
 def create(folder: Path | str, embedder: Embedder, *, backend: str = "flat", **options: Any) -> Index:

@@ -42,6 +42,7 @@ class FlatIndex:
 
     Args:
         folder: Where `build`, `write` or `create` put the index.
+        trust: Import the class that the model names, if its encoder is of the kind `callable`.
 
     Raises:
         IndexFormatError: If files are missing, cut short, changed, of an unknown format, or made by another model.
@@ -50,8 +51,9 @@ class FlatIndex:
 
     backend: ClassVar[str] = "flat"
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
         self.folder = Path(folder)
+        self._trust = trust
         self._take(read_config(self.folder, _FIELDS))
         require_model(self._model, self.model_hash)
 
@@ -206,7 +208,7 @@ class FlatIndex:
     @cached_property
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
-        return Embedder.load(self._model)
+        return Embedder.load(self._model, trust=self._trust)
 
     def array(self, name: str) -> NDArray[Any] | None:
         """An array that was kept with the items, memory-mapped; None if there is none of this name."""

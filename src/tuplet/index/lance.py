@@ -50,6 +50,7 @@ class LanceIndex:
 
     Args:
         folder: Where `create` put the index.
+        trust: Import the class that the model names, if its encoder is of the kind `callable`.
 
     Raises:
         IndexFormatError: If it cannot be read, is damaged, or was made by another model.
@@ -58,8 +59,9 @@ class LanceIndex:
 
     backend: ClassVar[str] = "lance"
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
         self.folder = Path(folder)
+        self._trust = trust
         self._config = content = read_config(self.folder, _FIELDS)
         self.geometry: GeometryName = content["geometry"]
         self.dim: int = content["dim"]
@@ -118,7 +120,7 @@ class LanceIndex:
     @cached_property
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
-        return Embedder.load(self._model)
+        return Embedder.load(self._model, trust=self._trust)
 
     def search(
         self,

@@ -57,6 +57,7 @@ class PostgresIndex:
 
     Args:
         folder: Where `create` put the index.
+        trust: Import the class that the model names, if its encoder is of the kind `callable`.
 
     Raises:
         IndexFormatError: If the table cannot be reached, or was made by another model.
@@ -65,8 +66,9 @@ class PostgresIndex:
 
     backend: ClassVar[str] = "postgres"
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
         self.folder = Path(folder)
+        self._trust = trust
         content = read_config(self.folder, _FIELDS)
         self.geometry: GeometryName = content["geometry"]
         self.dim: int = content["dim"]
@@ -161,7 +163,7 @@ class PostgresIndex:
     @cached_property
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
-        return Embedder.load(self._model)
+        return Embedder.load(self._model, trust=self._trust)
 
     def search(
         self,

@@ -21,7 +21,7 @@ from tuplet.data.dataset import Preprocessing
 from tuplet.data.transforms import preprocessing_from_config
 from tuplet.errors import CheckpointError, DataError, MissingExtraError, ShapeError, TupletError
 from tuplet.models.encoders import build_encoder
-from tuplet.storage import read_json, replaced_folder, settle, write_json
+from tuplet.storage import read_bytes, read_json, replaced_folder, settle, write_json
 from tuplet.types import GeometryName, Side
 
 FORMAT = 2
@@ -172,8 +172,12 @@ class Embedder(nn.Module):
             write_json(new / _CONFIG, {**content, "files": _sums(new / _FILES)}, version=FORMAT, seal=True)
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Embedder":
-        """Read an embedder that `save` wrote. No code from the folder is run.
+    def load(cls, folder: Path | str, *, trust: bool = False) -> "Embedder":
+        """Read an embedder that `save` wrote. No code from the folder is run, and nothing is asked of a network.
+
+        Args:
+            folder: Where it was saved.
+            trust: Import the class that an encoder of the kind `callable` names.
 
         Returns:
             The embedder in evaluation mode, on the CPU.
@@ -193,14 +197,14 @@ class Embedder(nn.Module):
                 hint=_REMEDY,
                 reference="damaged-file",
             )
-        partner = cls.load(folder / _PARTNER) if _PARTNER in content else None
+        partner = cls.load(folder / _PARTNER, trust=trust) if _PARTNER in content else None
         if partner is not None and partner.content_hash() != content[_PARTNER]:
             raise CheckpointError(
                 f"The partner in {folder / _PARTNER} is not the one that the embedder was saved with.",
                 hint=_REMEDY,
                 reference="damaged-file",
             )
-        embedder = _rebuild(folder, content, partner)
+        embedder = _rebuild(folder, content, partner, trust=trust)
         _fill(embedder.encoder, weights, folder / _WEIGHTS)
         return embedder.eval()
 
@@ -317,23 +321,18 @@ def _check_files(folder: Path, expected: Mapping[str, str]) -> None:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(path.read_bytes())
-    except FileNotFoundError as problem:
-        raise CheckpointError(f"{path} is missing.", hint=_REMEDY, reference="missing-file") from problem
-    except OSError as problem:
-        message = f"{path} could not be read: {problem.strerror or problem}."
-        raise CheckpointError(message, hint=_REMEDY, reference="missing-file") from problem
+        return safetensors.torch.load(read_bytes(path, error=CheckpointError, remedy=_REMEDY))
     except safetensors.SafetensorError as problem:
         message = f"{path} is damaged or cut short: {problem}."
         raise CheckpointError(message, hint=_REMEDY, reference="damaged-file") from problem
 
 
-def _rebuild(folder: Path, content: Mapping[str, Any], partner: Embedder | None) -> Embedder:
+def _rebuild(folder: Path, content: Mapping[str, Any], partner: Embedder | None, *, trust: bool) -> Embedder:
     config = dict(content["encoder"])
-    built_from = {**config, "folder": str(folder / _FILES)} if (folder / _FILES).is_dir() else config
+    built_from = {**config, "folder": str(folder / _FILES)} if "folder" in config else config
     try:
         return Embedder(
-            build_encoder(built_from),
+            build_encoder(built_from, trust=trust),
             preprocessing_from_config(content["preprocessing"]),
             encoder_config=config,
             geometry=content["geometry"],

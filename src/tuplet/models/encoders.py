@@ -6,7 +6,7 @@ global generator, as in any torch module, so they repeat after `torch.manual_see
 constructor only and leaves the caller's state alone.
 """
 
-import importlib
+import importlib.util
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -20,23 +20,28 @@ from tuplet.errors import RecipeError, ShapeError
 from tuplet.registry import Registry, did_you_mean
 from tuplet.seeding import derive_seed
 
+CODE = "callable"
+"""The encoder whose options name code to import."""
 registry: Registry[Callable[..., nn.Module]] = Registry("encoder", plugins="tuplet.encoders")
 
 
-def build_encoder(config: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = False) -> nn.Module:
     """Build a registered encoder whose initial weights depend on `seed` alone.
 
     Args:
         config: `{"name": ..., option: value, ...}`, as in the `[model]` section of a recipe.
         seed: Of the initial weights. The global random state is left as it was.
+        trust: Import the class that the encoder `callable` names. Importing a module runs it.
 
     Returns:
         The encoder, in training mode, on the CPU.
 
     Raises:
-        RecipeError: If the name is unknown or the encoder refuses an option.
+        RecipeError: If the name is unknown, the encoder refuses an option, or it names code and `trust` is not given.
     """
     name = str(config.get("name"))
+    if name == CODE and not trust:
+        raise _untrusted(str(config.get("target")))
     constructor = registry[name]
     options = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
@@ -60,6 +65,21 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
                 hint=f"Options: {', '.join(known)}.",
                 reference="refused-option",
             ) from problem
+
+
+def _untrusted(target: str) -> RecipeError:
+    """Says what would be imported, and from where, without importing anything."""
+    package = target.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+        place = f", of {found.origin}" if found and found.origin else ""
+    except (ImportError, ValueError):
+        place = ""
+    return RecipeError(
+        f"The encoder 'callable' names code: {target}{place}. Importing it runs it.",
+        hint="If you trust what is installed under that name, add --trust to the command, or trust=True in Python.",
+        reference="untrusted-code",
+    )
 
 
 def require_features(x: Tensor, expected: tuple[int, ...], encoder: str) -> None:
@@ -190,8 +210,8 @@ class ConvSmall(nn.Module):
 class CallableEncoder(nn.Module):
     """Any `nn.Module` that can be imported, by name.
 
-    Only subclasses of `nn.Module` are ever called, but importing a module runs it: load an embedder that names one only
-    if you trust what is installed under that name.
+    Only subclasses of `nn.Module` are ever called, but importing a module runs it: nothing is imported without
+    `--trust`, or `trust=True` in Python.
 
     Args:
         target: Dotted name, `package.module:Class`.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tuplet.errors import CheckpointError, MissingExtraError
 from tuplet.models.encoders import MLP, registry, require_features
+from tuplet.models.pretrained import refuse_code
 
 
 @registry.register("bag-of-words")
@@ -43,7 +44,8 @@ class SentenceTransformersFolder(nn.Module):
     """A pretrained model from a folder of the sentence-transformers format; trainable like any other encoder.
 
     Args:
-        folder: The folder. Nothing is downloaded.
+        folder: The folder. Nothing is downloaded, and no code of it is run: a folder that holds or names some is
+            refused.
     """
 
     reads_texts: ClassVar[bool] = True
@@ -59,13 +61,18 @@ class SentenceTransformersFolder(nn.Module):
                 hint='pip install "tuplet[models]"',
                 reference="missing-extra",
             ) from problem
-        if not (Path(folder) / "modules.json").is_file():
-            raise CheckpointError(
-                f"{folder} is no folder of a sentence-transformers model: modules.json is missing.",
-                hint="Name the folder that SentenceTransformer(...).save(folder) wrote; nothing is downloaded.",
-                reference="missing-file",
+        refuse_code(Path(folder))
+        absolute = str(Path(folder).resolve())  # never the name of something on a hub
+        try:
+            self.model: Any = SentenceTransformer(
+                absolute, device="cpu", local_files_only=True, trust_remote_code=False
             )
-        self.model: Any = SentenceTransformer(folder, device="cpu", local_files_only=True)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as problem:
+            raise CheckpointError(
+                f"{folder} cannot be read as a sentence-transformers model: {str(problem).splitlines()[0]}",
+                hint="Copy the whole folder again from where it came; nothing is downloaded.",
+                reference="damaged-file",
+            ) from problem
         self.dim = int(_either(self.model, "get_embedding_dimension", "get_sentence_embedding_dimension")())
 
     def forward(self, texts: list[str]) -> Float[Tensor, "n dim"]:

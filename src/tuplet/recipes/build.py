@@ -14,22 +14,26 @@ import torch
 from tuplet import losses
 from tuplet.data import Dataset, Inputs, Labels, Manifest, content_ids, load_dataset
 from tuplet.data.dataset import Preprocessing
+from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
+from tuplet.recipes.divide import Earlier, divide, divide_as, other_splits
 from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import SLOTS, constructor
 from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Component, Recipe, options_of
 from tuplet.recipes.sides import Sides
+from tuplet.recipes.start import load_start
 from tuplet.recipes.tasks import task_for
 from tuplet.recipes.views import check_views
 from tuplet.sampling import Sampler
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
+from tuplet.training.record import other_data, read_fingerprint
 from tuplet.types import GeometryName, Supervision
 
 logger = logging.getLogger(__name__)
@@ -37,7 +41,16 @@ logger = logging.getLogger(__name__)
 SLOT = {slot.path: slot for slot in SLOTS}
 
 
-def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: Reader | None = None) -> Job:
+def build(
+    recipe: Recipe,
+    *,
+    cache: Path,
+    processes: Processes = ALONE,
+    reader: Reader | None = None,
+    begun: Path | None = None,
+    start: Path | None = None,
+    trust: bool = False,
+) -> Job:
     """Read the data, divide it, and make everything that the recipe names.
 
     Args:
@@ -45,10 +58,16 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: 
         cache: Folder for data that is drawn or decoded once.
         processes: Who will train it together; class weights and bank may be shared among them.
         reader: Knows the data, if it was read before.
+        begun: Folder of the run that goes on: the data must be what it was given, and is divided as it was then.
+        start: Folder of another run, from whose weights the encoder starts. What they were trained on trains again, so
+            that the rest is new to them.
+        trust: Import the class that the encoder `callable` names.
 
     Raises:
-        DataError: If the data cannot be read or divided as asked.
-        RecipeError: If a component refuses its options.
+        DataError: If the data cannot be read or divided as asked, or is not what a run that goes on was given.
+        RecipeError: If a component refuses its options, the weights of `start` do not fit, or code is named and not
+            trusted.
+        CheckpointError: If the weights of `start` cannot be read.
     """
     _refuse_words(recipe)
     reader = reader or Reader(cache)
@@ -56,7 +75,7 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: 
     for note in manifest.notes:
         logger.warning("%s", note)
     supervision = _supervision(recipe, manifest)
-    parts = reader.parts(manifest, recipe.data.split)
+    parts, fingerprint = _divided(recipe, manifest, reader, begun, start)
     if supervision != "pair":
         manifest = replace(manifest, pairs=None, pair_kind=None)
         parts = {name: replace(part, pairs=None, pair_kind=None) for name, part in parts.items()}
@@ -69,7 +88,8 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: 
         for name, part in parts.items()
         if name != "train"
     }
-    embedder = _embedder(recipe, train, sides)
+    embedder = _embedder(recipe, train, sides, trust=trust)
+    origin = None if start is None else load_start(embedder, start)
     check_views(recipe, train, embedder, supervision)
     facts = _facts(recipe, train, embedder)
     loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
@@ -93,7 +113,27 @@ def build(recipe: Recipe, *, cache: Path, processes: Processes = ALONE, reader: 
         settings=recipe.train,
         evaluate=recipe.evaluate,
         facts=_described(recipe, manifest, parts, cache),
+        fingerprint=fingerprint,
+        origin=origin,
     )
+
+
+def _divided(
+    recipe: Recipe, manifest: Manifest, reader: Reader, begun: Path | None, start: Path | None
+) -> tuple[Mapping[str, Manifest], Fingerprint]:
+    """The parts of the data, and what a run keeps of them."""
+    split, now = recipe.data.split, Fingerprint.of(manifest, reader.cache)
+    kept, given = (None if run is None else read_fingerprint(run) for run in (begun, start))
+    if begun is not None and kept is not None:
+        there = kept.present()
+        if found := differences(there, now) or other_splits(manifest, split, there):
+            raise other_data(begun, found)
+        return divide_as(manifest, there), kept
+    if given is None:
+        parts = reader.parts(manifest, split)
+        return parts, now.divided(parts)
+    parts = divide(manifest, split, Earlier(given, dict(zip(now.ids, now.contents, strict=True))))
+    return parts, now.divided(parts).after(given)
 
 
 def _refuse_words(recipe: Recipe) -> None:
@@ -136,7 +176,7 @@ def _renumbered(train: Dataset) -> Dataset:
     return replace(train, labels=Labels("class", numbered))
 
 
-def _embedder(recipe: Recipe, train: Dataset, sides: Sides) -> Embedder:
+def _embedder(recipe: Recipe, train: Dataset, sides: Sides, *, trust: bool) -> Embedder:
     """The encoder that a recipe names, made for the data; and that of the second items, if they have their own."""
 
     def made(key: str, component: Component, inputs: Inputs, preprocessing: Preprocessing) -> Embedder:
@@ -149,7 +189,7 @@ def _embedder(recipe: Recipe, train: Dataset, sides: Sides) -> Embedder:
         }
         config = {"name": component.name, **arguments(component, ("model", key), facts)}
         seed = derive_seed(recipe.seed, key)
-        return Embedder(build_encoder(config, seed=seed), preprocessing, encoder_config=config)
+        return Embedder(build_encoder(config, seed=seed, trust=trust), preprocessing, encoder_config=config)
 
     embedder = made("encoder", recipe.model.encoder, train.inputs, sides.query)
     if sides.partner is None or recipe.model.partner_encoder is None or train.partners is None:

@@ -1,29 +1,53 @@
 """Which examples train, which choose the best step, which judge."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.data import Manifest
+from tuplet.data.fingerprint import Fingerprint, Seen
+from tuplet.data.labels import SPLITS
 from tuplet.data.split import find_leaks, split_by_class, split_by_row
 from tuplet.errors import DataError, counted
 from tuplet.recipes.doubts import class_sizes
 from tuplet.recipes.schema import Split
 
 
-def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
+@dataclass(frozen=True)
+class Earlier:
+    """What the weights to start from have seen.
+
+    Args:
+        given: The data of the run that they come from.
+        contents: Digest of each example of the new data, by its name.
+    """
+
+    given: Fingerprint
+    contents: Mapping[str, str]
+
+
+def divide(manifest: Manifest, split: Split, earlier: Earlier | None = None) -> Mapping[str, Manifest]:
     """The parts of a data set by name: train, and validation and test where they hold something.
 
     The splits that the data names come first; what they leave open is drawn: a part of the training examples for
     validation if none is named.
 
+    Args:
+        manifest: The data.
+        split: How to divide it.
+        earlier: What the weights to start from have seen: what it knows stays in its split, the rest is drawn.
+
     Raises:
         DataError: If nothing is left to train on, a class stands in two splits that should share none, or a split is
-            too small to judge by.
+            too small to judge by; or the data names a split to judge by that holds what `earlier` was trained on.
     """
     has_given = split.given and manifest.splits is not None
-    if has_given:
+    if earlier is not None and not has_given:
+        parts = _drawn_after(manifest, split, earlier)
+    elif has_given:
         parts = {name: manifest.part(name) for name in ("train", "validation", "test")}
     else:
         parts = _draw(manifest, split, "test", split.test)
@@ -37,9 +61,89 @@ def divide(manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
         )
     if has_given and split.by == "class":
         _refuse_leaks(manifest)
+    if earlier is not None:
+        _refuse_seen(parts, split.by, earlier)
     for name in ("validation", "test"):
         _require_two_classes(manifest, name, parts[name], split.by)
     return {name: part for name, part in parts.items() if len(part)}
+
+
+def divide_as(manifest: Manifest, kept: Fingerprint) -> Mapping[str, Manifest]:
+    """The parts as they were in a run that was given this very data."""
+    parts = {}
+    for name in SPLITS:
+        rows = [row for row, split in enumerate(kept.splits) if split == name]
+        if rows:
+            parts[name] = manifest.take(rows)
+    return parts
+
+
+def other_splits(manifest: Manifest, split: Split, kept: Fingerprint) -> list[str]:
+    """What the data says of splits that it did not say when a run was given it; a sentence, or nothing."""
+    if not split.given or manifest.splits is None:
+        return []
+    drawn = ("train", "validation")  # of what is named train, a part is drawn for validation if none is named
+    pairs = zip(manifest.ids, manifest.splits, kept.splits, strict=True)
+    changed = [name for name, given, before in pairs if given != before and (given, before) != drawn]
+    shown = ", ".join(changed[:3]) + ", ..." * (len(changed) > 3)
+    return [f"{counted(len(changed), 'example', 'examples')} ({shown}) with another split"] if changed else []
+
+
+def _drawn_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
+    """What an earlier run knew stays where it was; only the rest is drawn."""
+    before = _splits_before(manifest, split.by, earlier)
+    new = [row for row, name in enumerate(before) if name is None]
+    drawn = list(before)
+    with suppress(DataError):  # too few to divide: they train
+        fresh = manifest.take(new)
+        parts = _draw(fresh, split, "test", split.test) if new else {}
+        parts |= _draw(parts["train"], split, "validation", split.validation) if new else {}
+        place = dict(zip(fresh.ids, new, strict=True))
+        for name, part in parts.items():
+            for one in part.ids:
+                drawn[place[one]] = name
+    return {name: manifest.take([row for row, one in enumerate(drawn) if (one or "train") == name]) for name in SPLITS}
+
+
+def _splits_before(manifest: Manifest, by: str, earlier: Earlier) -> list[str | None]:
+    """The split of each example in an earlier run, known by its class or by its name; None for new ones."""
+    known, seen = earlier.given, earlier.given.seen()
+    names = [split if split != "earlier" else "train" for split in known.splits]
+    if by == "class" and manifest.labels is not None and known.labels is not None:
+        of_class = {label: name for label, name in zip(known.labels, names, strict=True) if label is not None}
+        of_class |= dict.fromkeys(seen.classes, "train")
+        labels = [manifest.class_names[one] if one >= 0 else None for one in manifest.labels.tolist()]
+        return [of_class.get(label) or None if label is not None else "train" for label in labels]
+    of_content, of_id = (dict(zip(keys, names, strict=True)) for keys in (known.contents, known.ids))
+    contents = [earlier.contents[name] for name in manifest.ids]
+    return [
+        "train" if _is_seen(name, content, seen) else of_content.get(content) or of_id.get(name) or None
+        for name, content in zip(manifest.ids, contents, strict=True)
+    ]
+
+
+def _is_seen(name: str, content: str, seen: Seen) -> bool:
+    return name in seen.ids or content in seen.contents
+
+
+def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> None:
+    """What has moved the weights cannot judge them."""
+    seen = earlier.given.seen()
+    for name in ("validation", "test"):
+        part = parts.get(name)
+        if part is None or not len(part):
+            continue
+        found = [one for one in part.ids if _is_seen(one, earlier.contents[one], seen)]
+        what = "example" if len(found) == 1 else "examples"
+        if by == "class" and part.labels is not None:
+            found, what = sorted({part.class_names[one] for one in part.labels if one >= 0} & seen.classes), "classes"
+        if found:
+            raise DataError(
+                f"The weights to start from were trained on {len(found):,} {what} that {part.source} names {name}: "
+                f"{', '.join(found[:5])}{', ...' * (len(found) > 5)}.",
+                hint="Take them out, name them train, or have the splits drawn: --set data.split.given=false",
+                reference="seen-before",
+            )
 
 
 def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str, Manifest]:

@@ -1,5 +1,6 @@
 """Recipe files: reading, inheriting, overriding."""
 
+import errno
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -71,7 +72,7 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
             reference="recipe-circle",
         )
     try:
-        document = tomllib.loads(preset_text(origin) if is_preset else path.read_text(encoding="utf-8"))
+        document = tomllib.loads(preset_text(origin) if is_preset else _text(path))
     except OSError as error:
         raise RecipeError(
             f"There is no recipe, no preset and no data that could be read as {source}: {error.strerror}.",
@@ -100,6 +101,17 @@ def read_document(source: Path | str, heirs: tuple[str, ...] = ()) -> Document:
         )
     below = base if base in preset_names() else path.parent / base
     return merged(read_document(below, (*heirs, origin)), document)
+
+
+def _text(path: Path) -> str:
+    """The text of a recipe; anything but a regular file, a pipe say, could keep its reader waiting.
+
+    Raises:
+        OSError: If it is none, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def beside(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 from tuplet.training import Job, WordJob
+from tuplet.training.judge import not_applicable
 from tuplet.training.rehearse import Rehearsal, rehearse, size_of
 
 
@@ -45,13 +46,14 @@ class Plan:
     source: Mapping[str, Any]
 
 
-def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None) -> Plan:
+def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None, trust: bool = False) -> Plan:
     """Build what a recipe describes, take a few steps, and say what all of them will take. Nothing is kept.
 
     Args:
         recipe: From `load_recipe` or `recipe_for`.
         cache: As for `build`.
         reader: As for `build`.
+        trust: The same.
 
     Raises:
         DataError: If the data cannot be read or divided as asked.
@@ -64,12 +66,14 @@ def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None) -> Plan:
             data = {"train": {"examples": len(words.corpus), "classes": len(words.corpus.words)}}
             return _planned(words, data, rehearse(words), words.sampler.batches_per_epoch, remarks)
         reader = reader or Reader(cache)
-        job = build(recipe, cache=cache, reader=reader)
+        job = build(recipe, cache=cache, reader=reader, trust=trust)
     manifest = reader.manifest(recipe.data)
     parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
     doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
     doubts += [job.crowding] if job.crowding else []
+    judged = [job.verdict_on[1], *([job.validation] if job.validation else [])]
+    doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))
     data = {name: _counted(part) for name, part in parts.items()}
     return _planned(job, data, rehearse(job), job.sampler.batches_per_epoch, doubts)
 

@@ -21,18 +21,25 @@ _IDLE = {"momentum": 0.0, "weight_decay": 0.0, "ema": 0.0, "patience": 0, "preci
 """What steps of single rows know nothing of, and the value that says so."""
 
 
-def build_words(recipe: Recipe, *, cache: Path) -> WordJob:
+def build_words(recipe: Recipe, *, cache: Path, start: Path | None = None) -> WordJob:
     """Read the text and make everything that the recipe names.
 
     Args:
         recipe: From `load_recipe`, with `data.kind` words.
         cache: Folder for text that was read once.
+        start: Refused: each text has words of its own.
 
     Raises:
         DataError: If the text cannot be read, or has no word that is frequent enough.
         RecipeError: If the recipe asks for something that word vectors do not know.
     """
     _check(recipe)
+    if start is not None:
+        raise RecipeError(
+            f"Word vectors do not start from the weights of {start}: each text has words of its own.",
+            hint="Leave --from out.",
+            reference="start-does-not-fit",
+        )
     options = options_of(recipe.model.preprocessing) if recipe.model.preprocessing.name == "words" else {}
     files = _files(Path(recipe.data.source))
     corpus = read_corpus(files, **recipe.data.words.model_dump(), **options, cache=cache)

@@ -8,7 +8,9 @@
 
 import hashlib
 import io
+import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -27,6 +29,8 @@ from tuplet.storage import read_json, replaced_folder, write_json
 FORMAT = 1
 TENSORS = ("model", "objective", "averaged", "sampler")
 FILES = (*(f"{name}.safetensors" for name in TENSORS), "optimizer.pt", "progress.json")
+_NAME = re.compile(r"step-(\d{6,})")
+_DRAFT = re.compile(r"\.step-\d{6,}\.(partial|previous)")
 REMEDY = "Go back to an earlier checkpoint: `tuplet train --resume` finds it by itself."
 
 
@@ -44,6 +48,7 @@ class Progress:
         collapsed_since: Step at which the embedding was seen collapsed, and never healthy since; 0 while it is healthy.
         lost: The training ended there, because a collapse stayed.
         planned: False for a checkpoint that an interruption asked for.
+        steps: How many steps the training was to take; 0 where nobody said.
     """
 
     step: int = 0
@@ -55,6 +60,7 @@ class Progress:
     collapsed_since: int = 0
     lost: bool = False
     planned: bool = True
+    steps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +111,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     with replaced_folder(target, owns=FILES, error=CheckpointError) as draft:
         for name, content in contents.items():
             (draft / name).write_bytes(content)
-        write_json(draft / "progress.json", {**asdict(checkpoint.progress), "files": digests}, version=FORMAT)
+        progress = {**asdict(checkpoint.progress), "files": digests}
+        write_json(draft / "progress.json", {**progress, "check": check_of(progress)}, version=FORMAT)
     _point_at(target)
     return target
 
@@ -118,12 +125,18 @@ def load(folder: Path) -> Checkpoint:
     """
     progress = read_json(folder / "progress.json", version=FORMAT, error=CheckpointError, remedy=REMEDY)
     del progress["format"]
+    if progress.pop("check", None) != check_of(progress) or not set(progress.get("files", ())) <= set(FILES):
+        message = f"The checkpoint {folder} is torn: progress.json was changed."
+        raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
     try:
+        if name_of(progress["step"]) != folder.name:
+            message = f"The checkpoint {folder} says that it is that of step {progress['step']}."
+            raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
         contents = {name: _verified(folder / name, digest) for name, digest in progress.pop("files").items()}
         optimizer = torch.load(io.BytesIO(contents.pop("optimizer.pt")), map_location="cpu", weights_only=True)
         tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
         return Checkpoint(Progress(**progress), tensors, optimizer)
-    except (KeyError, TypeError, AttributeError, UnpicklingError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
         message = f"The checkpoint {folder} does not hold what a checkpoint holds: {error}."
         raise CheckpointError(message, hint=REMEDY, reference="damaged-file") from error
 
@@ -167,16 +180,46 @@ def go_back(folder: Path, step: int, best: int) -> None:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps that have a checkpoint, in order."""
-    return sorted(int(entry.name.removeprefix("step-")) for entry in folder.glob("step-*"))
+    """Steps that have a checkpoint, in order; what else lies there is not looked at.
+
+    Raises:
+        CheckpointError: If the folder is there and cannot be read.
+    """
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"The checkpoints in {folder} could not be read: {error.strerror}."
+        hint = "Let this user read the folder, or mount it, and type the same command again."
+        raise CheckpointError(message, hint=hint, reference="no-permission") from error
+    return sorted(
+        int(found[1]) for name in names if (found := _NAME.fullmatch(name)) and name == name_of(int(found[1]))
+    )
 
 
 def prune(folder: Path, keep: Iterable[int]) -> None:
-    """Delete all checkpoints but those of the steps in `keep`, and what killed processes left half-written."""
+    """Delete the checkpoints but those of the steps in `keep`, and what killed processes left half-written.
+
+    What tuplet did not write stays: folders of other names, links, and folders that hold anything else.
+    """
     kept = {name_of(step) for step in keep}
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and entry.name not in kept:
+        if entry.name not in kept and (_NAME.fullmatch(entry.name) or _DRAFT.fullmatch(entry.name)) and _is_own(entry):
             shutil.rmtree(entry)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is no link and holds nothing but files of a checkpoint, of the step that its name says."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    if not {entry.name for entry in folder.iterdir()} <= set(FILES):
+        return False
+    try:
+        step = json.loads((folder / "progress.json").read_bytes())["step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True  # ours, and torn
+    return folder.name.startswith(".") or folder.name == name_of(step)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -209,6 +252,11 @@ def _verified(path: Path, digest: str) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def check_of(content: Mapping[str, Any]) -> str:
+    """Digest of what a JSON file says, however it is written."""
+    return _digest(json.dumps(content, sort_keys=True).encode())
 
 
 def _to_bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -10,6 +10,8 @@ values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
 | collapsed | step, since (of the first step that was seen collapsed), best_step, text; the training ends there |
 | diverged | step (whose loss was not finite), text; the last event until the run is resumed |
+| interrupted | step (whose checkpoint was saved); the last event until the run is resumed |
+| extended | step (at which it was done before), steps |
 | note | text; shown, but no part of the diary |
 | end | step, best_step, stopped_early |
 
@@ -35,9 +37,21 @@ def note(text: str) -> Event:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a diary; a last line that was cut short is left out."""
-    lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1]]
+    """The events of a diary; lines that were cut short or changed are left out, and a diary that is gone has none."""
+    return [event for line in _lines(path) if (event := _event(line)) is not None]
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines of a diary."""
+    return path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):  # bad JSON and bad UTF-8
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
 
 class Diary:
@@ -46,15 +60,25 @@ class Diary:
     Args:
         path: The file, made if missing; None writes nowhere.
         keep: Events of an earlier process that stay; what it wrote after them is cut off.
+
+    Attributes:
+        lost: How many of these events are not there, or no longer events: a diary can be lost without the training.
     """
 
     def __init__(self, path: Path | None, keep: int = 0) -> None:
         self._began = time.monotonic()
-        self._events = keep
-        self._file = None if path is None else path.open("a+b", buffering=0)
-        if self._file is not None:
-            self._file.seek(0)
-            kept = self._file.read().split(b"\n")[:keep]
+        self._events, self.lost = keep, 0
+        self._file = None
+        if path is None:
+            return
+        lines = _lines(path)[:keep]
+        kept = [line for line in lines if _event(line) is not None]
+        self._events, self.lost = len(kept), keep - len(kept)
+        self._file = path.open("a+b", buffering=0)
+        if len(kept) < len(lines):
+            self._file.truncate(0)
+            self._put(b"".join(line + b"\n" for line in kept))
+        else:
             self._file.truncate(sum(len(line) + 1 for line in kept))
 
     def __enter__(self) -> Self:
@@ -70,11 +94,14 @@ class Diary:
         """Append an event and return it; the operating system has it when this returns, the disk after `settle`."""
         clock = {"time": round(time.time(), 3), "seconds": round(time.monotonic() - self._began, 3)}
         event: Event = {"kind": kind, **_finite(fields), **clock}
-        line = memoryview(json.dumps(event, allow_nan=False).encode() + b"\n")
-        while self._file is not None and line:  # a full disk takes a part first and complains after that
-            line = line[self._file.write(line) :]
+        self._put(json.dumps(event, allow_nan=False).encode() + b"\n")
         self._events += 1
         return event
+
+    def _put(self, content: bytes) -> None:
+        left = memoryview(content)
+        while self._file is not None and left:  # a full disk takes a part first and complains after that
+            left = left[self._file.write(left) :]
 
     def settle(self) -> int:
         """Force everything to the disk; how many events that is."""

@@ -2,16 +2,29 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tuplet.data import Dataset
 from tuplet.engine import Processes
+from tuplet.errors import CheckpointError, DataError, LabelError
 from tuplet.training import checkpoint
 from tuplet.training.baseline import baseline_of
-from tuplet.training.events import Diary, Event
+from tuplet.training.checkpoint import Checkpoint
+from tuplet.training.events import Diary, Event, note
 from tuplet.training.gallery import save_gallery, splits_of
-from tuplet.training.judge import as_json, health_of, judged_by, judges_of, thresholds, values_of
+from tuplet.training.job import Job
+from tuplet.training.judge import (
+    Judged,
+    as_json,
+    health_of,
+    judged_by,
+    judges_of,
+    not_applicable,
+    thresholds,
+    values_of,
+)
 from tuplet.training.judges import Judge
 from tuplet.training.looks import ModelLook, Sight
 from tuplet.training.state import State
@@ -36,7 +49,10 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     """
     job, progress = state.job, state.progress
     agreed(0.0, processes)  # the first process has saved
-    state.restore_judged(checkpoint.load(folder / "checkpoints" / checkpoint.name_of(progress.best_step)))
+    chosen, remarks = _best(folder / "checkpoints", progress.best_step)
+    yield from map(note, remarks)
+    state.restore_judged(chosen)
+    best_step = chosen.progress.step
     split, dataset = job.verdict_on
     judges = judges_of(job, dataset)
     looks = {
@@ -51,37 +67,63 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         return
     embedder = state.judged
     if job.validation is not None and job.validation.classes is not None:
-        rows = model.rows(job.validation)
-        embedder.thresholds = thresholds(rows, embedder.geometry, job.validation, job.seed)
+        with suppress(DataError):  # pairs of one kind have no threshold between them
+            rows = model.rows(job.validation)
+            embedder.thresholds = thresholds(rows, embedder.geometry, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
     baseline = baseline_of(job)
     sights = [{"raw": judge.see(baseline.look), **seen} for judge, seen in zip(judges, sights, strict=True)]
-    judged = judged_by(judges, sights, job.evaluate, job.seed)
-    for of, result in judged[judges[0].name].items() if judges else ():
-        by, values = judges[0].headline, values_of(result)
-        yield diary.write(
-            "evaluation", step=progress.best_step, split=split, of=of, by=by, best=of == "model", values=values
-        )
+    judged, left_out = _judged(judges, sights, job)
+    left_out += not_applicable(dataset, job.evaluate)
+    yield from map(note, left_out)
+    main = next((judge for judge in judges if judge.name in judged), None)
+    for of, result in judged[main.name].items() if main else ():
+        by, values = main.headline if main else "", values_of(result)
+        yield diary.write("evaluation", step=best_step, split=split, of=of, by=by, best=of == "model", values=values)
     health = _health(model, dataset, judges, sights, job.seed)
     verdict = {
         "format": FORMAT,
         "name": job.name,
         "seed": job.seed,
-        "step": progress.best_step,
+        "step": best_step,
         "split": split,
         "geometry": embedder.geometry,
         "supervision": job.loss.supervision,
         "data": job.facts,
         "raw": baseline.to_dict(),
-        "main": {"protocol": judges[0].name, "measure": judges[0].headline} if judges else None,
+        "main": {"protocol": main.name, "measure": main.headline} if main else None,
         "protocols": as_json(judged, job.evaluate, job.seed) | health,
+        "left_out": left_out,
     }
     checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
-    yield diary.write(
-        "end", step=progress.step, best_step=progress.best_step, stopped_early=progress.step < job.settings.steps
-    )
+    yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
     diary.settle()
+
+
+def _best(checkpoints: Path, step: int) -> tuple[Checkpoint, list[str]]:
+    """The checkpoint of the best step; where it is lost, the latest whole one, and a remark."""
+    try:
+        return checkpoint.load(checkpoints / checkpoint.name_of(step)), []
+    except CheckpointError as problem:
+        found, remarks = checkpoint.load_latest(checkpoints)
+        if found is None:
+            raise
+        return found, [*remarks, f"{problem.message} The model is that of step {found.progress.step}."]
+
+
+def _judged(
+    judges: Sequence[Judge], sights: Sequence[Mapping[str, Sight | None]], job: Job
+) -> tuple[Judged, list[str]]:
+    """What each judge says, and a sentence for each that the examples give nothing to say: the others still count."""
+    judged: Judged = {}
+    left_out: list[str] = []
+    for judge, seen in zip(judges, sights, strict=True):
+        try:
+            judged |= judged_by([judge], [seen], job.evaluate, job.seed)
+        except (DataError, LabelError) as problem:
+            left_out.append(f"The protocol {judge.name} is left out: {problem.message}")
+    return judged, left_out
 
 
 def _health(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from tuplet.data import Batch, Dataset
+from tuplet.data.fingerprint import Fingerprint
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
 from tuplet.sampling import Sampler
@@ -51,6 +52,9 @@ class Job:
         settings: How to train.
         evaluate: How to judge.
         facts: What a report should know of the data: source, split, counts (JSON-able).
+        fingerprint: What the data is, example by example: a run is gone on with by the same data only. None compares
+            nothing.
+        origin: The run that the weights come from, and its step; None for new weights.
     """
 
     name: str
@@ -67,6 +71,8 @@ class Job:
     settings: TrainSettings = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
+    origin: Mapping[str, Any] | None = None
 
     @property
     def verdict_on(self) -> tuple[str, Dataset]:

@@ -45,14 +45,25 @@ def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
     found: list[Judge] = []
     if _has_company(dataset):
         found.append(ByClass(dataset))
-        if settings.groups and dataset.groups:
-            name = "other_groups" if settings.junk == "group" else "reid"
-            found.append(ByClass(dataset, dataset.groups, name, settings.junk))
-    if dataset.targets is not None and len(dataset) > 1:
+        if settings.groups and dataset.groups and _crosses_groups(dataset):
+            found.append(ByClass(dataset, dataset.groups, _grouped(settings), settings.junk))
+    if dataset.targets is not None and _targets_differ(dataset):
         found.append(ByTarget(dataset))
     if dataset.partners is not None:
         found.append(ByPartner(dataset))
     return found
+
+
+def not_applicable(dataset: Dataset, settings: EvaluateSettings) -> list[str]:
+    """A sentence for each protocol that the data names the columns of, and that has nothing to measure there."""
+    said = []
+    if settings.groups and dataset.groups and _has_company(dataset) and not _crosses_groups(dataset):
+        said.append(
+            f"The protocol {_grouped(settings)} is left out: each class lies in one group, so none is found in another."
+        )
+    if dataset.targets is not None and not _targets_differ(dataset):
+        said.append("The protocol targets is left out: all examples have the same targets, so nothing can follow them.")
+    return said
 
 
 def chooser_of(job: Job) -> tuple[Judge, str | None] | None:
@@ -156,6 +167,24 @@ def _has_company(dataset: Dataset) -> bool:
         return False
     sizes = torch.unique(dataset.classes[dataset.classes >= 0], return_counts=True)[1]
     return len(sizes) > 1 and int(sizes.max()) > 1
+
+
+def _grouped(settings: EvaluateSettings) -> str:
+    """The protocol that minds groups."""
+    return "other_groups" if settings.junk == "group" else "reid"
+
+
+def _crosses_groups(dataset: Dataset) -> bool:
+    """Whether some class has examples of two groups."""
+    assert dataset.groups is not None  # noqa: S101  asked of data with groups only
+    first: dict[int, str] = {}
+    pairs = zip(classes_of(dataset).tolist(), dataset.groups, strict=True)
+    return any(label >= 0 and first.setdefault(label, group) != group for label, group in pairs)
+
+
+def _targets_differ(dataset: Dataset) -> bool:
+    """Whether two examples have different targets."""
+    return dataset.targets is not None and len(torch.unique(dataset.targets, dim=0)) > 1
 
 
 def _shares_classes(job: Job, dataset: Dataset) -> bool:

@@ -78,6 +78,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 seen, loading, since = 0, 0.0, time.monotonic()
             elif is_interrupted:
                 _keep(state, diary, folder, processes, planned=False)
+                diary.write("interrupted", step=step + 1)
             if is_interrupted:
                 raise KeyboardInterrupt
 

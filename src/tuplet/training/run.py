@@ -1,21 +1,21 @@
 """A whole run: its folder, its training, its verdict."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
-from tuplet.errors import DataError, DivergedError
+from tuplet.errors import CheckpointError, DivergedError
 from tuplet.training import checkpoint
 from tuplet.training.baseline import baseline_of
 from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
+from tuplet.training.claim import DIARY, Claim, has_saved, is_finished, prepare, writing
 from tuplet.training.environment import environment
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.finish import finish
@@ -24,7 +24,7 @@ from tuplet.training.judge import chooser_of, judged_raw, judges_of, values_of
 from tuplet.training.loop import train
 from tuplet.training.optim import count_parameters
 from tuplet.training.state import State
-from tuplet.training.together import agreed, refuse_batch_norm
+from tuplet.training.together import agreed, refuse_batch_of_one
 from tuplet.training.word_job import WordJob
 from tuplet.training.words import WordState, begin_words, finish_words, refuse_several, train_words
 
@@ -34,40 +34,58 @@ def run(
     folder: Path,
     *,
     resume: bool = False,
+    extend: bool = False,
     processes: Processes = ALONE,
     device: torch.device | str = "cpu",
+    claim: Claim | None = None,
 ) -> Iterator[Event]:
     """Train, judge and save.
 
-    The folder is complete and movable: `recipe.toml`, `environment.json`, `events.jsonl`, `checkpoints/`, `model/`,
-    `gallery/`, `evaluation.json`. Its report is written by the command line.
+    The folder is complete and movable: `recipe.toml`, `resume.json`, `examples.jsonl`, `environment.json`,
+    `events.jsonl`, `checkpoints/`, `model/`, `gallery/`, `evaluation.json`. Its report is written by the command line.
 
     Args:
         job: What to train, from `tuplet.recipes.build`; trained in place.
         folder: New or empty; with `resume`, that of an earlier run of the same job.
-        resume: Go on from the last whole checkpoint, bit for bit.
+        resume: Go on from the last whole checkpoint, bit for bit. A run that has come to its end stays as it is.
+        extend: Let a resumed run take as many steps as the job says, if it was to take another number, even if it has
+            come to its end.
         processes: Who trains together.
         device: Where encoder and loss live.
+        claim: Of the folder, if the caller holds it already; given back at the end.
 
     Yields:
         Each `Event` as it is written to `events.jsonl`, and notes.
 
     Raises:
-        DataError: If the folder holds something else, or cannot be written.
-        CheckpointError: If a checkpoint cannot be read or written.
-        RecipeError: If the encoder cannot be trained by several processes, or in chunks.
+        DataError: If the folder holds something else, is in use, or cannot be written; if the data of a resumed run is
+            not what it was.
+        CheckpointError: If a checkpoint cannot be read or written, or all that there were are gone.
+        RecipeError: If the encoder cannot be trained in chunks, or the settings of a resumed run are not what they
+            were.
         DivergedError: If the loss is no longer finite.
         MissingExtraError: If TensorBoard is asked for and not there.
-        KeyboardInterrupt: On Ctrl-C, after a checkpoint was saved.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
     refuse_unfit(job, processes)
-    if isinstance(job, WordJob):
-        events = _run_words(job, folder, resume=resume)
-    else:
-        events = _run_job(job, folder, torch.device(device), processes, resume=resume)
-    if job.settings.tensorboard and processes.rank == 0:
-        events = recorded(events, folder / "tensorboard")
-    yield from events
+    if processes.rank == 0 and claim is None:
+        claim = Claim(folder)
+    try:
+        if processes.rank == 0 and claim is not None and not claim.is_known:
+            yield note(f"The file system of {folder} has no locks: see to it that no other process trains there.")
+        if resume and not extend and agreed(is_finished(folder), processes):
+            yield note(f"{folder} has come to its end. For more steps: tuplet train --resume {folder} --steps N")
+            return
+        if isinstance(job, WordJob):
+            events = _run_words(job, folder, resume=resume, extend=extend)
+        else:
+            events = _run_job(job, folder, torch.device(device), processes, resume=resume, extend=extend)
+        if job.settings.tensorboard and processes.rank == 0:
+            events = recorded(events, folder / "tensorboard")
+        yield from events
+    finally:
+        if claim is not None:
+            claim.give_back()
 
 
 def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
@@ -84,45 +102,47 @@ def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
     if isinstance(job, WordJob):
         refuse_several(processes)
     else:
-        refuse_batch_norm(job.embedder, processes)
+        refuse_batch_of_one(job.embedder, job.sampler.batch_size)
         refuse_chunks(job.embedder, job.settings.chunk)
         chooser_of(job)
     if job.settings.tensorboard:
         require_tensorboard()
 
 
-def _run_job(job: Job, folder: Path, device: torch.device, processes: Processes, *, resume: bool) -> Iterator[Event]:
+def _run_job(
+    job: Job, folder: Path, device: torch.device, processes: Processes, *, resume: bool, extend: bool
+) -> Iterator[Event]:
     """The same for batches of examples."""
-    state = State(job, device)
+    state = State(job, device, processes)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
-    with _writing(folder):
+    with writing(folder):
         if is_chief:
-            _prepare(folder, job, resume=resume, facts=environment(state.device, processes))
-        found, remarks = _find(checkpoints, processes) if resume else (None, [])
+            yield from prepare(folder, job, environment(state.device, processes), resume=resume, extend=extend)
+        found, remarks = _find(folder, processes) if resume else (None, [])
         yield from map(note, remarks)
-        with Diary(folder / "events.jsonl" if is_chief else None, found.progress.events if found else 0) as diary:
+        with Diary(folder / DIARY if is_chief else None, found.progress.events if found else 0) as diary:
             if found is None and is_chief:
                 yield from _begin(job, diary)
+                if job.origin is not None:
+                    checkpoint.save(checkpoints, state.capture(diary.settle(), planned=False))
             elif found is not None:
-                yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints if is_chief else None)
             with _telling(diary, state):
                 yield from train(state, diary, checkpoints, processes)
             yield from finish(state, diary, folder, processes)
 
 
-def _run_words(job: WordJob, folder: Path, *, resume: bool) -> Iterator[Event]:
+def _run_words(job: WordJob, folder: Path, *, resume: bool, extend: bool) -> Iterator[Event]:
     """The same for word vectors."""
     state, checkpoints = WordState(job), folder / "checkpoints"
-    with _writing(folder):
-        _prepare(folder, job, resume=resume, facts=environment(torch.device("cpu"), ALONE))
-        found, remarks = checkpoint.load_latest(checkpoints) if resume else (None, [])
+    with writing(folder):
+        yield from prepare(folder, job, environment(torch.device("cpu"), ALONE), resume=resume, extend=extend)
+        found, remarks = _find(folder, ALONE) if resume else (None, [])
         yield from map(note, remarks)
-        with Diary(folder / "events.jsonl", found.progress.events if found else 0) as diary:
+        with Diary(folder / DIARY, found.progress.events if found else 0) as diary:
             if found is None:
                 yield from begin_words(job, diary)
             else:
-                yield note(f"Going on from step {found.progress.step}.")
                 yield from _go_on(state, found, diary, checkpoints)
             with _telling(diary, state):
                 yield from train_words(state, diary, checkpoints)
@@ -130,20 +150,8 @@ def _run_words(job: WordJob, folder: Path, *, resume: bool) -> Iterator[Event]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder} could not be written: {error.strerror}.",
-            hint="Choose a folder that you may write to, on a disk with room. A checkpoint that is there stays good.",
-            reference="cannot-write",
-        ) from error
-
-
-@contextmanager
 def _telling(diary: Diary, state: State | WordState) -> Iterator[None]:
-    """Of a training that diverged, the diary says so: nobody waits for its next step."""
+    """Of a training that diverged or was interrupted, the diary says so: nobody waits for its next step."""
     try:
         yield
     except DivergedError as error:
@@ -151,23 +159,17 @@ def _telling(diary: Diary, state: State | WordState) -> Iterator[None]:
         raise
 
 
-def _prepare(folder: Path, job: Job | WordJob, *, resume: bool, facts: Mapping[str, Any]) -> None:
-    """The folder with what it holds before the first step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume and any(folder.iterdir()):
-        raise DataError(
-            f"{folder} is not empty.",
-            hint=f"Type tuplet train --resume {folder} to go on with it, or choose another folder.",
-            reference="run-exists",
-        )
-    for name, text in (("recipe.toml", job.recipe(folder)), ("environment.json", json.dumps(facts, indent=2) + "\n")):
-        if not (folder / name).exists():
-            checkpoint.write_file(folder / name, text)
-
-
-def _find(checkpoints: Path, processes: Processes) -> tuple[Checkpoint | None, list[str]]:
+def _find(folder: Path, processes: Processes) -> tuple[Checkpoint | None, list[str]]:
     """The latest checkpoint that is whole; which one that is, the first process says."""
+    checkpoints = folder / "checkpoints"
     found, remarks = checkpoint.load_latest(checkpoints) if processes.rank == 0 else (None, [])
+    if processes.rank == 0 and found is None and has_saved(folder):
+        raise CheckpointError(
+            f"{folder} has saved checkpoints, and {checkpoints} holds none.",
+            hint="Put them back, or mount the disk that they are on. Begun again at step 0, the training would "
+            f"overwrite what it has reached. In a folder of its own: tuplet train {folder}/recipe.toml",
+            reference="no-checkpoints",
+        )
     step = int(agreed(found.progress.step if found else -1, processes))
     if processes.rank and step >= 0:
         found = checkpoint.load(checkpoints / checkpoint.name_of(step))
@@ -178,10 +180,16 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
     """Everything as it was when a checkpoint was taken."""
     state.restore(found)
     step = found.progress.step
+    yield note(f"Going on from step {step}.")
+    if checkpoints is not None and diary.lost:
+        yield note(f"{DIARY} lacks {diary.lost} of its {found.progress.events} events; the report shows what there is.")
     if checkpoints is not None:
         checkpoint.go_back(checkpoints, step, found.progress.best_step)
     if found.progress.planned:
         yield diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
+    if found.progress.steps not in (0, state.job.settings.steps):
+        yield diary.write("extended", step=step, steps=state.job.settings.steps)
+        state.progress = replace(state.progress, waited=0, lost=False)
 
 
 def _begin(job: Job, diary: Diary) -> Iterator[Event]:

@@ -1,14 +1,17 @@
 """Everything that changes while a job trains."""
 
 import copy
+import math
 from dataclasses import replace
 
 import torch
 
+from tuplet.engine import ALONE, Processes
 from tuplet.models import Embedder
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
+from tuplet.training.synchronised import synchronise
 from tuplet.training.watch import is_lost
 
 
@@ -18,6 +21,7 @@ class State:
     Args:
         job: Moved to `device` and put in training mode.
         device: Where encoder and loss live.
+        processes: Who shares each batch: what normalises over it does so over the rows of all.
 
     Attributes:
         progress: Steps done, best score and the like; replaced, never changed.
@@ -26,7 +30,7 @@ class State:
         untrained: The embedder as it was before the first step; None where nobody asks for it.
     """
 
-    def __init__(self, job: Job, device: torch.device) -> None:
+    def __init__(self, job: Job, device: torch.device, processes: Processes = ALONE) -> None:
         self.job = job
         self.device = device
         self.untrained = copy.deepcopy(job.embedder) if job.evaluate.untrained or job.evaluate.probe else None
@@ -35,6 +39,7 @@ class State:
         job.loss.to(device).train()
         self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
         self.average = copy.deepcopy(job.embedder) if job.settings.ema else None
+        synchronise(job.embedder, processes)
 
     @property
     def judged(self) -> Embedder:
@@ -54,13 +59,15 @@ class State:
             self._follow(self.average)
 
     def score(self, score: float) -> bool:
-        """Note the score of a validation; whether it is the best so far."""
-        is_best = score > self.progress.best_score
+        """Note the score of a validation; whether it is the best so far. One that is no number is better than none."""
+        progress = self.progress
+        is_best = score > progress.best_score or progress.best_step == 0
         if is_best:
-            self.progress = replace(self.progress, best_score=score, best_step=self.progress.step, waited=0)
+            best = max(progress.best_score, score)  # the older one if the new one is no number
+            self.progress = replace(progress, best_score=best, best_step=progress.step, waited=0)
         else:
-            self.progress = replace(self.progress, waited=self.progress.waited + 1)
-        return is_best
+            self.progress = replace(progress, waited=progress.waited + 1)
+        return is_best and math.isfinite(score)
 
     def observe(self, *, is_collapsed: bool) -> None:
         """Note how the embedding of this step lies."""
@@ -77,11 +84,13 @@ class State:
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
         """What a checkpoint holds; all processes ask together. `events` is the length of the diary."""
-        progress = replace(self.progress, events=events, sampler=self.job.sampler.state_dict(), planned=planned)
-        tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
+        job, steps = self.job, self.job.settings.steps
+        sampler = job.sampler.state_dict()
+        progress = replace(self.progress, events=events, sampler=sampler, planned=planned, steps=steps)
+        tensors = {"model": job.embedder.state_dict(), "objective": job.loss.state_dict()}
         if self.average is not None:
             tensors["averaged"] = self.average.state_dict()
-        if memory := self.job.sampler.memory():
+        if memory := job.sampler.memory():
             tensors["sampler"] = memory
         return Checkpoint(progress, tensors, self.optimizer.state_dict())
 

@@ -9,7 +9,7 @@ from tuplet.engine import Processes
 from tuplet.engine.gather import sum_of
 from tuplet.errors import RecipeError
 
-_OVER_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+OVER_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def share(rows: int, processes: Processes, together: int = 1) -> slice:
@@ -51,21 +51,20 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
 
 def find_batch_norm(encoder: nn.Module) -> str | None:
     """Name of the first layer that normalises over the batch."""
-    return next((name for name, part in encoder.named_modules() if isinstance(part, _OVER_THE_BATCH)), None)
+    return next((name for name, part in encoder.named_modules() if isinstance(part, OVER_THE_BATCH)), None)
 
 
-def refuse_batch_norm(encoder: nn.Module, processes: Processes) -> None:
-    """Several processes need an encoder that treats each example by itself.
+def refuse_batch_of_one(encoder: nn.Module, batch_size: int) -> None:
+    """One example has no spread to be normalised by.
 
     Raises:
-        RecipeError: If the encoder normalises over the batch, of which each process sees a part.
+        RecipeError: If the encoder normalises over a batch that holds one example.
     """
-    found = find_batch_norm(encoder) if processes.size > 1 else None
+    found = find_batch_norm(encoder) if batch_size == 1 else None
     if found is not None:
         raise RecipeError(
-            f"The encoder's layer {found} normalises over the batch, of which each of {processes.size} processes sees "
-            "only a part: the result would depend on their number.",
-            hint='Type --set model.encoder.norm=group (norm="group" in a recipe; "layer" for the encoder mlp), '
-            "or train on one process.",
-            reference="batch-norm-over-processes",
+            f"The encoder's layer {found} normalises over the batch, which holds one example.",
+            hint="Type --set batch.batch_size=NUMBER with 2 or more, or --set model.encoder.norm=group "
+            '("layer" for the encoder mlp).',
+            reference="batch-norm-of-one",
         )

@@ -1,10 +1,12 @@
 """Everything that a training of word vectors needs, built and ready."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from tuplet.data import Corpus
@@ -41,6 +43,13 @@ class WordJob:
     settings: TrainSettings
     evaluate: EvaluateSettings
     facts: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """Of the words in their order: a run is gone on with by the same text only."""
+        digest = hashlib.blake2b("\n".join(self.corpus.words).encode(), digest_size=16)
+        for numbers in (self.corpus.ids, self.corpus.starts):
+            digest.update(np.ascontiguousarray(numbers).data)
+        return digest.hexdigest()
 
     @property
     def vectors(self) -> Tensor:

@@ -117,7 +117,8 @@ class WordState:
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
         """What a checkpoint holds; `events` is the length of the diary."""
-        progress = replace(self.progress, events=events, sampler=self.job.sampler.state_dict(), planned=planned)
+        sampler, steps = self.job.sampler.state_dict(), self.job.settings.steps
+        progress = replace(self.progress, events=events, sampler=sampler, planned=planned, steps=steps)
         tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
         return Checkpoint(progress, tensors, {key: mover.state_dict() for key, mover in self._movers.items()})
 
@@ -198,6 +199,7 @@ def train_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event]
                 began, since = step, time.monotonic()
             elif is_interrupted:
                 _keep(state, diary, folder, planned=False)
+                diary.write("interrupted", step=step)
             if is_interrupted:
                 raise KeyboardInterrupt
 

@@ -6,9 +6,11 @@
 
 import errno
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 from tuplet import __version__
 from tuplet.app.explanations import explanations
@@ -36,6 +38,7 @@ HELP = Path(__file__).with_name("help.txt")
 def main() -> None:
     """Run the command line and leave with its exit code."""
     code = 0
+    signal.signal(signal.SIGTERM, _interrupt)  # schedulers and containers end a process by it: as Ctrl-C does
     try:
         _run()
     except Exception as error:  # noqa: BLE001  whatever it is, nobody shall be scared by a traceback
@@ -49,6 +52,10 @@ def main() -> None:
     if is_one_of_several():
         os._exit(code)
     sys.exit(code)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def is_one_of_several() -> bool:
@@ -100,9 +107,11 @@ def _settle(error: Exception) -> int:
 
 
 def _explain(error: TupletError) -> int:
-    print(f"error: {error.message}", file=sys.stderr)
+    from tuplet.app.cli.show import visible
+
+    print(visible(f"error: {error.message}"), file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(visible(f"hint: {error.hint}"), file=sys.stderr)
     print(f"more: {error.more}", file=sys.stderr)
     return error.exit_code
 
@@ -134,7 +143,9 @@ def _save_traceback(error: Exception) -> int:
     text = f"{versions}\ntuplet {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"
     with tempfile.NamedTemporaryFile("w", prefix="tuplet-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(text)
-    print(f"error: tuplet has a bug: {type(error).__name__}: {error}", file=sys.stderr)
+    from tuplet.app.cli.show import visible
+
+    print(visible(f"error: tuplet has a bug: {type(error).__name__}: {error}"), file=sys.stderr)
     print(f"hint: The traceback is in {Path(file.name)}. Please send it along when you report this.", file=sys.stderr)
     return 1
 

@@ -28,11 +28,12 @@ def demo(
     It learns from half of the characters of 16 typefaces and has to recognise the other half. Nothing is downloaded:
     the letters are drawn from the fonts that come with matplotlib.
     """
-    from tuplet.app.cli.running import new_run, run_and_report, show_run
+    from tuplet.app.cli.running import device_of, new_run, run_and_report, show_run
+    from tuplet.engine import ALONE
 
     remark("Drawing letters and numbers of 16 typefaces ...")
-    job, folder = new_run("glyphs", out=out, data=None, name=None, steps=steps, changes=["name=demo"])
-    evaluation = run_and_report(job, folder, resume=False)
+    job, place = new_run("glyphs", out=out, data=None, name=None, steps=steps, changes=["name=demo"])
+    evaluation, folder = run_and_report(job, place, resume=False, device=device_of("auto", ALONE)), place.folder
     queries = _save_queries(folder)
     remark(f"Searching with three of the letters, now in {queries[0].parent} ...")
     for query, hits in _search(folder, queries):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuplet.app.cli.options import Json, SkipBroken
+from tuplet.app.cli.options import Json, SkipBroken, Trust
 from tuplet.app.cli.show import remark, to_json
 from tuplet.errors import counted
 
@@ -30,6 +30,7 @@ def embed(
     ] = "query",
     skip_broken: SkipBroken = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Array to write, .npy.")] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Turn files, rows or texts into embeddings."""
@@ -41,7 +42,7 @@ def embed(
     from tuplet.models import Embedder
     from tuplet.training.checkpoint import write_file
 
-    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run)
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
     items, names, remarks = read_queries(embedder, inputs, side, skip_broken=skip_broken)
     for told in remarks:
         remark(told)

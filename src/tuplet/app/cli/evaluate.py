@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, Require, SkipBroken, check_required, parse_required
+from tuplet.app.cli.options import Json, Require, SkipBroken, Trust, check_required, parse_required
 from tuplet.app.cli.show import remark, to_json
 
 EPILOG = """
@@ -25,6 +25,7 @@ def evaluate(
     ] = None,
     skip_broken: SkipBroken = False,
     require: Require = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Show what a model is worth, beside the raw input.
@@ -41,7 +42,7 @@ def evaluate(
         from tuplet.app.judging import judge_on
         from tuplet.app.reading import told_of
 
-        evaluation = judge_on(run, data, skip_broken=skip_broken)
+        evaluation = judge_on(run, data, skip_broken=skip_broken, trust=trust)
         remark(told_of(evaluation["data"] | {"source": data.name}))
     if as_json:
         from tuplet.app.measures import verdict_of

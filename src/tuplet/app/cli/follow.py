@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tuplet.app.cli.show import remark
+from tuplet.app.cli.show import remark, visible
 from tuplet.app.measures import name_of
 
 Event = dict[str, Any]
@@ -97,7 +97,7 @@ class _Bar(_Lines):
                     self.progress.update(self.task, score=f"{name_of(name)} {event['values'][name]['value']:.3f}")
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False)
+        self.progress.console.print(visible(text), markup=False)
 
 
 def _verdict(event: Event) -> str:

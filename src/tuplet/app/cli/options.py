@@ -11,6 +11,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out images of a folder that cannot be decoded, and list them.")
 ]
+Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a model of the kind `callable` names.")]
 Require = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC=VALUE", help="Leave with code 6 unless the model reaches this, e.g. recall@1=0.9."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Json, SkipBroken, with_skip_broken
+from tuplet.app.cli.options import Json, SkipBroken, Trust, with_skip_broken
 from tuplet.app.cli.show import remark, show_rows, to_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def plan(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
     skip_broken: SkipBroken = False,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Say what a training will take, and what may be wrong.
@@ -48,7 +49,7 @@ def plan(
         reader = Reader(known if known.is_dir() else Path(scratch))
         overrides = with_skip_broken(changes, skip_broken=skip_broken)
         recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
-        made = make_plan(recipe, cache=reader.cache, reader=reader)
+        made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust)
     if recipe.data.kind != "words" and recipe.data.source != "glyphs":
         remark(told_of(made.source))
     if as_json:

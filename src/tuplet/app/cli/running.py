@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tuplet.app.cli.follow import follow
 from tuplet.app.cli.result import show_evaluation
 from tuplet.app.cli.show import remark, to_json
 from tuplet.errors import DataError
+from tuplet.storage import numbered
 
 _LEFT_ALONE = ("Connection closed by peer", "Connection reset by peer")
 """What gloo says when another process has ended."""
@@ -25,10 +27,39 @@ if TYPE_CHECKING:
     from tuplet.engine import Processes
     from tuplet.recipes import Reader, Recipe
     from tuplet.training import Job, WordJob
+    from tuplet.training.claim import Claim
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of a run: held by the first process, known to all.
+
+    Args:
+        out: Folder of all runs.
+        name: Of the run.
+        number: Added to the name from 2 on.
+        claim: What the first process holds.
+    """
+
+    out: Path
+    name: str
+    number: int = 1
+    claim: "Claim | None" = None
+
+    @property
+    def folder(self) -> Path:
+        """The run."""
+        return self.out / numbered(self.name, self.number)
+
+    def agree(self, processes: "Processes") -> "Place":
+        """With the number that the first process found free."""
+        from tuplet.training.together import agreed
+
+        return replace(self, number=int(agreed(self.number, processes)))
 
 
 def new_run(
-    source: str,
+    source: str | None,
     *,
     out: Path,
     data: Path | None,
@@ -36,28 +67,44 @@ def new_run(
     steps: int | None,
     changes: Sequence[str],
     processes: "Processes | None" = None,
-) -> "tuple[Job | WordJob, Path]":
-    """A job and its folder, new to `out`.
+    start: Path | None = None,
+    trust: bool = False,
+) -> "tuple[Job | WordJob, Place]":
+    """A job and its folder, new to `out` and held from now on.
 
     Args:
-        source: Recipe, preset or data.
+        source: Recipe, preset or data; with `start`, None takes the recipe of that run.
         out: Folder of all runs.
         data: Takes the place of the recipe's data.
         name: Name of the run; without one, the recipe's name and, if that is taken, a number.
         steps: Steps to train; None leaves that to the recipe.
         changes: `section.key=value`.
         processes: Who trains together.
+        start: Run from whose weights this one starts.
+        trust: Import what an encoder `callable` names.
     """
     from tuplet.recipes import Reader
+    from tuplet.training.claim import claim_new
 
     reader = Reader(cache_beside(out / "run"))
-    recipe = find_recipe(source, data=data, name=name, steps=steps, changes=changes, reader=reader)
-    folder = out / recipe.name
-    number = 2
-    while name is None and folder.exists():
-        folder = out / f"{recipe.name}-{number}"
-        number += 1
-    return _build(recipe, folder, processes, reader), folder
+    if start is not None:
+        source, data = _from_run(start, source, data)
+    recipe = find_recipe(str(source), data=data, name=name, steps=steps, changes=changes, reader=reader)
+    place = Place(out, recipe.name)
+    if processes is None or processes.rank == 0:
+        claim = claim_new(out, recipe.name, may_number=name is None)
+        place = replace(place, number=claim.number, claim=claim)
+    return _build(recipe, place, processes, reader=reader, start=start, trust=trust), place
+
+
+def _from_run(start: Path, source: str | None, data: Path | None) -> tuple[str, Path | None]:
+    """The recipe of a run that starts from another: that of the other, unless one is named."""
+    recipe = _recipe_of(start)
+    if source is None or source == str(recipe):
+        return str(recipe), data
+    if data is None and Path(source).exists() and not source.endswith(".toml"):
+        return str(recipe), Path(source)
+    return source, data
 
 
 def find_recipe(
@@ -98,21 +145,35 @@ def _names_data(source: str) -> bool:
 
 
 def old_run(
-    folder: Path, processes: "Processes | None" = None, *, data: Path | None = None
-) -> "tuple[Job | WordJob, Path]":
-    """The job of an earlier run; `data` says where its data is now, if that was moved."""
-    from tuplet.recipes import load_recipe
+    folder: Path,
+    processes: "Processes | None" = None,
+    *,
+    data: Path | None = None,
+    steps: int | None = None,
+    trust: bool = False,
+) -> "tuple[Job | WordJob, Place]":
+    """The job of an earlier run, whose folder is held from now on.
 
-    if not (folder / "recipe.toml").is_file():
-        raise DataError(
-            f"{folder} is not the folder of a run: it has no recipe.toml.",
-            hint="Type `tuplet runs` to see the runs there are.",
-            reference="no-run",
-        )
+    Args:
+        folder: The run.
+        processes: Who trains together.
+        data: Where its data is now, if that was moved.
+        steps: Steps that it shall take in all, if it is to take others.
+        trust: Import what an encoder `callable` names.
+    """
+    from tuplet.recipes import load_recipe
+    from tuplet.training.claim import Claim
+
+    found = _recipe_of(folder)
     overrides = [] if data is None else [f"data.source={_quoted(str(data.resolve()))}"]
-    recipe = load_recipe(folder / "recipe.toml", overrides)
+    if steps is not None:
+        overrides += [f"train.steps={steps}", "train.epochs=0"]
+    recipe = load_recipe(found, overrides)
+    place = Place(folder.parent, folder.name)
+    if processes is None or processes.rank == 0:
+        place = replace(place, claim=Claim(folder))
     try:
-        return _build(recipe, folder, processes), folder
+        return _build(recipe, place, processes, begun=folder, trust=trust), place
     except DataError as error:
         if error.reference != "missing-file" or data is not None or Path(recipe.data.source).exists():
             raise
@@ -120,15 +181,65 @@ def old_run(
         raise DataError(error.message, hint=hint, reference="missing-file") from error
 
 
+def _recipe_of(run: Path) -> Path:
+    if not (run / "recipe.toml").is_file():
+        raise DataError(
+            f"{run} is not the folder of a run: it has no recipe.toml.",
+            hint="Type `tuplet runs` to see the runs there are.",
+            reference="no-run",
+        )
+    return run / "recipe.toml"
+
+
 def _build(
-    recipe: "Recipe", folder: Path, processes: "Processes | None", reader: "Reader | None" = None
+    recipe: "Recipe",
+    place: Place,
+    processes: "Processes | None",
+    *,
+    reader: "Reader | None" = None,
+    begun: Path | None = None,
+    start: Path | None = None,
+    trust: bool = False,
 ) -> "Job | WordJob":
+    """What a recipe describes; the folder is let go of if it cannot be trained."""
     from tuplet.engine import ALONE
     from tuplet.recipes import build, build_words
+    from tuplet.training.run import refuse_unfit
 
-    if recipe.data.kind == "words":
-        return build_words(recipe, cache=cache_beside(folder))
-    return build(recipe, cache=cache_beside(folder), processes=processes or ALONE, reader=reader)
+    cache, processes = cache_beside(place.folder), processes or ALONE
+    try:
+        job: Job | WordJob
+        if recipe.data.kind == "words":
+            job = build_words(recipe, cache=cache, start=start)
+        else:
+            job = build(recipe, cache=cache, processes=processes, reader=reader, begun=begun, start=start, trust=trust)
+        refuse_unfit(job, processes)  # `run` would too, but in every process
+    except BaseException:
+        if place.claim is not None:
+            place.claim.give_back()
+        raise
+    return job
+
+
+def is_done(folder: Path, processes: "Processes") -> bool:
+    """Whether a run has come to its end, so that there is nothing to go on with."""
+    from tuplet.training.claim import is_finished
+    from tuplet.training.together import agreed
+
+    return bool(agreed(is_finished(folder), processes))
+
+
+def report_again(folder: Path, processes: "Processes") -> dict[str, Any] | None:
+    """What a finished run measured; its report is written if it has none."""
+    from tuplet.app.report import write_report
+    from tuplet.app.verdict import read_evaluation
+
+    if processes.rank > 0:
+        return None
+    remark(f"{folder} has come to its end. For more steps: tuplet train --resume {folder} --steps N")
+    if not (folder / "report.html").exists():
+        write_report(folder)
+    return read_evaluation(folder)
 
 
 def cache_beside(run: Path) -> Path:
@@ -137,32 +248,57 @@ def cache_beside(run: Path) -> Path:
 
 
 def run_and_report(
-    job: "Job | WordJob", folder: Path, *, resume: bool, device: str = "auto", processes: "Processes | None" = None
+    job: "Job | WordJob",
+    place: Place,
+    *,
+    resume: bool,
+    extend: bool = False,
+    device: str = "cpu",
+    processes: "Processes | None" = None,
 ) -> dict[str, Any] | None:
     """Train and write the report; returns what `evaluation.json` says.
 
     Of several processes the first alone shows and writes; the others return None.
     """
     from tuplet.app.report import write_report
+    from tuplet.app.verdict import read_evaluation
     from tuplet.engine import ALONE
     from tuplet.training import run
 
-    processes = processes or ALONE
+    processes, folder = processes or ALONE, place.folder
+    options: dict[str, Any] = {"resume": resume, "extend": extend, "processes": processes, "device": device}
     try:
         follow(
-            run(job, folder, resume=resume, processes=processes, device=device_of(device, processes)),
+            run(job, folder, claim=place.claim, **options),
             steps=job.settings.steps,
             quiet=processes.rank > 0,
         )
     except KeyboardInterrupt:
         if processes.rank == 0:
-            remark(f"\nStopped; all steps so far are saved. Go on with:\n  tuplet train --resume {folder}")
+            remark(f"\n{_stopped(folder)}")
         raise typer.Exit(130) from None
     if processes.rank > 0:
         return None
     remark("Writing the report ...")
-    write_report(folder)
-    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    try:
+        write_report(folder)
+    except OSError as problem:
+        raise DataError(
+            f"The run is complete; only its report could not be written: {problem.strerror} ({problem.filename}).",
+            hint=f"Free some space, then type: tuplet report {folder}",
+            reference="no-report",
+        ) from problem
+    return read_evaluation(folder)
+
+
+def _stopped(folder: Path) -> str:
+    """What is saved of a run that was stopped, as its folder has it."""
+    from tuplet.training.checkpoint import steps_in
+
+    saved = steps_in(folder / "checkpoints")
+    if not saved:
+        return "Stopped before anything was saved. Begin again with the same command."
+    return f"Stopped; saved up to step {saved[-1]}. Go on with:\n  tuplet train --resume {folder}"
 
 
 def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None:

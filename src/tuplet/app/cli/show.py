@@ -5,6 +5,7 @@ A result is a table on a terminal, tab-separated lines in a pipe, and one JSON o
 
 import json
 import math
+import re
 import shutil
 import sys
 import textwrap
@@ -12,10 +13,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line break, those that turn the direction of writing, and bytes that are no text."""
+
+
+def visible(text: str) -> str:
+    """Text in which nothing steers the terminal: names in data are anybody's, and such characters are written out."""
+    return _STEERING.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"  # as JSON writes it, which holds such text too
 
 
 def remark(text: str) -> None:
     """Words for the person who waits, never part of the result; wrapped where a terminal ends."""
+    text = visible(text)
     if sys.stderr.isatty():
         text = "\n".join(_wrapped(line) for line in text.split("\n"))
     print(text, file=sys.stderr, flush=True)
@@ -50,7 +63,7 @@ def show_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, rig
 
 def to_json(value: Any) -> str:
     """One line of strict JSON: what is not finite becomes null."""
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    return visible(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -80,4 +93,4 @@ def _one_line(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))

@@ -1,0 +1,165 @@
+"""What a run was given, kept in its folder: whoever goes on with it must give it the same."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuplet.data.fingerprint import Fingerprint, differences
+from tuplet.errors import DataError, RecipeError
+from tuplet.storage import read_json
+from tuplet.training.checkpoint import check_of, write_file
+from tuplet.training.job import Job
+from tuplet.training.word_job import WordJob
+
+RECORD, EXAMPLES = "resume.json", "examples.jsonl"
+FORMAT = 1
+STEPS, EPOCHS = "train.steps", "train.epochs"
+_FIELDS = ("settings", "examples", "corpus", "origin")
+_PLACES = ("name", "data.source", "data.labels", "data.targets", "evaluate.words")
+"""Settings that say where something lies, which may change; what lies there is compared by itself."""
+_REMEDY = "Copy the folder of the run again from where it came."
+
+
+@dataclass(frozen=True)
+class Record:
+    """What stands in `resume.json`.
+
+    Args:
+        settings: Those of the recipe, by their dotted names; without those that say where something lies.
+        examples: Digest of `examples.jsonl`; None for running text, or a job that was made by hand.
+        corpus: Digest of the words of a running text; None for examples.
+        origin: The run that the weights came from, and its step; None without one.
+    """
+
+    settings: Mapping[str, Any]
+    examples: str | None
+    corpus: str | None
+    origin: Mapping[str, Any] | None
+
+
+def keep(folder: Path, job: Job | WordJob) -> None:
+    """Write what a run is given."""
+    examples = corpus = None
+    if isinstance(job, WordJob):
+        corpus = job.digest()
+    elif job.fingerprint is not None:
+        examples = job.fingerprint.write(folder / EXAMPLES, write_file)
+    origin = None if isinstance(job, WordJob) else job.origin
+    _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, origin))
+
+
+def read_record(folder: Path) -> Record:
+    """What `keep` wrote.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    found = read_json(folder / RECORD, version=FORMAT, error=DataError, remedy=_REMEDY)
+    facts: dict[str, Any] = {key: found.get(key) for key in _FIELDS}
+    if found.get("check") != check_of(facts) or not isinstance(facts["settings"], dict):
+        message = f"{folder / RECORD} is damaged: its digest differs."
+        raise DataError(message, hint=_REMEDY, reference="damaged-file")
+    return Record(**facts)
+
+
+def read_fingerprint(folder: Path) -> Fingerprint | None:
+    """The data that a run was given, example by example; None for running text.
+
+    Args:
+        folder: The run.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    digest = read_record(folder).examples
+    return None if digest is None else Fingerprint.read(folder / EXAMPLES, digest)
+
+
+def compare(folder: Path, job: Job | WordJob, *, extend: bool) -> int | None:
+    """Go on with the same, or not at all.
+
+    Args:
+        folder: The run.
+        job: What shall go on.
+        extend: Whether it may take more steps than the run was to take.
+
+    Returns:
+        How many steps the run was to take, if it shall now take another number.
+
+    Raises:
+        RecipeError: If settings differ; all are named.
+        DataError: If the data differs; the message says in what.
+    """
+    kept = read_record(folder)
+    now = _settings(job.recipe(folder))
+    changed = sorted(key for key in {*now, *kept.settings} if now.get(key) != kept.settings.get(key))
+    if extend and set(changed) <= {STEPS, EPOCHS}:
+        changed = []
+    if changed:
+        lines = [f"{key} = {now.get(key)!r}, was {kept.settings.get(key)!r}" for key in changed]
+        raise RecipeError(
+            f"{folder} was begun with other settings:\n  " + "\n  ".join(lines),
+            hint=f"Put them back to go on. {_only_steps(folder, changed)}A new run from the weights of this one: "
+            f"tuplet train {folder}/recipe.toml --from {folder}",
+            reference="run-changed",
+        )
+    if isinstance(job, WordJob):
+        found = [] if kept.corpus == job.digest() else ["its words are others, or stand in another order"]
+    elif kept.examples is not None and job.fingerprint is not None:
+        known = Fingerprint.read(folder / EXAMPLES, kept.examples)
+        found = differences(known.present(), job.fingerprint.present())
+    else:
+        found = []
+    if found:
+        raise other_data(folder, found)
+    steps = kept.settings.get(STEPS)
+    return None if steps == now.get(STEPS) else steps
+
+
+def other_data(folder: Path, found: list[str]) -> DataError:
+    """Why a run cannot go on: a verdict about unseen examples would be about seen ones."""
+    return DataError(
+        f"The data is not what {folder} was given:\n  " + "\n  ".join(found),
+        hint="Put it back to go on, or say where it is now with --data. "
+        f"A new run from the weights of this one, on the data as it is: tuplet train --from {folder}",
+        reference="data-changed",
+    )
+
+
+def extend_to(folder: Path, job: Job | WordJob) -> None:
+    """Note that a run shall take as many steps as the job says."""
+    kept = read_record(folder)
+    text = job.recipe(folder)
+    _write(folder, Record(_settings(text), kept.examples, kept.corpus, kept.origin))
+    write_file(folder / "recipe.toml", text)
+
+
+def _write(folder: Path, record: Record) -> None:
+    facts = {key: getattr(record, key) for key in _FIELDS}
+    content = {"format": FORMAT, **facts, "check": check_of(json.loads(json.dumps(facts)))}
+    write_file(folder / RECORD, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _only_steps(folder: Path, changed: list[str]) -> str:
+    return f"For more steps: tuplet train --resume {folder} --steps N. " if changed == [STEPS] else ""
+
+
+def _settings(recipe: str) -> dict[str, Any]:
+    """Settings of a recipe by their dotted names; infinity, which JSON has no word for, by its name in TOML."""
+    flat = {key: value for key, value in _flat(tomllib.loads(recipe)) if not _is_place(key)}
+    return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in flat.items()}
+
+
+def _is_place(key: str) -> bool:
+    return key in _PLACES or (key.startswith("model.") and key.endswith(".folder"))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
