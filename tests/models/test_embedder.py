@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import tuplet
-from tuplet.data import Manifest, load_dataset, read_manifest
+from tuplet.data import Columns, Manifest, load_dataset, read_manifest
 from tuplet.data.transforms import (
     ImagePreprocessing,
     SeriesPreprocessing,
@@ -253,3 +253,14 @@ def test_partners_are_of_the_same_length_and_data_has_to_name_them():
     assert torch.equal(make().embed(manifest, side="partner"), make().embed(ROWS[2:4]))
     with pytest.raises(DataError, match="no partners"):
         make().embed(Manifest("vector", tuple("ab"), ROWS[:2]), side="partner")
+
+
+def test_the_columns_of_training_are_saved_and_decide_the_hash(tmp_path):
+    hashes = set()
+    for columns in (None, Columns(), Columns(label=None, inputs=("b", "a"), header=False)):
+        embedder = make()
+        embedder.columns = columns
+        embedder.save(tmp_path / "model")
+        assert Embedder.load(tmp_path / "model").columns == columns
+        hashes.add(embedder.content_hash())
+    assert len(hashes) == 3

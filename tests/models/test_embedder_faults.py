@@ -49,7 +49,9 @@ def edit(folder, change):
 def forge(folder, change):
     """Edit, with the hash of what stands there now."""
     content = edit(folder, change)
-    kept = {name: content[name] for name in ("dim", "geometry", "encoder", "preprocessing")}
+    kept = {
+        name: content[name] for name in ("dim", "geometry", "encoder", "preprocessing", "columns") if name in content
+    }
     edit(folder, {"hash": _hash(kept, load_file(folder / "weights.safetensors"))})
 
 
@@ -168,3 +170,11 @@ def test_a_missing_extra_is_not_called_damage(folder):
     forge(folder, {"encoder": {"name": "sentence-transformers", "folder": "encoder"}})
     with pytest.raises(MissingExtraError):
         Embedder.load(folder)
+
+
+@pytest.mark.parametrize(
+    "columns", [["x0"], {"inputs": "x0"}, {"inputs": [1]}, {"label": 3}, {"header": 1}, {"size": "x"}]
+)
+def test_columns_that_are_no_names_are_refused(folder, columns):
+    forge(folder, {"columns": columns})
+    assert refused(folder, "columns").reference == "damaged-file"
