@@ -201,6 +201,17 @@ def test_class_names_are_equal_in_both_forms_of_unicode(tmp_path):
     assert manifest.labels.tolist() == [0, 0]
 
 
+def test_a_folder_called_nan_is_no_class_and_is_told_of(tmp_path):
+    for name in ("nan/1.png", "nan/2.png", "cat/1.png"):
+        draw(tmp_path / name)
+    manifest = read_manifest(tmp_path)
+    assert manifest.class_names == ("cat",)
+    assert manifest.labels.tolist() == [0, -1, -1]
+    assert len(manifest.notes) == 1
+    assert "'nan'" in manifest.notes[0]
+    assert "2 images" in manifest.notes[0]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_names_that_are_not_utf_8_are_written_with_escapes(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from shapes import unchecked
+from tuplet.data.images import find_levels
 from tuplet.errors import DataError, RecipeError
+from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
 from tuplet.training import run
 
@@ -220,6 +222,24 @@ def test_what_learns_from_running_text_is_refused_for_separate_examples(tmp_path
         job(tmp_path, write_vectors, override)
     assert caught.value.message.startswith(named)
     assert caught.value.reference == "words-recipe"
+
+
+def write_deep_images(folder):
+    source, encoder = write_images(folder)
+    for place, file in enumerate(sorted((folder / source).rglob("*.png"))):
+        deep = np.asarray(Image.open(file).convert("L")).astype(np.uint16) * (1 + place % 16)
+        Image.fromarray(deep).save(file)
+    return source, encoder
+
+
+def test_images_of_sixteen_bits_are_scaled_alike_in_training_and_in_every_later_use(tmp_path):
+    made = job(tmp_path, write_deep_images)
+    assert made.embedder.preprocessing.levels == find_levels(sorted((tmp_path / "photos").rglob("*.png")))
+    made.embedder.save(tmp_path / "model")
+    loaded = Embedder.load(tmp_path / "model")
+    for place in (0, 7, 30):
+        alone = loaded.preprocessing.load([tmp_path / "photos" / made.train.ids[place]])
+        assert torch.equal(alone[0], made.train.inputs[place])
 
 
 def test_a_loss_without_labels_trains_on_two_views_and_is_judged_by_classes(tmp_path):

@@ -1,5 +1,6 @@
 """Data that nobody wrote a recipe for gets one that trains, with reasons."""
 
+import os
 import re
 
 import numpy as np
@@ -17,6 +18,19 @@ QUICK = ["train.steps=3", "evaluate.bootstrap=5"]
 def trains(recipe, folder):
     events = list(run(build(recipe, cache=folder / "cache"), folder / "run"))
     assert events[-1]["kind"] == "end"
+
+
+def test_what_a_system_leaves_beside_texts_is_no_text(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "one.txt").write_text("the house is a home and the home is a house " * 100)
+    for name in (".DS_Store", ".hidden.txt", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(bytes(9))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.txt")
+    made = propose(folder, ["train.epochs=1"])
+    assert made.kind == "words"
+    assert build_words(made.recipe, cache=tmp_path / "cache").facts["files"] == 1
 
 
 def test_a_folder_of_small_grey_images_is_read_at_its_own_size(tmp_path):

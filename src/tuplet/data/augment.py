@@ -69,6 +69,9 @@ class AffineAugment:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is the smallest part that is kept, above 0 and at most 1, not {self.crop}")
+        _require_at_least_0(self, "rotate", "shear", "scale", "shift", "brightness", "contrast", "channel", "noise")
+        if self.scale >= 1 or not 0 <= self.grey <= 1:
+            raise ValueError(f"scale is below 1 and grey a probability, not {self.scale} and {self.grey}")
 
     def __call__(
         self, inputs: Float[Tensor, "n channels height width"], draws: Draws | torch.Generator
@@ -143,6 +146,7 @@ class NoiseAugment:
     def __post_init__(self) -> None:
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop is a probability below 1, not {self.drop}")
+        _require_at_least_0(self, "noise", "scale")
 
     def __call__(self, inputs: Tensor, draws: Draws | torch.Generator) -> Tensor:
         """Draw each change for each example; an option of 0 draws nothing."""
@@ -185,6 +189,7 @@ class SeriesAugment:
     def __post_init__(self) -> None:
         if self.window < 0 or not 0 < self.crop <= 1 or not 0 <= self.hide < 1:
             raise ValueError(f"window counts steps, crop is above 0 and at most 1, hide below 1: {self}")
+        _require_at_least_0(self, "noise", "scale")
 
     def __call__(
         self, inputs: Float[Tensor, "n channels steps"], draws: Draws | torch.Generator
@@ -256,6 +261,14 @@ def _scattered(keys: Int64[Tensor, "n 1"], place: Int64[Tensor, " most"]) -> Flo
     for factor in (0x2C1B3C6D, 0x297A2D39):  # multiplied and folded modulo 2^32
         numbers = ((numbers ^ (numbers >> 16)) * factor) & 0xFFFFFFFF
     return (numbers ^ (numbers >> 15)).double() / 2**32
+
+
+def _require_at_least_0(options: object, *names: str) -> None:
+    """Refuse a size that is negative, NaN or infinite."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is a finite number of 0 or more, not {value}")
 
 
 def _inside(series: Float[Tensor, "n channels steps"]) -> Float[Tensor, "n 1 steps"]:

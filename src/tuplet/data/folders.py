@@ -17,6 +17,7 @@ from tuplet.errors import counted
 
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 """What operating systems put beside pictures; some of it are copies of them."""
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 _EVALUATION = ("eval", "evaluation")
 _NAMED = 5
 _ROLES = dict.fromkeys(("query", "queries", "probe", "gallery", "holdout", *_EVALUATION), "test")
@@ -86,6 +87,12 @@ def _notes(
         if name
     ]
     return tuple(notes)
+
+
+def is_stray(entry: Path) -> bool:
+    """Whether an entry of a folder of files is none of them: hidden, of the system, or a pipe."""
+    name = entry.name.lower()
+    return name.startswith(".") or name in _SYSTEM_FILES | _SYSTEM_FOLDERS or not (entry.is_file() or entry.is_dir())
 
 
 def printable(name: str) -> str:

@@ -78,7 +78,7 @@ def read_manifest(
 
 
 def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> Manifest:
-    series = sorted(path.glob("*.ts"))
+    series = sorted(file for file in path.glob("*.ts") if file.is_file())  # a pipe would be waited for
     if series:
         return read_series(series, path, needs=needs)
     return read_folder(path, needs=needs, skip_broken=skip_broken)

@@ -4,6 +4,7 @@ A preprocessing is a frozen record of numbers, so that it can be saved beside th
 `__call__` once per step, on a batch that may already be on the device.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
@@ -63,6 +64,8 @@ class ImagePreprocessing(_Config):
             raise ValueError(f"images have 1 or 3 channels and at least one pixel, not {self.channels} and {self.size}")
         if self.levels and (len(self.levels) != 2 or not self.levels[0] <= self.levels[1]):
             raise ValueError(f"levels are the values of black and white, in this order, not {self.levels}")
+        if not all(map(math.isfinite, self.mean)) or not all(0 < std < math.inf for std in self.std):
+            raise ValueError(f"mean is finite and std above 0, not {self.mean} and {self.std}")
 
     def load(self, items: Any) -> Tensor:
         """Decode files, Pillow images or arrays to uint8 (n, channels, size, size).
@@ -246,7 +249,7 @@ class TextPreprocessing(_Config):
     hashed: bool = True
 
     def __post_init__(self) -> None:
-        if self.buckets < 2 or not 0 <= self.shortest <= self.longest:
+        if self.buckets < 2 or not 0 <= self.shortest <= self.longest or self.most < 1:
             raise ValueError(f"there is nothing to hash to: {self}")
 
     def load(self, items: Any) -> list[Tensor] | list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tuplet.data import Kind, Manifest
+from tuplet.data.folders import is_stray
 from tuplet.data.hashing import content_ids
 from tuplet.data.image_files import shape_of
 from tuplet.data.manifest import Items
@@ -163,13 +164,14 @@ def _tables(heading: Heading, document: Document) -> Iterator[tuple[Heading, dic
 def _is_text(source: Path) -> bool:
     """Plain text, or a folder of nothing else; `.txt` files inside folders may be what is said of images."""
     if source.is_dir():
-        return all(entry.suffix == ".txt" for entry in source.iterdir()) and any(source.iterdir())
+        entries = [entry for entry in source.iterdir() if not is_stray(entry)]
+        return bool(entries) and all(entry.suffix == ".txt" for entry in entries)
     return source.suffix == ".txt"
 
 
 def _for_words(source: Path) -> Proposal:
     """More passes over a small text, so that each word is met often enough."""
-    files = [*source.glob("*.txt")] if source.is_dir() else [source]
+    files = [file for file in source.glob("*.txt") if not is_stray(file)] if source.is_dir() else [source]
     if not source.exists():
         raise DataError(
             f"{source}: no such file or folder.",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tuplet.data import Corpus, WordPreprocessing, read_corpus
+from tuplet.data.folders import is_stray
 from tuplet.errors import DataError, RecipeError
 from tuplet.losses import NCELoss
 from tuplet.models import Embedder, build_encoder
@@ -109,7 +110,7 @@ def _check(recipe: Recipe) -> None:
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    files = sorted(source.glob("*.txt"))
+    files = sorted(file for file in source.glob("*.txt") if not is_stray(file))
     if not files:
         raise DataError(
             f"The folder {source} holds no .txt file.",
