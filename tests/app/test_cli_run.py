@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -188,8 +189,49 @@ def test_embed_writes_rows_in_the_order_of_their_names(workplace, run, tuplet, t
     assert [row["id"] for row in rows] == names
     np.testing.assert_allclose(np.load(out), [row["embedding"] for row in rows], rtol=1e-6)
     assert len(set(names)) == len(names) > 50
+    lengths = np.linalg.norm(np.load(out), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)  # of a cosine model
+    beside = json.loads(out.with_suffix(".json").read_text())
+    assert (beside["geometry"], beside["normalised"], beside["rows"]) == ("cosine", True, len(names))
+    longer = tmp_path / "longer.npy"
+    tuplet(*words, "-o", longer, "--unnormalised", "--device", "cpu", folder=workplace)
+    raw = np.load(longer)
+    assert json.loads(longer.with_suffix(".json").read_text())["normalised"] is False
+    assert np.ptp(np.linalg.norm(raw, axis=1)) > 1e-3
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), np.load(out), atol=1e-5)
     refused = tuplet(*words, "-o", tmp_path / "absent" / "out.npy", folder=workplace, code=3)
     assert f"No such file or directory ({tmp_path / 'absent' / 'out.npy'})" in refused.stderr
+
+
+def test_every_measure_of_the_report_can_be_required(workplace, run, tuplet):
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    judged = evaluation["protocols"]["verification"]["model"]
+    assert {"auc", "eer", "tar@far=0.001", "tar@far=0.01", "tar@far=0.1"} <= set(judged["values"])
+    shown = re.findall(r"TAR at FAR ([0-9.]+)", (run / "report.html").read_text(encoding="utf-8"))
+    assert shown
+    value = judged["values"]["tar@far=0.1"]
+    for bound, code in ((value - 1e-6, 0), (value + 1e-6, 6)):
+        tuplet("evaluate", "runs/digits", "--require", f"tar@far=0.1={bound}", folder=workplace, code=code)
+    tuplet(
+        "evaluate", "runs/digits", "--require", f"verification:eer={judged['values']['eer'] + 1e-6}", folder=workplace
+    )
+    said = json.loads(tuplet("evaluate", "runs/digits", "--json", folder=workplace).stdout)
+    assert said["verdict"] in ("better", "worse", "undecided")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "embed", "search"])
+def test_whatever_computes_takes_a_device(workplace, run, tuplet, command):
+    words = {
+        "evaluate": ["--data", "digits"],
+        "embed": ["digits/3", "--json"],
+        "search": ["digits/3", "--top", "1"],
+    }[command]
+    here, there = (
+        tuplet(command, "runs/digits", *words, *device, folder=workplace).stdout for device in ([], ["--device", "cpu"])
+    )
+    assert here == there
+    for name in ("meta", "nonsense"):
+        tuplet(command, "runs/digits", *words, "--device", name, folder=workplace, code=2)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):

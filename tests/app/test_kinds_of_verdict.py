@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 
-from tuplet.app.cli.options import check_required
+from tuplet.app.cli.options import check_required, parse_required
 from tuplet.app.history import read_runs
 from tuplet.app.measures import is_measure, main_measure, measures, verdict_of
 from tuplet.app.report import write_report
@@ -183,11 +183,25 @@ def test_runs_differ_from_those_they_can_be_compared_with(tmp_path, monkeypatch)
     assert told["d"] == "data.source=waves.npy loss.name=supcon"
 
 
-@pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr"])
+@pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr", "auc", "tar@far=0.01"])
 def test_what_runs_measure_may_be_required(graded, name):
     assert all(is_measure(line.key) for line in measures(read_evaluation(graded[0])))
     assert is_measure(name)
     assert not is_measure(f"{name}s")
+
+
+@pytest.mark.parametrize("text", ["recall@1=nan", "recall@1=inf", "tar@far=0.01", "tar@far=x=0.5", "recall@1", "=3"])
+def test_a_requirement_without_a_name_or_a_number_is_refused(text):
+    with pytest.raises(typer.BadParameter):
+        parse_required([text])
+
+
+def test_what_may_be_required_is_read_to_its_last_equals_sign():
+    assert parse_required(["tar@far=0.01=0.9", "Train:kNN@1=0.5", "tar@far=1e-05=0.1"]) == {
+        "tar@far=0.01": 0.9,
+        "train:knn@1": 0.5,
+        "tar@far=1e-05": 0.1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,28 @@
 """A trained model on data that it was not made for."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tuplet.data import load_dataset, read_manifest
+from tuplet.data import Manifest, load_dataset, read_manifest
+from tuplet.data.fingerprint import Fingerprint
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
 from tuplet.storage import read_json
 from tuplet.training.baseline import Baseline
-from tuplet.training.judge import as_json, judged_by, judges_for
+from tuplet.training.judge import as_json, judged_by, judges_for, verified
+from tuplet.training.judges import ByClass
 from tuplet.training.looks import ModelLook
+from tuplet.training.record import RECORD, read_fingerprint
 
 logger = logging.getLogger(__name__)
 
 
-def judge_on(run: Path, source: Path, *, skip_broken: bool = False, trust: bool = False) -> dict[str, Any]:
+def judge_on(
+    run: Path, source: Path, *, skip_broken: bool = False, trust: bool = False, device: str = "cpu"
+) -> dict[str, Any]:
     """Judge the model of a run on other data.
 
     Args:
@@ -26,6 +30,7 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False, trust: bool 
         source: Folder, table or array.
         skip_broken: Leave out the images of a folder that cannot be decoded.
         trust: Import what an encoder `callable` names.
+        device: Where the model embeds.
 
     Returns:
         What `evaluation.json` would say.
@@ -33,7 +38,7 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False, trust: bool 
     Raises:
         DataError: If the data cannot be read, or has no classes, targets or pairs.
     """
-    embedder = Embedder.load(run / "model", trust=trust)
+    embedder = Embedder.load(run / "model", trust=trust).to(device)
     recipe = load_recipe(run / "recipe.toml")
     manifest = read_manifest(
         source,
@@ -59,17 +64,45 @@ def judge_on(run: Path, source: Path, *, skip_broken: bool = False, trust: bool 
     raw = Baseline.look_of(known.get("raw"))
     model = ModelLook(embedder, recipe.evaluate.batch_size)
     sights = [{"raw": judge.see(raw), "model": judge.see(model)} for judge in judges]
+    seen = _seen(run, manifest)
+    if seen and seen["classes"] == len({*_classes(manifest)}):  # the classes are those of the training
+        judges = [replace(judge, resample="examples") if isinstance(judge, ByClass) else judge for judge in judges]
     judged = judged_by(judges, sights, recipe.evaluate, recipe.seed)
-    labels = () if manifest.labels is None else np.unique(manifest.labels[manifest.labels >= 0])
-    counts = {"examples": len(manifest), "classes": len(labels)}
+    counts = {"examples": len(manifest), "classes": len({*_classes(manifest)})}
     return {
         "format": 1,
         "name": recipe.name,
         "seed": recipe.seed,
         "split": "given",
         "geometry": embedder.geometry,
-        "data": {"source": manifest.source, "kind": manifest.kind, "by": "given", "splits": {"given": counts}}
+        "data": {
+            "source": manifest.source,
+            "kind": manifest.kind,
+            "by": "given",
+            "splits": {"given": counts},
+            "seen": seen,
+        }
         | ({"columns": manifest.roles()} if manifest.columns else {}),
         "main": {"protocol": judges[0].name, "measure": judges[0].headline},
-        "protocols": as_json(judged, recipe.evaluate, recipe.seed),
+        "protocols": as_json(judged, recipe.evaluate, recipe.seed) | verified(model, dataset, recipe.seed),
     }
+
+
+def _seen(run: Path, manifest: Manifest) -> dict[str, int] | None:
+    """How many of the given examples, by their content, and of their classes the model was trained on.
+
+    None where the run does not say what it was trained on.
+    """
+    known = read_fingerprint(run) if (run / RECORD).is_file() else None
+    if known is None:
+        return None
+    trained, given = known.seen(), Fingerprint.of(manifest)
+    examples = sum(content in trained.contents for content in given.contents)
+    classes = [name for name in _classes(manifest) if name in trained.classes]
+    return {"examples": examples, "classes": len({*classes}), "examples_of_classes": len(classes)}
+
+
+def _classes(manifest: Manifest) -> list[str]:
+    """Class of each example that has one."""
+    labels = [] if manifest.labels is None else manifest.labels.tolist()
+    return [manifest.class_names[label] for label in labels if label >= 0]

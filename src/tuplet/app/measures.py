@@ -24,6 +24,12 @@ _MEANINGS = {
     "ndcg@": "how early the nearest targets come among the {k} nearest",
     "label_distance@": "mean distance of the targets of the {k} nearest; lower is better",
     "label_gap@": "distance of the targets of the {k} nearest, where 1 is drawn by lot; lower is better",
+    "auc": "chance that a pair of one class is nearer than a pair of two",
+    "eer": "error rate where as many pairs are wrongly accepted as wrongly refused; lower is better",
+    "average_precision": "mean precision of the pairs of one class, ranked by score",
+    "accuracy": "pairs judged right by a threshold from other classes, both kinds counting alike",
+    "accuracy_std": "how much that differs between folds; lower is better",
+    "tar@": "accepted pairs of one class, where so many pairs of two are accepted",
     "effective_rank": "directions that the embeddings use; few mean a collapse",
     "participation_ratio": "the same, counted by variance",
     "uniformity": "how evenly directions are used; lower is more even",
@@ -42,6 +48,11 @@ _NAMES = {
     "kendall": "Kendall",
     "spearman": "Spearman",
     "r_precision": "R-Precision",
+    "auc": "AUC",
+    "eer": "EER",
+    "average_precision": "Average precision of pairs",
+    "accuracy": "Accuracy of pairs",
+    "accuracy_std": "Deviation of accuracy",
     "norm_std": "Deviation of lengths",
     "norm_mean": "Mean length",
     "norm_min": "Shortest length",
@@ -55,8 +66,19 @@ _STEMS = {
     "knn": "kNN accuracy, k = {k}",
     "label_distance": "Target distance@{k}",
     "label_gap": "Target gap@{k}",
+    "tar": "TAR at FAR {k}",
+    "fractional_recall": "Fractional recall@{k}",
 }
-_LOWER = ("label_distance", "label_gap", "uniformity", "alignment", "duplicate_share", "norm_std")
+_LOWER = (
+    "label_distance",
+    "label_gap",
+    "uniformity",
+    "alignment",
+    "duplicate_share",
+    "norm_std",
+    "eer",
+    "accuracy_std",
+)
 _MAIN = {
     "all": ("recall@1", "map@r"),
     "other_groups": ("recall@1",),
@@ -64,6 +86,7 @@ _MAIN = {
     "targets": ("spearman", "ndcg@10", "label_gap@10"),
     "pairs": ("recall@1", "recall@10", "mrr"),
     "views": ("recall@1",),
+    "verification": (),
     "health": (),
 }
 _SUFFIXES = {"other_groups": ", other groups", "reid": ", re-identification", "views": " of changed examples"}
@@ -71,13 +94,16 @@ _LEFT_OUT = {
     "other_groups": "; the query's own group does not count",
     "reid": "; examples of the query's class from its own group, such as its camera, do not count",
 }
-_PLAIN = ("all", "train", "targets", "health")
+_PLAIN = ("all", "train", "targets", "verification", "health")
 """Protocols that need not be named beside a measure."""
 
 
 def is_measure(key: str) -> bool:
     """Whether any run could measure this."""
     stem, _, count = key.partition("@")
+    if stem == "tar":
+        share = count.removeprefix("far=")
+        return share != count and share.replace(".", "", 1).replace("e-", "", 1).isdigit()
     return key in _MEANINGS or (stem in _STEMS and count.isdigit())
 
 
@@ -151,6 +177,7 @@ class Measure:
 def name_of(key: str) -> str:
     """A measure as people write it."""
     stem, _, k = key.partition("@")
+    k = k.removeprefix("far=")
     return _NAMES.get(key) or _STEMS.get(stem, key.replace("_", " ").capitalize()).format(k=k)
 
 

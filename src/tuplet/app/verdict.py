@@ -92,6 +92,12 @@ def state_data(evaluation: Mapping[str, Any]) -> str:
 
 
 def _state_seen(evaluation: Mapping[str, Any]) -> str:
+    seen = evaluation["data"].get("seen")
+    if seen is not None:
+        return (
+            f"; trained on were {seen['examples']:,} of the examples and {seen['classes']:,} of the classes, with "
+            f"{seen['examples_of_classes']:,} examples"
+        )
     by, unseen = evaluation["data"]["by"], evaluation["data"]["splits"][evaluation["split"]].get("unseen", 0)
     if unseen:
         return f", {unseen:,} of which it has not seen in training"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tuplet.data import Dataset, RawChoice, raw_choices, raw_features
 from tuplet.data.dataset import take
+from tuplet.errors import DataError, LabelError
 from tuplet.evaluation.extras import scientific
 from tuplet.evaluation.pairs import distinct_integers
 from tuplet.seeding import derive, derive_seed
@@ -166,5 +167,8 @@ def _score(job: Job, judge: Judge, look: RawLook, measure: str) -> float:
     sight = judge.see(look)
     if sight is None:
         return -torch.inf
-    value = judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed).values[measure]
+    try:
+        value = judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed).values[measure]
+    except (DataError, LabelError):  # nothing to find among these examples: the first choice stays
+        return -torch.inf
     return -torch.inf if math.isnan(value) else value

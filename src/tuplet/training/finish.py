@@ -24,6 +24,7 @@ from tuplet.training.judge import (
     not_applicable,
     thresholds,
     values_of,
+    verified,
 )
 from tuplet.training.judges import Judge
 from tuplet.training.looks import ModelLook, Sight
@@ -93,7 +94,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "data": job.facts,
         "raw": baseline.to_dict(),
         "main": {"protocol": main.name, "measure": main.headline} if main else None,
-        "protocols": as_json(judged, job.evaluate, job.seed) | health,
+        "protocols": as_json(judged, job.evaluate, job.seed) | verified(model, dataset, job.seed) | health,
         "left_out": left_out,
     }
     checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")

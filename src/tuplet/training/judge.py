@@ -9,7 +9,7 @@ import torch
 
 from tuplet.data import Dataset
 from tuplet.engine import Processes
-from tuplet.errors import RecipeError
+from tuplet.errors import DataError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.models import Embedder
 from tuplet.training.job import Job
@@ -18,6 +18,8 @@ from tuplet.training.looks import ModelLook, RawLook, Sight
 from tuplet.training.settings import EvaluateSettings
 from tuplet.types import GeometryName
 
+PAIRS, PAIR_DRAWS = 100_000, 200
+"""Pairs of a verification, and resamples behind its intervals."""
 Values = dict[str, dict[str, float]]
 Judged = dict[str, dict[str, QueryResult]]
 """Results by protocol, then by `model`, `raw` and perhaps `untrained`."""
@@ -43,7 +45,7 @@ def judges_of(job: Job, dataset: Dataset) -> list[Judge]:
 def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
     """Who judges examples by what is known of them alone."""
     found: list[Judge] = []
-    if _has_company(dataset):
+    if has_company(dataset):
         found.append(ByClass(dataset))
         if settings.groups and dataset.groups and _crosses_groups(dataset):
             found.append(ByClass(dataset, dataset.groups, _grouped(settings), settings.junk))
@@ -57,7 +59,7 @@ def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
 def not_applicable(dataset: Dataset, settings: EvaluateSettings) -> list[str]:
     """A sentence for each protocol that the data names the columns of, and that has nothing to measure there."""
     said = []
-    if settings.groups and dataset.groups and _has_company(dataset) and not _crosses_groups(dataset):
+    if settings.groups and dataset.groups and has_company(dataset) and not _crosses_groups(dataset):
         said.append(
             f"The protocol {_grouped(settings)} is left out: each class lies in one group, so none is found in another."
         )
@@ -147,8 +149,22 @@ def health_of(model: ModelLook, dataset: Dataset, views: Sight | None, seed: int
 
 def thresholds(embeddings: torch.Tensor, geometry: GeometryName, dataset: Dataset, seed: int) -> dict[str, float]:
     """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
-    judged = verification(embeddings, classes_of(dataset), geometry=geometry, bootstrap=0, seed=seed)
+    judged = verification(embeddings, classes_of(dataset), geometry=geometry, max_pairs=PAIRS, bootstrap=0, seed=seed)
     return {name: value for name, value in judged.thresholds.items() if value is not None}
+
+
+def verified(model: ModelLook, dataset: Dataset, seed: int) -> dict[str, dict[str, Any]]:
+    """The protocol that asks whether pairs are of one class; none without two classes."""
+    if not has_company(dataset):
+        return {}
+    rows, geometry = model.rows(dataset), model.embedder.geometry
+    try:
+        judged = verification(
+            rows, classes_of(dataset), geometry=geometry, max_pairs=PAIRS, bootstrap=PAIR_DRAWS, seed=seed
+        )
+    except (DataError, ShapeError):  # pairs of one kind, or a model whose embeddings are not finite
+        return {}
+    return {"verification": {"model": judged.to_dict()}}
 
 
 def values_of(result: QueryResult) -> Values:
@@ -161,7 +177,7 @@ def values_of(result: QueryResult) -> Values:
     }
 
 
-def _has_company(dataset: Dataset) -> bool:
+def has_company(dataset: Dataset) -> bool:
     """Whether there are two classes, and an example that is not alone in its class."""
     if dataset.classes is None:
         return False

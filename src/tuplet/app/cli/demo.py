@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json
+from tuplet.app.cli.options import Device, Json
 from tuplet.app.cli.show import remark
 
 EPILOG = """
@@ -21,6 +21,7 @@ def demo(
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Steps to train; by default those of the recipe.")
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train on drawn letters and write a report.
@@ -33,7 +34,7 @@ def demo(
 
     remark("Drawing letters and numbers of 16 typefaces ...")
     job, place = new_run("glyphs", out=out, data=None, name=None, steps=steps, changes=["name=demo"])
-    evaluation, folder = run_and_report(job, place, resume=False, device=device_of("auto", ALONE)), place.folder
+    evaluation, folder = run_and_report(job, place, resume=False, device=device_of(device, ALONE)), place.folder
     queries = _save_queries(folder)
     remark(f"Searching with three of the letters, now in {queries[0].parent} ...")
     for query, hits in _search(folder, queries):

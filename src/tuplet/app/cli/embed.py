@@ -1,12 +1,13 @@
 """`tuplet embed`."""
 
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuplet.app.cli.options import Json, SkipBroken, Trust
+from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
 from tuplet.app.cli.show import remark, to_json
 from tuplet.errors import counted
 
@@ -28,34 +29,54 @@ def embed(
     side: Annotated[
         Literal["query", "partner"], typer.Option(help="Of a model of pairs: the side that the inputs are on.")
     ] = "query",
+    is_unnormalised: Annotated[
+        bool, typer.Option("--unnormalised", help="Of a cosine model: leave embeddings as long as they are.")
+    ] = False,
     skip_broken: SkipBroken = False,
+    device: Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Array to write, .npy.")] = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Turn files, rows or texts into embeddings."""
+    """Turn files, rows or texts into embeddings.
+
+    Those of a model that is compared by cosine have length 1, so that dot product and Euclidean distance rank as the
+    cosine does. How they are compared stands in a .json file beside the array.
+    """
     if (output is None) == (not as_json):
         raise typer.BadParameter("Say where the embeddings go: -o FILE.npy or --json.")
     if output is not None and output.suffix != ".npy":
         raise typer.BadParameter(f"{output} should end in .npy.", param_hint="--output")
+    from torch.nn import functional
+
+    from tuplet.app.cli.running import device_of
     from tuplet.app.queries import read_queries
     from tuplet.models import Embedder
     from tuplet.training.checkpoint import write_file
 
-    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust).to(device_of(device))
     items, names, remarks = read_queries(embedder, inputs, side, skip_broken=skip_broken)
     for told in remarks:
         remark(told)
     embeddings = embedder.embed(items, side=side)
+    is_normalised = embedder.geometry == "cosine" and not is_unnormalised
+    if is_normalised:
+        embeddings = functional.normalize(embeddings, dim=1)
+    facts: dict[str, object] = {"geometry": embedder.geometry, "normalised": is_normalised}
     if output is None:
         for name, row in zip(names, embeddings.tolist(), strict=True):
-            print(to_json({"id": name, "embedding": row}))
+            print(to_json({"id": name, "embedding": row, **facts}))
         return
-    ids = output.with_suffix(".ids.txt")
+    ids, beside = output.with_suffix(".ids.txt"), output.with_suffix(".json")
+    facts |= {"format": 1, "rows": len(embeddings), "dim": embeddings.shape[1], "ids": ids.name}
     write_file(output, _as_npy(embeddings))
     write_file(ids, "".join(f"{name}\n" for name in names))
+    write_file(beside, json.dumps(facts, indent=2) + "\n")
     told = counted(len(embeddings), "embedding", "embeddings")
-    remark(f"{told} of length {embeddings.shape[1]} in {output}, their names in {ids}")
+    remark(
+        f"{told} of {embeddings.shape[1]} numbers{', each of length 1,' if is_normalised else ''} in {output}, to be "
+        f"compared by {embedder.geometry}; their names in {ids}, the geometry in {beside}"
+    )
 
 
 def _as_npy(embeddings: "Tensor") -> bytes:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, Require, SkipBroken, Trust, check_required, parse_required
+from tuplet.app.cli.options import Device, Json, Require, SkipBroken, Trust, check_required, parse_required
 from tuplet.app.cli.show import remark, to_json
 
 EPILOG = """
@@ -14,6 +14,7 @@ Examples:
   tuplet evaluate runs/photos                        what the run measured when it ended
   tuplet evaluate runs/photos --data holiday/        judge its model on other labelled data
   tuplet evaluate runs/photos --require recall@1=0.9 && ./publish
+  tuplet evaluate runs/photos --require tar@far=0.01=0.8    same or different
   tuplet evaluate runs/spectra --require spearman=0.9    targets instead of classes
 """
 
@@ -24,6 +25,7 @@ def evaluate(
         Path | None, typer.Option(metavar="PATH", help="Other data to judge on, with classes, targets or pairs.")
     ] = None,
     skip_broken: SkipBroken = False,
+    device: Device = "auto",
     require: Require = None,
     trust: Trust = False,
     as_json: Json = False,
@@ -39,10 +41,11 @@ def evaluate(
     if data is None:
         evaluation = read_evaluation(run)
     else:
+        from tuplet.app.cli.running import device_of
         from tuplet.app.judging import judge_on
         from tuplet.app.reading import told_of
 
-        evaluation = judge_on(run, data, skip_broken=skip_broken, trust=trust)
+        evaluation = judge_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
         remark(told_of(evaluation["data"] | {"source": data.name}))
     if as_json:
         from tuplet.app.measures import verdict_of

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out images of a folder that cannot be decoded, and list them.")
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a model of the kind `callable` names.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")]
 Require = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC=VALUE", help="Leave with code 6 unless the model reaches this, e.g. recall@1=0.9."),
@@ -30,16 +32,20 @@ def parse_required(required: Sequence[str] | None) -> dict[str, float]:
     found = {}
     for text in required or ():
         name, _, value = text.rpartition("=")
+        key = name.strip().lower()
         try:
-            found[name.strip().lower()] = float(value)
+            bound = float(value)
         except ValueError:
-            name = ""
-        if not name.strip():
-            raise typer.BadParameter(f"{text!r} does not say METRIC=VALUE, such as recall@1=0.9.")
-        if not is_measure(name.strip().lower().rpartition(":")[2]):
+            bound = math.nan
+        if not key or not math.isfinite(bound):
+            raise typer.BadParameter(f"{text!r} does not say METRIC=VALUE with a number, such as recall@1=0.9.")
+        if key.rpartition(":")[2] == "tar@far":
+            raise typer.BadParameter(f"--require {text} lacks a value, such as {text}=0.9.")
+        if not is_measure(key.rpartition(":")[2]):
             raise typer.BadParameter(
-                f"--require {name}: no measure has that name. Examples: recall@1, map@r, spearman."
+                f"--require {name}: no measure has that name. Examples: recall@1, map@r, spearman, tar@far=0.01."
             )
+        found[key] = bound
     return found
 
 

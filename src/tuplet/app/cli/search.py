@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Json, SkipBroken, Trust
+from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
 from tuplet.app.cli.show import remark, show_rows
 
 EPILOG = """
@@ -25,14 +25,17 @@ def search(
     ],
     top: Annotated[int, typer.Option("--top", "-k", min=1, metavar="N", help="Hits per query.")] = 10,
     skip_broken: SkipBroken = False,
+    device: Device = "auto",
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Find what is nearest in a run, or in an index."""
     from tuplet import index
+    from tuplet.app.cli.running import device_of
     from tuplet.app.queries import read_queries
 
     found = index.open(run, trust=trust)
+    found.embedder.to(device_of(device))
     items, names, remarks = read_queries(found.embedder, queries, skip_broken=skip_broken)
     for told in remarks:
         remark(told)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import (
+    Device,
     Json,
     Require,
     SkipBroken,
@@ -63,9 +64,7 @@ def train(
     ] = None,
     trust: Trust = False,
     require: Require = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")
-    ] = "auto",
+    device: Device = "auto",
     is_list: Annotated[bool, typer.Option("--list", help="Show the presets and leave.")] = False,
     as_json: Json = False,
 ) -> None:

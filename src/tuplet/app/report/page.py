@@ -53,13 +53,13 @@ from tuplet.evaluation.pairs import unordered_pairs
 from tuplet.seeding import derive
 from tuplet.training.checkpoint import write_file
 from tuplet.training.events import read_events
+from tuplet.training.judge import PAIR_DRAWS, PAIRS
 
 FILE = "report.html"
 _QUERIES = 8
 _CONFUSIONS = 12
 _TWINS = 8
 _DOTS = 3_000  # pairs in the scatter of targets
-_PAIRS, _DRAWS = 100_000, 200  # pairs of the verification, resamples behind its intervals
 _LARGE, _SMALL = 96, 32  # edges of a picture among the examples and on the map, in pixels
 _LARGE_BUDGET, _SMALL_BUDGET = 700_000, 1_800_000  # bytes; with Plotly's script the file stays below 9 MB
 
@@ -147,7 +147,7 @@ def compose(run: Path) -> Page:
         finding=state_finding(evaluation),
         lead=state_data(evaluation),
         headline=[line for line in lines if line.is_main],
-        more=[line for line in lines if not line.is_main and line.protocol != "health"],
+        more=[line for line in lines if not line.is_main and line.protocol not in ("health", "verification")],
         health=[line for line in lines if line.protocol == "health"],
         charts=training_charts(events) | reading_charts(events),
         remarks=remarks(evaluation),
@@ -250,7 +250,7 @@ def _targets(gallery: Gallery, seed: int) -> Chart:
 def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:
     labels = torch.from_numpy(gallery.labels)
     judged = verification(
-        gallery.embeddings, labels, geometry=gallery.geometry, max_pairs=_PAIRS, bootstrap=_DRAWS, seed=seed
+        gallery.embeddings, labels, geometry=gallery.geometry, max_pairs=PAIRS, bootstrap=PAIR_DRAWS, seed=seed
     )
     page.charts["pairs"] = pairs_chart(judged, gallery.geometry)
     page.verification = verification_lines(judged)
