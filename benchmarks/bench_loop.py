@@ -4,6 +4,7 @@ Run `python benchmarks/bench_loop.py`. Both take turns of ten steps, with loggin
 checkpoints are left out. Bound: the bare loop is at most 1 / 0.97 times as fast.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,8 +50,8 @@ def bare(classes: int) -> Callable[[], object]:
     draws = Draws(derive(0, "augment"))
 
     def steps() -> Iterator[None]:
-        for count, positions in enumerate(built.sampler, 1):
-            batch = take_batch(built.train, positions)
+        for count in itertools.count(1):
+            batch = take_batch(built.train, built.sampler.next_batch())
             with torch.no_grad():
                 seen = augment(preprocessing(batch.inputs), draws).contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tuplet.bounds import Count, Share, bounded
 from tuplet.engine.gather import ALONE, Processes, everyones
 from tuplet.engine.shards import Shards
 from tuplet.errors import LabelError, ShapeError
@@ -28,7 +29,8 @@ class FeatureQueue(nn.Module):
     labels: Tensor
     written: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    @bounded
+    def __init__(self, size: Count, dim: Count) -> None:
         super().__init__()
         if size < 1:
             raise ShapeError(f"A queue of {size} rows was asked for.", hint="Use size >= 1.", reference="queue-size")
@@ -67,6 +69,7 @@ class FeatureQueue(nn.Module):
             if labels is None
             else everyones(labels, processes)
         )
+        labels = labels.long()  # of whatever whole type: unsigned ones have no -1, and bool selects
         known = labels != -1
         embeddings, labels = embeddings[known][-self.size :], labels[known][-self.size :]
         slots = (self.written + torch.arange(len(labels), device=self.written.device)) % self.size
@@ -135,7 +138,10 @@ class MemoryBank(Shards):
     table: ClassVar[str] = "rows"
     rows: Tensor
 
-    def __init__(self, size: int, dim: int, momentum: float = 0.5, *, shards: Processes = ALONE, seed: int = 0) -> None:
+    @bounded
+    def __init__(
+        self, size: Count, dim: Count, momentum: Share = 0.5, *, shards: Processes = ALONE, seed: int = 0
+    ) -> None:
         super().__init__(size, shards)
         if size < shards.size or not 0 <= momentum < 1:
             raise ShapeError(
@@ -166,7 +172,7 @@ class MemoryBank(Shards):
             processes: Who updates together; all hold the same bank afterwards, or each its part of it.
         """
         units = everyones(normalise(embeddings.to(self.rows)), processes)
-        positions = everyones(positions, processes)
+        positions = everyones(positions, processes).long()
         own = self.part.own(positions)
         units, positions = units[own != -1], own[own != -1]
         touched, which, times = positions.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]

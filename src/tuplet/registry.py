@@ -5,10 +5,12 @@ table; the schema of a component's options is derived from its constructor's sig
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
+from tuplet.bounds import bounded
 from tuplet.errors import RecipeError, ShapeError
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -31,9 +33,10 @@ class Registry(Generic[T]):
         """Decorator that files a constructor under `name`."""
 
         def file(constructor: T) -> T:
-            if self._entries.setdefault(name, constructor) is not constructor:
+            known = _checked(constructor)
+            if self._entries.setdefault(name, known) is not known:
                 raise ValueError(f"two {self.kind} constructors are called {name!r}")
-            return constructor
+            return known
 
         return file
 
@@ -60,6 +63,15 @@ class Registry(Generic[T]):
     def _load_plugins(self) -> None:
         for point in entry_points(group=self._plugins) if self._plugins else ():
             self._entries.setdefault(point.name, point.load())
+
+
+def _checked(constructor: T) -> T:
+    """The constructor, whose arguments are checked against the bounds in its signature."""
+    if not inspect.isclass(constructor):
+        return bounded(constructor)  # type: ignore[return-value]  # of the same signature
+    if "__init__" in vars(constructor):
+        setattr(constructor, "__init__", bounded(vars(constructor)["__init__"]))  # noqa: B010  # mypy holds methods for constants
+    return constructor
 
 
 def check_choice(value: object, known: tuple[Any, ...], name: str) -> None:

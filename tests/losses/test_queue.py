@@ -123,5 +123,5 @@ def test_the_gradient_of_a_step_is_not_changed_by_what_it_pushes():
 
 
 def test_a_queue_without_slots_is_refused():
-    with pytest.raises(TupletError, match="0 rows"):
+    with pytest.raises(TupletError, match="size is 0"):
         FeatureQueue(0, 3)

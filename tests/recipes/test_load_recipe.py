@@ -76,7 +76,7 @@ def test_all_mistakes_are_reported_at_once_with_place_value_and_remedy(recipe):
         "loss.margin = true: should be a valid number",
         "loss.seed = 3: is taken from the data or from another section; delete it",
         'train.steps = "many": should be a valid integer',
-        "train.clip = -1: should be greater than 0",
+        "train.clip = -1: should be a number above 0",
         "train.augment.rotat = 1: unknown. Did you mean 'rotate'",
         "batch.name: There is no sampler called 'per-clas'. Did you mean 'per-class'",
         "modle = a table: unknown. Did you mean 'model'?",

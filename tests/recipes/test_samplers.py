@@ -29,7 +29,7 @@ def recipe(tmp_path_factory):
 
 def test_one_pair_of_each_class_reaches_the_n_pair_loss_as_such(recipe):
     job = tiny.job(recipe, *HARD, "loss.norm_penalty=0.0")
-    batch = take_batch(job.train, next(job.sampler))
+    batch = take_batch(job.train, job.sampler.next_batch())
     with unchecked():  # a plain function stands for preprocessing and encoder
         arguments = job.task(lambda inputs: job.embedder.encoder(inputs).double(), batch)
     anchors, positives = arguments["embeddings"], arguments["references"]
@@ -46,7 +46,7 @@ def test_other_losses_and_batches_get_class_ids(recipe, change):
     change = change.replace("=3}", "=3, per_class=2}")
     job = tiny.job(recipe, *HARD, change)
     assert job.task is not class_pairs
-    batch = take_batch(job.train, next(job.sampler))
+    batch = take_batch(job.train, job.sampler.next_batch())
     with unchecked():
         arguments = job.task(lambda inputs: inputs, batch)
     assert list(arguments) == ["embeddings", "labels"]

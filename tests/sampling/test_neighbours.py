@@ -13,7 +13,7 @@ from tuplet.sampling import NeighbourSampler
 
 
 def batches(sampler, count=None):
-    return torch.stack([next(sampler) for _ in range(count or sampler.batches_per_epoch)])
+    return torch.stack([sampler.next_batch() for _ in range(count or sampler.batches_per_epoch)])
 
 
 @given(
@@ -66,7 +66,7 @@ def test_a_loaded_state_yields_exactly_the_remaining_batches(done):
     targets = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
     whole, resumed = (NeighbourSampler(targets, 9, seed=4) for _ in range(2))
     for _ in range(done):
-        next(whole)
+        whole.next_batch()
     resumed.load_state_dict(whole.state_dict())
     assert torch.equal(batches(whole), batches(resumed))
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_drawn_is_explained():
 def test_a_batch_looks_at_few_of_many_labels(values):
     targets = torch.rand(200_000, values, generator=torch.Generator().manual_seed(0))
     sampler = NeighbourSampler(targets, 16, seed=0)
-    next(sampler)
+    sampler.next_batch()
     tracemalloc.start()
     drawn = batches(sampler, 20)
     peak = tracemalloc.get_traced_memory()[1]

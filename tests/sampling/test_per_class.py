@@ -20,7 +20,7 @@ def uneven_labels(*counts: int) -> torch.Tensor:
 
 
 def epoch_of(sampler: PerClassSampler, batches: int | None = None) -> torch.Tensor:
-    return torch.stack([next(sampler) for _ in range(batches or sampler.batches_per_epoch)])
+    return torch.stack([sampler.next_batch() for _ in range(batches or sampler.batches_per_epoch)])
 
 
 @given(
@@ -94,7 +94,7 @@ def test_the_examples_of_a_draw_come_from_different_groups():
 def test_positions_of_a_class_are_drawn_evenly():
     labels = uneven_labels(*[7] * 20)
     sampler = PerClassSampler(labels, 8, 4, seed=3)
-    draws = np.bincount(torch.cat([next(sampler) for _ in range(3000)]).numpy(), minlength=140)
+    draws = np.bincount(torch.cat([sampler.next_batch() for _ in range(3000)]).numpy(), minlength=140)
     assert draws.sum() == 3000 * 32
     # each count is a sum of about 685 independent laps of 4 out of 7
     assert np.abs(draws / draws.mean() - 1).max() < 0.1
@@ -114,12 +114,12 @@ def test_a_loaded_state_yields_exactly_the_remaining_batches(done):
     labels = uneven_labels(*range(2, 14))
     whole = PerClassSampler(labels, 5, 3, seed=2)
     for _ in range(done):
-        next(whole)
+        whole.next_batch()
     state = json.loads(json.dumps(whole.state_dict()))
     resumed = PerClassSampler(labels, 5, 3, seed=2)
     resumed.load_state_dict(state)
     for _ in range(25):
-        assert torch.equal(next(whole), next(resumed))
+        assert torch.equal(whole.next_batch(), resumed.next_batch())
 
 
 def test_a_state_of_another_sampler_is_refused():
@@ -140,13 +140,11 @@ def test_impossible_batches_are_explained():
     with pytest.raises(DataError, match="asks for 4 classes, but only 3 have 2 examples") as error:
         PerClassSampler(uneven_labels(2, 3, 1, 4), 4, 2, seed=0)
     assert "3 or fewer" in error.value.hint
-    with pytest.raises(ValueError, match="0 x 4"):
-        PerClassSampler(uneven_labels(2, 3), 0, 4, seed=0)
 
 
 def test_labels_above_two_to_the_24_stay_apart():
     labels = torch.tensor([2**24, 2**24 + 1]).repeat_interleave(4)
-    batch = next(PerClassSampler(labels, 2, 4, seed=0))
+    batch = PerClassSampler(labels, 2, 4, seed=0).next_batch()
     assert sorted(labels[batch].tolist()) == labels.tolist()
 
 

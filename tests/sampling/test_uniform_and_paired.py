@@ -13,7 +13,7 @@ from tuplet.sampling import PairedSampler, UniformSampler
 
 
 def batches(sampler, count=None):
-    return torch.stack([next(sampler) for _ in range(count or sampler.batches_per_epoch)])
+    return torch.stack([sampler.next_batch() for _ in range(count or sampler.batches_per_epoch)])
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 60))
@@ -42,7 +42,7 @@ def test_a_loaded_state_yields_exactly_the_remaining_batches(make):
     for done in (0, 3, 8, 20):
         whole, resumed = make(), make()
         for _ in range(done):
-            next(whole)
+            whole.next_batch()
         resumed.load_state_dict(whole.state_dict())
         assert torch.equal(batches(whole, 12), batches(resumed, 12))
 

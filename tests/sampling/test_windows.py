@@ -16,7 +16,7 @@ def make(count=5000, vocabulary=40, starts=(0,), seed=0):
 
 
 def epoch(sampler):
-    return [sampler.take(next(sampler)) for _ in range(sampler.batches_per_epoch)]
+    return [sampler.take(sampler.next_batch()) for _ in range(sampler.batches_per_epoch)]
 
 
 def pairs(blocks, window):
@@ -76,9 +76,9 @@ def test_epochs_differ_and_a_resumed_sampler_goes_on_with_the_same():
     sampler, twin = (WindowSampler(corpus, 5, block=64, seed=3) for _ in range(2))
     first = pairs(epoch(sampler), 5)
     for _ in range(7):
-        next(sampler)
+        sampler.next_batch()
     twin.load_state_dict(sampler.state_dict())
-    rest = [pairs([one.take(next(one)) for _ in range(200)], 5) for one in (sampler, twin)]
+    rest = [pairs([one.take(one.next_batch()) for _ in range(200)], 5) for one in (sampler, twin)]
     assert rest[0] == rest[1]
     assert first != pairs(epoch(WindowSampler(corpus, 5, block=64, seed=4)), 5)
     with pytest.raises(CheckpointError):

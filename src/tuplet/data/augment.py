@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tuplet.bounds import Chance, NotNegative, Number, Part, Share
 from tuplet.data.manifest import Kind
 from tuplet.registry import Registry
 from tuplet.seeding import Draws
@@ -52,17 +53,17 @@ class AffineAugment:
         noise: Standard deviation of Gaussian noise on each pixel, in units of the encoder's input.
     """
 
-    rotate: float = 0.05
-    shear: float = 0.1
-    scale: float = 0.07
-    shift: float = 0.5
-    crop: float = 1.0
+    rotate: NotNegative = 0.05
+    shear: NotNegative = 0.1
+    scale: NotNegative = 0.07
+    shift: NotNegative = 0.5
+    crop: Part = 1.0
     flip: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    channel: float = 0.0
-    grey: float = 0.0
-    noise: float = 0.0
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    channel: NotNegative = 0.0
+    grey: Chance = 0.0
+    noise: NotNegative = 0.0
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"image"})
 
@@ -137,9 +138,9 @@ class NoiseAugment:
         drop: Probability that an entry is set to 0, in [0, 1).
     """
 
-    noise: float = 0.1
-    scale: float = 0.0
-    drop: float = 0.0
+    noise: NotNegative = 0.1
+    scale: NotNegative = 0.0
+    drop: Share = 0.0
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"image", "vector", "series"})
 
@@ -178,11 +179,11 @@ class SeriesAugment:
         hide: Largest part of the steps that one random stretch of zeros hides, in [0, 1).
     """
 
-    window: int = 0
-    crop: float = 1.0
-    noise: float = 0.0
-    scale: float = 0.0
-    hide: float = 0.0
+    window: Number = 0
+    crop: Part = 1.0
+    noise: NotNegative = 0.0
+    scale: NotNegative = 0.0
+    hide: Share = 0.0
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"series"})
 
@@ -224,7 +225,7 @@ class TokenAugment:
         drop: Probability that a token is left out, in [0, 1). Each text keeps one token at least.
     """
 
-    drop: float = 0.2
+    drop: Share = 0.2
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tuplet.bounds import Count, check
+
 PANEL = 256
 """Rows of a panel when all columns fit: enough for matrix products at full speed, small enough for the cache."""
 
@@ -64,6 +66,7 @@ def plan(
     Returns:
         The plan; the last span of either side may be shorter.
     """
+    check("tile_size", tile_size, Count | None)
     budget = tile_size if tile_size is not None else TILE_SIZE if narrow else _default(references)
     rows = min(anchors, PANEL, budget // max(1, references))
     if whole_rows:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Count, bounded
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import geometry_of
@@ -47,15 +48,16 @@ class TopK:
 
 
 @torch.no_grad()
+@bounded
 def topk(
     queries: Float[Tensor, "queries dim"],
     gallery: Rows,
-    top: int,
+    top: Count,
     geometry: GeometryName = "cosine",
     *,
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
-    tile_size: int = SEARCH_TILE,
+    tile_size: Count = SEARCH_TILE,
 ) -> TopK:
     """Find the nearest rows of a gallery for each query.
 

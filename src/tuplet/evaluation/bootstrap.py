@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tuplet.bounds import Number, bounded
 from tuplet.engine.tiles import spans
 from tuplet.errors import DataError
 from tuplet.evaluation.result import Estimates, QueryResult, Resample, Result
@@ -165,7 +166,8 @@ class Comparison(Result):
         return {**super().to_dict(), "p_values": dict(self.p_values), "macro": self.macro.to_dict()}
 
 
-def compare(first: QueryResult, second: QueryResult, *, bootstrap: int = DRAWS, seed: int = 0) -> Comparison:
+@bounded
+def compare(first: QueryResult, second: QueryResult, *, bootstrap: Number = DRAWS, seed: int = 0) -> Comparison:
     r"""Compare two results on the same queries: the same resamples for both, so what they share cancels.
 
     The p value is $(1 + \#\{|T^*| \ge |T|\}) / (1 + R)$, where T is the sum of all differences and T* the same with the

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int, Int64, Integer
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, bounded
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.extras import scientific
@@ -28,13 +29,14 @@ class ClusteringResult(Result):
     clusters: Int64[Tensor, " labelled"]
 
 
+@bounded
 def clustering(
     embeddings: Float[Tensor, "rows dim"] | Arrays,
     labels: Integer[Tensor, " rows"] | Arrays,
     *,
     geometry: GeometryName = "cosine",
-    restarts: int = 10,
-    bootstrap: int = 20,
+    restarts: Count = 10,
+    bootstrap: Number = 20,
     seed: int = 0,
 ) -> ClusteringResult:
     """Cluster by k-means into as many clusters as there are classes, and compare with the classes.

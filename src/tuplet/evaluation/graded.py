@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, bounded
 from tuplet.engine.topk import nearness, pair_scores, topk
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average, percentile_interval
@@ -33,6 +34,7 @@ class GradedResult(QueryResult):
     """
 
 
+@bounded
 def graded(
     embeddings: Float[Tensor, "queries dim"] | Arrays,
     targets: Num[Tensor, " queries"] | Num[Tensor, "queries values"] | Arrays,
@@ -40,10 +42,10 @@ def graded(
     gallery_targets: Num[Tensor, " gallery"] | Num[Tensor, "gallery values"] | Arrays | None = None,
     *,
     geometry: GeometryName = "cosine",
-    top: Sequence[int] = (1, 5, 10),
+    top: Sequence[Count] = (1, 5, 10),
     gain: Gain = "inverse",
-    max_pairs: int = 50_000,
-    bootstrap: int = DRAWS,
+    max_pairs: Count = 50_000,
+    bootstrap: Number = DRAWS,
     seed: int = 0,
 ) -> GradedResult:
     r"""Judge neighbours by how far their labels are: D is the Euclidean distance of two labels.

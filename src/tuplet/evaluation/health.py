@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from tuplet.bounds import Count, bounded
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, finite_rows
@@ -25,12 +26,13 @@ class HealthResult(Result):
     """
 
 
+@bounded
 def health(
     embeddings: Float[Tensor, "rows dim"] | Arrays,
     labels: Integer[Tensor, " rows"] | Arrays | None = None,
     *,
     centered: bool = True,
-    max_rows: int = 4096,
+    max_rows: Count = 4096,
     seed: int = 0,
 ) -> HealthResult:
     r"""Numbers that show a collapsing or badly spread embedding.

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, Tau, bounded
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, topk
 from tuplet.errors import DataError, ShapeError
@@ -28,19 +29,20 @@ class KnnResult(QueryResult):
     predictions: Int64[Tensor, " queries"]
 
 
+@bounded
 def knn(
     embeddings: Float[Tensor, "queries dim"] | Arrays,
     labels: Integer[Tensor, " queries"] | Arrays,
     gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
     gallery_labels: Integer[Tensor, " gallery"] | Arrays | None = None,
     *,
-    neighbours: int = 200,
-    temperature: float | None = 0.07,
+    neighbours: Count = 200,
+    temperature: Tau | None = 0.07,
     geometry: GeometryName = "cosine",
     resample: Resample = "classes",
-    bootstrap: int = DRAWS,
+    bootstrap: Number = DRAWS,
     seed: int = 0,
-    tile_size: int = SEARCH_TILE,
+    tile_size: Count = SEARCH_TILE,
 ) -> KnnResult:
     r"""Classify each query by its nearest labelled neighbours: the class with the largest sum of $e^{s/\tau}$.
 
@@ -76,19 +78,20 @@ def knn(
     return KnnResult(**vars(scored), predictions=predictions)
 
 
+@bounded
 def knn_curve(
     embeddings: Float[Tensor, "queries dim"] | Arrays,
     labels: Integer[Tensor, " queries"] | Arrays,
     gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
     gallery_labels: Integer[Tensor, " gallery"] | Arrays | None = None,
     *,
-    neighbours: Sequence[int] = (1, 5, 20, 200),
-    temperature: float | None = 0.07,
+    neighbours: Sequence[Count] = (1, 5, 20, 200),
+    temperature: Tau | None = 0.07,
     geometry: GeometryName = "cosine",
     resample: Resample = "classes",
-    bootstrap: int = DRAWS,
+    bootstrap: Number = DRAWS,
     seed: int = 0,
-    tile_size: int = SEARCH_TILE,
+    tile_size: Count = SEARCH_TILE,
 ) -> QueryResult:
     """The same for several numbers of neighbours, found by one search.
 
@@ -155,7 +158,7 @@ class _Voters:
 @dataclass(frozen=True, eq=False)
 class _Election:
     neighbours: tuple[int, ...]
-    temperature: float | None
+    temperature: Tau | None
     geometry: GeometryName
     tile_size: int
 
@@ -196,7 +199,7 @@ def _scored(
     labels: Tensor,
     settings: dict[str, Any],
     resample: Resample,
-    bootstrap: int,
+    bootstrap: Number,
     seed: int,
 ) -> QueryResult:
     scored = (labels != UNKNOWN).nonzero()[:, 0]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, bounded
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness, pair_scores
 from tuplet.errors import ShapeError
@@ -17,16 +18,17 @@ from tuplet.types import GeometryName
 _ROUNDING = 1e-11  # of a float64 product, relative to the squared lengths; what is nearer is scored again
 
 
+@bounded
 def matching(
     queries: Float[Tensor, "queries dim"] | Arrays,
     answers: Float[Tensor, "answers dim"] | Arrays,
     wanted: Int[Tensor, " queries"] | Arrays | None = None,
     *,
     geometry: GeometryName = "cosine",
-    top: Sequence[int] = (1, 5, 10),
-    bootstrap: int = DRAWS,
+    top: Sequence[Count] = (1, 5, 10),
+    bootstrap: Number = DRAWS,
     seed: int = 0,
-    tile_size: int = SEARCH_TILE,
+    tile_size: Count = SEARCH_TILE,
 ) -> QueryResult:
     r"""Rank of the one right answer of each query among all answers.
 

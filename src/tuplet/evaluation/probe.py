@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, Positive, bounded
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
 from tuplet.evaluation.extras import scientific
@@ -15,17 +16,18 @@ from tuplet.evaluation.result import QueryResult, Resample
 from tuplet.seeding import derive
 
 
+@bounded
 def linear_probe(
     embeddings: Float[Tensor, "queries dim"] | Arrays,
     labels: Integer[Tensor, " queries"] | Arrays,
     train: Float[Tensor, "train dim"] | Arrays,
     train_labels: Integer[Tensor, " train"] | Arrays,
     *,
-    strength: float = 1.0,
-    steps: int = 1000,
-    max_rows: int = 20_000,
+    strength: Positive = 1.0,
+    steps: Count = 1000,
+    max_rows: Count = 20_000,
     resample: Resample = "classes",
-    bootstrap: int = DRAWS,
+    bootstrap: Number = DRAWS,
     seed: int = 0,
 ) -> QueryResult:
     """Accuracy of a logistic regression on embeddings, each column scaled to mean 0 and deviation 1 in training.

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from tuplet.bounds import Count, Number, bounded
 from tuplet.engine.topk import SEARCH_TILE, Rows
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
@@ -35,6 +36,7 @@ class RetrievalResult(QueryResult):
     """
 
 
+@bounded
 def retrieval(
     embeddings: Float[Tensor, "queries dim"] | Arrays,
     labels: Integer[Tensor, " queries"] | Arrays | None = None,
@@ -46,14 +48,14 @@ def retrieval(
     gallery_groups: Groups | None = None,
     junk: Junk = "group",
     qrels: Qrels | None = None,
-    top: Sequence[int] = (1, 5, 10),
+    top: Sequence[Count] = (1, 5, 10),
     measures: Sequence[Name] = NAMES,
     ties: Ties = "expected",
     average_precision: bool = False,
     resample: Resample = "classes",
-    bootstrap: int = DRAWS,
+    bootstrap: Number = DRAWS,
     seed: int = 0,
-    tile_size: int = SEARCH_TILE,
+    tile_size: Count = SEARCH_TILE,
 ) -> RetrievalResult:
     r"""Judge neighbour lists by labels, exactly and without holding the queries x gallery matrix.
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, Integer, Shaped
 from torch import Tensor
 
+from tuplet.bounds import Chance, Count, Number, bounded
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, nearness
 from tuplet.errors import DataError, ShapeError
@@ -78,15 +79,16 @@ class VerificationResult(Result):
         }
 
 
+@bounded
 def verification(
     embeddings: Float[Tensor, "rows dim"] | Arrays,
     labels: Integer[Tensor, " rows"] | Arrays,
     *,
     geometry: GeometryName = "cosine",
-    far: Sequence[float] = FAR,
-    folds: int = 10,
-    max_pairs: int = 500_000,
-    bootstrap: int = 200,
+    far: Sequence[Chance] = FAR,
+    folds: Count = 10,
+    max_pairs: Count = 500_000,
+    bootstrap: Number = 200,
     seed: int = 0,
 ) -> VerificationResult:
     """Judge whether scores tell pairs of one class from pairs of two.
@@ -123,15 +125,16 @@ def verification(
     return judge.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
 
 
+@bounded
 def verification_from_scores(
     scores: Float[Tensor, " pairs"] | Arrays,
     same: Shaped[Tensor, " pairs"] | Arrays,
     *,
     classes: Int[Tensor, "pairs 2"] | Arrays | None = None,
     larger_is_same: bool = True,
-    far: Sequence[float] = FAR,
-    folds: int | Int[Tensor, " pairs"] | Arrays = 10,
-    bootstrap: int = 200,
+    far: Sequence[Chance] = FAR,
+    folds: Count | Int[Tensor, " pairs"] | Arrays = 10,
+    bootstrap: Number = 200,
     seed: int = 0,
 ) -> VerificationResult:
     """The same for pairs that come with their scores.
@@ -203,7 +206,7 @@ class _Judge:
     larger_is_same: bool
     far: tuple[float, ...]
     folds: int
-    bootstrap: int
+    bootstrap: Number
     seed: int
 
     def result(self, counts: dict[str, int], settings: dict[str, Any]) -> VerificationResult:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tuplet.bounds import Number, bounded
 from tuplet.engine.topk import nearness, pair_scores
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
@@ -83,6 +84,7 @@ def read_word_pairs(source: Path) -> WordPairs:
     return WordPairs(tuple((row[0], row[1]) for _, row in table), tuple(float(row[column]) for _, row in table))
 
 
+@bounded
 def word_similarity(
     words: Sequence[str],
     vectors: Float[Tensor, "words dim"] | Arrays,
@@ -90,7 +92,7 @@ def word_similarity(
     *,
     geometry: GeometryName = "cosine",
     missing: Literal["exclude", "zero"] = "exclude",
-    bootstrap: int = 1000,
+    bootstrap: Number = 1000,
     seed: int = 0,
 ) -> WordSimilarityResult:
     """Rank correlation between scores of word vectors and scores of people.

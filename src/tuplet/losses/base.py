@@ -1,19 +1,20 @@
-"""What all losses share: the door where inputs are checked, and the module around a function."""
+"""What all losses share: the module around a function."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypedDict, TypeVar, get_args
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from tuplet.engine import ALONE, Outcome, Processes, gather
-from tuplet.engine.gather import counts, everyones, sum_of
-from tuplet.errors import LabelError, ShapeError
+from tuplet.bounds import Count, check
+from tuplet.engine import ALONE, Outcome, Processes
+from tuplet.engine.gather import sum_of
+from tuplet.losses.door import PAIRS
 from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
-from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
+from tuplet.tensors import as_tensor
 from tuplet.types import GeometryName, Supervision
 
 Loss = TypeVar("Loss", bound="type[MetricLoss]")
@@ -25,148 +26,6 @@ registry: Registry[Any] = Registry("loss", plugins="tuplet.losses")
 def register(name: str) -> Callable[[Loss], Loss]:
     """Decorator that makes a module known to recipes, the command line and the docs under `name`."""
     return registry.register(name)
-
-
-class Options(TypedDict, total=False):
-    """Options of every loss over pairs.
-
-    queue: Further references that are constants, (rows, dim), behind the batch.
-    queue_labels: Labels of the queue; -1 for an unfilled slot.
-    weights: One number >= 0 per anchor; multiplies its loss and its share of the mean.
-    tile_size: Most entries of a tile; changes memory, not the result.
-    processes: Who computes the loss together.
-    stats: True to add statistics to an outcome.
-    """
-
-    queue: Tensor | None
-    queue_labels: Tensor | None
-    weights: Tensor | None
-    tile_size: int | None
-    processes: Processes
-    stats: bool
-
-
-class Sides(Options, total=False):
-    """Options of a loss whose references may be a second set.
-
-    references: A second set (references, dim); the anchors' own set is then no reference.
-    reference_labels: Labels of the second set.
-    """
-
-    references: Tensor | None
-    reference_labels: Tensor | None
-
-
-PAIRS = frozenset(Sides.__annotations__)
-"""What pair, triplet and row losses take by keyword when they are called."""
-
-ROWS = frozenset({"weights", "tile_size", "processes", "stats"})
-"""What losses take whose references are their own parameters or memory."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Anchors and references of a walk, checked and without unknown labels."""
-
-    anchors: Tensor
-    references: Tensor
-    relation: Relation
-    weights: Tensor | None
-    inside: int
-    """So many leading references are the anchors' own set."""
-    walk: dict[str, Any]
-    """What `stream` takes besides: weights, tile size, processes, stats."""
-
-
-def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
-    """Check the inputs of a pair, triplet or row loss and say who meets whom.
-
-    Without labels, row i of the references is the positive of anchor i. Examples with label -1 are left out.
-
-    Raises:
-        ShapeError: If embeddings are not (rows, dim), or hold NaN or infinity; the message names the rows.
-        LabelError: If labels do not fit the embeddings.
-    """
-    processes = sides.get("processes", ALONE)
-    references, weights = sides.get("references"), sides.get("weights")
-    check_embeddings(embeddings, "embeddings")
-    check_weights(weights, embeddings)
-    if references is not None:
-        check_embeddings(references, "references")
-    walk = {"tile_size": sides.get("tile_size"), "processes": processes, "stats": sides.get("stats", False)}
-    if labels is None:
-        return _pose_pairs(embeddings, references, sides, walk)
-    check_labels(labels, embeddings, "labels")
-    embeddings, labels, weights = known(embeddings, labels, weights)
-    if references is not None:
-        theirs = sides.get("reference_labels")
-        if theirs is None:
-            raise LabelError(
-                "labels and references were given without reference_labels.",
-                hint="Pass reference_labels=, or leave labels out if row i of the references belongs to row i.",
-                reference="label-shape",
-            )
-        check_labels(theirs, references, "reference_labels")
-        references, theirs, _ = known(references, theirs, None)
-        everyone, all_labels, first = gather(references, processes), everyones(theirs, processes), None
-        inside = 0
-    else:
-        everyone, all_labels = gather(embeddings, processes), everyones(labels, processes)
-        first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
-        inside = len(all_labels)
-    queue, queue_labels = sides.get("queue"), sides.get("queue_labels")
-    if queue is not None:
-        if queue_labels is None:
-            raise LabelError(
-                "labels and a queue were given without queue_labels.",
-                hint="Pass queue_labels=, one for each row of the queue; -1 for one that does not count.",
-                reference="label-shape",
-            )
-        check_embeddings(queue, "queue")
-        check_dim(queue, embeddings, "queue")
-        check_labels(queue_labels, queue, "queue_labels")
-        if labels.ndim != queue_labels.ndim:
-            raise LabelError(
-                f"labels have shape {tuple(labels.shape)} and queue_labels {tuple(queue_labels.shape)}; a queue of "
-                "latest batches remembers one class id per row.",
-                hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
-                reference="label-shape",
-            )
-        queue, queue_labels, _ = known(queue, queue_labels, None)
-        everyone, all_labels = (
-            torch.cat([everyone, queue.detach().to(everyone.dtype)]),
-            torch.cat([all_labels, queue_labels]),
-        )
-    relate = SameLabel if labels.ndim == 1 else SharedLabel
-    if references is None and everyone is embeddings:
-        relation: Relation = relate(labels)
-    else:
-        relation = relate(labels, all_labels, first=first)
-    return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
-
-
-def _pose_pairs(
-    embeddings: Tensor, references: Tensor | None, sides: Mapping[str, Any], walk: dict[str, Any]
-) -> Problem:
-    processes = walk["processes"]
-    if references is None or len(references) < len(embeddings):
-        found = "no references" if references is None else f"{len(references)} references for {len(embeddings)} anchors"
-        raise LabelError(
-            f"Without labels, row i of the references is the positive of row i; there are {found}.",
-            hint="Pass labels, or references with at least as many rows as embeddings.",
-            reference="labels-missing",
-        )
-    everyone = gather(references, processes)
-    begin = sum(counts(len(references), processes, references.device)[: processes.rank])
-    partner = torch.arange(len(embeddings), device=embeddings.device) + begin
-    queue = sides.get("queue")
-    if queue is not None:
-        check_dim(queue, embeddings, "queue")
-        known = sides.get("queue_labels")
-        everyone = torch.cat([everyone, (queue if known is None else queue[known != -1]).detach().to(everyone.dtype)])
-    weights = sides.get("weights")
-    relation = Paired(partner, len(everyone))
-    return Problem(embeddings, everyone, relation, weights, 0, {"weights": weights, **walk})
 
 
 class MetricLoss(nn.Module):
@@ -214,6 +73,7 @@ class MetricLoss(nn.Module):
             `value` is what calling the module returns. The statistics are sums; `readings` makes numbers of them that
             can be read.
         """
+        embeddings = as_tensor(embeddings, "embeddings")
         outcome = self._called(embeddings, labels, {**sides, "stats": stats})
         if not stats:
             return outcome
@@ -244,7 +104,9 @@ class MetricLoss(nn.Module):
         raise NotImplementedError
 
     def _called(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
-        sides = self._with_own(sides)
+        embeddings = as_tensor(embeddings, "embeddings")
+        labels = None if labels is None else as_tensor(labels, "labels", embeddings.device)
+        sides = self._with_own({name: self._told(name, side, embeddings.device) for name, side in sides.items()})
         outcome = self._outcome(embeddings, labels, **sides)
         if self.remembers and self.training and torch.is_grad_enabled():
             self._since.note(self._call(embeddings, labels, sides))
@@ -259,6 +121,15 @@ class MetricLoss(nn.Module):
             own["queue"], own["queue_labels"] = self.queue.filled()
         return own | sides
 
+    @staticmethod
+    def _told(name: str, side: Any, device: torch.device) -> Any:
+        """An argument of a call: tensors, of which arrays and lists are made, and options."""
+        if name == "tile_size":
+            check(name, side, Count | None)
+        if side is None or name in {"tile_size", "processes", "stats"}:
+            return side
+        return as_tensor(side, name, device)
+
     def _call(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Call:
         """What is worth remembering of a call."""
         references = sides.get("references")
@@ -269,99 +140,3 @@ class MetricLoss(nn.Module):
         """Remember the calls of a step."""
         for call in calls if self.queue is not None else ():
             self.queue.push(call.embeddings, call.labels, call.processes)  # type: ignore[union-attr]  # just asked
-
-
-def check_embeddings(x: Tensor, name: str) -> None:
-    """Refuse embeddings of the wrong shape, and name the rows that are not finite.
-
-    Raises:
-        ShapeError: See above.
-    """
-    if x.ndim != 2 or not x.is_floating_point():
-        raise ShapeError(
-            f"{name} have shape {tuple(x.shape)} and type {x.dtype}; floating point (rows, dim) is expected.",
-            hint="Flatten or pool the encoder's output to one row per example.",
-            reference="embedding-shape",
-        )
-    sums = x.detach().abs().amax(1) if x.shape[1] else x.detach().new_zeros(len(x))
-    if not bool(torch.isfinite(sums).all()):
-        rows = (~torch.isfinite(sums)).nonzero()[:, 0].tolist()
-        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
-        raise ShapeError(
-            f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
-            hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
-            reference="non-finite-embeddings",
-        )
-
-
-def check_labels(labels: Tensor, x: Tensor, name: str) -> None:
-    """Refuse labels that are not one per row.
-
-    Raises:
-        LabelError: See above.
-    """
-    if len(labels) != len(x) or labels.ndim not in (1, 2) or labels.is_floating_point():
-        raise LabelError(
-            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
-            hint="Pass int64 class ids of shape (rows,), or multi-hot integers of shape (rows, classes).",
-            reference="label-shape",
-        )
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        raise LabelError(
-            f"{name} have shape {tuple(labels.shape)}: one column, as if there were a single class to belong to.",
-            hint="Pass class ids of shape (rows,): labels.squeeze(1).",
-            reference="label-shape",
-        )
-
-
-def check_ids(labels: Tensor, x: Tensor, name: str) -> None:
-    """Refuse what is not one whole number per row.
-
-    Raises:
-        LabelError: See above.
-    """
-    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise LabelError(
-            f"{name} have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
-            hint="Pass one int64 id per row.",
-            reference="label-shape",
-        )
-
-
-def check_dim(other: Tensor, x: Tensor, name: str) -> None:
-    """Refuse what embeddings cannot be compared with.
-
-    Raises:
-        ShapeError: See above.
-    """
-    if other.shape[1] != x.shape[1]:
-        raise ShapeError(
-            f"Embeddings of length {x.shape[1]} meet a {name} of length {other.shape[1]}.",
-            hint="Build it with dim = the length of an embedding.",
-            reference="embedding-shape",
-        )
-
-
-def check_weights(weights: Tensor | None, x: Tensor) -> None:
-    """Refuse weights that are not one finite number >= 0 per row.
-
-    Raises:
-        ShapeError: See above.
-    """
-    if weights is None:
-        return
-    if weights.shape != (len(x),) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
-        raise ShapeError(
-            f"weights have shape {tuple(weights.shape)} for {len(x)} anchors, "
-            "or hold numbers that are negative or not finite.",
-            hint="Pass one finite number >= 0 per anchor.",
-            reference="weight-shape",
-        )
-
-
-def known(x: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Without the examples that are not in this batch."""
-    there = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
-    if bool(there.all()):
-        return x, labels, weights
-    return x[there], labels[there], None if weights is None else weights[there]

@@ -1,13 +1,16 @@
 """Contrastive loss in three conventions."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from tuplet.bounds import NotNegative, bounded
 from tuplet.engine import ALONE, Outcome, Processes, stream
-from tuplet.losses.base import MetricLoss, Sides, pose, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import PAIRS, Sides, pose
+from tuplet.losses.listed import pairs, refuse_labels
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Hinge
 from tuplet.registry import check_choice
@@ -18,14 +21,16 @@ Convention = Literal["sohn", "hadsell", "note"]
 _POWER_AND_FACTOR: dict[Convention, tuple[int, float]] = {"sohn": (2, 1.0), "hadsell": (2, 0.5), "note": (1, 1.0)}
 
 
+@bounded
 def contrastive(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Shaped[Tensor, "anchors *classes"] | None = None,
     *,
-    margin: float = 1.0,
+    margin: NotNegative = 1.0,
     convention: Convention = "sohn",
     geometry: GeometryName | None = None,
     mean_over: MeanOver = "all",
+    same: Shaped[Tensor, " anchors"] | None = None,
     **sides: Unpack[Sides],
 ) -> Float[Tensor, ""]:
     r"""Pulls pairs of one class together and pushes others apart until they are a margin away.
@@ -42,6 +47,8 @@ def contrastive(
         convention: Which of the three forms.
         geometry: What D is; by default the Euclidean distance, its square for "note". For cosine D is 1 - s.
         mean_over: n counts all unordered pairs, those with a loss above 0, or the anchors that have a pair.
+        same: For pairs that are listed: 1 where row i of `references` is like row i of the embeddings, 0 where not.
+            Each row is one pair then, and nothing else is compared.
         sides: See `Sides`.
 
     Returns:
@@ -51,12 +58,12 @@ def contrastive(
         Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", 2006, eq. 4.
         Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016, eq. 1.
     """
-    return _outcome(embeddings, labels, margin, convention, geometry, mean_over, sides).value
+    return _outcome(embeddings, labels, margin, convention, geometry, mean_over, {**sides, "same": same}).value
 
 
 @register("contrastive")
 class ContrastiveLoss(MetricLoss):
-    """Module form of `contrastive`; labels are class ids.
+    """Module form of `contrastive`; labels are class ids, or `loss(first, references=second, same=...)` lists pairs.
 
     Args:
         margin: m >= 0, in the unit of the distance.
@@ -67,9 +74,11 @@ class ContrastiveLoss(MetricLoss):
         processes: Who computes the loss together.
     """
 
+    takes: ClassVar[frozenset[str]] = PAIRS | {"same"}
+
     def __init__(
         self,
-        margin: float = 1.0,
+        margin: NotNegative = 1.0,
         convention: Convention = "sohn",
         geometry: GeometryName | None = None,
         mean_over: MeanOver = "all",
@@ -96,9 +105,13 @@ def _outcome(
     check_choice(convention, get_args(Convention), "convention")
     check_choice(mean_over, get_args(MeanOver), "mean_over")
     power, factor = _POWER_AND_FACTOR[convention]
+    chosen = _geometry(convention, geometry)
+    if sides.get("same") is not None:
+        refuse_labels(labels, "same")
+        listed = Hinge(margin, power, factor, mean_over)
+        return pairs(listed, embeddings, sides.get("references"), sides["same"], chosen, sides)
     problem = pose(embeddings, labels, sides)
     reduction = Hinge(margin, power, factor, mean_over, problem.inside)
-    chosen = _geometry(convention, geometry)
     return stream(reduction, problem.anchors, problem.references, problem.relation, chosen, **problem.walk)
 
 

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tuplet.bounds import Count, bounded
 from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
 from tuplet.engine.gather import everyones, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
-from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import ROWS, check_embeddings, check_weights
 from tuplet.reductions import Softmax
 from tuplet.registry import check_choice
 from tuplet.relation import Paired
@@ -22,6 +24,7 @@ from tuplet.types import Supervision
 Negatives = Literal["batch", "all"]
 
 
+@bounded
 def cpc(
     latents: Float[Tensor, "batch time latent"],
     contexts: Float[Tensor, "batch time context"],
@@ -93,9 +96,9 @@ class CPCLoss(MetricLoss):
 
     def __init__(
         self,
-        latent_dim: int,
-        context_dim: int,
-        steps: int,
+        latent_dim: Count,
+        context_dim: Count,
+        steps: Count,
         negatives: Negatives = "batch",
         *,
         seed: int = 0,

@@ -12,7 +12,8 @@ from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
-from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, known
+from tuplet.losses.base import MetricLoss
+from tuplet.losses.door import ROWS, check_embeddings, check_weights, known, row_ids
 from tuplet.losses.since import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
@@ -214,13 +215,7 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
             hint="Usual values lie between 10 and 64.",
             reference="scale-range",
         )
-    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise LabelError(
-            f"labels have shape {tuple(labels.shape)} and type {labels.dtype} for {len(x)} embeddings.",
-            hint="Pass one int64 class id per row.",
-            reference="label-shape",
-        )
-    labels = labels.long()  # an unsigned number is never below -1
+    labels = row_ids(labels, x, "labels")
     outside = ((labels < -1) | (labels >= num_classes)).nonzero()[:, 0]
     if len(outside):
         shown = ", ".join(f"{row} ({labels[row]})" for row in outside[:10].tolist())

@@ -7,14 +7,16 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from tuplet.bounds import Tau, bounded
 from tuplet.engine import ALONE, Outcome, Processes, stream
 from tuplet.engine.gather import counts, everyones, first_row
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, Options, Problem, Sides, check_embeddings, check_weights, pose, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import Options, Problem, Sides, check_embeddings, check_weights, pose
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.memory import FeatureQueue
-from tuplet.reductions import Softmax
-from tuplet.relation import Relation
+from tuplet.reductions import Softmax, SoftmaxEach
+from tuplet.relation import Relation, SameLabel, SharedLabel
 from tuplet.types import GeometryName, Supervision
 
 Where = Literal["out", "in"]
@@ -23,12 +25,13 @@ EARLIER = -2
 """Label of what lies in a queue where pairs are numbered anew in each batch: no number of a pair."""
 
 
+@bounded
 def info_nce(
     anchors: Float[Tensor, "anchors dim"],
     references: Float[Tensor, "references dim"],
     relation: Relation | None = None,
     *,
-    temperature: float | Tensor = 0.07,
+    temperature: Tau | Tensor = 0.07,
     symmetric: bool = False,
     geometry: GeometryName = "cosine",
     **options: Unpack[Options],
@@ -68,11 +71,12 @@ def info_nce(
     return (forth + _walk(back, Softmax(), geometry, temperature).value) / 2
 
 
+@bounded
 def supcon(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Shaped[Tensor, "anchors *classes"] | None = None,
     *,
-    temperature: float | Tensor = 0.1,
+    temperature: Tau | Tensor = 0.1,
     where: Where = "out",
     geometry: GeometryName = "cosine",
     **sides: Unpack[Sides],
@@ -99,11 +103,12 @@ def supcon(
     return _walk(pose(embeddings, labels, sides), Softmax(where), geometry, temperature).value
 
 
+@bounded
 def nt_xent(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Shaped[Tensor, " anchors"] | None = None,
     *,
-    temperature: float | Tensor = 0.1,
+    temperature: Tau | Tensor = 0.1,
     geometry: GeometryName = "cosine",
     **sides: Unpack[Sides],
 ) -> Float[Tensor, ""]:
@@ -111,7 +116,9 @@ def nt_xent(
 
     $$L_i = -\log \frac{e^{s_{ij}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}, \quad j \text{ the other view of } i$$
 
-    Unlike symmetric InfoNCE, the other examples of the same view are negatives too.
+    Unlike symmetric InfoNCE, the other examples of the same view are negatives too. Where an id has more than two rows,
+    each other row of it is a positive by itself, against the negatives and without the other positives: the mean over
+    these is the loss of the row. (`supcon` leaves the other positives in the sum.)
 
     Args:
         embeddings: First views; row i of `references` is the second view of row i.
@@ -127,7 +134,8 @@ def nt_xent(
         Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
         eq. 1.
     """
-    return _walk(_joined(embeddings, labels, sides), Softmax(), geometry, temperature).value
+    problem = _joined(embeddings, labels, sides)
+    return _walk(problem, _of_pairs(problem), geometry, temperature).value
 
 
 @register("info_nce")
@@ -146,7 +154,7 @@ class InfoNCELoss(MetricLoss):
 
     def __init__(
         self,
-        temperature: float | Literal["learned"] = 0.07,
+        temperature: Tau | Literal["learned"] = 0.07,
         symmetric: bool = False,
         geometry: GeometryName = "cosine",
         *,
@@ -175,7 +183,7 @@ class SupConLoss(MetricLoss):
 
     def __init__(
         self,
-        temperature: float | Literal["learned"] = 0.1,
+        temperature: Tau | Literal["learned"] = 0.1,
         where: Where = "out",
         geometry: GeometryName = "cosine",
         *,
@@ -206,7 +214,7 @@ class NTXentLoss(MetricLoss):
 
     def __init__(
         self,
-        temperature: float | Literal["learned"] = 0.1,
+        temperature: Tau | Literal["learned"] = 0.1,
         geometry: GeometryName = "cosine",
         *,
         queue: FeatureQueue | None = None,
@@ -217,10 +225,24 @@ class NTXentLoss(MetricLoss):
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         temperature = self.temperature.value(sides["processes"])
-        return _walk(_joined(embeddings, labels, sides), Softmax(), self.geometry, temperature)
+        problem = _joined(embeddings, labels, sides)
+        return _walk(problem, _of_pairs(problem), self.geometry, temperature)
 
 
-def _walk(problem: Problem, reduction: Softmax, geometry: GeometryName, temperature: float | Tensor) -> Outcome:
+def _of_pairs(problem: Problem) -> Softmax | SoftmaxEach:
+    """One positive for each row is the plain form; several stand alone against the negatives."""
+    relation = problem.relation
+    if isinstance(relation, SameLabel):
+        met = relation.reference_labels[torch.isin(relation.reference_labels, relation.labels[relation.labels != -1])]
+        most = 2 if relation.first is not None else 1  # an anchor of the set itself is no positive of its own
+        has_one = not len(met) or int(met.unique(return_counts=True)[1].max()) <= most  # type: ignore[no-untyped-call]
+        return Softmax() if has_one else SoftmaxEach()
+    return SoftmaxEach() if isinstance(relation, SharedLabel) else Softmax()
+
+
+def _walk(
+    problem: Problem, reduction: Softmax | SoftmaxEach, geometry: GeometryName, temperature: float | Tensor
+) -> Outcome:
     scale = scale_of(temperature)
     return stream(
         reduction, problem.anchors, problem.references, problem.relation, geometry, scale=scale, **problem.walk

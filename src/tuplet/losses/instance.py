@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tuplet.bounds import Count, NotNegative, Share, Tau, bounded
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import add_up, counts, everyones, largest_of, sum_of
 from tuplet.engine.listed import BUDGET, listed
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
-from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import ROWS, check_dim, check_embeddings, check_weights, row_ids
 from tuplet.losses.since import Call
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, check_positions
@@ -24,6 +26,7 @@ from tuplet.seeding import derive
 from tuplet.types import Supervision
 
 
+@bounded
 def instance_discrimination(
     embeddings: Float[Tensor, "anchors dim"],
     bank: Float[Tensor, "instances dim"],
@@ -31,10 +34,10 @@ def instance_discrimination(
     noise: Int[Tensor, "anchors samples"] | None = None,
     log_z: float | Tensor | None = None,
     *,
-    temperature: float | Tensor = 0.07,
-    proximal: float = 0.0,
+    temperature: Tau | Tensor = 0.07,
+    proximal: NotNegative = 0.0,
     weights: Float[Tensor, " anchors"] | None = None,
-    tile_size: int | None = None,
+    tile_size: Count | None = None,
     processes: Processes = ALONE,
 ) -> Float[Tensor, ""]:
     r"""Each example against all others, through a bank of their embeddings that is a constant.
@@ -67,8 +70,9 @@ def instance_discrimination(
     return _outcome(embeddings, rows, positions, noise, log_z, temperature, proximal, options).value
 
 
+@bounded
 def estimate_log_z(
-    embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: float | Tensor = 0.07, processes: Processes = ALONE
+    embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: Tau | Tensor = 0.07, processes: Processes = ALONE
 ) -> Tensor:
     r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, the mean over the batch (eq. 8).
 
@@ -126,12 +130,12 @@ class InstanceDiscriminationLoss(MetricLoss):
 
     def __init__(
         self,
-        num_instances: int,
-        dim: int,
-        temperature: float = 0.07,
+        num_instances: Count,
+        dim: Count,
+        temperature: Tau = 0.07,
         noise_samples: int | None = 4096,
-        momentum: float = 0.5,
-        proximal: float = 0.0,
+        momentum: Share = 0.5,
+        proximal: NotNegative = 0.0,
         *,
         sharded: bool = False,
         seed: int = 0,
@@ -159,7 +163,7 @@ class InstanceDiscriminationLoss(MetricLoss):
                 reference="labels-missing",
             )
         check_embeddings(embeddings, "embeddings")
-        check_ids(labels, embeddings, "positions")
+        labels = row_ids(labels, embeddings, "positions")
         check_dim(self.bank.rows, embeddings, "bank")
         noise, log_z = None, None
         if self.noise_samples is not None:
@@ -187,7 +191,7 @@ class InstanceDiscriminationLoss(MetricLoss):
     def _take_in(self, calls: list[Call]) -> None:
         processes = calls[0].processes
         embeddings = torch.cat([call.embeddings for call in calls])
-        labels = torch.cat([call.labels for call in calls if call.labels is not None])
+        labels = torch.cat([call.labels for call in calls if call.labels is not None]).long()
         if self.noise_samples is not None and bool(self.log_z.isnan()):
             noise = torch.cat([self.draw(call.labels, processes) for call in calls if call.labels is not None])
             known = labels != -1
@@ -210,7 +214,7 @@ def _outcome(
     check_embeddings(embeddings, "embeddings")
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_weights(weights, embeddings)
-    check_ids(positions, embeddings, "positions")
+    positions = row_ids(positions, embeddings, "positions")
     check_dim(bank.rows, embeddings, "bank")
     check_positions(positions, bank.size)
     _check_shards(bank, processes)

@@ -8,16 +8,19 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from tuplet.bounds import Count, bounded
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
-from tuplet.losses.base import ROWS, MetricLoss, check_embeddings, check_weights, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import ROWS, check_embeddings, check_weights
 from tuplet.reductions import LogRatio
 from tuplet.registry import check_choice
 from tuplet.relation import Graded, LabelDistance
 from tuplet.types import DistanceName, Supervision
 
 
+@bounded
 def log_ratio(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Num[Tensor, "anchors *values"],
@@ -29,7 +32,7 @@ def log_ratio(
     label_distance: LabelDistance | None = None,
     weights: Float[Tensor, " anchors"] | None = None,
     reference_weights: Float[Tensor, " anchors"] | None = None,
-    tile_size: int | None = None,
+    tile_size: Count | None = None,
     processes: Processes = ALONE,
 ) -> Float[Tensor, ""]:
     r"""The ratio of two distances follows the ratio of the label distances, for every anchor and pair of others.

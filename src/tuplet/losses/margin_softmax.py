@@ -5,6 +5,7 @@ from typing import Literal, Unpack, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tuplet.bounds import Count, Finite, NotNegative, Part, Positive, Radians, Scale, bounded
 from tuplet.engine import ALONE, Processes
 from tuplet.losses.base import register
 from tuplet.losses.head import HeadLoss, HeadOptions, RowOptions, head_of, outcome_of
@@ -12,16 +13,17 @@ from tuplet.margin import Combined, Extension, Margin, Multiplicative, StraightT
 from tuplet.registry import check_choice
 
 Gradient = Literal["exact", "straight_through"]
-Schedule = tuple[float, float, float, float]
+Schedule = tuple[NotNegative, NotNegative, NotNegative, NotNegative]
 
 
+@bounded
 def a_softmax(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "classes dim"],
     labels: Int[Tensor, " anchors"],
     *,
-    margin: int = 4,
-    annealing: float = 0.0,
+    margin: Literal[1, 2, 3, 4] = 4,
+    annealing: NotNegative = 0.0,
     **options: Unpack[RowOptions],
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy over class weights of length one, with the angle to the own class multiplied by m.
@@ -47,13 +49,14 @@ def a_softmax(
     return outcome_of(embeddings, labels, head_of(weight, {}), Multiplicative(margin, annealing), None, options).value
 
 
+@bounded
 def cosface(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
     labels: Int[Tensor, " anchors"],
     *,
-    margin: float = 0.35,
-    scale: float = 64.0,
+    margin: NotNegative = 0.35,
+    scale: Scale = 64.0,
     **options: Unpack[HeadOptions],
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy of cosines with a margin taken from the cosine of the own class.
@@ -77,13 +80,14 @@ def cosface(
     return outcome_of(embeddings, labels, head_of(weight, options), Combined(m3=margin), scale, options).value
 
 
+@bounded
 def arcface(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
     labels: Int[Tensor, " anchors"],
     *,
-    margin: float = 0.5,
-    scale: float = 64.0,
+    margin: Radians = 0.5,
+    scale: Scale = 64.0,
     **options: Unpack[HeadOptions],
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy of cosines with a margin added to the angle to the own class.
@@ -109,17 +113,18 @@ def arcface(
     return outcome_of(embeddings, labels, head_of(weight, options), Combined(m2=margin), scale, options).value
 
 
+@bounded
 def combined_margin(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
     labels: Int[Tensor, " anchors"],
     *,
-    m1: float = 1.0,
-    m2: float = 0.3,
-    m3: float = 0.2,
+    m1: Positive = 1.0,
+    m2: Radians = 0.3,
+    m3: Finite = 0.2,
     extension: Extension = "reflect",
     gradient: Gradient = "exact",
-    scale: float = 64.0,
+    scale: Scale = 64.0,
     **options: Unpack[HeadOptions],
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy of cosines, with the angle to the own class multiplied and shifted and its cosine lowered.
@@ -168,10 +173,10 @@ class ASoftmaxLoss(HeadLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        margin: int = 4,
-        annealing: float | Schedule = (1000.0, 5.0, 0.12, 1.0),
+        num_classes: Count,
+        dim: Count,
+        margin: Literal[1, 2, 3, 4] = 4,
+        annealing: NotNegative | Schedule = (1000.0, 5.0, 0.12, 1.0),
         *,
         sharded: bool = False,
         seed: int = 0,
@@ -223,12 +228,12 @@ class CosFaceLoss(HeadLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        margin: float = 0.35,
-        scale: float = 64.0,
-        sub_centers: int = 1,
-        sample_rate: float = 1.0,
+        num_classes: Count,
+        dim: Count,
+        margin: NotNegative = 0.35,
+        scale: Scale = 64.0,
+        sub_centers: Count = 1,
+        sample_rate: Part = 1.0,
         *,
         correction: bool = False,
         sharded: bool = False,
@@ -268,12 +273,12 @@ class ArcFaceLoss(HeadLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        margin: float = 0.5,
-        scale: float = 64.0,
-        sub_centers: int = 1,
-        sample_rate: float = 1.0,
+        num_classes: Count,
+        dim: Count,
+        margin: Radians = 0.5,
+        scale: Scale = 64.0,
+        sub_centers: Count = 1,
+        sample_rate: Part = 1.0,
         *,
         correction: bool = False,
         sharded: bool = False,
@@ -317,15 +322,15 @@ class CombinedMarginLoss(HeadLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        m1: float = 1.0,
-        m2: float = 0.3,
-        m3: float = 0.2,
+        num_classes: Count,
+        dim: Count,
+        m1: Positive = 1.0,
+        m2: Radians = 0.3,
+        m3: Finite = 0.2,
         extension: Extension = "reflect",
-        scale: float = 64.0,
-        sub_centers: int = 1,
-        sample_rate: float = 1.0,
+        scale: Scale = 64.0,
+        sub_centers: Count = 1,
+        sample_rate: Part = 1.0,
         *,
         gradient: Gradient = "exact",
         correction: bool = False,

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tuplet.bounds import Count, Finite, NotNegative, bounded
 from tuplet.engine import ALONE, Outcome, Processes, combine, stream
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError, ShapeError
-from tuplet.losses.base import ROWS, MetricLoss, check_dim, check_embeddings, check_ids, check_weights, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import ROWS, check_dim, check_embeddings, check_weights, row_ids
 from tuplet.losses.since import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
@@ -25,6 +27,7 @@ from tuplet.types import Supervision
 Objective = Literal["nce", "negative_sampling"]
 
 
+@bounded
 def nce(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "words dim"],
@@ -34,9 +37,9 @@ def nce(
     noise_probability: Float[Tensor, " words"] | None = None,
     *,
     objective: Objective = "nce",
-    log_partition: float | Tensor = 0.0,
+    log_partition: Finite | Tensor = 0.0,
     weights: Float[Tensor, " anchors"] | None = None,
-    tile_size: int | None = None,
+    tile_size: Count | None = None,
     processes: Processes = ALONE,
 ) -> Float[Tensor, ""]:
     r"""Tells the target word from k noise words, so that no sum over the vocabulary is needed.
@@ -106,11 +109,11 @@ class NCELoss(MetricLoss):
     def __init__(
         self,
         counts: Sequence[int] | Tensor,
-        dim: int,
+        dim: Count,
         noise_samples: int = 10,
-        power: float = 0.75,
+        power: NotNegative = 0.75,
         objective: Objective = "nce",
-        log_partition: float | Literal["learned"] = 0.0,
+        log_partition: Finite | Literal["learned"] = 0.0,
         shared_noise: bool = False,
         *,
         seed: int = 0,
@@ -174,13 +177,13 @@ def _outcome(
     targets: Tensor,
     noise: Tensor,
     expected: Tensor | None,
-    log_partition: float | Tensor,
+    log_partition: Finite | Tensor,
     options: Mapping[str, Any],
 ) -> Outcome:
     weights, processes = options.get("weights"), options.get("processes", ALONE)
     check_embeddings(embeddings, "embeddings")
     check_weights(weights, embeddings)
-    check_ids(targets, embeddings, "targets")
+    targets = row_ids(targets, embeddings, "targets")
     check_dim(weight, embeddings, "weight")
     _check_words(targets, noise, len(weight))
     known = targets != -1

@@ -7,22 +7,25 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from tuplet.bounds import NotNegative, bounded
 from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import PAIRS, MetricLoss, Sides, check_embeddings, check_weights, known, pose, register
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import PAIRS, Sides, check_embeddings, check_weights, known, pose
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.types import Supervision
 
 
+@bounded
 def npair(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Shaped[Tensor, "anchors *classes"] | None = None,
     *,
     negatives: Float[Tensor, "anchors n dim"] | None = None,
-    norm_penalty: float = 0.0,
+    norm_penalty: NotNegative = 0.0,
     one_vs_one: bool = False,
     **sides: Unpack[Sides],
 ) -> Float[Tensor, ""]:
@@ -67,7 +70,7 @@ class NPairLoss(MetricLoss):
 
     def __init__(
         self,
-        norm_penalty: float = 0.0,
+        norm_penalty: NotNegative = 0.0,
         one_vs_one: bool = False,
         *,
         queue: FeatureQueue | None = None,

@@ -1,13 +1,17 @@
 """Triplet loss: all, easy, semi-hard or hard triplets, the hardest of each anchor, or FaceNet's choice."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, ClassVar, Literal, Unpack, get_args
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from tuplet.bounds import NotNegative, bounded
 from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
-from tuplet.losses.base import MetricLoss, Sides, pose, register
+from tuplet.errors import LabelError
+from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.door import PAIRS, Sides, pose
+from tuplet.losses.listed import refuse_labels, triplets
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import HardestTriplet, NearestBeyond, Triplet
 from tuplet.registry import check_choice
@@ -16,17 +20,20 @@ from tuplet.types import GeometryName, MeanOver
 Select = Literal["all", "easy", "semihard", "hard", "batch_hard", "facenet"]
 
 
+@bounded
 def triplet(
     embeddings: Float[Tensor, "anchors dim"],
     labels: Shaped[Tensor, "anchors *classes"] | None = None,
     *,
-    margin: float = 0.2,
+    margin: NotNegative = 0.2,
     select: Select = "all",
     geometry: GeometryName = "squared_euclidean",
-    power: int = 1,
+    power: Literal[1, 2] = 1,
     soft: bool = False,
-    hard_offset: float | None = None,
+    hard_offset: NotNegative | None = None,
     mean_over: MeanOver | None = None,
+    positives: Float[Tensor, "anchors dim"] | None = None,
+    negatives: Float[Tensor, "anchors *n dim"] | None = None,
     **sides: Unpack[Sides],
 ) -> Float[Tensor, ""]:
     r"""Each anchor's positives should be nearer than its negatives, by a margin.
@@ -54,6 +61,8 @@ def triplet(
             out, None (the default) has them in.
         mean_over: n counts triplets with a loss above 0 ("active"; default of the first four), all that could be
             ("all"; default of facenet: positive pairs), or anchors ("anchors"; default of batch_hard).
+        positives: For triplets that are listed: row i is the positive of anchor i.
+        negatives: Then row i, (dim) or (n, dim), is what anchor i is compared with, and nothing else.
         sides: See `Sides`.
 
     Returns:
@@ -64,12 +73,13 @@ def triplet(
         Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5.
     """
     reduction = _reduction(margin, select, power, soft, hard_offset, mean_over)
-    return _outcome(reduction, embeddings, labels, geometry, sides).value
+    told = {**sides, "positives": positives, "negatives": negatives}
+    return _outcome(reduction, embeddings, labels, geometry, told).value
 
 
 @register("triplet")
 class TripletLoss(MetricLoss):
-    """Module form of `triplet`; labels are class ids.
+    """Module form of `triplet`; labels are class ids, or `loss(anchors, positives=..., negatives=...)` lists triplets.
 
     Args:
         margin: In the unit of the distance.
@@ -83,14 +93,16 @@ class TripletLoss(MetricLoss):
         processes: Who computes the loss together.
     """
 
+    takes: ClassVar[frozenset[str]] = PAIRS | {"positives", "negatives"}
+
     def __init__(
         self,
-        margin: float = 0.2,
+        margin: NotNegative = 0.2,
         select: Select = "all",
         geometry: GeometryName = "squared_euclidean",
-        power: int = 1,
+        power: Literal[1, 2] = 1,
         soft: bool = False,
-        hard_offset: float | None = None,
+        hard_offset: NotNegative | None = None,
         mean_over: MeanOver | None = None,
         *,
         queue: FeatureQueue | None = None,
@@ -125,5 +137,15 @@ def _outcome(
     geometry: GeometryName,
     sides: Mapping[str, Any],
 ) -> Outcome:
+    positives, negatives = sides.get("positives"), sides.get("negatives")
+    if positives is not None or negatives is not None:
+        refuse_labels(labels, "positives and negatives")
+        if positives is None or negatives is None or sides.get("references") is not None:
+            raise LabelError(
+                "Listed triplets came without positives, without negatives, or with references besides.",
+                hint="Call loss(anchors, positives=..., negatives=...): row i of each is one triplet.",
+                reference="labels-missing",
+            )
+        return triplets(reduction, embeddings, positives, negatives, geometry, sides)
     problem = pose(embeddings, labels, sides)
     return stream(reduction, problem.anchors, problem.references, problem.relation, geometry, **problem.walk)

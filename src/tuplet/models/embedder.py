@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tuplet.bounds import Count, bounded
 from tuplet.checksums import file_sum
 from tuplet.data import Columns, Dataset, Manifest
 from tuplet.data.dataset import Preprocessing
@@ -83,6 +84,7 @@ class Embedder(nn.Module):
                 reference="encoder-output",
             )
 
+    @bounded
     def side(self, side: Side) -> "Embedder":
         """What embeds the items of one side of pairs; without a partner, one embedder serves both."""
         return self if side == "query" or self.partner is None else self.partner
@@ -96,12 +98,13 @@ class Embedder(nn.Module):
         """Embeddings of stored inputs that are already on the encoder's device: preprocessing, then encoder."""
         return self.encoder(self.preprocessing(stored))
 
+    @bounded
     def embed(
         self,
         items: Any,
         *,
         side: Side = "query",
-        batch_size: int = 256,
+        batch_size: Count = 256,
         progress: Callable[[int, int], None] | None = None,
     ) -> Float[Tensor, "n dim"]:
         """Embeddings of items, whatever the encoder was trained on.
@@ -128,7 +131,10 @@ class Embedder(nn.Module):
                 progress(done, count)
         return embeddings
 
-    def stream(self, items: Any, *, side: Side = "query", batch_size: int = 256) -> Iterator[Float[Tensor, "rows dim"]]:
+    @bounded
+    def stream(
+        self, items: Any, *, side: Side = "query", batch_size: Count = 256
+    ) -> Iterator[Float[Tensor, "rows dim"]]:
         """What `embed` returns, batch by batch; items are read when their batch comes."""
         source, embedder = _sequence(items, side), self.side(side)
         for start in range(0, len(source), batch_size):

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tuplet.bounds import Count, Share
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.registry import Registry, did_you_mean
 from tuplet.seeding import derive_seed
@@ -106,7 +107,7 @@ class Linear(nn.Linear):
         bias: Also learn an offset.
     """
 
-    def __init__(self, in_dim: int, dim: int = 128, *, bias: bool = True) -> None:
+    def __init__(self, in_dim: Count, dim: Count = 128, *, bias: bool = True) -> None:
         super().__init__(in_dim, dim, bias)
         self.dim = dim
 
@@ -130,12 +131,12 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
-        dim: int = 128,
+        in_dim: Count,
+        dim: Count = 128,
         *,
-        hidden: tuple[int, ...] = (256,),
+        hidden: tuple[Count, ...] = (256,),
         norm: Literal["none", "batch", "layer"] = "batch",
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
         self.in_dim = in_dim
@@ -172,11 +173,11 @@ class ConvSmall(nn.Module):
 
     def __init__(
         self,
-        channels: int = 3,
+        channels: Count = 3,
         size: int = 32,
-        dim: int = 128,
+        dim: Count = 128,
         *,
-        width: tuple[int, ...] = (32, 64, 128),
+        width: tuple[Count, ...] = (32, 64, 128),
         norm: Literal["batch", "group"] = "batch",
         pool: Literal["flatten", "mean"] = "flatten",
     ) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tuplet.bounds import Count
 from tuplet.models.encoders import registry, require_features
 
 Norm = Literal["layer", "none"]
@@ -49,10 +50,10 @@ class _Locals(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        width: tuple[int, ...],
-        kernels: tuple[int, ...],
-        strides: tuple[int, ...],
+        channels: Count,
+        width: tuple[Count, ...],
+        kernels: tuple[Count, ...],
+        strides: tuple[Count, ...],
         *,
         norm: Norm,
         causal: bool,
@@ -86,12 +87,12 @@ class SeriesConv(nn.Module):
 
     def __init__(
         self,
-        channels: int = 1,
-        dim: int = 128,
+        channels: Count = 1,
+        dim: Count = 128,
         *,
-        width: tuple[int, ...] = (64, 128, 128),
-        kernels: tuple[int, ...] = (7, 5, 3),
-        strides: tuple[int, ...] = (2, 2, 1),
+        width: tuple[Count, ...] = (64, 128, 128),
+        kernels: tuple[Count, ...] = (7, 5, 3),
+        strides: tuple[Count, ...] = (2, 2, 1),
         norm: Norm = "layer",
         pool: Literal["mean", "max", "both"] = "both",
     ) -> None:
@@ -131,13 +132,13 @@ class SeriesContext(nn.Module):
 
     def __init__(
         self,
-        channels: int = 1,
-        dim: int = 128,
+        channels: Count = 1,
+        dim: Count = 128,
         *,
-        latent_dim: int = 64,
-        width: tuple[int, ...] = (64,),
-        kernels: tuple[int, ...] = (5, 3),
-        strides: tuple[int, ...] = (2, 1),
+        latent_dim: Count = 64,
+        width: tuple[Count, ...] = (64,),
+        kernels: tuple[Count, ...] = (5, 3),
+        strides: tuple[Count, ...] = (2, 1),
         norm: Norm = "layer",
         pool: Literal["mean", "last"] = "mean",
     ) -> None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tuplet.bounds import Count
 from tuplet.errors import CheckpointError, MissingExtraError
 from tuplet.models.encoders import MLP, registry, require_features
 from tuplet.models.pretrained import refuse_code
@@ -23,7 +24,7 @@ class BagOfWords(nn.Module):
         hidden: Widths between tokens and embedding: () for none, one width for a linear head, more for ReLU layers.
     """
 
-    def __init__(self, buckets: int = 65536, dim: int = 128, *, hidden: tuple[int, ...] = ()) -> None:
+    def __init__(self, buckets: Count = 65536, dim: Count = 128, *, hidden: tuple[Count, ...] = ()) -> None:
         super().__init__()
         self.dim = dim
         width = hidden[0] if hidden else dim

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from tuplet.bounds import Share
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
 from tuplet.types import GeometryName
 
-Share = Annotated[float, Ge(0), Lt(1)]
 BUILT_IN = ("glyphs",)
 """Data sets that need no path."""
 PATHS = ("source", "labels", "targets")

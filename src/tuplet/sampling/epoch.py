@@ -13,7 +13,9 @@ from tuplet.registry import Registry
 
 
 class Sampler(ABC):
-    """Yields the global batches of a training as positions in the data set, without end.
+    """Gives the global batches of a training as positions in the data set, without end.
+
+    `next_batch` gives one after the other; a `for` loop, or a DataLoader with `batch_sampler=`, gets those of an epoch.
 
     The position is the epoch and the batch within it. What a sampler knows beyond it, because it looks at the
     embeddings of each step, is its memory. A sampler that loads both from another one yields exactly what the other
@@ -37,12 +39,25 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, epoch: int, batch: int) -> Int64[Tensor, " batch"]:
-        """One batch of an epoch; `next` asks for them in their order."""
+        """One batch of an epoch; `next_batch` asks for them in their order."""
 
-    def __iter__(self) -> Iterator[Int64[Tensor, " batch"]]:
-        return self
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.batches_per_epoch
 
-    def __next__(self) -> Int64[Tensor, " batch"]:
+    def __iter__(self) -> Iterator[list[int]]:
+        """What is left of the epoch, batch by batch as lists of positions: a `batch_sampler` of torch's DataLoader.
+
+        The next iteration goes on with the next epoch, and one that was broken off goes on where it stopped.
+        """
+        is_over = False
+        while not is_over:
+            batch = self.next_batch().tolist()
+            is_over = self._batch == 0
+            yield batch
+
+    def next_batch(self) -> Int64[Tensor, " batch"]:
+        """The next batch, epoch after epoch without end."""
         batch = self.draw(self._epoch, self._batch)
         self._batch += 1
         if self._batch == self.batches_per_epoch:
@@ -50,9 +65,12 @@ class Sampler(ABC):
         return batch
 
     def observe(  # noqa: B027  # nothing to look at is the rule, not a gap
-        self, positions: Int64[Tensor, " batch"], embeddings: Float[Tensor, "rows dim"], processes: Processes = ALONE
+        self,
+        positions: Int64[Tensor, " batch"] | list[int],
+        embeddings: Float[Tensor, "rows dim"],
+        processes: Processes = ALONE,
     ) -> None:
-        """Look at what became of the batch that `next` gave; most samplers do not.
+        """Look at what became of the batch that `next_batch` gave; most samplers do not.
 
         Args:
             positions: The whole batch.

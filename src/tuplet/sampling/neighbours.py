@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Count, Number
 from tuplet.errors import DataError, LabelError
 from tuplet.sampling.epoch import Sampler, registry
 from tuplet.seeding import derive
@@ -36,8 +37,8 @@ class NeighbourSampler(Sampler):
     def __init__(
         self,
         targets: Float[Tensor, "examples *values"] | None,
-        batch_size: int = 130,
-        neighbours: int = 5,
+        batch_size: Count = 130,
+        neighbours: Number = 5,
         *,
         seed: int,
     ) -> None:

@@ -1,6 +1,6 @@
 """Batches of classes that are hard to tell apart, for N-pair losses."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Bounds, Count, Number, Share
 from tuplet.engine import ALONE, Processes
 from tuplet.engine.gather import everyones
 from tuplet.engine.topk import pair_scores
@@ -15,6 +16,7 @@ from tuplet.geometry import normalise
 from tuplet.sampling.epoch import Sampler, registry
 from tuplet.sampling.laps import Laps
 from tuplet.seeding import derive
+from tuplet.tensors import as_tensor
 
 Score = Literal["max", "sum"]
 Ties = Literal["lowest", "random"]
@@ -64,13 +66,13 @@ class HardClassSampler(Sampler):
     def __init__(
         self,
         labels: Int64[Tensor, " examples"],
-        dim: int,
-        classes_per_batch: int,
-        candidates: int = 0,
-        per_class: int = 2,
+        dim: Count,
+        classes_per_batch: Count,
+        candidates: Number = 0,
+        per_class: Annotated[int, Bounds(least=2)] = 2,
         score: Score = "max",
         ties: Ties = "lowest",
-        momentum: float = 0.5,
+        momentum: Share = 0.5,
         geometry: Literal["dot", "cosine"] = "dot",
         *,
         seed: int,
@@ -108,9 +110,13 @@ class HardClassSampler(Sampler):
         return torch.from_numpy(self._laps.take(chosen, laps, parts).reshape(-1))
 
     def observe(
-        self, positions: Int64[Tensor, " batch"], embeddings: Float[Tensor, "rows dim"], processes: Processes = ALONE
+        self,
+        positions: Int64[Tensor, " batch"] | list[int],
+        embeddings: Float[Tensor, "rows dim"],
+        processes: Processes = ALONE,
     ) -> None:
         """Moves the means of the classes of a batch towards their latest embeddings; see `Sampler.observe`."""
+        positions = as_tensor(positions, "positions")  # those of an iteration are a list
         x = everyones(embeddings.detach(), processes).to("cpu", torch.float64)
         x = normalise(x) if self._geometry == "cosine" else x
         classes = torch.from_numpy(self._laps.class_of[positions[:: self.together].cpu().numpy()])

@@ -6,6 +6,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Count
 from tuplet.errors import DataError
 from tuplet.sampling.epoch import EpochSampler, registry
 from tuplet.seeding import derive
@@ -39,7 +40,7 @@ class PairedSampler(EpochSampler):
         DataError: No batch of this size was found in which all contents differ.
     """
 
-    def __init__(self, contents: Int64[Tensor, "pairs sides"], batch_size: int, *, seed: int) -> None:
+    def __init__(self, contents: Int64[Tensor, "pairs sides"], batch_size: Count, *, seed: int) -> None:
         self._keys = _keys(contents)
         self._size = batch_size
         self._witness = _rarest_first(self._keys, batch_size)

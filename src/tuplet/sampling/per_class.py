@@ -6,6 +6,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Count
 from tuplet.sampling.epoch import EpochSampler, registry
 from tuplet.sampling.laps import Laps
 from tuplet.seeding import derive
@@ -37,8 +38,8 @@ class PerClassSampler(EpochSampler):
     def __init__(
         self,
         labels: Int64[Tensor, " examples"],
-        classes_per_batch: int,
-        per_class: int,
+        classes_per_batch: Count,
+        per_class: Count,
         *,
         seed: int,
         groups: Int64[Tensor, " examples"] | None = None,

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from tuplet.bounds import Count, Number
 from tuplet.errors import DataError
 from tuplet.sampling.epoch import EpochSampler, registry
 from tuplet.seeding import derive
@@ -21,7 +22,7 @@ class UniformSampler(EpochSampler):
         seed: Seed of the run.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int) -> None:
+    def __init__(self, count: Number, batch_size: Count, *, seed: int) -> None:
         if not 1 <= batch_size <= count:
             raise DataError(
                 f"A batch of {batch_size} examples cannot be drawn from {count}.",

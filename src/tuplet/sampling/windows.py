@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.bounds import Count, Positive
 from tuplet.data import Corpus
 from tuplet.losses.word_block import Contexts, WordBlock, band_of
 from tuplet.sampling.epoch import EpochSampler, registry
@@ -61,14 +62,14 @@ class WindowSampler(EpochSampler):
     def __init__(
         self,
         corpus: Corpus,
-        window: int = 5,
+        window: Count = 5,
         contexts: Contexts = "skip-gram",
         *,
         dynamic: bool = True,
         subsample: Subsample = "word2vec_c",
-        threshold: float = 1e-3,
-        block: int = 256,
-        shared_noise: int = 128,
+        threshold: Positive = 1e-3,
+        block: Count = 256,
+        shared_noise: Count = 128,
         seed: int,
     ) -> None:
         if window < 1 or block < 1 or shared_noise < 1 or not threshold > 0:
@@ -96,7 +97,7 @@ class WindowSampler(EpochSampler):
         return torch.from_numpy(np.stack([np.arange(self.batches_per_epoch), edges[:-1]], axis=1))
 
     def take(self, batch: Int64[Tensor, "2"]) -> WordBlock:
-        """The run of words that `next` has just placed."""
+        """The run of words that `next_batch` has just placed."""
         row, begin = batch.tolist()
         before, after = torch.from_numpy(self._before[row]), torch.from_numpy(self._after[row])
         words = self._words[begin : begin + len(before) + 2 * self.window]

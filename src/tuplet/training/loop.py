@@ -38,7 +38,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
     with Interruption() as interruption:
         while not state.is_done:
             step, begun = state.progress.step, time.monotonic()
-            positions = next(job.sampler)
+            positions = job.sampler.next_batch()
             mine = share(len(positions), processes, job.sampler.together)
             batch = take_batch(job.train, positions[mine])
             loading += time.monotonic() - begun

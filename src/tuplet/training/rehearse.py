@@ -73,7 +73,7 @@ def _step(state: State) -> float:
     """What the training loop does between two steps; seconds until the batch was there."""
     job, step = state.job, state.progress.step
     began = time.perf_counter()
-    positions = next(job.sampler)
+    positions = job.sampler.next_batch()
     batch = take_batch(job.train, positions)
     waited = time.perf_counter() - began
     draws = Draws(derive(job.seed, "augment", step), 0, len(positions))

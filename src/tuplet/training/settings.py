@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict
 
-Share = Annotated[float, Ge(0), Lt(1)]
+from tuplet.bounds import Bounds, NotNegative, Positive, Share
+
 Count = Annotated[int, Ge(0)]
 
 
@@ -21,9 +22,9 @@ class TrainSettings(BaseModel):
     optimizer: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
     """Class weights of which a sample is drawn (`sample_rate` below 1) get the sparse form of it, which moves the rows
     drawn and no other: SparseAdam for adamw and adam, SGD without momentum, AdaGrad; never decayed, never clipped."""
-    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    learning_rate: Positive = 1e-3
     """Largest learning rate of the schedule."""
-    weight_decay: Annotated[float, Ge(0)] = 0.01
+    weight_decay: NotNegative = 0.01
     """Of matrices and filters; biases and normalisation have none."""
     momentum: Share = 0.9
     """Of sgd."""
@@ -32,7 +33,7 @@ class TrainSettings(BaseModel):
     """Share of the steps in which the learning rate rises."""
     drops: tuple[Share, ...] = (0.5, 0.75)
     """Shares of the steps after which the learning rate falls to a tenth, of the schedule `steps`."""
-    clip: Annotated[float, Gt(0)] = float("inf")
+    clip: Annotated[float, Bounds(above=0, is_finite=False)] = float("inf")
     """Largest norm of the gradient; inf does not clip."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the encoder; the loss is computed in float32 at least."""

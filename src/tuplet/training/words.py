@@ -88,7 +88,7 @@ class WordState:
             share of these words whose gradient was longer than the cap.
         """
         job, step = self.job, self.progress.step
-        block = job.sampler.take(next(job.sampler))
+        block = job.sampler.take(job.sampler.next_batch())
         outcome = word_block(
             self._vectors,
             self._weight,
