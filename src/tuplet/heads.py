@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
@@ -218,7 +218,7 @@ class ClassWeights(Shards):
         self.weight = nn.Parameter(drawn.mul_(1 / math.sqrt(dim)).reshape(-1, dim))  # of length about one
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def head(self, labels: Int[Tensor, " anchors"]) -> Head:
+    def head(self, labels: Shaped[Tensor, " anchors"]) -> Head:
         """What a step compares with.
 
         Args:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, Share, bounded
@@ -47,7 +47,7 @@ class FeatureQueue(nn.Module):
     def push(
         self,
         embeddings: Float[Tensor, "rows dim"],
-        labels: Int[Tensor, " rows"] | None = None,
+        labels: Shaped[Tensor, " rows"] | None = None,
         processes: Processes = ALONE,
     ) -> None:
         """Replace the oldest rows.
@@ -159,7 +159,7 @@ class MemoryBank(Shards):
 
     @torch.no_grad()
     def update(
-        self, embeddings: Float[Tensor, "rows dim"], positions: Int[Tensor, " rows"], processes: Processes = ALONE
+        self, embeddings: Float[Tensor, "rows dim"], positions: Shaped[Tensor, " rows"], processes: Processes = ALONE
     ) -> None:
         """Mix the mean of the unit embeddings of each position into its row.
 

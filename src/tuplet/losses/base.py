@@ -1,5 +1,6 @@
 """What all losses share: the module around a function."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, get_args
@@ -16,6 +17,8 @@ from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
 from tuplet.tensors import as_tensor
 from tuplet.types import GeometryName, Supervision
+
+logger = logging.getLogger(__name__)
 
 Loss = TypeVar("Loss", bound="type[MetricLoss]")
 
@@ -54,6 +57,7 @@ class MetricLoss(nn.Module):
         self.geometry: GeometryName = geometry
         self.queue = queue
         self.processes = processes
+        self._has_counted = False
         self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
@@ -108,9 +112,19 @@ class MetricLoss(nn.Module):
         labels = None if labels is None else as_tensor(labels, "labels", embeddings.device)
         sides = self._with_own({name: self._told(name, side, embeddings.device) for name, side in sides.items()})
         outcome = self._outcome(embeddings, labels, **sides)
+        if not self._has_counted:
+            self._notice(outcome, labels, len(embeddings))
         if self.remembers and self.training and torch.is_grad_enabled():
             self._since.note(self._call(embeddings, labels, sides))
         return outcome
+
+    def _notice(self, outcome: Outcome, labels: Tensor | None, rows: int) -> None:
+        """Say once that a batch has nothing to divide by: its loss is 0 whatever the embeddings are."""
+        self._has_counted = bool(outcome.count > 0)
+        if self._has_counted or rows < 2:
+            return
+        self._has_counted = True
+        logger.warning("%s is 0: %s. Its gradient is 0 too.", type(self).__name__, _why_nothing(labels, rows))
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(sides.keys() - self.takes):
@@ -140,3 +154,19 @@ class MetricLoss(nn.Module):
         """Remember the calls of a step."""
         for call in calls if self.queue is not None else ():
             self.queue.push(call.embeddings, call.labels, call.processes)  # type: ignore[union-attr]  # just asked
+
+
+def _why_nothing(labels: Tensor | None, rows: int) -> str:
+    """What is missing in a batch in which nothing counts."""
+    if labels is not None and labels.ndim == 1 and not labels.is_floating_point():
+        known = labels[labels != -1]
+        classes = len(known.unique())  # type: ignore[no-untyped-call]
+        if not classes:
+            return f"none of the {rows} examples has a label"
+        if classes == len(known):
+            return (
+                f"no two of the {classes} labels are equal, so no example has a positive; draw two or more of a class"
+            )
+        if classes == 1:
+            return "all labels are equal, so no example has a negative"
+    return f"none of the {rows} examples has what the loss needs"

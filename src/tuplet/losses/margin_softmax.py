@@ -2,7 +2,7 @@
 
 from typing import Literal, Unpack, get_args
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tuplet.bounds import Count, Finite, NotNegative, Part, Positive, Radians, Scale, bounded
@@ -20,7 +20,7 @@ Schedule = tuple[NotNegative, NotNegative, NotNegative, NotNegative]
 def a_softmax(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "classes dim"],
-    labels: Int[Tensor, " anchors"],
+    labels: Shaped[Tensor, " anchors"],
     *,
     margin: Literal[1, 2, 3, 4] = 4,
     annealing: NotNegative = 0.0,
@@ -53,7 +53,7 @@ def a_softmax(
 def cosface(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
-    labels: Int[Tensor, " anchors"],
+    labels: Shaped[Tensor, " anchors"],
     *,
     margin: NotNegative = 0.35,
     scale: Scale = 64.0,
@@ -84,7 +84,7 @@ def cosface(
 def arcface(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
-    labels: Int[Tensor, " anchors"],
+    labels: Shaped[Tensor, " anchors"],
     *,
     margin: Radians = 0.5,
     scale: Scale = 64.0,
@@ -117,7 +117,7 @@ def arcface(
 def combined_margin(
     embeddings: Float[Tensor, "anchors dim"],
     weight: Float[Tensor, "vectors dim"],
-    labels: Int[Tensor, " anchors"],
+    labels: Shaped[Tensor, " anchors"],
     *,
     m1: Positive = 1.0,
     m2: Radians = 0.3,
