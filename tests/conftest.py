@@ -1,9 +1,13 @@
 """Settings of the whole suite: one thread per process, deterministic examples, skips that say what is missing."""
 
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 # Two workers share two cores. Set before torch is imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,3 +61,32 @@ def chromium() -> str:
     """Path of the browser that `browser` tests drive."""
     assert CHROMIUM is not None, "mark the test with pytest.mark.browser"
     return CHROMIUM
+
+
+class Said(NamedTuple):
+    """What a command said, and how it left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def typist(tmp_path_factory):
+    """Types a command in a folder, in a process of its own that finds all modules imported; what it said."""
+    if not hasattr(os, "fork"):
+        pytest.skip("the system has no fork, by which typist.py leaves one command no trace of another")
+    place = tmp_path_factory.mktemp("said")
+    command = [sys.executable, str(Path(__file__).with_name("typist.py"))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+
+        def type_in(words, folder):
+            asked = {"words": [*map(str, words)], "folder": str(folder), "said": str(place)}
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            code = int(process.stdout.readline())
+            return Said(code, *((place / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")))
+
+        yield type_in
+        process.stdin.close()

@@ -1,11 +1,8 @@
 """One real run, made by the command line, for all tests of this folder."""
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -74,39 +71,14 @@ def run(workplace, trained) -> Path:
     return workplace / "runs" / "digits"
 
 
-class Said(NamedTuple):
-    """What a command said."""
-
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="session")
-def typist(tmp_path_factory):
-    """A process that types commands, so that modules are imported once for all of them."""
-    if not hasattr(os, "fork"):
-        pytest.skip("the system has no fork, by which typist.py leaves one command no trace of another")
-    said = tmp_path_factory.mktemp("said")
-    command = [sys.executable, str(Path(__file__).with_name("typist.py"))]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        yield process, said
-        process.stdin.close()
-
-
 @pytest.fixture
 def typed(tmp_path, typist):
     """Type a command in a folder of one's own; what it said, once its exit code is checked."""
-    process, said = typist
 
     def type_command(*words, code=0):
-        asked = {"words": [*map(str, words)], "folder": str(tmp_path), "said": str(said)}
-        process.stdin.write(json.dumps(asked) + "\n")
-        process.stdin.flush()
-        left = int(process.stdout.readline())
-        out, err = ((said / name).read_text() for name in ("stdout", "stderr"))
-        assert left == code, err
-        assert "Traceback" not in err
-        return Said(out, err)
+        said = typist(words, tmp_path)
+        assert said.code == code, said.err
+        assert "Traceback" not in said.err
+        return said
 
     return type_command

@@ -1,8 +1,6 @@
 """What the pages tell people to type, typed."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,27 +79,26 @@ def fill(desk):
 
 
 @pytest.fixture(scope="module")
-def after(desk, tmp_path_factory):
+def after(desk, typist, tmp_path_factory):
     """The folder as commands leave it, typed one after the other; pages that begin alike share their beginning."""
     known = {(): desk}
 
     def typed(words: tuple[str, ...]) -> Path:
         if words not in known:
             folder = shutil.copytree(typed(words[:-1]), tmp_path_factory.mktemp("typed"), dirs_exist_ok=True)
-            type_in(words[-1], folder)
+            type_in(words[-1], folder, typist)
             known[words] = folder
         return known[words]
 
     return typed
 
 
-def type_in(command: str, folder: Path) -> None:
-    program, *arguments = command.split()
+def type_in(command: str, folder: Path, typist) -> None:
+    arguments = command.split()[1:]
     if arguments[0] == "train":
         arguments += [] if "--resume" in arguments else ["--steps", "4"]  # the same path, for a moment
-    path = Path(sys.executable).with_name(program)
-    done = subprocess.run([path, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    said = typist(arguments, folder)
+    assert said.code == 0, f"{command}\n{said.out}\n{said.err}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
