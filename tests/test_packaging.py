@@ -129,6 +129,9 @@ def test_ci_covers_every_system_every_python_and_both_ends_of_the_versions():
     assert {(system, named[0], "lowest") for system in systems} <= runs
     assert {(system, named[-1], "newest") for system in systems} <= runs
     assert PROJECT["requires-python"] == f">={named[0]}"
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    asked = re.search(r"floors\.py ([\w ]+) >", text)[1].split() + re.search(r"\.\[([\w,]+)\]", text)[1].split(",")
+    assert set(asked) <= set(EXTRAS)
 
 
 @pytest.mark.parametrize("name", ["ci.yml", "publish.yml"])

@@ -1,12 +1,13 @@
 """What the pages tell people to type, typed."""
 
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -74,6 +75,11 @@ def fill(desk):
         ",".join(map(str, [*row, label])) for row, label in zip(digits.data[:400], digits.target[:400], strict=True)
     ]
     (desk / "table.csv").write_text("\n".join([f"{columns},label", *rows]))
+    flowers = load_iris()
+    names = flowers.target_names[flowers.target]
+    lines = [",".join(map(str, [*row, name])) for row, name in zip(flowers.data, names, strict=True)]
+    (desk / "bare.csv").write_text("\n".join(lines))
+    (desk / "iris.csv").write_text("\n".join(["length,width,petal_length,petal_width,species", *lines]))
     (desk / "corpus.txt").write_text("the house is a home and the home is a house " * 50)
     (desk / "pairs.txt").write_text("house home 9\nhouse is 2\nthe home 3")
 
@@ -94,7 +100,7 @@ def after(desk, typist, tmp_path_factory):
 
 
 def type_in(command: str, folder: Path, typist) -> None:
-    arguments = command.split()[1:]
+    arguments = shlex.split(command)[1:]
     if arguments[0] == "train":
         arguments += [] if "--resume" in arguments else ["--steps", "4"]  # the same path, for a moment
     said = typist(arguments, folder)
