@@ -13,6 +13,7 @@ from tuplet.data.images import find_levels
 from tuplet.errors import DataError, RecipeError
 from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
+from tuplet.sampling.paired import sharing
 from tuplet.training import run
 
 RECIPE = """
@@ -222,6 +223,25 @@ def test_what_learns_from_running_text_is_refused_for_separate_examples(tmp_path
         job(tmp_path, write_vectors, override)
     assert caught.value.message.startswith(named)
     assert caught.value.reference == "words-recipe"
+
+
+def write_pairs(folder):
+    rows = [f"question {k // 3},answer number {k}\n" for k in range(120)]
+    (folder / "pairs.csv").write_text("text,pair\n" + "".join(rows))
+    return "pairs.csv", "bag-of-words"
+
+
+def test_a_batch_that_lets_false_negatives_in_is_told_of(tmp_path, caplog):
+    changes = ["loss={name='info_nce'}", "batch={name='uniform',batch_size=8}"]
+    job(tmp_path, write_pairs, *changes, by="row")
+    assert "--set batch.name=paired" in caplog.text
+    assert sharing(torch.tensor([[0, 0], [0, 1], [1, 2], [2, 2], [3, 3]])) == 4
+    caplog.clear()
+    made = job(tmp_path, write_pairs, changes[0], "batch={name='paired',batch_size=8}", by="row")
+    assert not caplog.text
+    for _ in range(20):
+        positions = next(made.sampler).tolist()
+        assert len({made.train.texts[position] for position in positions}) == 8
 
 
 def write_deep_images(folder):

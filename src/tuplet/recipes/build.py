@@ -31,6 +31,7 @@ from tuplet.recipes.start import load_start
 from tuplet.recipes.tasks import task_for
 from tuplet.recipes.views import check_views
 from tuplet.sampling import Sampler
+from tuplet.sampling.paired import sharing
 from tuplet.seeding import derive_seed
 from tuplet.training import Job
 from tuplet.training.record import other_data, read_fingerprint
@@ -216,10 +217,20 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, A
 
 
 def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampler:
-    """As named; contents are compared only if it asks for them."""
+    """As named; contents are compared only if it asks for them, or if pairs may be negatives of each other."""
     asked = inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters
-    known = {"contents": content_ids(train)} if "contents" in asked else {}
+    known = {"contents": content_ids(train)} if "contents" in asked or train.pairs is not None else {}
     made: Sampler = make(recipe.batch, ("batch",), {**facts, **known})
+    if "contents" in known and "contents" not in asked:
+        shared = sharing(known["contents"])
+        if shared:
+            logger.warning(
+                "%d of %d training pairs share a query or an answer with another one; batch = %r may put both into a "
+                "batch, where each counts as a wrong answer to the other. --set batch.name=paired keeps them apart.",
+                shared,
+                len(train),
+                recipe.batch.name,
+            )
     return made
 
 

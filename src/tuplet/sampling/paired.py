@@ -22,6 +22,13 @@ def largest_batch(contents: Int64[Tensor, "pairs sides"], most: int) -> int:
     return len(_rarest_first(_keys(contents), most))
 
 
+def sharing(contents: Int64[Tensor, "pairs sides"]) -> int:
+    """How many pairs share their query, or their answer, with another pair; argument as for `largest_batch`."""
+    keys = _keys(contents)
+    _, key, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return int((counts[key.reshape(keys.shape)] > 1).any(1).sum())
+
+
 @registry.register("paired")
 class PairedSampler(EpochSampler):
     """Every pair once per epoch; no batch holds two pairs with the same query, nor two with the same answer.
