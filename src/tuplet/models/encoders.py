@@ -56,6 +56,7 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
                 hint=did_you_mean(option, known),
                 reference="unknown-option",
             )
+    _require_widths(name, options, parameters)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "encoder"))
         try:
@@ -66,6 +67,21 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
                 hint=f"Options: {', '.join(known)}.",
                 reference="refused-option",
             ) from problem
+
+
+def _require_widths(name: str, options: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Layers have a width of 1 or more; torch makes some of none, and fails when they are used."""
+    for option, value in options.items():
+        known = parameters.get(option)
+        if known is None or known.annotation != tuple[int, ...] or not isinstance(value, tuple):
+            continue
+        may_be_none = option == "hidden"  # which is then one linear map
+        if any(size < 1 for size in value) or not (value or may_be_none):
+            raise RecipeError(
+                f"The encoder {name!r} has {option} = {list(value)}; each layer has a size of 1 or more.",
+                hint="Leave it out, or write one number of 1 or more for each layer.",
+                reference="refused-option",
+            )
 
 
 def _untrusted(target: str) -> RecipeError:
