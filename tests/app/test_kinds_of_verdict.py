@@ -11,6 +11,7 @@ import typer
 
 from tuplet.app.cli.options import check_required, parse_required
 from tuplet.app.history import read_runs
+from tuplet.app.judging import judge_on
 from tuplet.app.measures import is_measure, main_measure, measures, verdict_of
 from tuplet.app.report import write_report
 from tuplet.app.verdict import advice, read_evaluation, remarks, state_data, state_finding
@@ -112,7 +113,9 @@ def test_series_are_drawn_and_judged_beside_the_untrained_encoder(series):
     assert lines["train", "knn@1"].untrained is not None
     assert lines["train", "probe"].untrained is not None
     assert page.count('class="outline"') > 40
-    assert page.count('data-of="untrained"') == len([line for line in lines.values() if line.protocol != "health"])
+    assert page.count('data-of="untrained"') == len(
+        [line for line in lines.values() if line.protocol not in ("health", "verification")]
+    )
     assert any("before training" in remark for remark in remarks(read_evaluation(folder)))
 
 
@@ -277,3 +280,26 @@ def test_what_is_better_by_another_measure_is_said():
     assert advice(mixed).endswith("use raw input where Recall@1 counts.")
     judged["comparison"]["lower"]["map@r"] = -0.1
     assert "it is." not in advice(mixed)
+
+
+def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(160) % 16
+    rows = (random.normal(size=(16, 4))[labels] + 0.3 * random.normal(size=(160, 4))).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "rows.labels.npy", labels)
+    folder, _ = finished(tmp_path / "rows.npy", "evaluate.bootstrap=20")
+    parts = read_evaluation(folder)["data"]["splits"]
+    whole = judge_on(folder, tmp_path / "rows.npy")
+    trained = parts["train"]
+    seen = {"examples": trained["examples"], "classes": trained["classes"], "examples_of_classes": trained["examples"]}
+    assert whole["data"]["seen"] == seen
+    assert f"{trained['examples']} of the examples" in state_data(whole)
+    fresh = labels.copy()
+    fresh[labels < 8] += 100  # other classes
+    np.save(tmp_path / "more.npy", rows + 1)
+    np.save(tmp_path / "more.labels.npy", fresh)
+    more = judge_on(folder, tmp_path / "more.npy")["data"]["seen"]
+    assert more["examples"] == 0
+    assert more["classes"] <= 8
+    assert more["examples_of_classes"] == 10 * more["classes"]

@@ -4,11 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score
 
 from shapes import unchecked
+from tuplet.engine.topk import pair_scores
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation import compare, graded, ndcg, rank_correlation
+from tuplet.evaluation.correlation import weighted_spearman
+from tuplet.evaluation.pairs import scores_of
 
 
 def rows(count: int, dim: int, seed: int = 0):
@@ -151,3 +155,21 @@ def test_correlations_are_compared_in_the_same_resamples():
     assert 0 < difference.lower["spearman"] < difference.values["spearman"] < difference.upper["spearman"]
     same = compare(good, graded(near * 2, targets[:, 0], geometry="euclidean", bootstrap=100), bootstrap=100)
     assert same.lower["spearman"] == same.upper["spearman"] == 0
+
+
+def test_the_correlation_of_resampled_pairs_is_that_of_the_listed_ones():
+    random = np.random.default_rng(0)
+    for levels in (3, 10, 10**6):
+        u, v = random.integers(0, levels, (2, 300)) + random.integers(0, 2, 300)
+        weights = random.integers(0, 4, 300)
+        drawn = np.repeat(np.arange(300), weights)
+        codes = [np.unique(values, return_inverse=True)[1] for values in (u, v)]
+        assert weighted_spearman(*codes, weights) == pytest.approx(spearmanr(u[drawn], v[drawn]).statistic, abs=1e-12)
+    assert np.isnan(weighted_spearman(codes[0], codes[1], np.zeros(300, int)))
+    assert np.isnan(weighted_spearman(np.zeros(300, int), codes[1], weights))
+
+
+def test_rows_that_were_scaled_once_give_the_same_scores_bit_for_bit():
+    x = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
+    first, second = torch.triu_indices(50, 50, 1)
+    assert torch.equal(scores_of(x, first, x, second, "cosine"), pair_scores(x[first], x[second], "cosine"))

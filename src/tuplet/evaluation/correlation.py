@@ -60,15 +60,40 @@ def resampled_correlations(
         `spearman` and `kendall` of one resample.
     """
     u, v = first.numpy(), second.numpy()
+    ranked = [np.unique(values, return_inverse=True)[1] for values in (u, v)]
     for some in class_draws(rows, draws, seed):
         for times in some.long():
-            drawn = torch.repeat_interleave(times[members].prod(1)).numpy()
-            yield {"spearman": spearman(u[drawn], v[drawn]), "kendall": _correlate(u[drawn], v[drawn], "kendalltau")}
+            weights = times[members].prod(1)
+            drawn = torch.repeat_interleave(weights).numpy()
+            yield {
+                "spearman": weighted_spearman(ranked[0], ranked[1], weights.numpy()),
+                "kendall": _correlate(u[drawn], v[drawn], "kendalltau"),
+            }
 
 
 def spearman(u: np.ndarray, v: np.ndarray) -> float:
     """Spearman's rho; NaN if there are fewer than two items or either list is constant."""
     return _correlate(u, v, "spearmanr")
+
+
+def weighted_spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float:
+    """Spearman's rho of items that are there several times, without listing them: nothing is sorted.
+
+    Args:
+        first: Place of each item's number among the different numbers, from 0.
+        second: The same of its other number.
+        weights: How often each item is there.
+    """
+    ranks = []
+    for codes in (first, second):
+        sizes = np.bincount(codes, weights)  # how often each number is there
+        if (sizes > 0).sum() < 2:  # fewer than two different numbers
+            return math.nan
+        ranks.append((sizes.cumsum() - sizes / 2 + 0.5)[codes])  # the mean rank of equal numbers
+    total = weights.sum()
+    u, v = (rank - (rank * weights).sum() / total for rank in ranks)
+    spread = (weights * u * u).sum() * (weights * v * v).sum()
+    return float((weights * u * v).sum() / math.sqrt(spread))
 
 
 def _correlate(u: np.ndarray, v: np.ndarray, kind: str) -> float:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE, pair_scores
+from tuplet.engine.topk import SEARCH_TILE, pair_scores, unit_rows
 from tuplet.types import GeometryName
 
 _LISTED = 1 << 24  # up to here a random order of all numbers is drawn
@@ -65,6 +65,10 @@ def scores_of(
     geometry: GeometryName,
 ) -> Float[Tensor, " pairs"]:
     """Score of each pair, a few at a time; on the CPU."""
+    if geometry == "cosine":  # a row is in many pairs and measured once
+        alike = right is left
+        left = unit_rows(left)
+        right, geometry = left if alike else unit_rows(right), "dot"
     size = SEARCH_TILE // (16 * left.shape[1])
     parts = [
         pair_scores(left[first[part].to(left.device)], right[second[part].to(right.device)], geometry).cpu()
