@@ -40,15 +40,7 @@ def judge_on(
     """
     embedder = Embedder.load(run / "model", trust=trust).to(device)
     recipe = load_recipe(run / "recipe.toml")
-    manifest = read_manifest(
-        source,
-        kind=embedder.preprocessing.kind,
-        columns=embedder.columns,
-        as_trained=True,
-        skip_broken=skip_broken,
-    )
-    for note in manifest.notes:
-        logger.warning("%s", note)
+    manifest = _read(embedder, source, skip_broken=skip_broken)
     partner = embedder.side("partner").preprocessing
     dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
     judges = judges_for(dataset, recipe.evaluate)
@@ -86,6 +78,20 @@ def judge_on(
         "main": {"protocol": judges[0].name, "measure": judges[0].headline},
         "protocols": as_json(judged, recipe.evaluate, recipe.seed) | verified(model, dataset, recipe.seed),
     }
+
+
+def _read(embedder: Embedder, source: Path, *, skip_broken: bool) -> Manifest:
+    """Data as the model was trained on; what a user should know of it is logged."""
+    manifest = read_manifest(
+        source,
+        kind=embedder.preprocessing.kind,
+        columns=embedder.columns,
+        as_trained=True,
+        skip_broken=skip_broken,
+    )
+    for note in manifest.notes:
+        logger.warning("%s", note)
+    return manifest
 
 
 def _seen(run: Path, manifest: Manifest) -> dict[str, int] | None:
