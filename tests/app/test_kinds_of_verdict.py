@@ -292,7 +292,11 @@ def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
     parts = read_evaluation(folder)["data"]["splits"]
     whole = judge_on(folder, tmp_path / "rows.npy")
     trained = parts["train"]
-    seen = {"examples": trained["examples"], "classes": trained["classes"], "examples_of_classes": trained["examples"]}
+    seen = {
+        "examples": trained["examples"],
+        "classes": trained["classes"],
+        "examples_of_classes": 10 * trained["classes"],
+    }
     assert whole["data"]["seen"] == seen
     assert f"{trained['examples']} of the examples" in state_data(whole)
     fresh = labels.copy()
