@@ -101,35 +101,37 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
         everyone, all_labels = gather(embeddings, processes), everyones(labels, processes)
         first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
         inside = len(all_labels)
-    queue, queue_labels = sides.get("queue"), sides.get("queue_labels")
-    if queue is not None:
-        if queue_labels is None:
-            raise LabelError(
-                "labels and a queue were given without queue_labels.",
-                hint="Pass queue_labels=, one for each row of the queue; -1 for one that does not count.",
-                reference="label-shape",
-            )
-        check_embeddings(queue, "queue")
-        check_dim(queue, embeddings, "queue")
-        queue_labels = class_labels(queue_labels, queue, "queue_labels")
-        if labels.ndim != queue_labels.ndim:
-            raise LabelError(
-                f"labels have shape {tuple(labels.shape)} and queue_labels {tuple(queue_labels.shape)}; a queue of "
-                "latest batches remembers one class id per row.",
-                hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
-                reference="label-shape",
-            )
-        queue, queue_labels, _ = known(queue, queue_labels, None)
-        everyone, all_labels = (
-            torch.cat([everyone, queue.detach().to(everyone.dtype)]),
-            torch.cat([all_labels, queue_labels]),
-        )
+    if sides.get("queue") is not None:
+        everyone, all_labels = _with_queue(everyone, all_labels, sides)
     relate = SameLabel if labels.ndim == 1 else SharedLabel
     if references is None and everyone is embeddings:
         relation: Relation = relate(labels)
     else:
         relation = relate(labels, all_labels, first=first)
     return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
+
+
+def _with_queue(everyone: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """References and their labels with those of the queue behind them, which are constants."""
+    queue, queue_labels = sides["queue"], sides.get("queue_labels")
+    if queue_labels is None:
+        raise LabelError(
+            "labels and a queue were given without queue_labels.",
+            hint="Pass queue_labels=, one for each row of the queue; -1 for one that does not count.",
+            reference="label-shape",
+        )
+    check_embeddings(queue, "queue")
+    check_dim(queue, everyone, "queue")
+    queue_labels = class_labels(queue_labels, queue, "queue_labels")
+    if labels.ndim != queue_labels.ndim:
+        raise LabelError(
+            f"labels have shape {tuple(labels.shape)} and queue_labels {tuple(queue_labels.shape)}; a queue of "
+            "latest batches remembers one class id per row.",
+            hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
+            reference="label-shape",
+        )
+    queue, queue_labels, _ = known(queue, queue_labels, None)
+    return torch.cat([everyone, queue.detach().to(everyone.dtype)]), torch.cat([labels, queue_labels])
 
 
 def _pose_pairs(
