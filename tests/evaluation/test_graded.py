@@ -126,7 +126,7 @@ def test_two_models_are_compared_query_by_query():
         ({"targets": torch.tensor([1.0, torch.nan, 2, 3])}, LabelError, "1 numbers that are not finite"),
         ({"targets": torch.zeros(3)}, LabelError, r"\(3,\)"),
         ({"gallery": torch.zeros(2, 2)}, ShapeError, "a gallery without targets"),
-        ({"top": (0,)}, ShapeError, r"top=\(0,\)"),
+        ({"top": (0,)}, ShapeError, r"top is \(0,\)"),
         ({"embeddings": torch.zeros(1, 2), "targets": torch.zeros(1)}, ShapeError, "1 queries"),
     ],
 )
