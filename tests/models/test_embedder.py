@@ -186,6 +186,7 @@ def test_what_is_saved_is_plain_json_with_a_format_number(tmp_path):
         "encoder": {"name": "mlp", "in_dim": 5, "dim": 4},
         "preprocessing": {"kind": "vector", "mean": [0.0, 1.0, 2.0, 3.0, 4.0], "scale": [0.1] * 5},
         "thresholds": {"equal error": 0.5},
+        "verification": {},
         "files": {},
     }
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tuplet.app.reading import told
 from tuplet.data import Columns, Manifest, read_manifest
@@ -69,7 +72,107 @@ def read_queries(
     return (np.stack(items) if kind == "vector" else items), names, remarks
 
 
-def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool) -> Manifest:
+def embedded_queries(
+    embedder: Embedder,
+    typed: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    vectors: Sequence[str] = (),
+    skip_broken: bool = False,
+) -> tuple[Float[Tensor, "queries dim"], list[str], list[str]]:
+    """Embeddings of what was asked for, their names, and a sentence on each table that they were read from.
+
+    Args:
+        embedder: The model.
+        typed: See `read_queries`.
+        texts: Texts, also those that look like the name of a file; of pairs, on the side that reads texts.
+        vectors: Embeddings: numbers with commas between them, or a `.npy` of rows.
+        skip_broken: Leave out the images of folders that cannot be decoded.
+
+    Raises:
+        DataError: If there is nothing to search for, or something of another kind.
+    """
+    rows: list[Tensor] = []
+    names: list[str] = []
+    remarks: list[str] = []
+    if typed or not (texts or vectors):
+        items, names, remarks = read_queries(embedder, typed, skip_broken=skip_broken)
+        rows.append(embedder.embed(items))
+    if texts:
+        sides: tuple[Side, ...] = ("query", "partner")
+        side = next((side for side in sides if embedder.side(side).preprocessing.kind in ("text", "words")), None)
+        if side is None:
+            raise DataError(
+                f"--text: the model embeds items of the kind {embedder.preprocessing.kind}, not texts.",
+                hint="Name a file, or a model of texts.",
+                reference="query-kind",
+            )
+        preprocessing = embedder.side(side).preprocessing
+        if isinstance(preprocessing, WordPreprocessing):
+            _refuse_unknown(texts, preprocessing)
+        rows.append(embedder.embed(list(texts), side=side))
+        names += map(printable, texts)
+    for word in vectors:
+        found = _vectors(word, embedder.dim)
+        rows.append(found)
+        names += [word] if len(found) == 1 else [f"{word}:{row}" for row in range(len(found))]
+    return torch.cat(rows), names, remarks
+
+
+def _vectors(word: str, dim: int) -> Tensor:
+    """Embeddings that were typed, or are in a file."""
+    try:
+        if word.endswith(".npy"):
+            found = np.atleast_2d(np.load(word, allow_pickle=False)).astype(np.float32)
+        else:
+            found = np.array([[float(part) for part in word.split(",")]], dtype=np.float32)
+    except (OSError, ValueError) as problem:
+        raise DataError(
+            f"--vector {word}: {problem}.",
+            hint="Type numbers with commas between them, 0.1,0.2,..., or name a .npy of rows.",
+            reference="query-vector",
+        ) from problem
+    if found.ndim != 2 or found.shape[1] != dim or not np.isfinite(found).all():
+        shape = " x ".join(map(str, found.shape))
+        raise DataError(
+            f"--vector {word}: {shape} numbers; an embedding of this model has {dim}, all finite.",
+            hint="tuplet embed writes such embeddings.",
+            reference="query-vector",
+        )
+    return torch.from_numpy(found)
+
+
+def read_collection(
+    embedder: Embedder, path: Path, side: Side = "query", *, skip_broken: bool = False
+) -> tuple[Manifest, list[str]]:
+    """What to put into an index: a folder, a table, an array or a single image, with all that is known of its items.
+
+    Args:
+        embedder: Says what an item is, and which columns of a table hold it.
+        path: What was named.
+        side: Of pairs, the side that is indexed.
+        skip_broken: Leave out the images of folders that cannot be decoded.
+
+    Returns:
+        The items, and sentences on how they were read.
+
+    Raises:
+        DataError: If it cannot be read, or holds something of another kind.
+    """
+    kind = embedder.side(side).preprocessing.kind
+    if kind == "image" and path.is_file() and path.suffix.lower() not in _FILES:
+        return Manifest("image", (printable(path.as_posix()),), (path,), source=str(path)), []
+    manifest = _read(embedder, path, side, skip_broken=skip_broken, metadata=True)
+    if manifest.kind != kind and not {manifest.kind, kind} <= {"text", "words"}:
+        raise DataError(
+            f"{path} holds items of the kind {manifest.kind}; the model embeds items of the kind {kind}.",
+            hint="Name a collection of that kind, or another model: --model RUN",
+            reference="query-kind",
+        )
+    return manifest, [*manifest.notes, *([told(manifest)] if manifest.columns is not None else [])]
+
+
+def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool, metadata: bool = False) -> Manifest:
     """A table, with the items of one side in the first place; those of the other are not asked for."""
     kind, known = embedder.side(side).preprocessing.kind, embedder.columns or Columns()
     source = "path" if kind == "image" else "text"
@@ -79,7 +182,7 @@ def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool) -> M
         columns = replace(known, **only)
     else:
         columns = known
-    return read_manifest(path, kind=kind, columns=columns, as_trained=True, skip_broken=skip_broken)
+    return read_manifest(path, kind=kind, columns=columns, as_trained=True, skip_broken=skip_broken, metadata=metadata)
 
 
 def _refuse_unknown(texts: Sequence[str], preprocessing: WordPreprocessing) -> None:

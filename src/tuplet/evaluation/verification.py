@@ -115,7 +115,7 @@ def verification(
     finite = finite_rows(embeddings)
     known = class_labels(labels, len(finite))
     rows = (known != UNKNOWN).nonzero()[:, 0]
-    first, second, same, found = _draw_pairs(known[rows], max_pairs, seed)
+    first, second, same, found = draw_pairs(known[rows], max_pairs, seed)
     scores = scores_of(finite, rows[first], finite, rows[second], geometry)
     classes, codes = torch.unique(known[rows], return_inverse=True)
     codes = torch.stack([codes[first], codes[second]], 1)
@@ -317,7 +317,7 @@ def _odds(same: Tensor, same_available: int, different_available: int) -> float:
     return different_available * max(1, drawn) / (max(1, len(same) - drawn) * max(1, same_available))
 
 
-def _draw_pairs(
+def draw_pairs(
     labels: Int64[Tensor, " rows"], most: int, seed: int
 ) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Bool[Tensor, " pairs"], dict[str, int]]:
     """Pairs of rows, whether they are of one class, and how many of either kind there are."""

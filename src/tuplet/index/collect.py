@@ -145,7 +145,7 @@ def _refuse_changed(index: Index, names: Sequence[str], contents: Sequence[str])
     shown = ", ".join(map(repr, changed[:_SHOWN])) + ", ..." * (len(changed) > _SHOWN)
     raise DataError(
         f"The index holds {counted(len(changed), 'item', 'items')} of the same name with another content: {shown}. "
-        "Nothing was added.",
+        "Nothing of this collection was added.",
         hint="If they have changed: --replace. If they are others: --prefix NAME/ makes their names different.",
         reference="name-taken",
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tuplet.data import Dataset, Manifest
+from tuplet.errors import DataError
 from tuplet.index.base import Facts
 
 
@@ -39,6 +40,21 @@ def facts_of_collection(manifest: Manifest, names: Sequence[str]) -> list[Facts]
         columns.setdefault(name, _numbers(cells))
     rows = zip(*columns.values(), strict=True)
     return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+
+
+def require_facts(facts: Sequence[Facts]) -> Sequence[Facts]:
+    """Some facts, each with an `id`."""
+    if not facts:
+        raise DataError("There is nothing to index.", hint="Name at least one item.", reference="empty-index")
+    if not all("id" in fact for fact in facts):
+        raise wrong_facts("Some items have no `id`")
+    return facts
+
+
+def wrong_facts(what: str) -> DataError:
+    """What to raise of facts that do not belong to their items."""
+    hint = "Give one entry of `facts` for each item, with an `id`."
+    return DataError(f"{what}.", hint=hint, reference="facts-per-item")
 
 
 def _numbers(cells: Sequence[str]) -> list[str | float | None]:

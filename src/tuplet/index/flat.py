@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.engine.topk import topk
-from tuplet.errors import DataError, IndexFormatError, ShapeError
+from tuplet.errors import IndexFormatError, ShapeError
 from tuplet.index import where as filters
 from tuplet.index.base import CONFIG, FORMAT, ColumnKind, Facts, Hits, merged_columns, require_finite, require_queries
-from tuplet.index.facts import facts_of
+from tuplet.index.facts import facts_of, require_facts, wrong_facts
 from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header
 from tuplet.index.writing import LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
@@ -120,7 +120,7 @@ class FlatIndex:
         """
         facts = facts_of(items) if facts is None else facts
         batches = _counted(embedder.stream(items, batch_size=batch_size), len(facts), progress)
-        return cls._write(Path(folder), embedder, batches, _some(facts), model)
+        return cls._write(Path(folder), embedder, batches, require_facts(facts), model)
 
     @classmethod
     def write(
@@ -154,7 +154,7 @@ class FlatIndex:
             )
         rows = embeddings.detach().float().cpu()
         batches = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
-        return cls._write(Path(folder), embedder, batches, _some(facts), model, beside or {})
+        return cls._write(Path(folder), embedder, batches, require_facts(facts), model, beside or {})
 
     @classmethod
     def _write(
@@ -363,14 +363,6 @@ class FlatIndex:
         return torch.from_numpy(np.array(self.embeddings[np.sort(self._live[drawn])]))
 
 
-def _some(facts: Sequence[Facts]) -> Sequence[Facts]:
-    if not facts:
-        raise DataError("There is nothing to index.", hint="Name at least one item.", reference="empty-index")
-    if not all("id" in fact for fact in facts):
-        raise _wrong_facts("Some items have no `id`")
-    return facts
-
-
 def _line(fact: Facts) -> bytes:
     return (json.dumps(dict(fact), ensure_ascii=False) + "\n").encode()
 
@@ -393,9 +385,4 @@ def _write_embeddings(path: Path, batches: Iterable[Tensor], shape: tuple[int, i
             file.write(rows.numpy().astype("<f4").tobytes())
             done += len(rows)
     if done != shape[0]:
-        raise _wrong_facts(f"There are {done} embeddings, but {shape[0]} entries of `facts`")
-
-
-def _wrong_facts(what: str) -> DataError:
-    hint = "Give one entry of `facts` for each item, with an `id`."
-    return DataError(f"{what}.", hint=hint, reference="facts-per-item")
+        raise wrong_facts(f"There are {done} embeddings, but {shape[0]} entries of `facts`")

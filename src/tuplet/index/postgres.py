@@ -1,13 +1,10 @@
 """Many writers on many machines: a table of PostgreSQL with pgvector."""
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 from weakref import finalize
 
 import numpy as np
@@ -16,7 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuplet.errors import DataError, IndexFormatError, MissingExtraError
+from tuplet.errors import IndexFormatError
 from tuplet.index import where as filters
 from tuplet.index.base import (
     CONFIG,
@@ -30,6 +27,7 @@ from tuplet.index.base import (
     require_finite,
     require_queries,
 )
+from tuplet.index.database import checked_address, checked_name, connected, psycopg, unreachable
 from tuplet.index.rows import INDEXED_FROM, SPARE, facts_text, least_effort, measured_recall, ranked, row_sum
 from tuplet.index.writing import LOCK, MODEL, model_folder, read_config, require_model
 from tuplet.models import Embedder
@@ -73,10 +71,10 @@ class PostgresIndex:
         self.geometry: GeometryName = content["geometry"]
         self.dim: int = content["dim"]
         self.model_hash: str = content["model_hash"]
-        self._database, self._table = str(content["database"]), _checked_name(content["table"])
+        self._database, self._table = str(content["database"]), checked_name(content["table"])
         self._model = model_folder(self.folder, content["model"])
         require_model(self._model, self.model_hash)
-        self._connection = _connect(self._database)
+        self._connection = connected(self._database)
         finalize(self, self._connection.close)
         self._require_own_table()
 
@@ -94,8 +92,8 @@ class PostgresIndex:
             IndexFormatError: If the database cannot be reached, or the table was made by another model.
             DataError: If the address holds a password, or the table has no plain name.
         """
-        database, table = _checked_address(database), _checked_name(table)
-        connection = _connect(database)
+        database, table = checked_address(database), checked_name(table)
+        connection = connected(database)
         facts = (embedder.content_hash(), embedder.geometry, embedder.dim)
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('tuplet'))")  # others may do the same now
@@ -128,8 +126,8 @@ class PostgresIndex:
     def _require_own_table(self) -> None:
         try:
             row = self._about("model_hash, dim")
-        except _psycopg().Error as problem:
-            raise _unreachable(self._database, problem) from problem
+        except psycopg().Error as problem:
+            raise unreachable(self._database, problem) from problem
         if row is None or (row[0], row[1]) != (self.model_hash, self.dim):
             made = "is not there" if row is None else f"was made by another model (hash {row[0][:8]})"
             raise IndexFormatError(
@@ -254,8 +252,8 @@ class PostgresIndex:
                 self._widen(facts)
                 cursor.executemany(command, given)
                 return int(cursor.rowcount)
-        except _psycopg().OperationalError as problem:
-            raise _unreachable(self._database, problem) from problem
+        except psycopg().OperationalError as problem:
+            raise unreachable(self._database, problem) from problem
 
     def _widen(self, facts: Sequence[Facts]) -> None:
         """Note the columns that are new; two writers that bring one wait for each other."""
@@ -328,63 +326,6 @@ class PostgresIndex:
 _ABOUT = """CREATE TABLE IF NOT EXISTS tuplet_indexes (name text PRIMARY KEY, model_hash text NOT NULL,
 geometry text NOT NULL, dim integer NOT NULL,
 columns jsonb NOT NULL DEFAULT '[]', recall jsonb NOT NULL DEFAULT '{}')"""
-
-
-def _psycopg() -> Any:
-    missing = next((name for name in ("psycopg", "pgvector") if find_spec(name) is None), None)
-    if missing is not None:
-        raise MissingExtraError(
-            f"An index of the kind postgres needs the package {missing}, which is not installed.",
-            hint='Type: pip install "tuplet[postgres]"',
-            reference="missing-extra",
-        )
-    import psycopg
-
-    return psycopg
-
-
-def _connect(database: str) -> Any:
-    psycopg = _psycopg()
-    from pgvector.psycopg import register_vector
-
-    try:
-        connection = psycopg.connect(database, autocommit=True, connect_timeout=10)
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        register_vector(connection)
-    except psycopg.Error as problem:
-        raise _unreachable(database, problem) from problem
-    return connection
-
-
-def _unreachable(database: str, problem: Exception) -> IndexFormatError:
-    said = str(problem).strip().partition("\n")[0]
-    return IndexFormatError(
-        f"The database {database} cannot be used: {said}.",
-        hint="See that the server runs, that it has the extension vector, and that you may log in: psql ADDRESS",
-        reference="database-unreachable",
-    )
-
-
-def _checked_address(database: str) -> str:
-    parts = urlsplit(database)
-    if parts.scheme not in ("postgresql", "postgres"):
-        what, hint = f"{database!r} is no address of PostgreSQL", "Write it so: postgresql://USER@HOST:5432/NAME"
-    elif parts.password or "password=" in parts.query:
-        what = "The address of the database holds a password, and would stand in the index for all to read"
-        hint = "Leave it out, and put the password into ~/.pgpass or PGPASSWORD."
-    else:
-        return database
-    raise DataError(f"{what}.", hint=hint, reference="database-address")
-
-
-def _checked_name(table: str) -> str:
-    if re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", table):
-        return table
-    raise DataError(
-        f"A table cannot be called {table!r}.",
-        hint="Use small letters, digits and underscores, 41 at most, a letter first.",
-        reference="database-address",
-    )
 
 
 def _as_row(row: Sequence[Any]) -> dict[str, Any]:

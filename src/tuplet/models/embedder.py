@@ -30,7 +30,7 @@ _CONFIG, _WEIGHTS, _FILES, _PARTNER = "embedder.json", "weights.safetensors", "e
 _COLUMNS = "columns"
 _REMEDY = "Save the embedder again, or copy the whole folder again from where it came."
 _HASHED: dict[str, type] = {"dim": int, "geometry": str, "encoder": dict, "preprocessing": dict}
-_FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict, "files": dict}
+_FIELDS: dict[str, type] = {"hash": str, **_HASHED, "thresholds": dict, "verification": dict, "files": dict}
 
 
 class Embedder(nn.Module):
@@ -67,6 +67,7 @@ class Embedder(nn.Module):
         self.encoder_config = dict(encoder_config)
         self.geometry: GeometryName = geometry
         self.thresholds = dict(thresholds or {})
+        self.verification: dict[str, Any] = {}  # thresholds by rates of false accepts, see `operating_points`
         dim = getattr(encoder, "dim", encoder_config.get("dim"))
         if not isinstance(dim, int):
             raise ShapeError(
@@ -175,6 +176,7 @@ class Embedder(nn.Module):
             if self.partner is not None:
                 self.partner.save(new / _PARTNER)
             content = {"hash": _hash(self._config(), state), **self._config(), "thresholds": self.thresholds}
+            content["verification"] = self.verification
             write_json(new / _CONFIG, {**content, "files": _sums(new / _FILES)}, version=FORMAT, seal=True)
 
     @classmethod
@@ -212,6 +214,7 @@ class Embedder(nn.Module):
             )
         embedder = _rebuild(folder, content, partner, trust=trust)
         _fill(embedder.encoder, weights, folder / _WEIGHTS)
+        embedder.verification = content["verification"]
         return embedder.eval()
 
     @property

@@ -9,6 +9,8 @@ from typing import Any
 from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.errors import CheckpointError, DataError, LabelError
+from tuplet.evaluation.operating import operating_points
+from tuplet.models import Embedder
 from tuplet.training import checkpoint
 from tuplet.training.baseline import baseline_of
 from tuplet.training.checkpoint import Checkpoint
@@ -67,10 +69,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     if processes.rank > 0:
         return
     embedder = state.judged
-    if job.validation is not None and job.validation.classes is not None:
-        with suppress(DataError):  # pairs of one kind have no threshold between them
-            rows = model.rows(job.validation)
-            embedder.thresholds = thresholds(rows, embedder.geometry, job.validation, job.seed)
+    _set_thresholds(embedder, model, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
     baseline = baseline_of(job)
@@ -125,6 +124,17 @@ def _judged(
         except (DataError, LabelError) as problem:
             left_out.append(f"The protocol {judge.name} is left out: {problem.message}")
     return judged, left_out
+
+
+def _set_thresholds(embedder: Embedder, model: ModelLook, validation: Dataset | None, seed: int) -> None:
+    """Scores from which on two items count as the same, by the classes of the validation examples."""
+    if validation is None or validation.classes is None:
+        return
+    with suppress(DataError):  # pairs of one kind have no threshold between them
+        rows = model.rows(validation)
+        embedder.thresholds = thresholds(rows, embedder.geometry, validation, seed)
+        points = operating_points(rows, validation.classes, geometry=embedder.geometry, seed=seed)
+        embedder.verification = {"split": "validation", **points}
 
 
 def _health(

@@ -1,11 +1,12 @@
 """The commands of `tuplet`, put together; nothing heavy is imported before a command runs."""
 
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import demo, embed, evaluate, explain, init, plan, report, runs, search, train
+from tuplet.app.cli import demo, embed, evaluate, explain, index, init, plan, report, runs, search, train, verify
 
 COMMANDS = {
     "demo": demo,
@@ -14,12 +15,14 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "search": search,
+    "index": index,
+    "verify": verify,
     "embed": embed,
     "report": report,
     "runs": runs,
     "explain": explain,
 }
-"""Module of each command: a function of the command's name, and its `EPILOG` of examples."""
+"""Module of each command: a function of its name, or `COMMANDS` of its own and `HELP`; and its `EPILOG` of examples."""
 
 _EXAMPLES = """
 \b
@@ -55,9 +58,21 @@ def _assemble() -> typer.Typer:
     )
     app.callback(epilog=_EXAMPLES)(_tuplet)
     for name, module in COMMANDS.items():
-        app.command(name, epilog=module.EPILOG)(getattr(module, name))
+        if hasattr(module, "COMMANDS"):
+            app.add_typer(_group(module), name=name)
+        else:
+            app.command(name, epilog=module.EPILOG)(getattr(module, name))
     return app
 
 
+def _group(module: ModuleType) -> typer.Typer:
+    """A command with commands of its own."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=module.HELP, epilog=module.EPILOG)
+    for name, function in module.COMMANDS.items():
+        group.command(name)(function)
+    return group
+
+
 app = _assemble()
-command = typer.main.get_command(app)
+command: Any = typer.main.get_command(app)
+command.commands = {name: command.commands[name] for name in COMMANDS}  # typer lists groups apart

@@ -1,12 +1,15 @@
 """`tuplet search`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
 from tuplet.app.cli.show import remark, show_rows
+
+if TYPE_CHECKING:
+    from tuplet.index import Hits
 
 EPILOG = """
 \b
@@ -14,16 +17,32 @@ Examples:
   tuplet search runs/photos new.jpg                  the ten nearest
   tuplet search runs/photos new/ --top 1 --json      a folder of images
   tuplet search runs/wine samples.csv                every row of a table
+  tuplet search shop.index --text "red shoes" --where "brand = 'x' AND price < 50"
+  tuplet search runs/photos new.jpg --threshold auto       only what counts as the same
   ls new/*.jpg | tuplet search runs/photos -
 """
 
 
 def search(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of an index.")],
+    run: Annotated[Path, typer.Argument(metavar="INDEX|RUN", help="Folder of an index, or of a run.")],
     queries: Annotated[
-        list[str], typer.Argument(metavar="QUERY", help="Files, tables, texts; `-` reads one per line.")
-    ],
+        list[str] | None, typer.Argument(metavar="QUERY", help="Files, tables, texts; `-` reads one per line.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="TEXT", help="A text, whatever it looks like; may be repeated."),
+    ] = None,
+    vector: Annotated[
+        list[str] | None,
+        typer.Option("--vector", metavar="NUMBERS", help="An embedding: 0.1,0.2,... or a .npy of rows."),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="FILTER", help="Look at some items: \"brand = 'x' AND price < 5\".")
+    ] = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, metavar="N", help="Hits per query.")] = 10,
+    threshold: Annotated[
+        str | None, typer.Option(metavar="auto|NUMBER", help="Leave out hits that do not count as the same.")
+    ] = None,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
     trust: Trust = False,
@@ -32,18 +51,30 @@ def search(
     """Find what is nearest in a run, or in an index."""
     from tuplet import index
     from tuplet.app.cli.running import device_of
-    from tuplet.app.queries import read_queries
+    from tuplet.app.queries import embedded_queries
+    from tuplet.app.thresholds import threshold_of
 
     found = index.open(run, trust=trust)
     found.embedder.to(device_of(device))
-    items, names, remarks = read_queries(found.embedder, queries, skip_broken=skip_broken)
+    limit = None if threshold is None else threshold_of(found.embedder, threshold)
+    vectors, names, remarks = embedded_queries(
+        found.embedder, queries or (), texts=text or (), vectors=vector or (), skip_broken=skip_broken
+    )
     for told in remarks:
         remark(told)
-    hits = found.search(found.embedder.embed(items), top, names=names)
-    rows = [
-        {**row, "label": fact.get("label"), **{name: fact[name] for name in ("text", "split") if name in fact}}
-        for row, fact in zip(hits.rows(), (fact for facts in hits.facts for fact in facts), strict=True)
+    rows = _rows(found.search(vectors, top, names=names, where=where))
+    near = [row for row in rows if limit is None or limit.accepts(row["score"])]
+    extra = dict.fromkeys(name for row in near for name in row if name not in ("query", "rank", "id", "score"))
+    shown = [name for name in ("label", "text", "split", *extra) if any(row.get(name) for row in near)]
+    show_rows(near, ["query", "rank", "id", *dict.fromkeys(shown), "score"], as_json=as_json)
+    if limit is not None:
+        remark(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
+
+
+def _rows(hits: "Hits") -> list[dict[str, Any]]:
+    """Hits with what is known of them."""
+    facts = [fact for facts in hits.facts for fact in facts]
+    return [
+        {**row, "label": None, **{name: value for name, value in fact.items() if name not in ("id", "target")}}
+        for row, fact in zip(hits.rows(), facts, strict=True)
     ]
-    known = [name for name in ("label", "text", "split") if any(row.get(name) for row in rows)]
-    columns = ["query", "rank", "id", *known, "score"]
-    show_rows(rows, columns, as_json=as_json)

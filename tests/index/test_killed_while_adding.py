@@ -1,0 +1,88 @@
+"""Processes killed while they add: every item that they acknowledged is there, none twice, and the next one goes on."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tuplet import index as indexes
+from tuplet.data import Manifest
+from tuplet.data.transforms import VectorPreprocessing
+from tuplet.models import Embedder, build_encoder
+
+ROWS = np.random.default_rng(8).normal(size=(3000, 5)).astype(np.float32)
+ADD = """
+import sys, numpy as np
+from tuplet import index
+from tuplet.data import Manifest
+from tuplet.index import collect
+collect.BATCH = 5
+rows = np.load(sys.argv[2])
+manifest = Manifest("vector", tuple(f"row {at}" for at in range(len(rows))), rows)
+index.add(index.open(sys.argv[1]), manifest, progress=lambda done, count: print(len(rows) - count + done, flush=True))
+"""
+
+
+def make():
+    config = {"name": "linear", "in_dim": 5, "dim": 4}
+    return Embedder(build_encoder(config, seed=1), VectorPreprocessing(), encoder_config=config)
+
+
+def start(folder, rows):
+    """A process that adds rows, five at a time, and says how many are there."""
+    return subprocess.Popen([sys.executable, "-c", ADD, folder, rows], stdout=subprocess.PIPE, text=True)
+
+
+def kill(process, after, wait):
+    """Kill it some time after so many words; the last number of items that it acknowledged."""
+    acknowledged = 0
+    for _ in range(after):
+        acknowledged = int(process.stdout.readline() or acknowledged)
+    time.sleep(wait)
+    process.kill()
+    for line in process.stdout:
+        acknowledged = int(line) if line.endswith("\n") else acknowledged
+    process.wait()
+    process.stdout.close()
+    return acknowledged
+
+
+def check(folder, acknowledged):
+    index = indexes.open(folder)
+    assert index.check() == []
+    names = [item["id"] for item in index.items]
+    assert len(index) == len(set(names)) == len(names)
+    assert set(names) >= {f"row {at}" for at in range(acknowledged)}
+    assert len(names) <= acknowledged + 5  # what was being added when it was killed
+    last = f"row {acknowledged - 1}"
+    assert last in index.search(make().embed(ROWS[acknowledged - 1 : acknowledged]), 1).ids[0]
+    return index
+
+
+def kill_some(create, tmp_path, kills, seed):
+    np.save(tmp_path / "rows.npy", ROWS)
+    drawn = np.random.default_rng(seed)
+    index = create(make(), "killed")
+    acknowledged = 0
+    for _ in range(kills):
+        process = start(index.folder, tmp_path / "rows.npy")
+        found = kill(process, int(drawn.integers(1, 7)), drawn.random() * 0.02)
+        assert found > acknowledged or found == len(ROWS)
+        acknowledged = found
+        index = check(index.folder, acknowledged)
+    there = len(index)
+    manifest = Manifest("vector", tuple(f"row {at}" for at in range(len(ROWS))), ROWS)
+    done = indexes.add(index, manifest)
+    assert (done.there, done.added, done.embedded) == (there, len(ROWS) - there, len(ROWS) - there)
+    assert (len(index), index.check()) == (len(ROWS), [])
+
+
+def test_what_was_acknowledged_is_there_after_a_few_kills(create, tmp_path):
+    kill_some(create, tmp_path, kills=2, seed=0)
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_is_there_after_fifty_kills(create, tmp_path):
+    kill_some(create, tmp_path, kills=50, seed=1)
