@@ -8,7 +8,7 @@ would take the gradient from the worst examples.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -196,6 +196,52 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
     is_apart = exists & (sine > ALIGNED * torch.finfo(sine.dtype).eps)
     rate = torch.where(is_apart, fall / torch.where(is_apart, sine, 1.0), 0.0)[:, None]
     return Bend(at, bent, rate * mine, rate * theirs)
+
+
+def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit: bool = False) -> Tensor:
+    """The margin's score of each anchor with its own reference, differentiable and accurate at every angle.
+
+    Args:
+        margin: What to do with an angle.
+        a: Unit anchors (anchors, dim).
+        r: Unit references (references, dim), or (references, centers, dim), of which the nearest counts.
+        partner: Position of each anchor's reference; -1 for none, whose score is that of some other.
+        unit: True if the references still have to be scaled to length one.
+
+    Returns:
+        T(θ) of each anchor, (anchors,).
+    """
+    return _Target.apply(margin, a, r, partner, unit)  # type: ignore[no-untyped-call]
+
+
+class _Target(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, margin: Margin, a: Tensor, r: Tensor, partner: Tensor, unit: bool) -> Tensor:
+        at = partner.clamp_min(0)
+        rate = None
+        own = r[at]
+        if own.ndim == 3:
+            length = torch.linalg.vector_norm(own, dim=2, keepdim=True)
+            units = own / length.clamp_min(1e-12)
+            which = torch.einsum("rd,rkd->rk", a, units).argmax(1)
+            own, at = r[at, which], at * r.shape[1] + which
+        if unit:
+            length = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+            rate = torch.where(length > 1e-12, 1 / length.clamp_min(1e-12), 0.0)
+            own = own / length.clamp_min(1e-12)
+        every = torch.arange(len(a), device=a.device)
+        bent = bend(margin, Entries(every, every), a, own)
+        theirs = bent.theirs if rate is None else bent.theirs * rate
+        ctx.save_for_backward(bent.mine, theirs, at)
+        ctx.shape = r.shape
+        return bent.score
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        mine, theirs, at = ctx.saved_tensors
+        table = grad.new_zeros(ctx.shape).flatten(0, -2)
+        table.index_put_((at,), theirs * grad[:, None], accumulate=True)
+        return None, mine * grad[:, None], table.view(ctx.shape), None, None
 
 
 def nearest_cosine(classes: int, dim: int) -> float:

@@ -4,8 +4,9 @@ Labels stay int64: as float32, ids above 2^24 would collide. A label of -1 means
 neither anchor nor reference. An anchor is never a reference of itself; *self* is known by position, not by value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -20,6 +21,13 @@ SPARSE = 8
 
 FEW_VALUES = 4
 """Labels of so many values are compared value by value, longer ones by a matrix product."""
+
+Keys = dict[str, Tensor]
+"""What pairs are compared by: one entry per anchor or per reference."""
+
+Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
+"""Keys of rows (rows, 1, ...) and of columns (1, cols, ...), `place` of the columns among them -> positive and negative
+pairs, both bool (rows, cols), and label distances or None. Plain tensor code that asks for no value."""
 
 LabelDistance = Callable[[Tensor, Tensor], Tensor]
 """Labels of anchors (rows, values) and of references (cols, values) -> their distances >= 0, (rows, cols)."""
@@ -70,6 +78,9 @@ class Relation(Protocol):
     def transposed(self) -> "Relation":
         """The same pairs with references as anchors."""
 
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """Keys of the anchors and of the references, and how two of them are compared; `live` is False for unknowns."""
+
 
 class SameLabel:
     """Positive if the labels are equal, negative if they differ.
@@ -85,14 +96,17 @@ class SameLabel:
         self.reference_labels = self.labels if reference_labels is None else _ids(reference_labels, "reference_labels")
         self.first = 0 if reference_labels is None and first is None else first
         self.anchors, self.references = len(self.labels), len(self.reference_labels)
-        self._all_known = not bool((self.labels == -1).any()) and not bool((self.reference_labels == -1).any())
-        classes, ranks = torch.cat([self.labels, self.reference_labels]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        del classes
-        # One number per (class, position): the positives of a tile are one range of the sorted references.
-        self._wanted = ranks[: self.anchors] * self.references
+
+    @cached_property
+    def _all_known(self) -> bool:
+        return not bool((self.labels == -1).any()) and not bool((self.reference_labels == -1).any())
+
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One number per (class, position): the positives of a tile are one range of the sorted references."""
+        _, ranks = torch.cat([self.labels, self.reference_labels]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         order = ranks[self.anchors :].argsort(stable=True)
-        self._columns = order
-        self._keys = ranks[self.anchors :][order] * self.references + order
+        return ranks[: self.anchors] * self.references, order, ranks[self.anchors :][order] * self.references + order
 
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """Compare the labels of the tile."""
@@ -111,15 +125,16 @@ class SameLabel:
         """Look the positives up in the sorted references."""
         if not self._all_known:
             return None
-        wanted = self._wanted[rows]
-        begin = torch.searchsorted(self._keys, wanted + cols.start)
-        count = torch.searchsorted(self._keys, wanted + cols.stop) - begin
+        all_wanted, columns, keys = self._sorted
+        wanted = all_wanted[rows]
+        begin = torch.searchsorted(keys, wanted + cols.start)
+        count = torch.searchsorted(keys, wanted + cols.stop) - begin
         total = int(count.sum())
         if total * SPARSE > (rows.stop - rows.start) * (cols.stop - cols.start):
             return None
         i = torch.arange(len(count), device=count.device).repeat_interleave(count, output_size=total)
         within = torch.arange(total, device=count.device) - (count.cumsum(0) - count)[i]
-        j = self._columns[begin[i] + within] - cols.start
+        j = columns[begin[i] + within] - cols.start
         itself = _diagonal(self, rows, cols)
         if itself is None:
             return Entries(i, j), Entries(i[:0], i[:0])
@@ -134,6 +149,10 @@ class SameLabel:
         """References ask, anchors answer."""
         first = None if self.first is None else -self.first
         return SameLabel(self.reference_labels, self.labels, first=first)
+
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """The labels."""
+        return _keyed(self.labels), _keyed(self.reference_labels), _equal_labels
 
 
 class SharedLabel:
@@ -183,6 +202,11 @@ class SharedLabel:
         """References ask, anchors answer."""
         return SharedLabel(self.reference_labels, self.labels, first=None if self.first is None else -self.first)
 
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """The labels as numbers, to be multiplied."""
+        mine, theirs = ({"labels": x.float(), "live": x.any(1)} for x in (self.labels, self.reference_labels))
+        return mine, theirs, _shared_labels
+
 
 class Paired:
     """Each anchor has at most one positive; all other references are its negatives.
@@ -223,6 +247,16 @@ class Paired:
         known = self.partner >= 0
         back[self.partner[known]] = torch.arange(self.anchors, device=back.device)[known]
         return Paired(back, self.anchors)
+
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """Positions."""
+        device = self.partner.device
+        live = torch.ones(self.references, dtype=torch.bool, device=device)
+        return (
+            {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)},
+            {"live": live},
+            _paired,
+        )
 
 
 class Graded:
@@ -281,6 +315,62 @@ class Graded:
         """References ask, anchors answer."""
         first = None if self.first is None else -self.first
         return Graded(self.reference_labels, self.labels, self.geometry, first=first)
+
+    def check_distances(self) -> None:
+        """Ask a person's function for all distances once, some rows at a time.
+
+        Raises:
+            LabelError: If one is negative or not finite, or the shape is wrong.
+        """
+        step = max(1, 2**22 // max(1, self.references))
+        for begin in range(0, self.anchors, step):
+            self.gaps(slice(begin, min(begin + step, self.anchors)), slice(0, self.references))
+
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """The values."""
+        mine, theirs = (
+            {"values": x, "live": torch.ones(len(x), dtype=torch.bool, device=x.device)}
+            for x in (self.labels, self.reference_labels)
+        )
+        return mine, theirs, _ByDistance(self.geometry)
+
+
+def _keyed(labels: Tensor) -> Keys:
+    return {"label": labels, "live": labels != -1}
+
+
+def _equal_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
+    same = rows["label"] == cols["label"]
+    return same, ~same, None
+
+
+def _shared_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
+    share = (rows["labels"][:, 0] @ cols["labels"][0].T) > 0
+    return share, ~share, None
+
+
+def _paired(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
+    positive = rows["partner"] == cols["place"]
+    return positive, ~positive, None
+
+
+@dataclass(frozen=True)
+class _ByDistance:
+    """Compares graded labels; every pair counts as a negative."""
+
+    geometry: DistanceName | LabelDistance
+
+    def __call__(self, rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        mine, theirs = rows["values"], cols["values"]
+        if callable(self.geometry):
+            apart = self.geometry(mine[:, 0], theirs[0])
+        else:
+            apart = (mine[..., 0] - theirs[..., 0]).square()
+            for k in range(1, mine.shape[-1]):
+                apart = apart + (mine[..., k] - theirs[..., k]).square()
+            apart = apart.sqrt() if self.geometry == "euclidean" else apart
+        nothing = torch.zeros_like(apart, dtype=torch.bool)
+        return nothing, ~nothing, apart
 
 
 def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:

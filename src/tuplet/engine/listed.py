@@ -3,20 +3,23 @@
 Every anchor has its own list of rows of a table, of equal length, and the first of them are its positives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
 from tuplet.engine.once import multiplied
 from tuplet.engine.reduction import Outcome, Reduction, Tile
+from tuplet.engine.tilecode import Spec, compiled, layout, whole_rows
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of
-from tuplet.relation import Entries, Relation
+from tuplet.relation import Compare, Entries, Keys, Relation
 from tuplet.types import GeometryName
 
 BUDGET = 2**22
@@ -24,6 +27,10 @@ BUDGET = 2**22
 
 Lists = Callable[[slice], Tensor]
 """Positions in the table of some anchors' candidates, (anchors, candidates)."""
+
+
+Code = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
+"""Scores of some lists, and which anchors they belong to -> losses, counts and slopes."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,25 @@ class Leading:
         """Lists have no graded labels."""
         del rows, cols
 
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """Places in the list tell positives."""
+        device = self.device or torch.device("cpu")
+        live = torch.ones(self.references, dtype=torch.bool, device=device)
+        mine = torch.ones(self.anchors, dtype=torch.bool, device=device)
+        return {"live": mine}, {"live": live}, _Places(self.positives)
+
     def transposed(self) -> Relation:
         """Lists belong to anchors; there is no other direction."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Places:
+    positives: int
+
+    def __call__(self, rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
+        positive = (cols["place"] < self.positives) & rows["live"]
+        return positive, ~positive, None
 
 
 def listed(
@@ -72,6 +95,7 @@ def listed(
     weights: Tensor | None = None,
     processes: Processes = ALONE,
     stats: bool = False,
+    execution: Execution | None = None,
 ) -> Outcome:
     """Fold the scores of each anchor with its own candidates into a loss.
 
@@ -89,6 +113,7 @@ def listed(
         weights: One per anchor.
         processes: Who walks together.
         stats: True to add mean scores of positives and negatives to what is returned.
+        execution: How it is carried out, see `Execution`.
 
     Returns:
         Sum of losses (differentiable), what the mean divides by, and statistics.
@@ -114,7 +139,12 @@ def listed(
         candidates = given.shape[1]
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
-        total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, reduction, positives, weights, stats)  # type: ignore[no-untyped-call]
+        execution = DEFAULT if execution is None else execution
+        if uses_tiles(execution, a.device):
+            code = _tile_code(reduction, positives, candidates, execution.compiles(a.device))
+        else:
+            code = partial(_reduced, reduction, (len(a), candidates, positives), a)
+        total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, positives, weights, stats, code)  # type: ignore[no-untyped-call]
     stats_of = _named(sum_of(sums, processes), scale) if stats else {}
     return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
 
@@ -144,10 +174,10 @@ class _Listed(torch.autograd.Function):
         offset: Tensor | None,
         pick: Lists,
         candidates: int,
-        reduction: Reduction[Any],
         positives: int,
         weights: Tensor | None,
         stats: bool,
+        code: Code,
     ) -> Any:
         need_a, need_table, need_offset = ctx.needs_input_grad[:3]
         grad_a = torch.zeros_like(a) if need_a else None
@@ -164,23 +194,17 @@ class _Listed(torch.autograd.Function):
                 sums += _sums(scores, here, positives, None if weights is None else weights[rows])
             if offset is not None:
                 scores = scores + offset[rows]
-            relation = Leading(len(a), candidates, positives, a.device)
-            tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, kept=True)
-            state = reduction.start(a, rows)
-            for step in range(reduction.folds):
-                reduction.fold(step, state, tile)
-            slope = reduction.slope(state, tile) if need_a or need_table or need_offset else None
-            partial = reduction.finish(state)
-            losses.append(partial.loss)
-            numbers.append(partial.count)
-            if slope is None:
+            loss, number, slope = code(scores, rows)
+            losses.append(loss)
+            numbers.append(number)
+            if not (need_a or need_table or need_offset):
                 continue
             slope = slope if weights is None else slope * weights[rows, None].to(slope.dtype)
             if grad_a is not None:
                 grad_a[rows] = torch.einsum("rc,rcd->rd", slope, chosen)
             if grad_table is not None:
                 pulls = slope[:, :, None] * a[rows, None, :]
-                grad_table.index_add_(0, positions.reshape(-1), pulls.reshape(-1, a.shape[1]))
+                _add_rows(grad_table, positions.reshape(-1), pulls.reshape(-1, a.shape[1]))
             if grad_offset is not None:
                 grad_offset[rows] = slope
         loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
@@ -194,6 +218,60 @@ class _Listed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None, None)
+
+
+def _add_rows(table: Tensor, positions: Tensor, rows: Tensor) -> None:
+    """Add rows to those of a table; in a fixed order on every device."""
+    if table.device.type == "cpu":
+        table.index_add_(0, positions, rows)
+    else:
+        table.index_put_((positions,), rows, accumulate=True)
+
+
+def _reduced(
+    reduction: Reduction[Any], shape: tuple[int, int, int], like: Tensor, scores: Tensor, rows: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and count of each list and the slopes of its scores, by a reduction that is written out."""
+    anchors, candidates, positives = shape
+    relation = Leading(anchors, candidates, positives, scores.device)
+    tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, kept=True)
+    state = reduction.start(like, rows)
+    for step in range(reduction.folds):
+        reduction.fold(step, state, tile)
+    slope = reduction.slope(state, tile)
+    done = reduction.finish(state)
+    return done.loss, done.count, slope
+
+
+def _tile_code(reduction: Reduction[Any], positives: int, candidates: int, is_compiled: bool) -> Code:
+    """The same by tile code."""
+    program, _ = reduction.program()
+    spec = Spec(
+        program,
+        _Places(positives),
+        "none",
+        None,
+        centers=1,
+        bent=False,
+        one_set=False,
+        of_row=(),
+        of_col=(),
+        layout=layout(program, (), ()),
+        wanted=frozenset({"product"}),
+    )
+    code = compiled(whole_rows, spec) if is_compiled else partial(whole_rows, spec)
+
+    def lists(scores: Tensor, _: slice) -> tuple[Tensor, Tensor, Tensor]:
+        live = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+        place = torch.arange(candidates, device=scores.device)
+        rows = {"live": live, "position": torch.full_like(place[:1], -1).expand(len(scores))}
+        cols = {"live": torch.ones_like(place, dtype=torch.bool), "place": place}
+        loss, number, _, slope, _ = code(
+            scores, rows, cols, {"scale": torch.ones((), dtype=scores.dtype, device=scores.device)}
+        )
+        return loss, number, slope
+
+    return lists
 
 
 def _sums(scores: Tensor, here: Tensor, positives: int, weights: Tensor | None) -> Tensor:

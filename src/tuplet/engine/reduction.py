@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.gather import Processes
+from tuplet.engine.program import Program
 from tuplet.relation import Entries, Relation
 
 State = TypeVar("State")
@@ -183,6 +184,10 @@ class Reduction(Generic[State]):
 
     def slope(self, state: State, tile: Tile) -> Tensor:
         """Derivative of the sum of losses by the scores of this tile; may overwrite `tile.scores`."""
+        raise NotImplementedError
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same loss as a row program, with the values of references that it names."""
         raise NotImplementedError
 
     def plain(

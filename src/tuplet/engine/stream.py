@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.block import Grads, Inputs, Walk, walk_block
+from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
 from tuplet.engine.once import multiplied
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Reduction
+from tuplet.engine.run import run
 from tuplet.engine.symmetric import HALF_SIDE, walk_half
 from tuplet.engine.tiles import plan
 from tuplet.errors import ShapeError
@@ -23,7 +26,7 @@ from tuplet.types import GeometryName
 
 
 def stream(
-    reduction: Reduction[Any],
+    reduction: Reduction[Any] | Program,
     anchors: Tensor,
     references: Tensor,
     relation: Relation,
@@ -37,6 +40,9 @@ def stream(
     processes: Processes = ALONE,
     shards: Processes = ALONE,
     stats: bool = False,
+    of_row: dict[str, Tensor] | None = None,
+    of_col: dict[str, Tensor] | None = None,
+    execution: Execution | None = None,
 ) -> Outcome:
     r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
 
@@ -44,7 +50,7 @@ def stream(
     (\ell_i, n_i) = \mathrm{reduce}_j(s_i\,\mathrm{margin}(\mathrm{geometry}(a_i, r_j)) + \mathrm{offset}_j)$$
 
     Args:
-        reduction: What a row becomes.
+        reduction: What a row becomes: a program, or a reduction that is written out for panels.
         anchors: Embeddings that ask, (anchors, dim); those of this process.
         references: Embeddings that answer, (references, dim); those of all processes. The same tensor for one set.
         relation: Who is whose positive, negative or neither.
@@ -58,6 +64,9 @@ def stream(
         shards: Who walks over the same anchors with references of their own. Folds are merged, so that each has the
             whole outcome; gradients are of this process's part of the matrix.
         stats: True to add mean scores of positives and negatives to what is returned.
+        of_row: Values of anchors that a program names, (anchors,) or (anchors, k); differentiable.
+        of_col: The same of references.
+        execution: How it is carried out, see `Execution`.
 
     Returns:
         Sum of losses (differentiable), what the mean divides by, and statistics.
@@ -65,7 +74,31 @@ def stream(
     _check(anchors, references, relation, weights, offset)
     anchors, references = _widened(anchors, references)
     wide, geometry = anchors.dtype, geometry_of(geometry)
+    execution = DEFAULT if execution is None else execution
     with torch.autocast(anchors.device.type, enabled=False):
+        if isinstance(reduction, Program) or uses_tiles(execution, anchors.device):
+            if isinstance(reduction, Program):
+                program, values = reduction, of_col
+            else:
+                program, values = reduction.program()
+            return run(
+                program,
+                anchors,
+                references,
+                relation,
+                geometry,
+                margin=margin,
+                scale=scale,
+                offset=offset,
+                weights=weights,
+                of_row=of_row,
+                of_col=values,
+                tile_size=tile_size,
+                processes=processes,
+                shards=shards,
+                stats=stats,
+                execution=execution,
+            )
         a, r = geometry.prepare(anchors, references)
         scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
         walk = Walk(

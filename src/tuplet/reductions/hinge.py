@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.programs import HingeProgram
 from tuplet.reductions.softmax import add_at
 from tuplet.types import MeanOver
 
@@ -79,6 +81,10 @@ class Hinge(Reduction[_State]):
             slope[:, span].mul_(rate * visit)
         drawn = state.drawn if self.power == 2 else torch.ones_like(state.drawn)
         return add_at(slope, at.rows, at.cols, drawn * (rate * self._visits(tile, at.cols)))
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return HingeProgram(self.margin, self.power, self.factor, self.mean_over, self.inside), {}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None

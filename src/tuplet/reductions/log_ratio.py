@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.programs import LogRatioProgram
 
 
 @dataclass
@@ -69,6 +71,11 @@ class LogRatio(Reduction[_State]):
             raise AssertionError("finish before fold")
         alone = state.count <= 0  # fewer than two references: no pair, whatever rounding left
         return Partial(torch.where(alone, 0.0, state.loss), torch.where(alone, 0.0, state.count))
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        v = self.reference_weights
+        return LogRatioProgram(self.eps, self.mask_zero_label, v is not None), {} if v is None else {"v": v}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None

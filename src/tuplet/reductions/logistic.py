@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.softmax import LINEAR, add_at
+from tuplet.reductions.programs import LINEAR, LogisticProgram
+from tuplet.reductions.softmax import add_at
 
 
 @dataclass
@@ -42,6 +44,10 @@ class Logistic(Reduction[_State]):
     def finish(self, state: _State) -> Partial:
         """One for each anchor that has a positive."""
         return Partial(state.loss, (state.positives > 0).to(state.loss))
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return LogisticProgram(), {}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None

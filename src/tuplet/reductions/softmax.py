@@ -8,15 +8,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tuplet.engine.gather import Processes, largest_of, sum_of
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Partial, Reduction, Tile
+from tuplet.reductions.programs import LINEAR, SoftmaxEachProgram, SoftmaxProgram
 from tuplet.registry import check_choice
 from tuplet.relation import Entries
 
 LOWEST = -1e30
 """Stands for the largest score of a row that has no candidate yet; finite, so that differences stay numbers."""
-
-LINEAR = 40.0
-"""From here on softplus(z) is z to the last digit of float64; without a threshold its exp overflows."""
 
 SAFE_SPREAD = 40.0
 """exp(-2 * 40) is a normal float32: scores within ±40 need no search for the row's peak."""
@@ -94,6 +93,10 @@ class Softmax(Reduction[_State]):
             log_mass = torch.where(valid > 0, state.peak + state.mass.log(), torch.inf)
             shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_()
         return add_at(shares, at.rows, at.cols, -self._wanted(state, at, drawn))
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return SoftmaxProgram(self.where), {}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
@@ -214,6 +217,10 @@ class SoftmaxEach(Reduction[_EachState]):
         share = 1 / positives.clamp_min(1)
         state.losses = tile.per_row(softplus(gap, threshold=LINEAR)) * share
         state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return SoftmaxEachProgram(), {}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.softmax import LINEAR, add_at
+from tuplet.reductions.programs import LINEAR, HardestProgram, NearestBeyondProgram, TripletProgram
+from tuplet.reductions.softmax import add_at
 from tuplet.types import MeanOver
 
 Kind = Literal["all", "easy", "semihard", "hard"]
@@ -166,6 +168,10 @@ class Triplet(_Whole):
         state.stats |= {"active": active, "triplets": triplets}
         state.count = {"active": active, "all": triplets, "anchors": triplets > 0}[self.mean_over].double()
 
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return TripletProgram(self.margin, self.power, self.soft, self.mean_over, self.kind, self.hard_offset), {}
+
     def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
         if self.kind == "easy":
             return valid & (near + self.margin < far)
@@ -290,6 +296,10 @@ class HardestTriplet(_Whole):
         state.slope = add_at(state.slope, rows, negative[rows], -steep[rows])
         state.stats = {"active": active, "anchors": valid}
 
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return HardestProgram(self.margin, self.power, self.soft, self.mean_over), {}
+
     def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
         positive = torch.where(valid.any(2), near[:, :, 0], -torch.inf).argmax(1)
         negative = torch.where(valid.any(1), far[:, 0], torch.inf).argmin(1)
@@ -353,6 +363,10 @@ class NearestBeyond(_Whole):
         negative = torch.where(counted, negative, 0)
         slope = add_at(far.zero_(), rows, at.cols, steep)
         state.slope = add_at(slope, rows, negative, -steep)
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The same as a row program."""
+        return NearestBeyondProgram(self.margin, self.power, self.soft, self.mean_over), {}
 
     def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
         beyond = valid & (far > near)

@@ -1,0 +1,67 @@
+"""How the passes of a loss are carried out: on what, with how much memory, in which precision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal["exact", "tf32", "bfloat16"]
+
+MEMORY = 2**28
+"""Bytes that a pass may hold on an accelerator when nothing is said."""
+
+
+COMPILED = ("cuda", "xpu")
+"""Kinds of accelerators for which there is a compiler of tile code."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the passes of a loss are carried out; none of it changes the result but `precision`.
+
+    Args:
+        engine: "panels" walks panels that fit a CPU's caches; "tiles" runs tile code between matrix products, without
+            reading values back. "auto" takes tiles on accelerators.
+        memory: Bytes that a pass may hold beside the embeddings and their gradients.
+        compiled: True to compile the tile code; None to do so on accelerators that have a compiler.
+        precision: "exact" multiplies in the embeddings' type; "tf32" lets an accelerator round the operands of float32
+            products to 11 bits, "bfloat16" to 8. Sums are float32 at least in all of them.
+    """
+
+    engine: Literal["auto", "panels", "tiles"] = "auto"
+    memory: int = MEMORY
+    compiled: bool | None = None
+    precision: Precision = "exact"
+
+    @property
+    def low(self) -> torch.dtype | None:
+        """Type of the operands of products; None for that of the embeddings."""
+        return torch.bfloat16 if self.precision == "bfloat16" else None
+
+    def compiles(self, device: torch.device) -> bool:
+        """Whether tile code is compiled."""
+        return device.type in COMPILED if self.compiled is None else self.compiled
+
+    @contextmanager
+    def products(self, device: torch.device) -> Iterator[None]:
+        """Matrix products in the precision that was asked for, whatever the process's own setting is."""
+        if device.type != "cuda":
+            yield
+            return
+        matmul = torch.backends.cuda.matmul
+        before = matmul.allow_tf32
+        matmul.allow_tf32 = self.precision == "tf32"
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
+
+
+DEFAULT = Execution()
+
+
+def uses_tiles(execution: Execution, device: torch.device) -> bool:
+    """Whether tile code runs rather than panels."""
+    return execution.engine == "tiles" or (execution.engine == "auto" and device.type != "cpu")

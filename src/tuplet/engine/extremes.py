@@ -1,0 +1,67 @@
+"""Programs of which only the farthest and nearest references of a row have a gradient.
+
+One pass finds them. Those O(rows) pairs are then compared again, coordinate by coordinate, and differentiated by
+autograd.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.passes import Problem, equal_spans, multiply
+from tuplet.engine.positives import listed_products
+from tuplet.engine.program import Mean
+from tuplet.engine.reduction import Outcome
+from tuplet.engine.tilecode import Spec, Values, compiled, fold, weighted
+
+
+def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
+    """One pass finds the farthest and nearest references; those pairs are compared again, and differentiated."""
+    spec, program = problem.spec, problem.spec.program
+    rows, cols, scalars = dict(problem.rows), dict(problem.cols), dict[str, Tensor]()
+    homes = {"row": rows, "col": cols, "scalar": scalars}
+    for name, x in values.items():
+        kind, _, own = name.partition(":")
+        homes[kind][own] = x
+    if not len(a) or not len(r):
+        zero = (a[:0].sum() + r[:0].sum()).to(a.dtype)
+        return Outcome(zero, zero.detach().double(), {})
+    constant = [{name: x.detach() for name, x in part.items()} for part in (rows, cols, scalars)]
+    best: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
+    height = max(1, problem.budget.entries // len(r))
+    code = compiled(fold, spec) if problem.budget.compiled else partial(fold, spec)
+    with torch.no_grad():
+        for span, fresh in equal_spans(len(a), min(len(a), height)):
+            product = multiply(a[span], r.T)
+            tile_rows = {name: x[span] for name, x in constant[0].items()}
+            for name, (value, index) in code(product, tile_rows, constant[1], constant[2]).items():
+                best.setdefault(name, []).append((value[fresh:], None if index is None else index[fresh:]))
+    again = partial(_scores, spec, a, r, rows, cols, scalars)
+    found: dict[str, Tensor] = {name: rows[name] for name in spec.of_row}
+    if "listed" in rows:
+        found["near"] = torch.where(rows["listed"], again(rows["places"]), -torch.inf)
+    for name, parts in best.items():
+        value = torch.cat([part[0] for part in parts])
+        places = [part[1] for part in parts if part[1] is not None]
+        found[name] = torch.where(value.isfinite(), again(torch.cat(places)), value) if places else value
+    mean = program.finish(found)
+    if not isinstance(mean, Mean):
+        raise TypeError("a program of extremes has one mean")
+    loss, number, stats = weighted(mean, rows["live"], rows.get("weight"))
+    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    sums = {name: x.detach().sum(dtype=wide) for name, x in stats.items()}
+    return Outcome(loss.sum(dtype=wide).to(a.dtype), number.detach().sum(dtype=wide), sums)
+
+
+def _scores(spec: Spec, a: Tensor, r: Tensor, rows: Values, cols: Values, scalars: Values, places: Tensor) -> Tensor:
+    """Scores of each anchor with the references at its places, differentiable; (rows,) or (rows, k) like `places`."""
+    lists = places if places.ndim == 2 else places[:, None]
+    raw = listed_products(a, r, lists, apart=spec.distance != "none")
+    if spec.distance == "plain":
+        there = raw > 0  # the root's derivative at 0 is set to 0; both branches have to stay finite
+        raw = torch.where(there, torch.where(there, raw, 1.0).sqrt(), 0.0)
+    raw = raw if spec.flip is None else spec.flip - raw
+    score = raw * (rows["scale"][:, None] if "scale" in rows else scalars["scale"])
+    score = score if "offset" not in cols else score + cols["offset"][lists]
+    return score if places.ndim == 2 else score[:, 0]

@@ -1,0 +1,185 @@
+r"""A loss as a program over the rows of the score matrix: pointwise terms of a pair, reduced along rows, then finished.
+
+The author writes two functions. `terms` sees a score and what is known about its pair, and says which numbers are
+reduced and how; it is pointwise, so that any tile of the matrix will do. `finish` turns the reduced numbers of a row
+into its loss. The gradient of a score is derived:
+
+$$\frac{\partial L}{\partial s_{ij}} = \sum_k \frac{\partial L}{\partial S_{k,i}}\,
+\frac{\partial S_{k,i}}{\partial t_{k,ij}}\,\frac{\partial t_{k,ij}}{\partial s_{ij}}$$
+
+with $t_k$ the terms and $S_k$ what they are reduced to. The same program runs as plain tensor code and compiled into
+one kernel for each pass, see `tuplet.engine.passes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+Monoid = Literal["total", "lse", "largest", "smallest"]
+Over = Literal["row", "column", "all"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is known about the pairs of a tile; every member broadcasts to (rows, cols).
+
+    Args:
+        positive: True where the reference is a positive of the anchor.
+        negative: True where it is a negative. A pair that is neither is ignored.
+        row: Position of the anchor.
+        col: Position of the reference.
+        distance: Distance between the two labels, for graded labels.
+        offset: What was added to the score of the reference.
+        of_row: Further values of anchors by name; a vector per anchor has a third axis.
+        of_col: The same of references.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    row: Tensor
+    col: Tensor
+    distance: Tensor | None = None
+    offset: Tensor | None = None
+    of_row: Mapping[str, Tensor] = field(default_factory=dict)
+    of_col: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number per pair, and how the numbers of a row (a column, the whole matrix) become one.
+
+    Args:
+        value: (rows, cols), or (rows, cols, k) for k numbers of each row.
+        monoid: How they are reduced.
+        over: Along what.
+        counts: True for a number that has no derivative by the score.
+    """
+
+    value: Tensor
+    monoid: Monoid
+    over: Over = "row"
+    counts: bool = False
+
+
+Found = Mapping[str, Tensor]
+"""What the terms were reduced to, by name: (rows,), (rows, k), (cols,) or ()."""
+
+
+def total(value: Tensor, over: Over = "row") -> Term:
+    """Sum; write 0 where a pair does not take part."""
+    return Term(value, "total", over)
+
+
+def lse(value: Tensor, over: Over = "row") -> Term:
+    """Logarithm of the sum of exponentials; write -inf where a pair does not take part. Of nothing it is -inf."""
+    return Term(value, "lse", over)
+
+
+def largest(value: Tensor) -> Term:
+    """Largest of the row, the first among equals; write -inf where a pair does not take part."""
+    return Term(value, "largest")
+
+
+def smallest(value: Tensor) -> Term:
+    """Smallest of the row, the first among equals; write inf where a pair does not take part."""
+    return Term(value, "smallest")
+
+
+def count(chosen: Tensor, over: Over = "row") -> Term:
+    """Number of pairs, or sum of numbers that have no derivative."""
+    return Term(chosen, "total", over, counts=True)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One mean of a loss.
+
+    Args:
+        loss: (rows,), sum of each anchor's terms; (cols,) if `over` is "column".
+        count: The same shape: each anchor's share of what the mean divides by.
+        over: Whose losses they are.
+        share: Multiplies the mean; the loss is the sum of its means.
+        stats: Numbers to be summed and reported by name, the same shape.
+    """
+
+    loss: Tensor
+    count: Tensor
+    over: Literal["row", "column"] = "row"
+    share: float = 1.0
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Program:
+    """What a loss author writes; a frozen dataclass whose fields are the options that `terms` and `finish` read.
+
+    Neither function may ask for the value of a tensor (`.item()`, `bool(...)`, boolean indexing): they are compiled,
+    and run on tiles of any size.
+    """
+
+    reads: ClassVar[Literal["similarity", "distance"]] = "similarity"
+    """Whether larger scores mean nearer."""
+    local: ClassVar[bool] = False
+    """True if the loss of a row is the sum of its terms as they are: one pass does."""
+    means: ClassVar[int] = 1
+    """How many means `finish` returns. More than one, or terms over columns, take a pass for the counts first."""
+    extremes: ClassVar[bool] = False
+    """True if all terms with a derivative are the `largest` or `smallest` scores of some references: then only O(rows)
+    pairs have a gradient."""
+
+    near: ClassVar[bool] = False
+    """True if `pair.of_row["near"]` is to hold the scores of the anchor's positives, padded with -inf; needs whole rows
+    of scores."""
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Pointwise in the pairs of a tile."""
+        raise NotImplementedError
+
+    def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
+        """Terms that need what the first ones were reduced to, each (rows, 1) here; needs whole rows of scores."""
+        del score, pair, found
+        return {}
+
+    def finish(self, found: Found) -> Mean | tuple[Mean, ...]:
+        """Loss and count of each anchor; differentiable, O(rows)."""
+        raise NotImplementedError
+
+    def measured(self) -> "Program":
+        """The same with whatever statistics cost time; asked for by `measure`."""
+        return self
+
+    @property
+    def whole_rows(self) -> bool:
+        """True if a row has to be seen at once."""
+        return self.near or type(self).then is not Program.then
+
+
+def reduce_term(term: Term) -> tuple[Tensor, Tensor | None]:
+    """Reduce one tile; extremes come with their position, (rows,) or (rows, k)."""
+    value = term.value
+    if term.monoid in ("largest", "smallest"):
+        best = value.max(1) if term.monoid == "largest" else value.min(1)
+        return best.values, best.indices
+    axes = {"row": (1,), "column": (0,), "all": (0, 1)}[term.over]
+    if term.monoid == "total":
+        return value.sum(axes), None  # of a mask an exact int64
+    # a row of nothing but -inf has no derivative; its exponentials must not meet inf - inf
+    some = (value > -torch.inf).any(axes[0], keepdim=True)
+    some = some if len(axes) == 1 else some.any(1, keepdim=True)
+    whole = torch.where(some, value, 0.0).logsumexp(axes)
+    return torch.where(some.squeeze(axes), whole, -torch.inf), None
+
+
+def merge(monoid: Monoid, before: Tensor, tile: Tensor) -> Tensor:
+    """What two tiles are reduced to together (for extremes without the positions)."""
+    match monoid:
+        case "total":
+            return before + tile
+        case "lse":
+            return torch.logaddexp(before, tile)
+        case "largest":
+            return torch.maximum(before, tile)
+        case "smallest":
+            return torch.minimum(before, tile)

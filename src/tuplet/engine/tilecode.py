@@ -1,0 +1,297 @@
+"""Tile code: what is computed between the matrix products of a pass, as plain functions of one tile.
+
+Everything here is pointwise in the pairs of a tile, or a reduction along its axes. There are no reads of values by the
+host and no index lists, so that the functions run eagerly, and compiled into one kernel each, on any device.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import FunctionType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.program import Found, Mean, Monoid, Over, Pair, Program, reduce_term
+
+Values = dict[str, Tensor]
+Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
+
+NOISE = 8.0
+"""Squared distances below so many units in the last place of ‖a‖² + ‖r‖² are rounding: they count as 0."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is fixed about a pass; everything that changes from tile to tile is a tensor.
+
+    Args:
+        program: The loss.
+        compare: Tells positives, negatives and label distances from keys of rows and of columns.
+        distance: Whether and how inner products become distances.
+        flip: Scores are turned into `flip - score` if the program reads the other kind; None if it does not.
+        centers: So many columns of the product belong to a reference; the largest counts.
+        bent: True if the scores of positives come from `target`, one per row.
+        one_set: True if anchors and references are the same rows.
+        of_row: Names of the program's own values of anchors.
+        of_col: The same of references.
+        layout: Name, monoid, axis and whether it only counts, of each term.
+        wanted: Names of what gradients are asked for: "product", "row:…", "col:…", "scalar:…".
+    """
+
+    program: Program
+    compare: Compare
+    distance: Literal["none", "squared", "plain"]
+    flip: float | None
+    centers: int
+    bent: bool
+    one_set: bool
+    of_row: tuple[str, ...]
+    of_col: tuple[str, ...]
+    layout: tuple[tuple[str, Monoid, Over, bool], ...]
+    wanted: frozenset[str] = frozenset()
+
+
+def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values, *, swapped: bool) -> Any:
+    """Scores as the program reads them, and what is known of the pairs.
+
+    Args:
+        spec: See there.
+        product: Inner products of the tile, (rows, cols · centers).
+        rows: One entry per row of the tile for each name: live, position, square, scale, offset, target, keys.
+        cols: The same for its columns.
+        scalars: Tensors without shape.
+        swapped: True to read the tile with its columns as anchors and its rows as references.
+    """
+    down = {name: x[:, None] for name, x in rows.items()}
+    across = {name: x[None, :] for name, x in cols.items()}
+    positive, negative, distance = spec.compare(down, across)
+    live = down["live"] & across["live"] & (down["position"] != across["place"])
+    positive, negative = positive & live, negative & live
+    raw = product
+    if spec.centers > 1:
+        raw = product.view(len(product), -1, spec.centers)
+        best = raw[..., 0]
+        for center in range(1, spec.centers):
+            best = torch.where(raw[..., center] > best, raw[..., center], best)
+        raw = best
+    if spec.distance != "none":
+        size = down["square"] + across["square"]
+        squared = size - 2 * raw
+        there = squared > NOISE * torch.finfo(squared.dtype).eps * size.detach()
+        safe = torch.where(there, squared, 1.0)
+        raw = torch.where(there, safe if spec.distance == "squared" else safe.sqrt(), 0.0)
+    mine, theirs = (across, down) if swapped else (down, across)
+    if spec.bent:
+        raw = torch.where(positive, mine["target"], raw)
+    if spec.flip is not None:
+        raw = spec.flip - raw
+    score = raw * (mine["scale"] if "scale" in mine else scalars["scale"])
+    offset = theirs.get("offset")
+    score = score if offset is None else score + offset
+    of_row = {name: mine[name] for name in spec.of_row}
+    if "listed" in rows:  # the positives' scores, from the same products as all others, so that ties stay ties
+        near = torch.where(rows["listed"], score.gather(1, rows["places"]), -torch.inf)
+        of_row["near"] = near[:, None]
+    pair = Pair(
+        positive,
+        negative,
+        mine["position"],
+        theirs["place"] if "place" in theirs else theirs["position"],
+        distance,
+        offset,
+        of_row,
+        {name: theirs[name] for name in spec.of_col},
+    )
+    return score, pair
+
+
+def fold(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> dict[str, Any]:
+    """Reduce the terms of one tile: name -> value and, for extremes, position in the tile."""
+    terms = spec.program.terms(*scores_and_pair(spec, product, rows, cols, scalars, swapped=False))
+    return {name: reduce_term(term) for name, term in terms.items()}
+
+
+def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> tuple[Any, ...]:
+    """Losses of whole rows, and their derivatives by everything that is wanted.
+
+    Returns:
+        Weighted loss and count (rows,), statistics by name, derivative by the product or None, and by each value.
+    """
+    own = {name: x for name, x in _named(rows, cols, scalars).items() if name in spec.wanted}
+
+    def losses(tensors: Values) -> tuple[Tensor, Any]:
+        r, c, s = _with(tensors, rows, cols, scalars)
+        score, pair = scores_and_pair(spec, tensors["product"], r, c, s, swapped=False)
+        found = {name: reduce_term(term)[0] for name, term in spec.program.terms(score, pair).items()}
+        if spec.program.whole_rows:
+            seen = {name: x[:, None] for name, x in found.items()}
+            found |= {name: reduce_term(term)[0] for name, term in spec.program.then(score, pair, seen).items()}
+        found |= {name: r[name] for name in spec.of_row} | {name: c[name] for name in spec.of_col}
+        mean = spec.program.finish(found)
+        if not isinstance(mean, Mean):
+            raise TypeError("a program of one pass has one mean")
+        loss, number, stats = weighted(mean, rows["live"], rows.get("weight"))
+        return loss.sum(), (loss, number, stats)
+
+    if not spec.wanted:
+        _, (loss, number, stats) = losses({"product": product})
+        return loss, number, stats, None, {}
+    value, back, (loss, number, stats) = torch.func.vjp(losses, {"product": product, **own}, has_aux=True)  # type: ignore[misc]
+    (grads,) = back(torch.ones_like(value))
+    slope = grads.pop("product")
+    return loss, number, stats, slope, grads
+
+
+def slopes(
+    spec: Spec,
+    product: Tensor,
+    rows: Values,
+    cols: Values,
+    scalars: Values,
+    of_rows: tuple[Values, Values],
+    of_cols: tuple[Values, Values] | None,
+) -> tuple[Tensor, Values]:
+    """Derivatives of the loss by the inner products of a tile and by values, from those by what terms were reduced to.
+
+    Args:
+        spec: See there.
+        product: Inner products, (rows, cols).
+        rows: Values of rows, see `scores_and_pair`.
+        cols: Values of columns.
+        scalars: Tensors without shape.
+        of_rows: Derivatives by the reduced terms of the rows, and what they were reduced to (for lse the value, for
+            extremes the position of the column); entries over columns and the whole matrix among them.
+        of_cols: For one set, the same of the columns as anchors: the derivative is then that of an entry plus that of
+            its mirror image. None otherwise.
+    """
+    own = {name: x for name, x in _named(rows, cols, scalars).items() if name in spec.wanted}
+
+    graded = [entry for entry in spec.layout if not entry[3]]
+
+    def values(tensors: Values) -> dict[str, Tensor]:
+        r, c, s = _with(tensors, rows, cols, scalars)
+        terms = spec.program.terms(*scores_and_pair(spec, tensors["product"], r, c, s, swapped=False))
+        return {name: terms[name].value for name, *_ in graded}
+
+    found, back = torch.func.vjp(values, {"product": product, **own})  # type: ignore[misc]
+    (grads,) = back({entry[0]: _share(entry, found, of_rows, rows, cols, swapped=False) for entry in graded})
+    slope = grads.pop("product")
+    if of_cols is not None:
+
+        def mirror(given: Tensor) -> dict[str, Tensor]:
+            terms = spec.program.terms(*scores_and_pair(spec, given, rows, cols, scalars, swapped=True))
+            return {name: terms[name].value for name, *_ in graded}
+
+        seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
+        (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
+        slope = slope + other
+    return slope, grads
+
+
+def local_pass(
+    spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values
+) -> tuple[dict[str, Any], Tensor | None, Values]:
+    """Fold a tile of a local program and give its slopes at once; of one set, those of both mirror images."""
+    found = fold(spec, product, rows, cols, scalars)
+    if not spec.wanted:
+        return found, None, {}
+    ones = torch.ones_like(found["loss"][0])
+    of_rows = {"loss": rows.get("weight", ones)}
+    of_cols: tuple[Values, Values] | None = None
+    if spec.one_set:
+        of_cols = {"loss": cols.get("weight", torch.ones_like(product[0]))}, {}
+    slope, grads = slopes(spec, product, rows, cols, scalars, (of_rows, {}), of_cols)
+    return found, slope, grads
+
+
+def weighted(mean: Mean, live: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Loss, count and statistics of rows that take part, each times the row's weight."""
+    factor = live.to(mean.loss) if weight is None else torch.where(live, weight, 0.0)
+    numbers = {name: torch.where(live, x.to(mean.loss), 0.0) * factor for name, x in mean.stats.items()}
+    loss, number = torch.where(live, mean.loss, 0.0), torch.where(live, mean.count.to(mean.loss), 0.0)
+    return loss * factor, number * factor, numbers
+
+
+def _share(
+    entry: tuple[str, Monoid, Over, bool],
+    values: dict[str, Tensor],
+    found: tuple[Values, Values],
+    rows: Values,
+    cols: Values,
+    *,
+    swapped: bool,
+) -> Tensor:
+    """Derivative of the loss by each number of a term."""
+    name, monoid, over, _ = entry
+    value, coefficient, reduced = values[name], found[0][name], found[1].get(name)
+    if over == "all":
+        return coefficient.expand_as(value) if monoid == "total" else coefficient * _softmax(value, reduced)
+    axis = 0 if (over == "column") != swapped else 1  # along which axis of the tile one coefficient holds
+    coefficient = coefficient.unsqueeze(axis)
+    if monoid == "total":
+        return coefficient.expand_as(value)
+    if reduced is None:
+        raise AssertionError("a term over exponentials or extremes comes with what it was reduced to")
+    if monoid == "lse":
+        return coefficient * _softmax(value, reduced.unsqueeze(axis))
+    place = (rows["position"] if swapped else cols["place"]).unsqueeze(1 - axis)
+    place = place if value.ndim == 2 else place[..., None]
+    return torch.where(place == reduced.unsqueeze(axis), coefficient, 0.0).expand_as(value)
+
+
+def _softmax(value: Tensor, reduced: Tensor | None) -> Tensor:
+    """exp(value - lse); 0 where nothing was summed."""
+    if reduced is None:
+        raise AssertionError("an lse comes with its value")
+    return torch.where(value > -torch.inf, (value - reduced).exp(), 0.0)
+
+
+def _named(rows: Values, cols: Values, scalars: Values) -> Values:
+    """All values by the names under which gradients are asked for."""
+    return {
+        **{f"row:{name}": x for name, x in rows.items()},
+        **{f"col:{name}": x for name, x in cols.items()},
+        **{f"scalar:{name}": x for name, x in scalars.items()},
+    }
+
+
+def _with(tensors: Values, rows: Values, cols: Values, scalars: Values) -> tuple[Values, Values, Values]:
+    """Rows, columns and scalars with those that are differentiated in their places."""
+    parts = []
+    for kind, given in (("row", rows), ("col", cols), ("scalar", scalars)):
+        parts.append({name: tensors.get(f"{kind}:{name}", x) for name, x in given.items()})
+    return parts[0], parts[1], parts[2]
+
+
+def finished(program: Program, found: Found) -> tuple[Mean, ...]:
+    """The means of a program, always as a tuple."""
+    means = program.finish(found)
+    return means if isinstance(means, tuple) else (means,)
+
+
+@lru_cache(maxsize=1024)
+def layout(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> tuple[Any, ...]:
+    """Name, monoid, axis and whether it only counts, of each term of a program; from a tile of one pair."""
+    yes, here, one = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1)
+    rows, cols = ({name: torch.ones(1, 1, 1) for name in names} for names in (of_row, of_col))
+    if program.near:
+        rows["near"] = torch.ones(1, 1, 1)
+    terms = program.terms(one, Pair(yes, ~yes, here, here, one, None, rows, cols))
+    return tuple((name, term.monoid, term.over, term.counts) for name, term in terms.items())
+
+
+@lru_cache(maxsize=1024)
+def compiled(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """The same function as one or a few kernels; compiled once for each class of shapes.
+
+    Every pair of function and program gets a code object of its own, since the compiler counts variants by code object.
+    """
+
+    def tile(*given: Any) -> Any:
+        return function(spec, *given)
+
+    name = f"{function.__name__}_{type(spec.program).__name__}"
+    own = FunctionType(tile.__code__.replace(co_name=name), globals(), name, None, tile.__closure__)
+    return torch.compile(own, fullgraph=True)

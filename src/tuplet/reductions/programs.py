@@ -1,0 +1,269 @@
+"""The losses of this package as row programs: the equation as terms of a pair, and what finishes a row."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tuplet.engine.program import Found, Mean, Pair, Program, Term, count, largest, lse, smallest, total
+from tuplet.types import MeanOver
+
+LINEAR = 40.0
+"""Above this softplus(x) is x to the last digit of float64."""
+
+
+@dataclass(frozen=True)
+class SoftmaxProgram(Program):
+    r"""$\log \sum_{k} e^{s_{ik}} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}$, or the mean inside the log ("in")."""
+
+    where: Literal["out", "in"] = "out"
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Mass of all candidates, and the positives' scores or their mass."""
+        candidates = torch.where(pair.positive | pair.negative, score, -torch.inf)
+        if self.where == "out":
+            wanted = total(torch.where(pair.positive, score, 0.0))
+        else:
+            wanted = lse(torch.where(pair.positive, score, -torch.inf))
+        return {"mass": lse(candidates), "wanted": wanted, "positives": count(pair.positive)}
+
+    def finish(self, found: Found) -> Mean:
+        """Anchors without a positive are not counted."""
+        valid, number = found["positives"] > 0, found["positives"].clamp_min(1).to(found["mass"])
+        wanted = torch.where(valid, found["wanted"], 0.0)
+        wanted = wanted / number if self.where == "out" else wanted - number.log()
+        return Mean(torch.where(valid, found["mass"], 0.0) - wanted, valid)
+
+
+@dataclass(frozen=True)
+class SoftmaxEachProgram(Program):
+    r"""Each positive alone: $\frac{1}{|P_i|} \sum_p \log(1 + \sum_{n \in N_i} e^{s_{in} - s_{ip}})$."""
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Mass of the negatives."""
+        return {"mass": lse(torch.where(pair.negative, score, -torch.inf)), "positives": count(pair.positive)}
+
+    def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
+        """With the log of that mass, a positive's term is softplus(mass - score)."""
+        return {"each": total(torch.where(pair.positive, softplus(found["mass"] - score, threshold=LINEAR), 0.0))}
+
+    def finish(self, found: Found) -> Mean:
+        """Anchors without a positive are not counted."""
+        return Mean(found["each"] / found["positives"].clamp_min(1), found["positives"] > 0)
+
+
+@dataclass(frozen=True)
+class LogisticProgram(Program):
+    r"""$\sum_p \mathrm{softplus}(-s_{ip}) + \sum_n \mathrm{softplus}(s_{in})$."""
+
+    local: ClassVar[bool] = True
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Binary cross-entropy of each pair."""
+        each = torch.where(pair.negative, softplus(score, threshold=LINEAR), 0.0)
+        each = torch.where(pair.positive, softplus(-score, threshold=LINEAR), each)
+        return {"loss": total(each), "positives": count(pair.positive)}
+
+    def finish(self, found: Found) -> Mean:
+        """One for each anchor that has a positive."""
+        return Mean(found["loss"], found["positives"] > 0)
+
+
+@dataclass(frozen=True)
+class HingeProgram(Program):
+    r"""$c\,D^p$ for positives and $c\,[m - D]_+^p$ for negatives.
+
+    Args:
+        margin: m, in the unit of the distance.
+        power: p, 1 or 2.
+        factor: c.
+        mean_over: What the mean divides by.
+        inside: So many leading references are the anchors' own set: such a pair is met twice, a visit counts half.
+    """
+
+    margin: float
+    power: int = 2
+    factor: float = 1.0
+    mean_over: MeanOver = "all"
+    inside: int = 0
+    counted: bool = False
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+    local: ClassVar[bool] = True
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Penalty of each pair."""
+        lacking = torch.relu(self.margin - score)
+        near, far = (score, lacking) if self.power == 1 else (score.square(), lacking.square())
+        each = torch.where(pair.positive, near, torch.where(pair.negative, far, 0.0)) * self.factor
+        visit = torch.where(pair.col < self.inside, 0.5, 1.0).to(score.dtype)
+        met = torch.where(pair.positive | pair.negative, visit, 0.0)
+        terms = {"loss": total(each * visit), "pairs": count(met)}
+        if self.counted or self.mean_over == "active":
+            terms["active"] = count(torch.where(each > 0, visit, 0.0))
+        return terms
+
+    def measured(self) -> Program:
+        """With the number of pairs that have a loss."""
+        return replace(self, counted=True)
+
+    def finish(self, found: Found) -> Mean:
+        """Counts as `mean_over` says."""
+        number = found["active"] if self.mean_over == "active" else found["pairs"]
+        number = number > 0 if self.mean_over == "anchors" else number
+        stats = {name: found[name] for name in ("active", "pairs")} if self.counted else {}
+        return Mean(found["loss"], number, stats=stats)
+
+
+@dataclass(frozen=True)
+class _Triplets(Program):
+    margin: float = 0.2
+    power: int = 1
+    soft: bool = False
+    mean_over: MeanOver = "active"
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+
+    def _loss(self, near: Tensor, far: Tensor) -> Tensor:
+        """Of triplets with these distances."""
+        if self.soft:
+            return softplus(near - far, threshold=LINEAR)
+        lacking = torch.relu(near + self.margin - far)
+        return lacking if self.power == 1 else lacking.square()
+
+
+@dataclass(frozen=True)
+class HardestProgram(_Triplets):
+    r"""$[\max_p D_{ap} - \min_n D_{an} + m]_+$."""
+
+    extremes: ClassVar[bool] = True
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Farthest positive and nearest negative."""
+        return {
+            "farthest": largest(torch.where(pair.positive, score, -torch.inf)),
+            "nearest": smallest(torch.where(pair.negative, score, torch.inf)),
+        }
+
+    def finish(self, found: Found) -> Mean:
+        """Anchors that have both, or those with a loss above 0."""
+        valid = (found["farthest"] > -torch.inf) & (found["nearest"] < torch.inf)
+        near, far = (torch.where(valid, found[name], 0.0) for name in ("farthest", "nearest"))
+        loss = torch.where(valid, self._loss(near, far), 0.0)
+        active = valid & (loss > 0) if not self.soft else valid
+        stats = {"active": active, "anchors": valid}
+        return Mean(loss, active if self.mean_over == "active" else valid, stats=stats)
+
+
+@dataclass(frozen=True)
+class TripletProgram(_Triplets):
+    r"""$[D_{ap} - D_{an} + m]_+^p$ over all triplets of a kind; `near` are the distances of an anchor's positives.
+
+    They are values of the anchor, padded with -inf, so a pair with a negative meets all positives at once.
+    """
+
+    kind: Literal["all", "easy", "semihard", "hard"] = "all"
+    hard_offset: float = 0.0
+    counted: bool = False
+    local: ClassVar[bool] = True
+    near: ClassVar[bool] = True
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Sum over the positives of each negative's triplets."""
+        near, far = pair.of_row["near"], score[..., None]
+        real = (near > -torch.inf) & pair.negative[..., None]
+        easy = real & (near + self.margin < far)
+        hard = real & (far + self.hard_offset <= near if self.hard_offset == 0 else far + self.hard_offset < near)
+        semihard = real & (near < far) & (far < near + self.margin)
+        chosen = {"all": real, "easy": easy, "semihard": semihard, "hard": hard}[self.kind]
+        near = torch.where(real, near, 0.0)
+        each = torch.where(chosen, self._loss(near, far), 0.0)
+        terms = {
+            "loss": total(each.sum(-1)),
+            "active": count((chosen if self.soft else each > 0).sum(-1)),
+            "triplets": count(real.sum(-1)),
+        }
+        kinds = {"easy": easy, "semihard": semihard, "hard": hard} if self.counted else {}
+        return terms | {name: count(kind.sum(-1)) for name, kind in kinds.items()}
+
+    def measured(self) -> Program:
+        """With the numbers of easy, semi-hard and hard triplets."""
+        return replace(self, counted=True)
+
+    def finish(self, found: Found) -> Mean:
+        """Counts as `mean_over` says."""
+        counts = {"active": found["active"], "all": found["triplets"], "anchors": found["triplets"] > 0}
+        kinds = ("easy", "semihard", "hard") if self.counted else ()
+        stats = {name: found[name] for name in ("active", "triplets", *kinds)}
+        return Mean(found["loss"], counts[self.mean_over], stats=stats)
+
+
+@dataclass(frozen=True)
+class NearestBeyondProgram(_Triplets):
+    r"""For each positive the nearest negative beyond it; if none is, the farthest negative."""
+
+    extremes: ClassVar[bool] = True
+    near: ClassVar[bool] = True
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Nearest negative beyond each positive of the anchor, and the farthest of all."""
+        near = pair.of_row["near"]
+        beyond = pair.negative[..., None] & (score[..., None] > near) & (near > -torch.inf)
+        return {
+            "beyond": smallest(torch.where(beyond, score[..., None], torch.inf)),
+            "farthest": largest(torch.where(pair.negative, score, -torch.inf)),
+        }
+
+    def finish(self, found: Found) -> Mean:
+        """Positive pairs whose anchor has a negative."""
+        near, farthest = found["near"], found["farthest"][:, None]
+        valid = (near > -torch.inf) & (farthest > -torch.inf)
+        far = torch.where(found["beyond"] < torch.inf, found["beyond"], farthest)
+        near, far = torch.where(valid, near, 0.0), torch.where(valid, far, 0.0)
+        loss = torch.where(valid, self._loss(near, far), 0.0)
+        active = (valid if self.soft else loss > 0).sum(1)
+        pairs = valid.sum(1)
+        counts = {"active": active, "all": pairs, "anchors": pairs > 0}
+        return Mean(loss.sum(1), counts[self.mean_over], stats={"active": active, "pairs": pairs})
+
+
+@dataclass(frozen=True)
+class LogRatioProgram(Program):
+    r"""$V \sum_i v_i (r_i - \bar r)^2$ with $r_i = \log(D_i + \epsilon) - \log(y_i + \epsilon)$, for one anchor.
+
+    Args:
+        eps: Added to both distances inside the logarithm.
+        mask_zero_label: True to leave out references whose label equals the anchor's.
+        weighted: True if references have a weight v, in `of_col`.
+    """
+
+    eps: float = 1e-6
+    mask_zero_label: bool = True
+    weighted: bool = False
+    reads: ClassVar[Literal["similarity", "distance"]] = "distance"
+
+    def _ratio(self, score: Tensor, pair: Pair) -> tuple[Tensor, Tensor]:
+        if pair.distance is None:
+            raise TypeError("the log-ratio loss takes graded labels")
+        gap = pair.distance.to(score)
+        chosen = pair.negative & (gap > 0) if self.mask_zero_label else pair.negative
+        v = chosen.to(score) * (pair.of_col["v"] if self.weighted else 1.0)
+        ratio = (torch.where(chosen, score, 1.0) + self.eps).log() - (torch.where(chosen, gap, 1.0) + self.eps).log()
+        return v, ratio
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Sums for the mean."""
+        v, ratio = self._ratio(score, pair)
+        return {"sum": total(v * ratio), "mass": count(v), "squares": count(v.square())}
+
+    def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
+        """Squares around the mean: n Σ r² - (Σ r)² would cancel."""
+        v, ratio = self._ratio(score, pair)
+        mean = found["sum"] / torch.where(found["mass"] > 0, found["mass"], 1.0)
+        return {"spread": total(v * (ratio - mean).square())}
+
+    def finish(self, found: Found) -> Mean:
+        """Pairs of references, weighted by v."""
+        pairs = (found["mass"].square() - found["squares"]) / 2
+        several = pairs > 0  # fewer than two references: no pair, whatever rounding left
+        return Mean(torch.where(several, found["mass"] * found["spread"], 0.0), torch.where(several, pairs, 0.0))
