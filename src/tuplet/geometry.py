@@ -4,7 +4,6 @@ A geometry scores a tile of anchors against a tile of references and turns slope
 to those scores) back into gradients of the embeddings. It never sees more than one tile.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -266,14 +265,14 @@ def _few(slope: Tensor) -> tuple[Tensor, Tensor] | None:
 def _centre(a: Tensor, r: Tensor) -> Tensor:
     """The mean, rounded to a grid as coarse as the data's spread, so that data on a grid stay on it exactly."""
     rows = a if a is r else torch.cat([a, r])
-    if not len(rows):
+    if not rows.numel():
         return rows.new_zeros(a.shape[1])
     mean = rows.mean(0)
-    spread = float((rows - mean).abs().amax()) if rows.numel() else 0.0
-    if not (0 < spread < math.inf):
-        return rows[0].clone()
-    grid = 2.0 ** math.floor(math.log2(spread / 4))
-    return (mean / grid).round() * grid
+    spread = (rows - mean).abs().amax()
+    there = (spread > 0) & spread.isfinite()
+    _, exponent = torch.frexp(torch.where(there, spread, 1.0) / 4)
+    grid = torch.ldexp(torch.ones_like(spread), exponent - 1)  # the power of two below a quarter of the spread
+    return torch.where(there, (mean / grid).round() * grid, rows[0])
 
 
 def _nowhere(like: Tensor) -> Tensor:

@@ -1,15 +1,19 @@
 """The walk over anchors × references: tiles, reductions, gradients, processes."""
 
+from tuplet.engine.execution import Execution
 from tuplet.engine.gather import ALONE, Processes, gather
+from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile, combine, from_rows
 from tuplet.engine.reference import reference
 from tuplet.engine.stream import stream
 
 __all__ = [
     "ALONE",
+    "Execution",
     "Outcome",
     "Partial",
     "Processes",
+    "Program",
     "Reduction",
     "Tile",
     "combine",

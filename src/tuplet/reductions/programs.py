@@ -163,7 +163,7 @@ class TripletProgram(_Triplets):
     """
 
     kind: Literal["all", "easy", "semihard", "hard"] = "all"
-    hard_offset: float = 0.0
+    hard_offset: float | None = None
     counted: bool = False
     local: ClassVar[bool] = True
     near: ClassVar[bool] = True
@@ -173,7 +173,7 @@ class TripletProgram(_Triplets):
         near, far = pair.of_row["near"], score[..., None]
         real = (near > -torch.inf) & pair.negative[..., None]
         easy = real & (near + self.margin < far)
-        hard = real & (far + self.hard_offset <= near if self.hard_offset == 0 else far + self.hard_offset < near)
+        hard = real & (far <= near if self.hard_offset is None else far + self.hard_offset < near)
         semihard = real & (near < far) & (far < near + self.margin)
         chosen = {"all": real, "easy": easy, "semihard": semihard, "hard": hard}[self.kind]
         near = torch.where(real, near, 0.0)
