@@ -13,7 +13,7 @@ from tuplet.engine.reduction import Tile
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.losses.door import check_embeddings, check_weights
-from tuplet.relation import Entries
+from tuplet.relation import Compare, Entries, Keys, Relation
 from tuplet.types import GeometryName
 
 
@@ -50,8 +50,12 @@ class Told:
     def gaps(self, rows: slice, cols: slice) -> None:
         """No graded labels."""
 
-    def transposed(self) -> "Told":
+    def transposed(self) -> Relation:
         """Candidates belong to anchors; there is no other direction."""
+        raise NotImplementedError
+
+    def keys(self) -> tuple[Keys, Keys, Compare]:
+        """Entries are told one by one; nothing of an anchor and a candidate alone tells them."""
         raise NotImplementedError
 
 
