@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +57,24 @@ def test_search_finds_new_pictures_filters_and_leaves_out_what_is_too_far(workpl
     near = lines(tuplet(*words, "--threshold", "auto", folder=workplace))
     assert near == [hit for hit in found if far.accepts(hit["score"])]
     assert "unknown-column" in tuplet(*words, "--where", "lable = '4'", folder=workplace, code=3).stderr
+
+
+def test_a_search_for_a_picture_imports_only_what_it_needs(workplace, index):
+    """Nearly all of a cold start is importing; what trains, judges and reads tables is most of tuplet's own part."""
+    text = (
+        "import sys\n"
+        "from tuplet.app.cli import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    heavy = {'sklearn', 'scipy', 'pandas', 'pyarrow', 'rich', 'plotly', 'lancedb', 'psycopg', 'matplotlib',\n"
+        "             'tuplet.training', 'tuplet.losses', 'tuplet.evaluation', 'tuplet.recipes'}\n"
+        "    print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    [path, *_] = sorted((workplace / "digits" / "3").iterdir())
+    command = [sys.executable, "-c", text, "search", "part.index", path, "--json", "-k", "1"]
+    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["id"] == f"3/{path.name}"
+    assert done.stderr.strip() == ""
 
 
 def test_info_and_check_say_what_there_is(workplace, index, tuplet):

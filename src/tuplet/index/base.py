@@ -81,7 +81,7 @@ class Index(Protocol):
 
     @property
     def recall(self) -> Mapping[str, Any]:
-        """How near the answers are to those of exact search: `asked`, `measured`, with the settings that reach it."""
+        """How near the answers are to those of exact search: `measured`, `asked` if it was, and the settings."""
 
     def __len__(self) -> int: ...
 

@@ -64,7 +64,7 @@ class FlatIndex:
         self.dim: int = content["dim"]
         self.model_hash: str = content["model_hash"]
         self.columns: Mapping[str, ColumnKind] = content["columns"]
-        self.recall: Mapping[str, Any] = {"asked": 1.0, "measured": 1.0, "exact": True}
+        self.recall: Mapping[str, Any] = {"measured": 1.0, "exact": True}
         self._pages = Pages(self.folder, content, lines)
         self.embeddings: NDArray[np.float32] = self._pages.embeddings
         self._lines = self._pages.items  # of all rows, removed ones too

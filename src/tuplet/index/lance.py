@@ -109,7 +109,7 @@ class LanceIndex:
     @property
     def recall(self) -> Mapping[str, Any]:
         """See `Index`."""
-        return self._config["recall"] or {"asked": 1.0, "measured": 1.0, "exact": True}
+        return self._config["recall"] or {"measured": 1.0, "exact": True}
 
     @property
     def items(self) -> Iterator[Facts]:
@@ -255,7 +255,7 @@ class LanceIndex:
         """See `Index`; makes the partitions anew."""
         with alone(self.folder):
             self._refresh()
-            reached: dict[str, Any] = {}
+            reached: dict[str, Any] = {"asked": recall, "measured": 1.0, "exact": True}
             if len(self) >= INDEXED_FROM:
                 from lancedb.index import IvfFlat
 

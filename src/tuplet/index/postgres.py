@@ -151,7 +151,7 @@ class PostgresIndex:
     @property
     def recall(self) -> Mapping[str, Any]:
         """See `Index`."""
-        return self._about("recall")[0] or {"asked": 1.0, "measured": 1.0, "exact": True}
+        return self._about("recall")[0] or {"measured": 1.0, "exact": True}
 
     @property
     def items(self) -> Iterator[Facts]:
@@ -273,7 +273,7 @@ class PostgresIndex:
 
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
         """See `Index`; makes the graph where there is none."""
-        reached: dict[str, Any] = {}
+        reached: dict[str, Any] = {"asked": recall, "measured": 1.0, "exact": True}
         if len(self) >= INDEXED_FROM and self.dim <= _LONGEST_INDEXED:
             kind = _CLASSES[_OPERATORS[self.geometry]]
             self._connection.execute(

@@ -212,9 +212,9 @@ def _fill(
         with _bar(str(collection)) as progress:
             added = indexes.add(found, manifest, prefix=prefix, replacing=replace, side=side, progress=progress)
         rows.append({"collection": str(collection), **vars(added)})
-    before = found.recall.get("items", 0) if recall is None else 0
-    if found.backend != "flat" and (recall is not None or len(found) > _GROWN * before):
-        found.tune(recall or found.recall.get("asked", _USUAL_RECALL) if before else recall or _USUAL_RECALL)
+    tuned = found.recall
+    if found.backend != "flat" and (recall is not None or len(found) > _GROWN * tuned.get("items", 0)):
+        found.tune(recall or tuned.get("asked", _USUAL_RECALL))
     show_rows(rows, ["collection", "items", "there", "added", "replaced", "embedded"], as_json=as_json)
     remark(f"{found.folder} holds {counted(len(found), 'item', 'items')}.")
 

@@ -356,8 +356,6 @@ def device_of(name: str, processes: "Processes | None" = None) -> str:
     """Where this process computes: with several on one machine, each has an accelerator of its own."""
     import torch
 
-    from tuplet.training.together import anyone
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -366,6 +364,8 @@ def device_of(name: str, processes: "Processes | None" = None) -> str:
         raise typer.BadParameter(f"--device {name} is not available. Try --device cpu.") from error
     if name != "cuda" or processes is None or processes.size == 1:
         return name
+    from tuplet.training.together import anyone  # what search does without
+
     own, there = torch.distributed.get_node_local_rank(), torch.cuda.device_count()
     if anyone(own >= there, processes):
         raise typer.BadParameter(f"Each process needs an accelerator of its own; there are {there}. Try --device cpu.")
