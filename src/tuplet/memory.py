@@ -1,5 +1,6 @@
 """Embeddings that outlive their batch, in buffers of fixed size that are saved with the loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -184,16 +185,15 @@ class MemoryBank(Shards):
         self.rows[touched] = torch.where(there, mixed / length.clamp_min(1e-12), before)
 
 
-def check_positions(positions: Tensor, size: int) -> None:
-    """Refuse positions outside a bank of `size` rows.
-
-    Raises:
-        LabelError: See above.
-    """
+def positions_in(positions: Tensor, size: int) -> tuple[Tensor, Callable[[], None]]:
+    """Whether all positions lie inside a bank of `size` rows, and what raises a LabelError if they do not."""
     outside = (positions < -1) | (positions >= size)
-    if bool(outside.any()):
+
+    def explain() -> None:
         raise LabelError(
             f"Position {int(positions[outside][0])} lies outside a bank of {size} rows.",
             hint="Labels of this loss are positions in the data set: 0 to size - 1, or -1 for one that does not count.",
             reference="bank-position",
         )
+
+    return ~outside.any(), explain

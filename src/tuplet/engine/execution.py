@@ -28,12 +28,15 @@ class Execution:
         compiled: True to compile the tile code; None to do so on accelerators that have a compiler.
         precision: "exact" multiplies in the embeddings' type; "tf32" lets an accelerator round the operands of float32
             products to 11 bits, "bfloat16" to 8. Sums are float32 at least in all of them.
+        check: When an accelerator is asked whether the numbers of a call are finite and its labels in range: "now",
+            one read back per call; "deferred", at the next call of the module; "off", never. On the CPU always now.
     """
 
     engine: Literal["auto", "panels", "tiles"] = "auto"
     memory: int = MEMORY
     compiled: bool | None = None
     precision: Precision = "exact"
+    check: Literal["now", "deferred", "off"] = "now"
 
     @property
     def low(self) -> torch.dtype | None:

@@ -79,7 +79,7 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     if spec.distance != "none":
         size = down["square"] + across["square"]
         squared = size - 2 * raw
-        there = squared > NOISE * torch.finfo(squared.dtype).eps * size.detach()
+        there = ~(squared <= NOISE * torch.finfo(squared.dtype).eps * size.detach())  # NaN stays
         safe = torch.where(there, squared, 1.0)
         raw = torch.where(there, safe if spec.distance == "squared" else safe.sqrt(), 0.0)
     mine, theirs = (across, down) if swapped else (down, across)

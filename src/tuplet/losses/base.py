@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, check
-from tuplet.engine import ALONE, Outcome, Processes
+from tuplet.engine import ALONE, Execution, Outcome, Processes
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import sum_of
+from tuplet.errors import ShapeError
 from tuplet.losses.door import PAIRS
 from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
@@ -41,6 +43,9 @@ class MetricLoss(nn.Module):
         geometry: How the loss compares two embeddings; validation, search and thresholds then do the same.
         queue: Latest batches as further references, or None.
         processes: Who computes the loss together.
+
+    Attributes:
+        execution: How calls are carried out where they do not say it themselves; see `tuplet.engine.Execution`.
     """
 
     supervision: ClassVar[Supervision] = "class"
@@ -57,6 +62,9 @@ class MetricLoss(nn.Module):
         self.geometry: GeometryName = geometry
         self.queue = queue
         self.processes = processes
+        self.execution: Execution | None = None
+        self._is_finite: Tensor | None = None
+        self._known: dict[str, Any] = {}  # see counters.py
         self._has_counted = False
         self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
 
@@ -111,12 +119,26 @@ class MetricLoss(nn.Module):
         embeddings = as_tensor(embeddings, "embeddings")
         labels = None if labels is None else as_tensor(labels, "labels", embeddings.device)
         sides = self._with_own({name: self._told(name, side, embeddings.device) for name, side in sides.items()})
+        execution = sides["execution"] or DEFAULT
+        deferred = execution.check == "deferred" and uses_tiles(execution, embeddings.device)
+        self._refuse_earlier()
         outcome = self._outcome(embeddings, labels, **sides)
-        if not self._has_counted:
+        self._is_finite = embeddings.detach().isfinite().all() & outcome.total.detach().isfinite() if deferred else None
+        if not self._has_counted and not deferred:
             self._notice(outcome, labels, len(embeddings))
         if self.remembers and self.training and torch.is_grad_enabled():
             self._since.note(self._call(embeddings, labels, sides))
         return outcome
+
+    def _refuse_earlier(self) -> None:
+        """Say of the call before this one what a deferred check found."""
+        found, self._is_finite = self._is_finite, None
+        if found is not None and not bool(found):
+            raise ShapeError(
+                "The embeddings or the loss of the call before this one held NaN or infinity.",
+                hint='Set execution=Execution(check="now") to learn which rows of the embeddings were not finite.',
+                reference="non-finite-embeddings",
+            )
 
     def _notice(self, outcome: Outcome, labels: Tensor | None, rows: int) -> None:
         """Say once that a batch has nothing to divide by: its loss is 0 whatever the embeddings are."""
@@ -130,7 +152,7 @@ class MetricLoss(nn.Module):
         if unknown := sorted(sides.keys() - self.takes):
             hint = did_you_mean(unknown[0], sorted(self.takes))
             raise TypeError(f"{type(self).__name__} was called with an unknown argument {unknown[0]!r}. {hint}")
-        own: dict[str, Any] = {"processes": self.processes}
+        own: dict[str, Any] = {"processes": self.processes, "execution": self.execution}
         if self.queue is not None:
             own["queue"], own["queue_labels"] = self.queue.filled()
         return own | sides
@@ -140,7 +162,7 @@ class MetricLoss(nn.Module):
         """An argument of a call: tensors, of which arrays and lists are made, and options."""
         if name == "tile_size":
             check(name, side, Count | None)
-        if side is None or name in {"tile_size", "processes", "stats"}:
+        if side is None or name in {"tile_size", "processes", "stats", "execution"}:
             return side
         return as_tensor(side, name, device)
 

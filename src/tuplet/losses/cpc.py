@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, bounded
-from tuplet.engine import ALONE, Outcome, Processes, combine, gather, stream
+from tuplet.engine import ALONE, Execution, Outcome, Processes, combine, gather, stream
 from tuplet.engine.gather import everyones, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import ROWS, check_embeddings, check_weights
+from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
 from tuplet.reductions import Softmax
 from tuplet.registry import check_choice
 from tuplet.relation import Paired
@@ -60,7 +60,7 @@ def cpc(
     References:
         van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 3 and 4.
     """
-    return _outcome(latents, contexts, maps, negatives, lengths, weights, processes, stats=False).value
+    return _outcome(latents, contexts, maps, negatives, lengths, weights, Walk(processes)).value
 
 
 def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
@@ -118,8 +118,18 @@ class CPCLoss(MetricLoss):
             )
         processes = sides["processes"]
         maps = shared(self.maps, processes)
-        lengths, weights, stats = sides.get("lengths"), sides.get("weights"), sides.get("stats", False)
-        return _outcome(embeddings, labels, maps, self.negatives, lengths, weights, processes, stats=stats)
+        lengths, weights = sides.get("lengths"), sides.get("weights")
+        walk = Walk(processes, sides.get("stats", False), sides.get("execution"))
+        return _outcome(embeddings, labels, maps, self.negatives, lengths, weights, walk)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How the passes of a call are carried out: by whom, with statistics or not, on what."""
+
+    processes: Processes = ALONE
+    stats: bool = False
+    execution: Execution | None = None
 
 
 def _outcome(
@@ -129,9 +139,7 @@ def _outcome(
     negatives: Negatives,
     lengths: Tensor | None,
     weights: Tensor | None,
-    processes: Processes,
-    *,
-    stats: bool,
+    walk: Walk,
 ) -> Outcome:
     check_choice(negatives, get_args(Negatives), "negatives")
     batch, times, dim = latents.shape
@@ -141,18 +149,20 @@ def _outcome(
             hint="Expected (batch, time, latent), (batch, time, context) and (steps, latent, context).",
             reference="embedding-shape",
         )
-    check_embeddings(latents.flatten(1), "latents")  # a message names the sequences
-    check_embeddings(contexts.flatten(1), "contexts")
-    check_weights(weights, latents)
-    lengths = _checked(lengths, latents)
-    ahead = _Ahead(gather(latents, processes), everyones(lengths, processes), first_row(batch, processes, maps.device))
+    checks, processes, is_whole = Checks(walk.execution), walk.processes, lengths is None
+    check_embeddings(latents.flatten(1), "latents", checks)  # a message names the sequences
+    check_embeddings(contexts.flatten(1), "contexts", checks)
+    check_weights(weights, latents, checks)
+    checks.done()
+    lengths, first = _checked(lengths, latents), first_row(batch, processes, maps.device)
+    ahead = _Ahead(gather(latents, processes), everyones(lengths, processes), first, is_whole=is_whole)
     outcomes = []
     for k in range(1, min(len(maps), times - 1) + 1):
         wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
         with torch.autocast(latents.device.type, enabled=False):
             wanted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
         tell = ahead.among_all if negatives == "all" else ahead.among_one_time
-        outcomes += tell(wanted, k, lengths, weights, processes, stats=stats)
+        outcomes += tell(wanted, k, lengths, weights, walk)
     if not outcomes:
         return Outcome(
             latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
@@ -182,17 +192,24 @@ class _Ahead:
         latents: Of all processes, (sequences, time, latent).
         lengths: Times of each of these sequences that count.
         first: Which of them is the first of this process.
+        is_whole: All times of all sequences count, so that nobody has to look which do.
     """
 
     latents: Tensor
     lengths: Tensor
     first: int
+    is_whole: bool
 
-    def among_all(
-        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, processes: Processes, *, stats: bool
-    ) -> list[Outcome]:
+    def among_all(self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, walk: Walk) -> list[Outcome]:
         """Each latent k steps ahead among all latents of the batch."""
         times = self.latents.shape[1]
+        if self.is_whole:
+            rows = torch.arange(len(wanted), device=wanted.device) + self.first
+            hit = (rows[:, None] * times + torch.arange(k, times, device=wanted.device)).flatten()
+            each = None if weights is None else weights[:, None].expand(-1, times - k).flatten()
+            table = self.latents.flatten(0, 1)
+            relation = Paired(hit, len(table))
+            return [stream(Softmax(), wanted.flatten(0, 1), table, relation, "dot", weights=each, **vars(walk))]
         counts = torch.arange(times, device=wanted.device) < self.lengths[:, None]
         place = counts.flatten().cumsum(0).view_as(counts) - 1  # in the table of those that count
         table = self.latents[counts]
@@ -200,29 +217,33 @@ class _Ahead:
         hit = place[self.first : self.first + len(wanted), k:][asked]
         each = None if weights is None else weights[:, None].expand_as(asked)[asked]
         relation = Paired(hit, len(table))
-        walk: dict[str, Any] = {"weights": each, "processes": processes, "stats": stats}
-        return [stream(Softmax(), wanted[asked], table, relation, "dot", **walk)]
+        return [stream(Softmax(), wanted[asked], table, relation, "dot", weights=each, **vars(walk))]
 
     def among_one_time(
-        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, processes: Processes, *, stats: bool
+        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, walk: Walk
     ) -> list[Outcome]:
         """Each latent k steps ahead among those of other sequences at that time; one walk for each length."""
         times, dim = self.latents.shape[1:]
         table = self.latents.reshape(-1, dim)
         outcomes, begin = [], 0
-        for end in torch.unique(self.lengths).tolist():
+        for end in [times] if self.is_whole else torch.unique(self.lengths).tolist():
             if end > k:
                 start = max(begin, k)
-                mine, others = (lengths >= end).nonzero()[:, 0], (self.lengths >= end).nonzero()[:, 0]
+                mine, others = self._as_long(lengths, end), self._as_long(self.lengths, end)
                 time = torch.arange(start, end, device=wanted.device)
                 hit = ((mine[:, None] + self.first) * times + time).flatten()
                 anchors = wanted[mine, start - k : end - k].flatten(0, 1)
                 each = None if weights is None else weights[mine, None].expand(-1, end - start).flatten()
                 lists = _of_one_time(hit, others, times)
-                walk: dict[str, Any] = {"weights": each, "processes": processes, "stats": stats}
-                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", **walk))
+                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, **vars(walk)))
             begin = end
         return outcomes
+
+    def _as_long(self, lengths: Tensor, end: int) -> Tensor:
+        """Which sequences have that many times."""
+        if self.is_whole:
+            return torch.arange(len(lengths), device=lengths.device)
+        return (lengths >= end).nonzero()[:, 0]
 
 
 def _of_one_time(hit: Tensor, sequences: Tensor, times: int) -> Lists:

@@ -1,6 +1,6 @@
 """The door of the losses: what a call may hold, checked once, and who meets whom."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tuplet.bounds import Count
-from tuplet.engine import ALONE, Processes, gather
+from tuplet.engine import ALONE, Execution, Processes, gather
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones
 from tuplet.errors import LabelError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
@@ -23,6 +24,7 @@ class Options(TypedDict, total=False):
     tile_size: Most entries of a tile; changes memory, not the result.
     processes: Who computes the loss together.
     stats: True to add statistics to an outcome.
+    execution: How it is carried out, see `tuplet.engine.Execution`.
     """
 
     queue: Tensor | None
@@ -31,6 +33,7 @@ class Options(TypedDict, total=False):
     tile_size: Count | None
     processes: Processes
     stats: bool
+    execution: Execution | None
 
 
 class Sides(Options, total=False):
@@ -47,7 +50,7 @@ class Sides(Options, total=False):
 PAIRS = frozenset(Sides.__annotations__)
 """What pair, triplet and row losses take by keyword when they are called."""
 
-ROWS = frozenset({"weights", "tile_size", "processes", "stats"})
+ROWS = frozenset({"weights", "tile_size", "processes", "stats", "execution"})
 """What losses take whose references are their own parameters or memory."""
 
 
@@ -62,7 +65,35 @@ class Problem:
     inside: int
     """So many leading references are the anchors' own set."""
     walk: dict[str, Any]
-    """What `stream` takes besides: weights, tile size, processes, stats."""
+    """What `stream` takes besides: weights, tile size, processes, stats, execution."""
+
+
+class Checks:
+    """What the numbers of a call must be like; on an accelerator all of it is read back at once, at the end.
+
+    Args:
+        execution: When to ask an accelerator.
+    """
+
+    def __init__(self, execution: Execution | None = None) -> None:
+        self.execution = execution or DEFAULT
+        self._asked: list[tuple[Tensor, Callable[[], None]]] = []
+
+    def require(self, condition: Tensor, explain: Callable[[], None]) -> None:
+        """Call `explain`, which raises, if the condition, a bool without shape, does not hold."""
+        if not uses_tiles(self.execution, condition.device):
+            if not bool(condition):
+                explain()
+        elif self.execution.check == "now":
+            self._asked.append((condition, explain))
+
+    def done(self) -> None:
+        """Read what was asked."""
+        if self._asked:
+            held = torch.stack([condition for condition, _ in self._asked]).tolist()
+            for holds, (_, explain) in zip(held, self._asked, strict=True):
+                if not holds:
+                    explain()
 
 
 def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
@@ -76,15 +107,17 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     """
     processes = sides.get("processes", ALONE)
     references, weights = sides.get("references"), sides.get("weights")
-    check_embeddings(embeddings, "embeddings")
-    check_weights(weights, embeddings)
+    checks = Checks(sides.get("execution"))
+    check_embeddings(embeddings, "embeddings", checks)
+    check_weights(weights, embeddings, checks)
     if references is not None:
-        check_embeddings(references, "references")
-    walk = {"tile_size": sides.get("tile_size"), "processes": processes, "stats": sides.get("stats", False)}
+        check_embeddings(references, "references", checks)
+    checks.done()
+    walk = options_of(sides)
     if labels is None:
         return _pose_pairs(embeddings, references, sides, walk)
     labels = class_labels(labels, embeddings, "labels")
-    embeddings, labels, weights = known(embeddings, labels, weights)
+    embeddings, labels, weights = known(embeddings, labels, weights, sides.get("execution"))
     if references is not None:
         theirs = sides.get("reference_labels")
         if theirs is None:
@@ -94,7 +127,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
                 reference="label-shape",
             )
         theirs = class_labels(theirs, references, "reference_labels")
-        references, theirs, _ = known(references, theirs, None)
+        references, theirs, _ = known(references, theirs, None, sides.get("execution"))
         everyone, all_labels, first = gather(references, processes), everyones(theirs, processes), None
         inside = 0
     else:
@@ -109,6 +142,16 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     else:
         relation = relate(labels, all_labels, first=first)
     return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
+
+
+def options_of(sides: Mapping[str, Any]) -> dict[str, Any]:
+    """What `stream` takes of the options of a call, but for weights."""
+    return {
+        "tile_size": sides.get("tile_size"),
+        "processes": sides.get("processes", ALONE),
+        "stats": sides.get("stats", False),
+        "execution": sides.get("execution"),
+    }
 
 
 def _with_queue(everyone: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -130,7 +173,7 @@ def _with_queue(everyone: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> t
             hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
             reference="label-shape",
         )
-    queue, queue_labels, _ = known(queue, queue_labels, None)
+    queue, queue_labels, _ = known(queue, queue_labels, None, sides.get("execution"))
     return torch.cat([everyone, queue.detach().to(everyone.dtype)]), torch.cat([labels, queue_labels])
 
 
@@ -158,8 +201,29 @@ def _pose_pairs(
     return Problem(embeddings, everyone, relation, weights, 0, {"weights": weights, **walk})
 
 
-def check_embeddings(x: Tensor, name: str) -> None:
+def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None:
     """Refuse embeddings of the wrong shape, and name the rows that are not finite.
+
+    Raises:
+        ShapeError: See above; where `checks` are given, at their end.
+    """
+    check_shape(x, name)
+    peaks = x.detach().abs().amax(1) if x.shape[1] else x.detach().new_zeros(len(x))
+
+    def explain() -> None:
+        rows = (~torch.isfinite(peaks)).nonzero()[:, 0].tolist()
+        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        raise ShapeError(
+            f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
+            hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
+            reference="non-finite-embeddings",
+        )
+
+    _asked(checks, torch.isfinite(peaks).all(), explain)
+
+
+def check_shape(x: Tensor, name: str) -> None:
+    """Refuse what is not floating point (rows, dim).
 
     Raises:
         ShapeError: See above.
@@ -170,15 +234,14 @@ def check_embeddings(x: Tensor, name: str) -> None:
             hint="Flatten or pool the encoder's output to one row per example.",
             reference="embedding-shape",
         )
-    sums = x.detach().abs().amax(1) if x.shape[1] else x.detach().new_zeros(len(x))
-    if not bool(torch.isfinite(sums).all()):
-        rows = (~torch.isfinite(sums)).nonzero()[:, 0].tolist()
-        shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
-        raise ShapeError(
-            f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
-            hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
-            reference="non-finite-embeddings",
-        )
+
+
+def _asked(checks: Checks | None, condition: Tensor, explain: Callable[[], None]) -> None:
+    """Ask together with other conditions, or at once."""
+    own = checks or Checks()
+    own.require(condition, explain)
+    if checks is None:
+        own.done()
 
 
 def class_labels(labels: Tensor, x: Tensor, name: str) -> Tensor:
@@ -234,15 +297,16 @@ def check_dim(other: Tensor, x: Tensor, name: str) -> None:
         )
 
 
-def check_weights(weights: Tensor | None, x: Tensor) -> None:
+def check_weights(weights: Tensor | None, x: Tensor, checks: Checks | None = None) -> None:
     """Refuse weights that are not one finite number >= 0 per row.
 
     Raises:
-        ShapeError: See above.
+        ShapeError: See above; where `checks` are given, at their end.
     """
     if weights is None:
         return
-    if weights.shape != (len(x),) or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+
+    def explain() -> None:
         raise ShapeError(
             f"weights have shape {tuple(weights.shape)} for {len(x)} anchors, "
             "or hold numbers that are negative or not finite.",
@@ -250,9 +314,17 @@ def check_weights(weights: Tensor | None, x: Tensor) -> None:
             reference="weight-shape",
         )
 
+    if weights.shape != (len(x),):
+        explain()
+    _asked(checks, (torch.isfinite(weights) & (weights >= 0)).all(), explain)
 
-def known(x: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Without the examples that are not in this batch."""
+
+def known(
+    x: Tensor, labels: Tensor, weights: Tensor | None, execution: Execution | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Without the examples that are not in this batch; on an accelerator they stay, and tile code leaves them out."""
+    if uses_tiles(execution or DEFAULT, x.device):
+        return x, labels, weights
     there = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
     if bool(there.all()):
         return x, labels, weights

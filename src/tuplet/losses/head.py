@@ -8,12 +8,13 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Tensor, nn
 
-from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine import ALONE, Execution, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
 from tuplet.losses.base import MetricLoss
-from tuplet.losses.door import ROWS, check_embeddings, check_weights, known, row_ids
+from tuplet.losses.counters import count_on
+from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights, known, row_ids
 from tuplet.losses.since import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
@@ -31,11 +32,13 @@ class RowOptions(TypedDict, total=False):
     weights: One number >= 0 per row; multiplies its loss and its share of the mean.
     tile_size: Most entries of a tile; changes memory, not the result.
     processes: Who computes the loss together; all hold the same weight.
+    execution: How it is carried out, see `tuplet.engine.Execution`.
     """
 
     weights: Tensor | None
     tile_size: int | None
     processes: Processes
+    execution: Execution | None
 
 
 class HeadOptions(RowOptions, total=False):
@@ -124,7 +127,7 @@ class HeadLoss(MetricLoss):
 
     def _take_in(self, calls: list[Call]) -> None:
         del calls
-        self.classes.calls += 1
+        count_on(self.classes, "calls")
 
 
 def outcome_of(
@@ -142,10 +145,12 @@ def outcome_of(
         LabelError: If a label is no class; the message names the rows.
     """
     weights, processes = options.get("weights"), options.get("processes", ALONE)
-    check_embeddings(embeddings, "embeddings")
-    check_weights(weights, embeddings)
-    _check(embeddings, labels, classes, scale, processes)
-    embeddings, labels, weights = known(embeddings, labels.long(), weights)
+    checks = Checks(options.get("execution"))
+    check_embeddings(embeddings, "embeddings", checks)
+    check_weights(weights, embeddings, checks)
+    _check(embeddings, labels, classes, scale, processes, checks)
+    checks.done()
+    embeddings, labels, weights = known(embeddings, labels.long(), weights, options.get("execution"))
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     everyone = everyones(labels, processes)
     head = classes if isinstance(classes, Head) else classes.head(everyone)
@@ -167,6 +172,7 @@ def outcome_of(
         weights=weights,
         tile_size=options.get("tile_size"),
         stats=options.get("stats", False),
+        execution=options.get("execution"),
         **together,
     )
 
@@ -197,7 +203,9 @@ def head_of(weight: Tensor, options: HeadOptions) -> Head:
     return Head(weight, num_classes, centers, classes, options.get("correction", False))
 
 
-def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float | None, processes: Processes) -> None:
+def _check(
+    x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float | None, processes: Processes, checks: Checks
+) -> None:
     num_classes, dim = classes.num_classes, classes.weight.shape[1]
     if x.shape[1] != dim or (classes.shards.size > 1 and classes.shards != processes):
         raise ShapeError(
@@ -216,15 +224,19 @@ def _check(x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float
             reference="scale-range",
         )
     labels = row_ids(labels, x, "labels")
-    outside = ((labels < -1) | (labels >= num_classes)).nonzero()[:, 0]
-    if len(outside):
-        shown = ", ".join(f"{row} ({labels[row]})" for row in outside[:10].tolist())
+    outside = (labels < -1) | (labels >= num_classes)
+
+    def explain() -> None:
+        rows = outside.nonzero()[:, 0]
+        shown = ", ".join(f"{row} ({labels[row]})" for row in rows[:10].tolist())
         raise LabelError(
-            f"labels hold no class of this head in {len(outside)} of {len(x)} rows: {shown}"
-            f"{f' and {len(outside) - 10} more' if len(outside) > 10 else ''}; there are {num_classes} classes.",
+            f"labels hold no class of this head in {len(rows)} of {len(x)} rows: {shown}"
+            f"{f' and {len(rows) - 10} more' if len(rows) > 10 else ''}; there are {num_classes} classes.",
             hint=f"Number the classes from 0 to {num_classes - 1}; -1 leaves a row out.",
             reference="class-outside-head",
         )
+
+    checks.require(~outside.any(), explain)
 
 
 def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:

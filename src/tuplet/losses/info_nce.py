@@ -1,6 +1,7 @@
 """Cross-entropy of positives against all candidates: InfoNCE, SupCon, NT-Xent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Unpack
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from tuplet.bounds import Tau, bounded
 from tuplet.engine import ALONE, Outcome, Processes, stream
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones, first_row
 from tuplet.errors import LabelError
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import Options, Problem, Sides, check_embeddings, check_weights, pose
+from tuplet.losses.door import Checks, Options, Problem, Sides, check_embeddings, check_weights, options_of, pose
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Softmax, SoftmaxEach
@@ -59,11 +61,12 @@ def info_nce(
     if relation is None:
         sides = {"references": references, **options}
         return _info_nce(anchors, None, temperature, geometry, sides, symmetric=symmetric).value
+    checks, weights = Checks(options.get("execution")), options.get("weights")
     for x, name in ((anchors, "anchors"), (references, "references")):
-        check_embeddings(x, name)
-    weights = options.get("weights")
-    check_weights(weights, anchors)
-    walk = {"tile_size": options.get("tile_size"), "processes": options.get("processes", ALONE), "weights": weights}
+        check_embeddings(x, name, checks)
+    check_weights(weights, anchors, checks)
+    checks.done()
+    walk = options_of(options) | {"weights": weights}
     forth = _walk(Problem(anchors, references, relation, weights, 0, walk), Softmax(), geometry, temperature).value
     if not symmetric:
         return forth
@@ -232,12 +235,14 @@ class NTXentLoss(MetricLoss):
 def _of_pairs(problem: Problem) -> Softmax | SoftmaxEach:
     """One positive for each row is the plain form; several stand alone against the negatives."""
     relation = problem.relation
-    if isinstance(relation, SameLabel):
+    execution = problem.walk.get("execution") or DEFAULT
+    if isinstance(relation, SameLabel) and not uses_tiles(execution, relation.labels.device):
         met = relation.reference_labels[torch.isin(relation.reference_labels, relation.labels[relation.labels != -1])]
         most = 2 if relation.first is not None else 1  # an anchor of the set itself is no positive of its own
         has_one = not len(met) or int(met.unique(return_counts=True)[1].max()) <= most  # type: ignore[no-untyped-call]
         return Softmax() if has_one else SoftmaxEach()
-    return SoftmaxEach() if isinstance(relation, SharedLabel) else Softmax()
+    # for one positive both are the same; an accelerator is not asked how many there are
+    return SoftmaxEach() if isinstance(relation, SameLabel | SharedLabel) else Softmax()
 
 
 def _walk(
@@ -267,6 +272,7 @@ def _info_nce(
         references = references[: len(embeddings)]
     elif (weights := sides.get("weights")) is not None:
         back["weights"] = _of_references(weights, references, sides.get("processes", ALONE))
+    back["execution"] = replace(sides.get("execution") or DEFAULT, check="off")  # all of it was looked at above
     second = _walk(pose(references, theirs, back), Softmax(), geometry, temperature)
     return Outcome((forth.value + second.value) / 2 * forth.count.to(forth.total.dtype), forth.count, forth.stats)
 

@@ -10,16 +10,19 @@ from torch import Tensor
 
 from tuplet.bounds import Count, NotNegative, Share, Tau, bounded
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import add_up, counts, everyones, largest_of, sum_of
 from tuplet.engine.listed import BUDGET, listed
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import ROWS, check_dim, check_embeddings, check_weights, row_ids
+from tuplet.losses.counters import count_on
+from tuplet.losses.counters import known as known_number
+from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_shape, check_weights, row_ids
 from tuplet.losses.since import Call
 from tuplet.losses.temperature import scale_of
-from tuplet.memory import BankRows, MemoryBank, check_positions
+from tuplet.memory import BankRows, MemoryBank, positions_in
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
@@ -162,14 +165,14 @@ class InstanceDiscriminationLoss(MetricLoss):
                 hint="Pass the position of each example in the data set as labels.",
                 reference="labels-missing",
             )
-        check_embeddings(embeddings, "embeddings")
+        check_shape(embeddings, "embeddings")  # their numbers are looked at below
         labels = row_ids(labels, embeddings, "positions")
         check_dim(self.bank.rows, embeddings, "bank")
         noise, log_z = None, None
         if self.noise_samples is not None:
             noise = self.draw(labels, sides["processes"])
             log_z = self.log_z
-            if bool(log_z.isnan()):
+            if math.isnan(known_number(self, "log_z")):
                 known = labels != -1
                 seen = embeddings.detach()[known], self.bank.part, noise[known]
                 log_z = _log_z(*seen, self.temperature, sides["processes"])
@@ -178,7 +181,7 @@ class InstanceDiscriminationLoss(MetricLoss):
     def draw(self, labels: Tensor, processes: Processes = ALONE) -> Tensor:
         """Noise positions in this step, (anchors, m): the rows of this process among those of the global batch."""
         rows = counts(len(labels), processes, labels.device)
-        generator = derive(self.seed, "instance noise", int(self.calls))
+        generator = derive(self.seed, "instance noise", int(known_number(self, "calls")))
         drawn = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
         begin = sum(rows[: processes.rank])
         return drawn[begin : begin + len(labels)].to(labels.device)
@@ -192,13 +195,13 @@ class InstanceDiscriminationLoss(MetricLoss):
         processes = calls[0].processes
         embeddings = torch.cat([call.embeddings for call in calls])
         labels = torch.cat([call.labels for call in calls if call.labels is not None]).long()
-        if self.noise_samples is not None and bool(self.log_z.isnan()):
+        if self.noise_samples is not None and math.isnan(known_number(self, "log_z")):
             noise = torch.cat([self.draw(call.labels, processes) for call in calls if call.labels is not None])
             known = labels != -1
             seen = embeddings[known], self.bank.part, noise[known]
             self.log_z.copy_(_log_z(*seen, self.temperature, processes))
         self.bank.update(embeddings, labels, processes)
-        self.calls += 1
+        count_on(self, "calls")
 
 
 def _outcome(
@@ -211,15 +214,22 @@ def _outcome(
     proximal: float,
     options: dict[str, Any],
 ) -> Outcome:
-    check_embeddings(embeddings, "embeddings")
+    checks = Checks(options.get("execution"))
+    check_embeddings(embeddings, "embeddings", checks)
     weights, processes = options.get("weights"), options.get("processes", ALONE)
-    check_weights(weights, embeddings)
+    check_weights(weights, embeddings, checks)
     positions = row_ids(positions, embeddings, "positions")
     check_dim(bank.rows, embeddings, "bank")
-    check_positions(positions, bank.size)
+    checks.require(*positions_in(positions, bank.size))
+    checks.done()
     _check_shards(bank, processes)
     known = positions != -1
-    if not bool(known.all()):
+    if (
+        uses_tiles(checks.execution, embeddings.device) and bank.shards.size == 1
+    ):  # rows without a position stay, with a weight of 0
+        weights = known.to(embeddings) if weights is None else torch.where(known, weights, 0.0)
+        positions = positions.clamp_min(0)
+    elif not bool(known.all()):
         embeddings, positions = embeddings[known], positions[known]
         weights, noise = None if weights is None else weights[known], None if noise is None else noise[known]
     together, factor = processes, float(processes.size)
@@ -242,11 +252,12 @@ def _outcome(
             processes=together,
             shards=bank.shards,
             stats=options.get("stats", False),
+            execution=options.get("execution"),
         )
     else:
         lists, offset = _candidates(bank, own, noise, log_z)
         walk: Any = {"scale": scale, "offset": offset, "weights": weights, "processes": together}
-        walk["stats"] = options.get("stats", False)
+        walk |= {"stats": options.get("stats", False), "execution": options.get("execution")}
         outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", **walk)
         met = {"rows": bank.shards.size, "scale": bank.shards.size}  # all shards meet all anchors
         stats = {name: sum_of(value, bank.shards) / met.get(name, 1) for name, value in outcome.stats.items()}
@@ -254,8 +265,9 @@ def _outcome(
     if not proximal:
         return outcome
     here = own != -1
-    apart = (normalise(embeddings[here].to(bank.rows.dtype)) - bank.rows[own[here]]).square().sum(1)
-    pulled = add_up((apart if weights is None else apart * weights[here]).sum(), processes, factor=factor)
+    apart = (normalise(embeddings.to(bank.rows.dtype)) - bank.rows[own.clamp_min(0)]).square().sum(1)
+    apart = torch.where(here, apart, 0.0)
+    pulled = add_up((apart if weights is None else apart * weights).sum(), processes, factor=factor)
     return replace(outcome, total=outcome.total + proximal * pulled.to(outcome.total.dtype))
 
 

@@ -13,7 +13,7 @@ from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import ROWS, check_embeddings, check_weights
+from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
 from tuplet.reductions import LogRatio
 from tuplet.registry import check_choice
 from tuplet.relation import Graded, LabelDistance
@@ -131,17 +131,24 @@ def _outcome(
         )
     check_choice(anchors, ("all", "first"), "anchors")
     name = _distance(geometry)
-    check_embeddings(embeddings, "embeddings")
+    checks = Checks(walk.get("execution"))
+    check_embeddings(embeddings, "embeddings", checks)
     weights, processes = walk.get("weights"), walk.get("processes", ALONE)
     reference_weights = walk.get("reference_weights")
-    check_weights(weights, embeddings)
-    check_weights(reference_weights, embeddings)
-    if len(labels) != len(embeddings) or not bool(torch.isfinite(labels.double()).all()):
+    check_weights(weights, embeddings, checks)
+    check_weights(reference_weights, embeddings, checks)
+
+    def explain() -> None:
         raise LabelError(
             f"labels have shape {tuple(labels.shape)} for {len(embeddings)} embeddings, or hold NaN or infinity.",
             hint="Pass one finite number or one vector of them per example.",
             reference="label-shape",
         )
+
+    if len(labels) != len(embeddings):
+        explain()
+    checks.require(torch.isfinite(labels.double()).all(), explain)
+    checks.done()
     everyone, graded = gather(embeddings, processes), everyones(labels.double(), processes)
     first = first_row(len(embeddings), processes, embeddings.device)
     mine = slice(first, first + len(embeddings))
@@ -164,6 +171,7 @@ def _outcome(
         tile_size=walk.get("tile_size"),
         processes=processes,
         stats=walk.get("stats", False),
+        execution=walk.get("execution"),
     )
     # no pair is positive, so no anchor lacks one
     without = {"lonely", "positives", "positive_score"}

@@ -8,6 +8,7 @@ from torch import Tensor
 from tuplet.bounds import Count, Finite, NotNegative, Part, Positive, Radians, Scale, bounded
 from tuplet.engine import ALONE, Processes
 from tuplet.losses.base import register
+from tuplet.losses.counters import known
 from tuplet.losses.head import HeadLoss, HeadOptions, RowOptions, head_of, outcome_of
 from tuplet.margin import Combined, Extension, Margin, Multiplicative, StraightThrough
 from tuplet.registry import check_choice
@@ -203,7 +204,7 @@ class ASoftmaxLoss(HeadLoss):
         if not isinstance(self.annealing, tuple):
             return float(self.annealing)
         base, least, gamma, power = self.annealing
-        return max(least, base * (1 + gamma * int(self.steps)) ** -power)
+        return max(least, base * (1 + gamma * int(known(self.classes, "calls"))) ** -power)
 
     def _margin(self) -> Margin:
         return Multiplicative(self.margin, self.present_annealing())

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from tuplet.bounds import Count, Finite, NotNegative, bounded
 from tuplet.engine import ALONE, Outcome, Processes, combine, stream
+from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import ROWS, check_dim, check_embeddings, check_weights, row_ids
+from tuplet.losses.counters import count_on
+from tuplet.losses.counters import known as known_number
+from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_weights, row_ids
 from tuplet.losses.since import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
@@ -139,7 +142,7 @@ class NCELoss(MetricLoss):
 
     def draw(self, rows: int, processes: Processes = ALONE) -> Tensor:
         """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples): a slice of the batch's."""
-        generator = derive(self.seed, "word noise", int(self.calls))
+        generator = derive(self.seed, "word noise", int(known_number(self, "calls")))
         if self.shared_noise:
             return self.noise.draw((self.noise_samples,), generator)
         sizes = counts(rows, processes, self.weight.device)
@@ -167,7 +170,7 @@ class NCELoss(MetricLoss):
 
     def _take_in(self, calls: list[Call]) -> None:
         del calls
-        self.calls += 1
+        count_on(self, "calls")
 
 
 def _outcome(
@@ -181,13 +184,18 @@ def _outcome(
     options: Mapping[str, Any],
 ) -> Outcome:
     weights, processes = options.get("weights"), options.get("processes", ALONE)
-    check_embeddings(embeddings, "embeddings")
-    check_weights(weights, embeddings)
+    checks = Checks(options.get("execution"))
+    check_embeddings(embeddings, "embeddings", checks)
+    check_weights(weights, embeddings, checks)
     targets = row_ids(targets, embeddings, "targets")
     check_dim(weight, embeddings, "weight")
-    _check_words(targets, noise, len(weight))
+    _check_words(targets, noise, len(weight), checks)
+    checks.done()
     known = targets != -1
-    if not bool(known.all()):
+    if uses_tiles(checks.execution, embeddings.device):  # rows without a target stay, with a weight of 0
+        weights = known.to(embeddings) if weights is None else torch.where(known, weights, 0.0)
+        targets = targets.clamp_min(0)
+    elif not bool(known.all()):
         embeddings, targets = embeddings[known], targets[known]
         weights = None if weights is None else weights[known]
         noise = noise if noise.ndim == 1 else noise[known]
@@ -197,6 +205,7 @@ def _outcome(
         return bias[words] - log_partition - drawn
 
     walk: dict[str, Any] = {"weights": weights, "processes": processes, "stats": options.get("stats", False)}
+    walk["execution"] = options.get("execution")
     if noise.ndim == 2:
         lists = torch.cat([targets[:, None], noise], 1)
         return listed(Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), **walk)
@@ -209,12 +218,15 @@ def _outcome(
     return combine(wanted, replace(drawn, stats=of_noise))
 
 
-def _check_words(targets: Tensor, noise: Tensor, words: int) -> None:
+def _check_words(targets: Tensor, noise: Tensor, words: int, checks: Checks) -> None:
     for ids, name, least in ((targets, "targets", -1), (noise, "noise", 0)):
         outside = (ids < least) | (ids >= words)
-        if bool(outside.any()):
+
+        def explain(ids: Tensor = ids, outside: Tensor = outside, name: str = name) -> None:
             raise LabelError(
                 f"{name} hold the word id {int(ids[outside][0])}; the vocabulary has {words} words.",
                 hint="Word ids run from 0 to the size of the vocabulary minus 1; a target of -1 leaves its row out.",
                 reference="word-id",
             )
+
+        checks.require(~outside.any(), explain)

@@ -118,9 +118,9 @@ def _outcome(
         return outcome
     theirs = sides.get("reference_labels")
     if labels is not None:
-        embeddings, _, weights = known(embeddings, labels, weights)
+        embeddings, _, weights = known(embeddings, labels, weights, sides.get("execution"))
     if references is not None and theirs is not None:
-        references, _, _ = known(references, theirs, None)
+        references, _, _ = known(references, theirs, None, sides.get("execution"))
     sets = [embeddings] if references is None else [embeddings, references]
     norms = _mean_square(sets, weights, labels is None, sides.get("processes", ALONE))
     return Outcome(outcome.total + norm_penalty * norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
@@ -154,5 +154,5 @@ def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Map
     table = torch.cat([positives, others])
     mine = torch.arange(count, device=table.device)[:, None]
     lists = torch.cat([mine, count + mine * each + torch.arange(each, device=table.device)], 1)
-    walk = {name: sides[name] for name in ("weights", "processes", "stats") if name in sides}
+    walk = {name: sides[name] for name in ("weights", "processes", "stats", "execution") if name in sides}
     return listed(Softmax(), embeddings, table, lists, "dot", **walk)

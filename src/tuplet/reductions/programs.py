@@ -147,7 +147,7 @@ class HardestProgram(_Triplets):
 
     def finish(self, found: Found) -> Mean:
         """Anchors that have both, or those with a loss above 0."""
-        valid = (found["farthest"] > -torch.inf) & (found["nearest"] < torch.inf)
+        valid = (found["farthest"] != -torch.inf) & (found["nearest"] != torch.inf)
         near, far = (torch.where(valid, found[name], 0.0) for name in ("farthest", "nearest"))
         loss = torch.where(valid, self._loss(near, far), 0.0)
         active = valid & (loss > 0) if not self.soft else valid
@@ -171,7 +171,7 @@ class TripletProgram(_Triplets):
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Sum over the positives of each negative's triplets."""
         near, far = pair.of_row["near"], score[..., None]
-        real = (near > -torch.inf) & pair.negative[..., None]
+        real = (near != -torch.inf) & pair.negative[..., None]
         easy = real & (near + self.margin < far)
         hard = real & (far <= near if self.hard_offset is None else far + self.hard_offset < near)
         semihard = real & (near < far) & (far < near + self.margin)
