@@ -72,6 +72,39 @@ def test_equal_rows_tie_exactly_wherever_they_lie(geometry, tile_size):
     assert found.positions[3, :9].tolist() == copies.tolist()  # nearest to itself are its copies, lowest first
 
 
+def ties(found: TopK) -> Tensor:
+    """Whether each rank ties with the one before it."""
+    return (found.scores[:, 1:] == found.scores[:, :-1]) & (found.positions[:, 1:] >= 0)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("shift", [0.0, 3.0, 300.0])  # 300: products tell nothing apart
+@pytest.mark.parametrize("tile_size", [500, 1 << 22])
+def test_order_and_ties_are_exact_without_exact_scores(geometry, shift, tile_size):
+    x = twinned(403, 24) + shift
+    own = torch.arange(403)
+    groups = (own % 5, own % 5)
+    found = topk(x, x, 30, geometry, exclude=own, groups=groups, tile_size=tile_size, exact_scores=False)
+    expected = brute(x, x, geometry, 30, groups[0][:, None] == groups[1])
+    assert torch.equal(found.positions, expected.positions)
+    assert torch.equal(ties(found), ties(expected))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from(GEOMETRIES),
+    st.integers(1, 12),
+    st.sampled_from([1.0, 1e-3, 1e-6, 1e-7]),
+)
+def test_rows_as_near_as_roundings_are_ordered_exactly(seed, geometry, top, spread):
+    x = torch.cat([rows(1, 6, seed) + spread * rows(40, 6, seed + 1), rows(20, 6, seed + 2)])
+    expected = topk(x, x, top, geometry)
+    found = topk(x, x, top, geometry, exact_scores=False)
+    assert torch.equal(found.positions, expected.positions)
+    assert torch.equal(ties(found), ties(expected))
+
+
 def test_equal_queries_get_equal_lists():
     x = rows(90, 16)
     queries = x[torch.tensor([4, 8, 4, 15, 4])]
@@ -213,7 +246,7 @@ def test_broken_rows_are_named(value, geometry):
         ({"gallery": torch.zeros(4, 3)}, r"\(5, 2\).*\(4, 3\)"),
         ({"gallery": torch.zeros(0, 2)}, "the gallery is empty"),
         ({"top": 0}, "top is 0"),
-        ({"tile_size": 0}, "tile_size 0"),
+        ({"tile_size": 0}, "tile_size is 0"),
         ({"exclude": torch.zeros(3, dtype=torch.int64)}, "for 5 queries"),
         ({"groups": (torch.zeros(5, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))}, "5 and 3 groups"),
     ],

@@ -8,7 +8,6 @@ of float64 operations. A neighbour list is therefore the same for every tile siz
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.bounds import Count, bounded
+from tuplet.engine.keys import Rough, exact_keys, from_squared, norm_of, prepared
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import geometry_of
@@ -30,7 +30,6 @@ Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
 """Embeddings in memory, or a (memory-mapped) array that is read tile by tile."""
 
 _SPARE = 16  # candidates beyond `top` that are scored again; more spare, fewer queries that need the second walk
-_SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +57,7 @@ def topk(
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
     tile_size: Count = SEARCH_TILE,
+    exact_scores: bool = True,
 ) -> TopK:
     """Find the nearest rows of a gallery for each query.
 
@@ -71,6 +71,8 @@ def topk(
         exclude: For each query one position of the gallery that is left out, usually its own; -1 for none.
         groups: Groups of queries and gallery; a query does not see gallery rows of its own group.
         tile_size: Numbers in one tile, at least 1.
+        exact_scores: False asks for the exact order and its ties alone: only what lies too near its neighbour for the
+            bound of a product is scored exactly, and other scores are as good as the product.
 
     Returns:
         `min(top, len(gallery))` neighbours for each query.
@@ -83,7 +85,7 @@ def topk(
     walk = _Walk(queries.detach(), gallery, geometry, exclude, groups, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
-        keys, positions = walk.best(top)
+        keys, positions = walk.best(top, exact=exact_scores)
     missing = keys == -torch.inf
     return TopK(nearness(keys, geometry), positions.masked_fill(missing, -1))
 
@@ -101,7 +103,7 @@ def pair_scores(
     Returns:
         float64 scores in the geometry's own unit.
     """
-    return nearness(_keys(_prepare(first, geometry), _prepare(second, geometry), geometry), geometry)
+    return nearness(exact_keys(prepared(first, geometry), prepared(second, geometry), geometry), geometry)
 
 
 def unit_rows(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -110,7 +112,7 @@ def unit_rows(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
     Args:
         rows: Rows that are paired more than once.
     """
-    return _prepare(rows, "cosine")
+    return prepared(rows, "cosine")
 
 
 def nearness(scores: Float[Tensor, "*pairs"], geometry: GeometryName) -> Float[Tensor, "*pairs"]:
@@ -129,23 +131,39 @@ class _Walk:
     groups: tuple[Tensor, Tensor] | None
     tile_size: int
 
-    def best(self, top: int) -> tuple[Tensor, Tensor]:
-        """Keys and positions of the `top` nearest of each query."""
+    def best(self, top: int, *, exact: bool = True) -> tuple[Tensor, Tensor]:
+        """Keys and positions of the `top` nearest of each query; without `exact` keys tell order and ties alone."""
         _refuse_non_finite([self.queries], "queries", self._fast_dtype())
         if top + _SPARE >= len(self.gallery):
             everything = torch.arange(len(self.queries), device=self.queries.device)
             return self.settle(everything, torch.full_like(everything, -torch.inf, dtype=torch.float64), top)
-        keys, positions, unsure = self.select(top)
+        keys, positions, unsure = self.select(top, exact=exact)
         if len(unsure):
             keys[unsure], positions[unsure] = self.settle(unsure, keys[unsure, -1], top)
         return keys, positions
 
-    def select(self, top: int) -> tuple[Tensor, Tensor, Tensor]:
+    def select(self, top: int, *, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The same by products, and the queries whose spare candidates do not suffice to be certain."""
-        count, kept = len(self.queries), top + _SPARE
+        rough, positions, error = self._candidates(top + _SPARE)
+        beyond = from_squared(rough[:, -1].double() + error, self.geometry)  # whatever is no candidate is no nearer
+        if exact:
+            keys, positions = self._rescore(positions, self.queries, top)
+            unsure = beyond >= keys[:, -1]
+        else:
+            found, candidates = self._disentangle(rough, positions, error, top), positions
+            keys, positions, least = found
+            unsure = beyond >= least
+            again = (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
+            keys[again], positions[again] = self._rescore(candidates[again], self.queries[again], top)
+            unsure[again] = beyond[again] >= keys[again, -1]
+        return keys, positions, (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
+
+    def _candidates(self, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rough keys, best first, and positions of candidates; a bound of the error of the keys of each query."""
+        count = len(self.queries)
         rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
         positions = torch.full((count, kept), len(self.gallery), device=rough.device)
-        asked = _Rough.of(self.queries, rough.dtype, self.geometry)
+        asked = Rough.of(self.queries, rough.dtype, self.geometry)
         longest = 0.0
         for cols in self._tiles(count):
             tile = self._accept(asked.beside(self._rows(cols)))
@@ -156,12 +174,33 @@ class _Walk:
                 best, where = torch.cat([rough[rows], best], 1), torch.cat([positions[rows], where + cols.start], 1)
                 rough[rows], chosen = best.topk(kept)
                 positions[rows] = where.gather(1, chosen)
-        keys, positions = self._rescore(positions.where(rough > -torch.inf, len(self.gallery)), top)
-        bound = _from_squared(rough[:, -1].double() + asked.error(longest), self.geometry)
-        unsure = (bound >= keys[:, -1]) & (bound > -torch.inf)
-        return keys, positions, unsure.nonzero()[:, 0]
+        return rough, positions.where(rough > -torch.inf, len(self.gallery)), asked.error(longest)
 
-    def _rescore(self, positions: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    def _disentangle(self, rough: Tensor, positions: Tensor, error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and positions of the `top` best: exact keys of candidates that their rough keys cannot tell apart.
+
+        Returns:
+            Keys, positions, and what the last key is at least.
+        """
+        # More than the bound on either side: a rough key and an exact one never tie by the rounding of a root.
+        near = ~(rough[:, :-1].double() - rough[:, 1:].double() > 2.5 * error[:, None]) & (rough[:, 1:] > -torch.inf)
+        near[:, top - 1 :] = near[:, top - 1 :].cummin(1).values  # beyond the last only what may reach it
+        apart = torch.zeros_like(near[:, :1])
+        tangled = torch.cat([near, apart], 1) | torch.cat([apart, near], 1)
+        keys = from_squared(rough.double(), self.geometry)
+        row, col = tangled.nonzero(as_tuple=True)
+        for part in spans(len(row), self.tile_size // (16 * self.queries.shape[1])):
+            rivals = prepared(self._rows(positions[row[part], col[part]]), self.geometry)
+            asking = prepared(self.queries[row[part]], self.geometry)
+            keys[row[part], col[part]] = exact_keys(asking, rivals, self.geometry)
+        least = from_squared(rough.double() - error[:, None], self.geometry).where(~tangled, keys)
+        positions, order = positions.sort(dim=1)  # of equal keys the lower position is first
+        keys, best = keys.gather(1, order).sort(dim=1, descending=True, stable=True)
+        order = order.gather(1, best)[:, :top]
+        return keys[:, :top], positions.gather(1, best)[:, :top], least.gather(1, order[:, -1:])[:, 0]
+
+    def _rescore(self, positions: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
+        """Exact keys and positions of the `top` best of some candidates of each query."""
         positions = positions.sort(dim=1).values
         norms = self._norms(positions) if self.geometry == "cosine" else None
         best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
@@ -171,7 +210,7 @@ class _Walk:
             rivals = self._rows(inside.flatten()).view(*found.shape, self.queries.shape[1]).double()
             if norms is not None:
                 rivals /= norms[inside][..., None]
-            keys = _keys(_prepare(self.queries[rows], self.geometry)[:, None], rivals, self.geometry)
+            keys = exact_keys(prepared(queries[rows], self.geometry)[:, None], rivals, self.geometry)
             keys = keys.where(found < len(self.gallery), -torch.inf)
             keys, order = keys.sort(dim=1, descending=True, stable=True)  # columns are in order of position
             best[0][rows], best[1][rows] = keys[:, :top], found.gather(1, order)[:, :top]
@@ -183,7 +222,7 @@ class _Walk:
         wanted = torch.unique(positions)
         wanted = wanted[wanted < len(self.gallery)]
         for part in spans(len(wanted), self.tile_size // (16 * self.queries.shape[1])):
-            norms[wanted[part]] = _norm(self._rows(wanted[part]))
+            norms[wanted[part]] = norm_of(self._rows(wanted[part]))
         return norms
 
     def settle(self, asking: Tensor, floor: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -198,14 +237,14 @@ class _Walk:
         )
         keys = floor.new_full((len(asking), top), -torch.inf)
         positions = torch.full_like(keys, len(self.gallery), dtype=torch.int64)
-        asked = _Rough.of(part.queries, torch.float64, self.geometry)
+        asked = Rough.of(part.queries, torch.float64, self.geometry)
         for cols in self._tiles(len(asking)):
             # Equal rows are why we are here: each is scored once.
             distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
             tile = self._accept(asked.beside(distinct))
             for rows in spans(len(asking), self.tile_size // (cols.stop - cols.start)):
                 least = keys[rows].amin(1, keepdim=True)
-                bound = _from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
+                bound = from_squared(asked.keys(tile, rows) + asked.error(tile.longest)[rows, None], self.geometry)
                 exact = part._score_where(bound >= floor[rows, None].maximum(least), rows, distinct)
                 # Of equal keys the first stay, and rows of later tiles come later: most tiles change nothing.
                 changed = (exact > least).any(1).nonzero()[:, 0]
@@ -222,9 +261,9 @@ class _Walk:
     def _score_where(self, wanted: Tensor, rows: slice, rivals: Tensor) -> Tensor:
         keys = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
         row, col = wanted.nonzero(as_tuple=True)
-        asking, rivals = _prepare(self.queries[rows], self.geometry), _prepare(rivals, self.geometry)
+        asking, rivals = prepared(self.queries[rows], self.geometry), prepared(rivals, self.geometry)
         for part in spans(len(row), self.tile_size // (16 * rivals.shape[1])):
-            keys[row[part], col[part]] = _keys(asking[row[part]], rivals[col[part]], self.geometry)
+            keys[row[part], col[part]] = exact_keys(asking[row[part]], rivals[col[part]], self.geometry)
         return keys
 
     def _hide(self, keys: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:
@@ -236,7 +275,7 @@ class _Walk:
             keys[inside, own[inside]] = -torch.inf
         return keys
 
-    def _accept(self, tile: "_Rough") -> "_Rough":
+    def _accept(self, tile: "Rough") -> "Rough":
         if not tile.longest < _longest_norm(tile.rows.dtype):  # or NaN; all broken rows are named, not those of a tile
             _refuse_non_finite(map(self._rows, self._tiles(1)), "rows of the gallery", self._fast_dtype())
         return tile
@@ -256,85 +295,6 @@ class _Walk:
     def _fast_dtype(self) -> torch.dtype:
         wide = torch.float64 in (self.queries.dtype, self._rows(slice(0, 1)).dtype)
         return torch.float64 if wide or _products_are_coarse() else torch.float32
-
-
-@dataclass(frozen=True, eq=False)
-class _Rough:
-    """Rows ready for matrix products. For distances, keys are squared and negated until `_from_squared`."""
-
-    rows: Tensor
-    norms: Tensor
-    centre: Tensor
-    geometry: GeometryName
-
-    @classmethod
-    def of(cls, rows: Tensor, dtype: torch.dtype, geometry: GeometryName) -> "_Rough":
-        distance = geometry_of(geometry).kind == "distance"
-        # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
-        centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
-        moved = _prepare(rows, geometry).to(dtype) - centre
-        return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
-
-    @cached_property
-    def longest(self) -> float:
-        return float(self.norms.max())  # NaN if a row holds NaN
-
-    def beside(self, rows: Tensor) -> "_Rough":
-        """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
-        moved = rows.to(self.rows.dtype) - self.centre
-        norms = torch.linalg.vector_norm(moved, dim=1)
-        return _Rough(moved, norms, self.centre, self.geometry)
-
-    def keys(self, tile: "_Rough", rows: slice) -> Tensor:
-        keys = self.rows[rows] @ tile.rows.T
-        if self.geometry == "cosine":
-            return keys.div_(tile.norms.clamp_min(_SMALLEST_NORM))
-        if self.geometry == "dot":
-            return keys
-        return keys.mul_(2).sub_(tile.norms.square()).sub_(self.norms[rows, None].square())
-
-    def error(self, longest: float) -> Tensor:
-        """Bound of |rough key - exact key| for each query: a product of n terms errs by n roundings at most."""
-        norms, limits = self.norms.double(), torch.finfo(self.rows.dtype)
-        if self.geometry == "cosine":
-            size = torch.ones_like(norms)
-        elif self.geometry == "dot":
-            size = norms * longest
-        else:
-            size = (norms + longest).square()
-        return (self.rows.shape[1] + 16) * (limits.eps * size + limits.tiny)
-
-
-def _prepare(rows: Tensor, geometry: GeometryName) -> Tensor:
-    rows = rows.double()
-    if geometry != "cosine":
-        return rows
-    return rows / _norm(rows)[..., None]
-
-
-def _norm(rows: Tensor) -> Tensor:
-    """Lengths in float64 by the one fixed order of operations, so that they can be kept and used again."""
-    return _sum(rows.double().square()).sqrt().clamp_min(_SMALLEST_NORM)
-
-
-def _keys(first: Tensor, second: Tensor, geometry: GeometryName) -> Tensor:
-    if geometry_of(geometry).kind == "similarity":
-        return _sum(first * second)
-    return _from_squared(-_sum((first - second).square_()), geometry)
-
-
-def _from_squared(keys: Tensor, geometry: GeometryName) -> Tensor:
-    return -keys.neg().clamp_min(0).sqrt() if geometry == "euclidean" else keys
-
-
-def _sum(terms: Tensor) -> Tensor:
-    """Sum over the last axis by halves; overwrites `terms`. Elementwise additions have no panel to depend on."""
-    width = terms.shape[-1]
-    while width > 1:
-        half = (width + 1) // 2
-        terms[..., : width - half] += terms[..., half:width]
-        width = half
-    return terms[..., 0]
 
 
 def _first_best(keys: Tensor, top: int) -> Tensor:

@@ -71,6 +71,7 @@ def ranked(
             exclude=None if exclude is None else exclude[rows],
             groups=None if groups is None else (groups[0][rows], groups[1]),
             tile_size=tile_size,
+            exact_scores=False,
         )
         scores, positions = found.scores.cpu(), found.positions.cpu()
         last = scores.gather(1, (depth[rows] - 1)[:, None])[:, 0]

@@ -12,7 +12,6 @@ from tuplet.errors import CheckpointError, DataError, LabelError
 from tuplet.evaluation.operating import operating_points
 from tuplet.models import Embedder
 from tuplet.training import checkpoint
-from tuplet.training.baseline import baseline_of
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.gallery import save_gallery, splits_of
@@ -72,7 +71,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     _set_thresholds(embedder, model, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
-    baseline = baseline_of(job)
+    baseline = state.baseline
     sights = [{"raw": judge.see(baseline.look), **seen} for judge, seen in zip(judges, sights, strict=True)]
     judged, left_out = _judged(judges, sights, job)
     left_out += not_applicable(dataset, job.evaluate)

@@ -11,7 +11,6 @@ from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import CheckpointError, DivergedError
 from tuplet.training import checkpoint
-from tuplet.training.baseline import baseline_of
 from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
@@ -122,7 +121,7 @@ def _run_job(
         yield from map(note, remarks)
         with Diary(folder / DIARY if is_chief else None, found.progress.events if found else 0) as diary:
             if found is None and is_chief:
-                yield from _begin(job, diary)
+                yield from _begin(state, diary)
                 if job.origin is not None:
                     checkpoint.save(checkpoints, state.capture(diary.settle(), planned=False))
             elif found is not None:
@@ -192,8 +191,9 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
         state.progress = replace(state.progress, waited=0, lost=False)
 
 
-def _begin(job: Job, diary: Diary) -> Iterator[Event]:
+def _begin(state: State, diary: Diary) -> Iterator[Event]:
     """What is known before the first step, and how far the raw input gets."""
+    job = state.job
     if job.settings.precision == "bfloat16" and job.embedder.device.type == "cpu" and not _knows_bfloat16():
         yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
     if job.crowding:
@@ -213,7 +213,7 @@ def _begin(job: Job, diary: Diary) -> Iterator[Event]:
     if chooser is None:
         split, dataset = job.verdict_on
         chooser = next(((judge, None) for judge in judges_of(job, dataset)), None)
-    result = None if chooser is None else judged_raw(job, chooser[0], baseline_of(job).look)
+    result = None if chooser is None else judged_raw(job, chooser[0], state.baseline.look)
     if chooser is not None and result is not None:
         by, values = chooser[1] or chooser[0].headline, values_of(result)
         yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)

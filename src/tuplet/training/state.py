@@ -3,11 +3,13 @@
 import copy
 import math
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
 from tuplet.engine import ALONE, Processes
 from tuplet.models import Embedder
+from tuplet.training.baseline import Baseline, baseline_of
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
@@ -40,6 +42,11 @@ class State:
         self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
         self.average = copy.deepcopy(job.embedder) if job.settings.ema else None
         synchronise(job.embedder, processes)
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The raw input that the model is compared with, chosen once; see `baseline_of`."""
+        return baseline_of(self.job)
 
     @property
     def judged(self) -> Embedder:

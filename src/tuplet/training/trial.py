@@ -10,7 +10,6 @@ from tuplet.engine import ALONE
 from tuplet.errors import RecipeError
 from tuplet.evaluation import QueryResult
 from tuplet.training import checkpoint
-from tuplet.training.baseline import baseline_of
 from tuplet.training.events import Diary, Event
 from tuplet.training.job import Job
 from tuplet.training.judge import chooser_of, judged_raw, validated
@@ -58,7 +57,8 @@ def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
             hint="Hold some out: --set data.split.validation=0.15",
             reference="best-by",
         )
-    raw, state = judged_raw(job, judge, baseline_of(job).look), State(job, torch.device(device))
+    state = State(job, torch.device(device))
+    raw = judged_raw(job, judge, state.baseline.look)
     with TemporaryDirectory() as folder, Diary(None) as diary:
         events = tuple(train(state, diary, Path(folder), ALONE))
         best = state.progress.best_step

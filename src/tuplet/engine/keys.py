@@ -1,0 +1,107 @@
+"""Scores of rows: exact ones by one fixed order of float64 operations, rough ones by products with a bound.
+
+Keys are scores turned so that larger is nearer.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tuplet.geometry import geometry_of
+from tuplet.types import GeometryName
+
+_SMALLEST_NORM = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Rough:
+    """Rows ready for matrix products. For distances, keys are squared and negated until `from_squared`.
+
+    Attributes:
+        rows: Normalised for cosine, less `centre` for distances.
+        norms: Their lengths.
+        centre: Mean of the rows that ask.
+        geometry: How two rows are compared.
+    """
+
+    rows: Tensor
+    norms: Tensor
+    centre: Tensor
+    geometry: GeometryName
+
+    @classmethod
+    def of(cls, rows: Tensor, dtype: torch.dtype, geometry: GeometryName) -> "Rough":
+        """Rows that ask."""
+        distance = geometry_of(geometry).kind == "distance"
+        # Norms decide the error of a distance; any shift leaves the distance, the mean leaves short rows.
+        centre = rows.mean(0, dtype=torch.float64).to(dtype) if distance else rows.new_zeros((), dtype=dtype)
+        moved = prepared(rows, geometry).to(dtype) - centre
+        return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
+
+    @cached_property
+    def longest(self) -> float:
+        """Length of the longest row; NaN if a row holds NaN."""
+        return float(self.norms.max())
+
+    def beside(self, rows: Tensor) -> "Rough":
+        """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
+        moved = rows.to(self.rows.dtype) - self.centre
+        norms = torch.linalg.vector_norm(moved, dim=1)
+        return Rough(moved, norms, self.centre, self.geometry)
+
+    def keys(self, tile: "Rough", rows: slice) -> Tensor:
+        """Rough keys of some rows and a tile of the gallery."""
+        keys = self.rows[rows] @ tile.rows.T
+        if self.geometry == "cosine":
+            return keys.div_(tile.norms.clamp_min(_SMALLEST_NORM))
+        if self.geometry == "dot":
+            return keys
+        return keys.mul_(2).sub_(tile.norms.square()).sub_(self.norms[rows, None].square())
+
+    def error(self, longest: float) -> Tensor:
+        """Bound of |rough key - exact key| for each query: a product of n terms errs by n roundings at most."""
+        norms, limits = self.norms.double(), torch.finfo(self.rows.dtype)
+        if self.geometry == "cosine":
+            size = torch.ones_like(norms)
+        elif self.geometry == "dot":
+            size = norms * longest
+        else:
+            size = (norms + longest).square()
+        return (self.rows.shape[1] + 16) * (limits.eps * size + limits.tiny)
+
+
+def prepared(rows: Tensor, geometry: GeometryName) -> Tensor:
+    """Rows for `exact_keys`, in float64; of length 1 for cosine."""
+    rows = rows.double()
+    if geometry != "cosine":
+        return rows
+    return rows / norm_of(rows)[..., None]
+
+
+def norm_of(rows: Tensor) -> Tensor:
+    """Lengths in float64 by the one fixed order of operations, so that they can be kept and used again."""
+    return _sum(rows.double().square()).sqrt().clamp_min(_SMALLEST_NORM)
+
+
+def exact_keys(first: Tensor, second: Tensor, geometry: GeometryName) -> Tensor:
+    """Keys of prepared rows; equal rows have equal keys, wherever they lie."""
+    if geometry_of(geometry).kind == "similarity":
+        return _sum(first * second)
+    return from_squared(-_sum((first - second).square_()), geometry)
+
+
+def from_squared(keys: Tensor, geometry: GeometryName) -> Tensor:
+    """Keys from negated squares, where the geometry is Euclidean; others as they are."""
+    return -keys.neg().clamp_min(0).sqrt() if geometry == "euclidean" else keys
+
+
+def _sum(terms: Tensor) -> Tensor:
+    """Sum over the last axis by halves; overwrites `terms`. Elementwise additions have no panel to depend on."""
+    width = terms.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[..., : width - half] += terms[..., half:width]
+        width = half
+    return terms[..., 0]
