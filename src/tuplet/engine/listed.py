@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
-from tuplet.engine.once import multiplied
+from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.reduction import Outcome, Reduction, Tile
 from tuplet.engine.tilecode import Spec, compiled, layout, whole_rows
 from tuplet.engine.tiles import spans
@@ -121,6 +121,7 @@ def listed(
     Raises:
         ShapeError: For geometries other than similarities, or lists that do not fit the anchors.
     """
+    refuse_transforms()
     geometry = geometry_of(geometry)
     given = lists if isinstance(lists, Tensor) else lists(slice(0, 0))
     if not isinstance(geometry, Dot) or given.ndim != 2 or (given is lists and len(given) != len(anchors)):

@@ -22,6 +22,21 @@ def multiplied(saved: Sequence[Tensor | None], grad: Tensor) -> list[Tensor | No
     ]
 
 
+def refuse_transforms() -> None:
+    """Refuse `torch.func.grad`, `vmap` and their like, which cannot see into a pass.
+
+    Raises:
+        TupletError: Inside such a transform.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001  # torch has no other name for it
+        raise TupletError(
+            "A streamed loss was called inside torch.func.grad, vmap or another transform of torch.func.",
+            hint="Call loss.backward(), or torch.autograd.grad, outside of the transform; tuplet.engine.reference, the "
+            "same numbers from the whole matrix, can be transformed.",
+            reference="function-transform",
+        )
+
+
 class _Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, found: Tensor, grad: Tensor, *inputs: Tensor) -> Tensor:

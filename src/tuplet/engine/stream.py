@@ -12,7 +12,7 @@ from torch import Tensor
 from tuplet.engine.block import Grads, Inputs, Walk, walk_block
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
-from tuplet.engine.once import multiplied
+from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.run import run
@@ -71,6 +71,7 @@ def stream(
     Returns:
         Sum of losses (differentiable), what the mean divides by, and statistics.
     """
+    refuse_transforms()
     _check(anchors, references, relation, weights, offset)
     anchors, references = _widened(anchors, references)
     wide, geometry = anchors.dtype, geometry_of(geometry)

@@ -13,6 +13,7 @@ from tuplet.engine import ALONE, Execution, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import sum_of
 from tuplet.errors import ShapeError
+from tuplet.losses import operator
 from tuplet.losses.door import PAIRS
 from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
@@ -65,12 +66,26 @@ class MetricLoss(nn.Module):
         self.execution: Execution | None = None
         self._is_finite: Tensor | None = None
         self._known: dict[str, Any] = {}  # see counters.py
+        self._number = operator.enlist(self)
         self._has_counted = False
         self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
         """Mean over what the loss says it divides by; 0 if there is nothing to divide by."""
+        if torch.compiler.is_compiling():
+            given = {"labels": labels, **sides}
+            return operator.call(
+                self._number,
+                list(self.parameters()),
+                embeddings,
+                {name: side for name, side in given.items() if side is not None},
+            )
         return self._called(embeddings, labels, sides).value
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy is a module of its own."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = operator.enlist(self)
 
     def measure(self, embeddings: Tensor, labels: Tensor | None = None, *, stats: bool = True, **sides: Any) -> Outcome:
         """Like calling the module; returns sum, count and statistics.
