@@ -11,6 +11,7 @@ from tuplet.bounds import Count
 from tuplet.engine import ALONE, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones
+from tuplet.engine.once import refuse_transforms
 from tuplet.errors import LabelError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 
@@ -228,6 +229,7 @@ def check_shape(x: Tensor, name: str) -> None:
     Raises:
         ShapeError: See above.
     """
+    refuse_transforms()
     if x.ndim != 2 or not x.is_floating_point():
         raise ShapeError(
             f"{name} have shape {tuple(x.shape)} and type {x.dtype}; floating point (rows, dim) is expected.",

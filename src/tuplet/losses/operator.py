@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 _modules: "weakref.WeakValueDictionary[int, nn.Module]" = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
 
-OFF = ("ADInplaceOrView", "AutogradOther", "AutogradFunctionality", "AutogradCPU", "AutogradCUDA")
-"""What torch leaves out inside an operator, and autograd needs."""
+_include, _exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()  # noqa: SLF001
+"""How torch dispatches outside of any operator; inside one it leaves out autograd, which the passes need."""
 
 
 def enlist(module: nn.Module) -> int:
@@ -49,10 +49,7 @@ def _loss(
     x = embeddings.detach().requires_grad_()
     given = [side.detach().requires_grad_(side.is_floating_point()) for side in sides]
     named = dict(zip(names.split(","), given, strict=True)) if sides else {}
-    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()  # noqa: SLF001
-    for key in OFF:
-        exclude = exclude.remove(getattr(torch._C.DispatchKey, key))  # noqa: SLF001  # as torch's own higher-order operators do
-    with _disable_current_modes(), torch._C._ForceDispatchKeyGuard(include, exclude), torch.enable_grad():  # noqa: SLF001
+    with _disable_current_modes(), torch._C._ForceDispatchKeyGuard(_include, _exclude), torch.enable_grad():  # noqa: SLF001
         value = module.measure(x, named.pop("labels", None), stats=False, **named).value
         leaves = [x, *[side for side in given if side.requires_grad], *module.parameters()]
         found = iter(torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True))
