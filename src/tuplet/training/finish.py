@@ -57,11 +57,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     best_step = chosen.progress.step
     split, dataset = job.verdict_on
     judges = judges_of(job, dataset)
-    looks = {
-        of: ModelLook(embedder, job.evaluate.batch_size, processes)
-        for of, embedder in (("untrained", state.untrained), ("model", state.judged))
-        if embedder is not None
-    }
+    looks = _looks(state, processes)
     sights = [{of: judge.see(look) for of, look in looks.items()} for judge in judges]
     model = looks["model"]
     model.remember(*splits_of(job).values())
@@ -123,6 +119,13 @@ def _judged(
         except (DataError, LabelError) as problem:
             left_out.append(f"The protocol {judge.name} is left out: {problem.message}")
     return judged, left_out
+
+
+def _looks(state: State, processes: Processes) -> dict[str, ModelLook]:
+    """The model, and itself before training where that is asked for."""
+    embedders = {"untrained": state.untrained, "model": state.judged}
+    size = state.job.evaluate.batch_size
+    return {of: ModelLook(one, size, processes) for of, one in embedders.items() if one is not None}
 
 
 def _set_thresholds(embedder: Embedder, model: ModelLook, validation: Dataset | None, seed: int) -> None:
