@@ -3,7 +3,7 @@
 from tuplet.engine.execution import Execution
 from tuplet.engine.gather import ALONE, Processes, gather
 from tuplet.engine.program import Program
-from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile, combine, from_rows
+from tuplet.engine.reduction import Outcome, Partial, Reduction, Tile, combine
 from tuplet.engine.reference import reference
 from tuplet.engine.stream import stream
 
@@ -17,7 +17,6 @@ __all__ = [
     "Reduction",
     "Tile",
     "combine",
-    "from_rows",
     "gather",
     "reference",
     "stream",

@@ -1,6 +1,5 @@
 """What a loss author writes: how one row of scores becomes a number, and how that number pulls on the scores."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -211,71 +210,3 @@ class Reduction(Generic[State]):
         """
         del peak
         return None
-
-
-Rows = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass
-class _RowsState:
-    loss: Tensor
-    count: Tensor
-    slope: Tensor | None = None
-
-
-class _FromRows(Reduction[_RowsState]):
-    """A reduction given by a function of complete rows, differentiated strip by strip."""
-
-    whole_rows = True
-
-    def __init__(self, rows: Rows, reads: Literal["similarity", "distance"]) -> None:
-        self.rows = rows
-        self.reads = reads  # type: ignore[misc]  # a class variable in classes written by hand
-
-    def start(self, like: Tensor, rows: slice) -> _RowsState:
-        empty = like.new_zeros(rows.stop - rows.start)
-        return _RowsState(empty, empty)
-
-    def fold(self, step: int, state: _RowsState, tile: Tile) -> None:
-        del step
-        positive, negative = tile.positive, tile.negative
-        valid = positive.any(1)
-        with torch.enable_grad():
-            scores = tile.scores.detach().requires_grad_()
-            # anchors without a positive are left out of the graph: what they would do to it is not defined
-            loss = scores.new_zeros(len(scores)).index_put(
-                (valid.nonzero()[:, 0],), self.rows(scores[valid], positive[valid], negative[valid])
-            )
-            state.slope = torch.autograd.grad(loss.sum(), scores)[0] if bool(valid.any()) else torch.zeros_like(scores)
-        state.loss, state.count = loss.detach(), valid.to(scores.dtype)
-
-    def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        del gaps
-        valid = positive.any(1)
-        losses = self.rows(scores[valid], positive[valid], negative[valid])
-        return scores.new_zeros(len(scores)).index_put((valid.nonzero()[:, 0],), losses), valid.to(scores)
-
-    def finish(self, state: _RowsState) -> Partial:
-        return Partial(state.loss, state.count)
-
-    def slope(self, state: _RowsState, tile: Tile) -> Tensor:
-        del tile
-        if state.slope is None:
-            raise AssertionError("slope before fold")
-        return state.slope
-
-
-def from_rows(rows: Rows, reads: Literal["similarity", "distance"] = "similarity") -> Reduction[Any]:
-    """A reduction from a plain function of complete rows.
-
-    Args:
-        rows: Takes scores, positive and negative, all (rows, references), and returns one loss per row. It is called
-            for anchors that have a positive.
-        reads: Whether larger scores mean nearer ("similarity") or smaller ones ("distance").
-
-    Returns:
-        A reduction that is exact and bounded in memory; each strip is differentiated by autograd.
-    """
-    return _FromRows(rows, reads)

@@ -4,12 +4,16 @@ It has the same signature and gives the same numbers, can be differentiated twic
 reduction computes. Memory is O(anchors × references × dim).
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tuplet.engine.execution import Execution
 from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.program import Pair, Program, reduce_term
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.geometry import Geometry, geometry_of, normalise
 from tuplet.margin import Margin
@@ -18,7 +22,7 @@ from tuplet.types import GeometryName
 
 
 def reference(
-    reduction: Reduction[Any],
+    reduction: Reduction[Any] | Program,
     anchors: Tensor,
     references: Tensor,
     relation: Relation,
@@ -32,11 +36,14 @@ def reference(
     processes: Processes = ALONE,
     shards: Processes = ALONE,
     stats: bool = False,
+    of_row: Mapping[str, Tensor] | None = None,
+    of_col: Mapping[str, Tensor] | None = None,
+    execution: Execution | None = None,
 ) -> Outcome:
     """What `stream` returns, from all scores at once.
 
     Args:
-        reduction: What a row becomes; its `plain` form is used.
+        reduction: What a row becomes: a program, or a reduction, whose `plain` form is used.
         anchors: (anchors, dim).
         references: (references, dim).
         relation: Who is whose positive, negative or neither.
@@ -49,11 +56,14 @@ def reference(
         processes: Who computes together.
         shards: Without meaning here.
         stats: Without meaning here.
+        of_row: Values of anchors that a program names.
+        of_col: Values of references that a program names.
+        execution: Without meaning here.
 
     Returns:
         Sum of losses and what the mean divides by.
     """
-    del tile_size, shards, stats
+    del tile_size, shards, stats, execution
     wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
     anchors, references = anchors.to(wide), references.to(wide)
     everyone = slice(0, len(anchors)), slice(0, len(references))
@@ -66,10 +76,59 @@ def reference(
         scores = comparing.flip - scores
     scores = scores * (scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
     scores = scores if offset is None else scores + offset
+    if isinstance(reduction, Program):
+        pair = _pair(relation, positive, negative, offset, of_row or {}, of_col or {})
+        return _finished(reduction, scores, pair, weights, processes)
     loss, count = reduction.plain(scores, positive, negative, relation.gaps(*everyone))
     if weights is not None:
         loss, count = loss * weights, count * weights
     return Outcome(add_up(loss.sum(), processes), sum_of(count.double().sum(), processes))
+
+
+def _pair(
+    relation: Relation,
+    positive: Tensor,
+    negative: Tensor,
+    offset: Tensor | None,
+    of_row: Mapping[str, Tensor],
+    of_col: Mapping[str, Tensor],
+) -> Pair:
+    """What is known of all pairs."""
+    row, col = (torch.arange(n, device=positive.device) for n in positive.shape)
+    return Pair(
+        positive,
+        negative,
+        row[:, None] + (relation.first or 0),
+        col[None],
+        relation.gaps(slice(0, relation.anchors), slice(0, relation.references)),
+        offset,
+        {name: x[:, None] for name, x in of_row.items()},
+        {name: x[None] for name, x in of_col.items()},
+    )
+
+
+def _finished(program: Program, scores: Tensor, pair: Pair, weights: Tensor | None, processes: Processes) -> Outcome:
+    """A program's terms of all pairs, reduced and finished by autograd."""
+    if program.near:
+        near = torch.where(pair.positive, scores, -torch.inf)
+        pair = replace(pair, of_row={**pair.of_row, "near": near[:, None]})
+    found = {name: reduce_term(term)[0] for name, term in program.terms(scores, pair).items()}
+    seen = {name: x[:, None] for name, x in found.items() if x.ndim}
+    found |= {name: reduce_term(term)[0] for name, term in program.then(scores, pair, seen).items()}
+    found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
+    means = program.finish(found)
+    sums = []
+    for mean in means if isinstance(means, tuple) else (means,):
+        w = weights if weights is not None and mean.over == "row" else torch.ones_like(mean.loss)
+        count = sum_of((mean.count * w).double().sum(), processes if mean.over == "row" else ALONE)
+        sums.append((mean, (mean.loss * w).sum(), count))
+    if len(sums) == 1:
+        return Outcome(add_up(sums[0][1], processes), sums[0][2])
+    total = sums[0][1].new_zeros(())
+    for mean, loss, count in sums:
+        whole = add_up(loss, processes) if mean.over == "row" else loss
+        total = total + mean.share * whole / torch.where(count > 0, count, 1.0).to(loss.dtype)
+    return Outcome(total, torch.ones_like(total, dtype=torch.float64))
 
 
 def _scores(a: Tensor, r: Tensor, geometry: GeometryName | Geometry) -> Tensor:
