@@ -130,6 +130,23 @@ def wordnet(folder: Path) -> None:
     )
 
 
+def texts(folder: Path) -> None:
+    """6,000 explanations of WordNet's nouns with the kind of thing they name; fortunes with the file they stand in."""
+    found = packages(folder, "wordnet-base", "fortunes")
+    rows = []
+    for line in (found / "share" / "wordnet" / "data.noun").read_text(encoding="utf-8").splitlines():
+        if not line.startswith(" "):
+            entry, _, gloss = line.partition(" | ")
+            rows.append((gloss.strip(), f"kind {entry.split(' ')[1]}"))
+    drawn = np.random.default_rng(0).permutation(len(rows))[:6000]
+    table(DATA / "glosses.csv", ("text", "label"), [rows[place] for place in drawn])
+    rows = []
+    for file in sorted((found / "share" / "games" / "fortunes").glob("*.u8")):
+        said = file.read_text(encoding="utf-8").split("\n%\n")
+        rows += [(" ".join(one.split()), file.stem) for one in said if len(one.split()) > 3]
+    table(DATA / "fortunes.csv", ("text", "label"), rows)
+
+
 def words(folder: Path) -> None:
     """Five texts of 8.85 million words, and what people say of how alike two words are (from gensim's package)."""
     target = folder / "words"
@@ -206,6 +223,7 @@ SETS: dict[str, tuple[Callable[[Path], None], Sequence[str]]] = {
     "pictures": (pictures, ("glyphs.npy", "mnist-5k.npy")),
     "tables": (tables, tuple(f"{name}.csv" for name in (*KEEL, "autompg", "boston", "diabetes"))),
     "wordnet": (wordnet, ("wordnet.csv",)),
+    "texts": (texts, ("glosses.csv", "fortunes.csv")),
     "words": (words, ("words", "wordsim353.tsv", "simlex999.txt")),
     "minilm": (minilm, ("minilm",)),
 }

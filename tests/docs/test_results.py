@@ -18,11 +18,23 @@ from tuplet.training.state import State
 
 RESULTS = Path(__file__).parents[2] / "results"
 sys.path.append(str(RESULTS))
+import defaults as results_defaults  # noqa: E402
 import page as results_page  # noqa: E402  # scripts beside their table, not a package
 import run as results_run  # noqa: E402
 
 RECIPES = {recipe.stem: recipe for recipe in sorted((RESULTS / "recipes").glob("*.toml"))}
 PRETRAINED = {"wordnet-minilm"}
+
+
+def test_the_page_of_defaults_says_what_was_measured():
+    plan, lines = results_defaults.planned(), results_defaults.read()
+    assert results_defaults.PAGE.read_text() == results_defaults.page(plan, lines)
+    assert lines
+    for line in lines:
+        kind = plan[line["kind"]]
+        assert line["set"] in kind["sets"]
+        assert line["choice"] in [choice["name"] for choice in kind["choices"]]
+        assert int(line["seed"]) in kind["seeds"]
 
 
 def test_the_page_is_what_the_table_gives():

@@ -70,6 +70,35 @@ def test_a_batch_takes_as_many_of_a_class_as_nine_of_ten_have(tmp_path):
     assert recipe_for(tmp_path / "rows.npy").batch.per_class == 5
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows", "hidden", "steps", "ema"),
+    [
+        ("targets", 499, (128,), 500, 0.0),
+        ("targets", 500, (256, 256), 2000, 0.99),
+        ("labels", 60, (256, 256), 2000, 0.99),
+    ],
+)
+def test_few_graded_rows_get_a_small_network_and_a_short_training(tmp_path, kind, rows, hidden, steps, ema):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32))
+    np.save(tmp_path / f"rows.{kind}.npy", np.arange(rows) % 5)
+    made = propose(tmp_path / "rows.npy")
+    recipe = made.recipe
+    assert (recipe.model.encoder.hidden, recipe.train.steps, recipe.train.ema) == (hidden, steps, ema)
+    assert recipe.train.patience == 5
+    assert "docs/defaults.md" in made.reasons["model", "encoder"]
+    assert "training ends early" in made.reasons[("train",)]
+
+
+@pytest.mark.parametrize(("classes", "wanted"), [(60, (32, 4, 0.003)), (400, (96, 4, 0.01))])
+def test_pictures_of_many_classes_get_a_batch_of_many_and_a_larger_rate(tmp_path, classes, wanted):
+    pixels = np.random.default_rng(0).integers(0, 256, (classes * 4, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "pictures.npy", pixels)
+    np.save(tmp_path / "pictures.labels.npy", np.repeat(np.arange(classes), 4))
+    recipe = recipe_for(tmp_path / "pictures.npy", ["data.kind=image"])
+    assert (recipe.batch.classes_per_batch, recipe.batch.per_class, recipe.train.learning_rate) == wanted
+    assert (recipe.train.ema, recipe.train.patience) == (0.99, 5)
+
+
 def test_plain_text_is_proposed_for_words(tmp_path):
     (tmp_path / "corpus.txt").write_text("the house is a home and the home is a house " * 100)
     made = propose(tmp_path / "corpus.txt", ["train.epochs=1"])

@@ -20,6 +20,7 @@ from tuplet.errors import DataError, counted
 from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
+from tuplet.recipes.proposed import FEW_ROWS, HIDDEN, LAYERS, LITTLE, MANY, UNMIRRORED, VIEWS, WIDE, training
 from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import PATHS, Recipe, Split
 from tuplet.sampling.paired import largest_batch
@@ -36,21 +37,6 @@ LARGEST, SMALLEST = 64, 16
 """Height and width of proposed images, in pixels."""
 LOOKED_AT = 20
 """Images that are looked at to propose a size."""
-VIEWS = {
-    "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": False, "brightness": 0.3},
-    "vector": {"name": "noise", "noise": 0.1, "drop": 0.2},
-    "series": {"name": "series", "crop": 0.5, "noise": 0.2, "scale": 0.2},
-    "text": {"name": "tokens", "drop": 0.3},
-}
-"""How two views of one example come about."""
-LITTLE = {"name": "affine", "rotate": 0.1, "shear": 0.1, "scale": 0.1, "shift": 2.0, "crop": 1.0, "flip": False}
-"""Changes of a picture that hardly any class depends on."""
-UNMIRRORED = (
-    "Not mirrored, since a mirrored letter, hand or road sign is another one; --set train.augment.flip=true mirrors "
-    "pictures that keep their class."
-)
-"""Why no proposal mirrors pictures."""
-
 Heading = tuple[str, ...]
 
 
@@ -190,6 +176,7 @@ def _for_examples(source: Path, manifest: Manifest, reader: Reader) -> Proposal:
     count, classes = len(manifest), len(class_sizes(manifest))
     made = Proposal(source, manifest.kind, PRESETS[manifest.kind], count, classes, manifest=manifest, reader=reader)
     noun = NOUNS[manifest.kind]
+    is_small = manifest.labels is None and manifest.targets is not None and count < FEW_ROWS
     if manifest.labels is not None:
         known, fit = f"of {made.classes} classes", _fit_classes
     elif manifest.targets is not None:
@@ -215,12 +202,16 @@ def _for_examples(source: Path, manifest: Manifest, reader: Reader) -> Proposal:
     elif manifest.kind == "vector":
         made.say(
             ("model", "encoder"),
-            "If the rows are series: --set data.kind=series.",
+            f"{LAYERS[is_small]} If the rows are series: --set data.kind=series.",
             name="mlp",
-            hidden=[128],
+            hidden=HIDDEN[is_small],
             norm="batch",
         )
     fit(made, manifest)
+    is_wide = made.document["batch"].get("classes_per_batch", 0) >= WIDE["classes_per_batch"]
+    why, values = training(manifest.kind, is_small=is_small, is_wide=is_wide)
+    if values and manifest.pairs is None:
+        made.say(("train",), why, **values)
     return made
 
 
@@ -260,7 +251,10 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     )
     most = 8 if split.by == "class" else 16
     per_class = int(np.clip(np.quantile(sizes[sizes >= 2], SHORT, method="lower"), 2, most))
-    classes = max(1, min(int((sizes >= 2).sum()), BATCH // per_class))
+    there = int((sizes >= 2).sum())
+    classes = max(1, min(there, BATCH // per_class))
+    if manifest.kind == "image" and there >= MANY:
+        classes, per_class = WIDE["classes_per_batch"], min(per_class, WIDE["per_class"])
     held = f"{sizes.min()} to {sizes.max()} examples, {int(np.median(sizes))} in the middle"
     if sizes.min() == sizes.max():
         held = f"{sizes.min()} examples each"
