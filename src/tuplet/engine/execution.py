@@ -17,6 +17,10 @@ COMPILED = ("cuda", "xpu")
 """Kinds of accelerators for which there is a compiler of tile code."""
 
 
+SMALL = 2**16
+"""With fewer pairs than this, compiling does not pay."""
+
+
 @dataclass(frozen=True)
 class Execution:
     """How the passes of a loss are carried out; none of it changes the result but `precision`.
@@ -38,14 +42,14 @@ class Execution:
     precision: Precision = "exact"
     check: Literal["now", "deferred", "off"] = "now"
 
-    @property
-    def low(self) -> torch.dtype | None:
-        """Type of the operands of products; None for that of the embeddings."""
-        return torch.bfloat16 if self.precision == "bfloat16" else None
+    def low(self, given: torch.dtype, device: torch.device) -> torch.dtype | None:
+        """Type of the operands of products; None for float32 or float64. bfloat16 that is given stays it."""
+        arrives_low = given == torch.bfloat16 and device.type != "cpu"
+        return torch.bfloat16 if arrives_low or self.precision == "bfloat16" else None
 
-    def compiles(self, device: torch.device) -> bool:
-        """Whether tile code is compiled."""
-        return device.type in COMPILED if self.compiled is None else self.compiled
+    def compiles(self, device: torch.device, pairs: int) -> bool:
+        """Whether tile code is compiled for so many pairs of anchors and references."""
+        return (device.type in COMPILED and pairs >= SMALL) if self.compiled is None else self.compiled
 
     @contextmanager
     def products(self, device: torch.device) -> Iterator[None]:

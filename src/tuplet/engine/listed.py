@@ -142,7 +142,7 @@ def listed(
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
         execution = DEFAULT if execution is None else execution
         if uses_tiles(execution, a.device):
-            code = _tile_code(reduction, positives, candidates, execution.compiles(a.device))
+            code = _tile_code(reduction, positives, candidates, execution.compiles(a.device, len(a) * candidates))
         else:
             code = partial(_reduced, reduction, (len(a), candidates, positives), a)
         total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, positives, weights, stats, code)  # type: ignore[no-untyped-call]

@@ -40,6 +40,10 @@ LEAST_ROWS = 64
 """Strips with fewer rows than this wait for memory; tiles that are scored twice take less time then."""
 
 
+HEAD_ENTRIES = 2**23
+"""Most numbers in a tile of class weights, with the weights scaled to length one and their gradient: 32 MB."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much a pass may hold.
@@ -134,7 +138,9 @@ class _Work:
         program, (n, m) = self.spec.program, (len(self.a), len(self.r))
         if not n or not m:
             return self._nothing()
-        entries = max(1, self.problem.budget.entries // self.spec.centers)
+        if self.problem.unit_cols:
+            return self._tiles(*self._beside_references(n, m))
+        entries = self.problem.budget.entries
         if program.local and not program.whole_rows:
             return self._local(min(n, max(1, entries // m)))
         rows = entries // m
@@ -143,6 +149,13 @@ class _Work:
             return self._strips(min(n, max(1, rows)))
         height = min(n, self.problem.budget.tile_rows, entries)
         return self._tiles(height, min(m, max(1, entries // height)))
+
+    def _beside_references(self, n: int, m: int) -> tuple[int, int]:
+        """Rows and columns of a tile that is held beside its references of length one and their gradient."""
+        entries = min(self.problem.budget.entries, HEAD_ENTRIES)
+        numbers = self.r[:1].numel()
+        height = min(n, self.problem.budget.tile_rows, max(1, entries // (2 * self.spec.centers)))
+        return height, min(m, max(1, entries // (height * self.spec.centers + 2 * numbers)))
 
     def gradients(self, asked: Sequence[bool]) -> list[Tensor | None]:
         found: list[Tensor | None] = [self.grad_a if asked[0] else None, self.grad_r]

@@ -36,6 +36,7 @@ def run(
     processes: Processes = ALONE,
     shards: Processes = ALONE,
     stats: bool = False,
+    given_type: torch.dtype = torch.float32,
     execution: Execution = DEFAULT,
 ) -> Outcome:
     """What `stream` returns, by the passes of a program.
@@ -56,6 +57,7 @@ def run(
         processes: Who computes the loss together.
         shards: Who has other references of the same anchors.
         stats: True to add mean scores of positives and negatives.
+        given_type: What the embeddings came in.
         execution: See there.
     """
     a, r = geometry.prepare(anchors, references)
@@ -78,11 +80,14 @@ def run(
         inputs.rows,
         inputs.cols,
         tuple(inputs.values),
-        Budget(tile_size or execution.memory // (a.element_size() * 2), compiled=execution.compiles(a.device)),
+        Budget(
+            tile_size or execution.memory // (a.element_size() * 2),
+            compiled=execution.compiles(a.device, len(a) * len(r)),
+        ),
         processes,
         shards,
         geometry.narrow,
-        execution.low,
+        execution.low(given_type, a.device),
     )
     with execution.products(a.device):
         if program.extremes and shards.size == 1:

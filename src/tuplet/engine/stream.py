@@ -73,6 +73,7 @@ def stream(
     """
     refuse_transforms()
     _check(anchors, references, relation, weights, offset)
+    given_type = anchors.dtype
     anchors, references = _widened(anchors, references)
     wide, geometry = anchors.dtype, geometry_of(geometry)
     execution = DEFAULT if execution is None else execution
@@ -98,6 +99,7 @@ def stream(
                 processes=processes,
                 shards=shards,
                 stats=stats,
+                given_type=given_type,
                 execution=execution,
             )
         a, r = geometry.prepare(anchors, references)

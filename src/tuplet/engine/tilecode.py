@@ -4,6 +4,7 @@ Everything here is pointwise in the pairs of a tile, or a reduction along its ax
 host and no index lists, so that the functions run eagerly, and compiled into one kernel each, on any device.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ from tuplet.engine.program import Found, Mean, Monoid, Over, Pair, Program, redu
 
 Values = dict[str, Tensor]
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
+
+logger = logging.getLogger(__name__)
 
 NOISE = 8.0
 """Squared distances below so many units in the last place of ‖a‖² + ‖r‖² are rounding: they count as 0."""
@@ -294,4 +297,26 @@ def compiled(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
 
     name = f"{function.__name__}_{type(spec.program).__name__}"
     own = FunctionType(tile.__code__.replace(co_name=name), globals(), name, None, tile.__closure__)
-    return torch.compile(own, fullgraph=True)
+    return _OrEager(torch.compile(own, fullgraph=True), tile)
+
+
+class _OrEager:
+    """Compiled code, or the same as it is written where there turns out to be no compiler."""
+
+    missing = False
+
+    def __init__(self, code: Callable[..., Any], plain: Callable[..., Any]) -> None:
+        self.code, self.plain = code, plain
+
+    def __call__(self, *given: Any) -> Any:
+        from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  # takes a second, and whoever compiles has it
+
+        if not _OrEager.missing:
+            try:
+                return self.code(*given)
+            except (TorchDynamoException, ImportError) as error:
+                _OrEager.missing = True
+                logger.warning(
+                    "Tile code runs as it is written, which is slower: it cannot be compiled here (%s).", error
+                )
+        return self.plain(*given)
