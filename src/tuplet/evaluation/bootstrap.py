@@ -7,7 +7,7 @@ classes (a closed set, split by row) examples are drawn instead.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,6 +22,19 @@ from tuplet.seeding import derive
 DRAWS = 2000
 FEW_CLASSES = 20
 _AT_ONCE = 1 << 20  # numbers drawn at a time
+
+
+class Resampling(TypedDict, total=False):
+    """What the 95 % intervals draw again.
+
+    resample: `classes` (the default), as if other classes had been met, or `examples` where the classes are fixed.
+    bootstrap: Resamples, 2000 unless said otherwise; 0 for no intervals.
+    seed: Of the resamples.
+    """
+
+    resample: Resample
+    bootstrap: Number
+    seed: int
 
 
 def class_draws(classes: int, draws: int, seed: int) -> Iterator[Float[Tensor, "some classes"]]:
@@ -106,9 +119,9 @@ def averaged(
     *,
     counts: Mapping[str, int],
     settings: Mapping[str, Any],
-    bootstrap: int,
-    seed: int,
     resample: Resample = "classes",
+    bootstrap: int = DRAWS,
+    seed: int = 0,
 ) -> QueryResult:
     """A result of the values of queries: their averages, with bootstrap intervals.
 
@@ -118,9 +131,9 @@ def averaged(
         classes: Their labels.
         counts: What else was counted; `n_queries` and `n_classes` are added.
         settings: What else decides the values; `resample`, `bootstrap` and `seed` are added.
+        resample: Whether classes or examples are drawn.
         bootstrap: Resamples; 0 for no intervals.
         seed: Of the resamples.
-        resample: Whether classes or examples are drawn.
 
     Raises:
         DataError: If neither shall be drawn.

@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from tuplet.bounds import Count, Number, Positive, bounded
@@ -65,17 +65,28 @@ def linear_probe(
             hint="Give labels other than -1 to training rows and queries.",
             reference="no-labels",
         )
-    rows, asked = learned[able], judged[scored]
+    predictions, is_settled = _predicted(learned[able], theirs[able], judged[scored], strength, steps)
+    right = {"probe": (predictions == mine[scored]).double()}
+    settings = {"strength": strength, "converged": is_settled}
+    counts = {"n_probe_rows": len(able)}
+    return averaged(
+        right, scored, mine[scored], counts=counts, settings=settings, resample=resample, bootstrap=bootstrap, seed=seed
+    )
+
+
+def _predicted(
+    rows: Float[Tensor, "train dim"],
+    classes: Int64[Tensor, " train"],
+    asked: Float[Tensor, "queries dim"],
+    strength: float,
+    steps: int,
+) -> tuple[Int64[Tensor, " queries"], bool]:
+    """Classes of rows by a regression fitted to others, and whether its solver came to an end."""
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
     deviation = deviation.where(deviation > 0, 1.0)
     model = scientific("sklearn.linear_model").LogisticRegression(C=strength, max_iter=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scientific("sklearn.exceptions").ConvergenceWarning)
-        model.fit(((rows - mean) / deviation).numpy(), theirs[able].numpy())
+        model.fit(((rows - mean) / deviation).numpy(), classes.numpy())
     predictions = torch.from_numpy(model.predict(((asked - mean) / deviation).numpy()))
-    right = {"probe": (predictions == mine[scored]).double()}
-    settings = {"strength": strength, "converged": int(max(model.n_iter_)) < steps}
-    counts = {"n_probe_rows": len(able)}
-    return averaged(
-        right, scored, mine[scored], counts=counts, settings=settings, resample=resample, bootstrap=bootstrap, seed=seed
-    )
+    return predictions, int(max(model.n_iter_)) < steps

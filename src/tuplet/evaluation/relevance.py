@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int, Int64, Integer
@@ -31,6 +31,7 @@ Qrels = Mapping[int, Collection[int]] | Int[Tensor, "judgements columns"] | Arra
 (query, gallery row, grade); a grade of 0 or less is not relevant."""
 
 
+@runtime_checkable
 class Relevance(Protocol):
     """What is relevant to a query."""
 

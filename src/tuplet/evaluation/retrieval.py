@@ -1,21 +1,21 @@
 """How well neighbours share the class of the query: Recall@K, Precision@K, R-Precision, MAP@R, MAP@K, MRR, mAP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from tuplet.bounds import Count, Number, bounded
+from tuplet.bounds import Count, bounded
 from tuplet.engine.topk import SEARCH_TILE, Rows
 from tuplet.errors import DataError
-from tuplet.evaluation.bootstrap import DRAWS, averaged
+from tuplet.evaluation.bootstrap import Resampling, averaged
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups
 from tuplet.evaluation.ranking import Ranking, without_ties
 from tuplet.evaluation.relevance import Junk, Qrels, Search, mismatch, search_of
-from tuplet.evaluation.result import QueryResult, Resample
+from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
 
 Ties = Literal["expected", "index", "worst"]
@@ -27,12 +27,27 @@ _WHOLE = ("mrr", "map")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RetrievalResult(QueryResult):
-    """What `retrieval` found.
+    r"""What `retrieval` found.
 
-    The names are `recall@K`, `map@r`, `r_precision`, `precision@K` and, if asked for, `fractional_recall@K`, `map@K`,
-    `mrr@K`, `mrr` and `map`. Counts: `n_queries` (scored), `n_skipped` (no relevant row in the gallery),
-    `n_unlabelled` (label -1), `n_classes`, `n_gallery`, `n_short` (scored queries with fewer neighbours than the
-    largest K).
+    With R relevant rows and P(i) the precision of the first i ranks:
+
+    $$\mathrm{MAP@R} = \frac{1}{R} \sum_{i \le R} P(i)\,\mathrm{rel}(i), \quad
+    \mathrm{MAP@K} = \frac{1}{\min(K, R)} \sum_{i \le K} P(i)\,\mathrm{rel}(i)$$
+
+    | measure | its names, and the value of one query |
+    | --- | --- |
+    | `recall` | `recall@K`, the **hit rate**: 1 if one of the first K is relevant, as metric learning has it |
+    | `fractional_recall` | `fractional_recall@K`: relevant rows among the first K, over R |
+    | `precision` | `precision@K`: relevant rows among the first K, over K, also where the gallery is smaller |
+    | `map@r`, `r_precision` | MAP@R, and the precision of the first R |
+    | `map@k`, `mrr@k` | `map@K`; `mrr@K`: 1 over the rank of the first relevant row, 0 beyond K |
+    | `map`, `mrr` | the same over all ranks; the whole gallery is ranked for every query |
+
+    Counts: `n_queries` (scored), `n_skipped` (no relevant row in the gallery), `n_unlabelled` (label -1), `n_classes`,
+    `n_gallery`, `n_short` (scored queries with fewer neighbours than the largest K).
+
+    References:
+        Musgrave, Belongie, Lim, "A Metric Learning Reality Check", 2020 (MAP@R).
     """
 
 
@@ -52,28 +67,12 @@ def retrieval(
     measures: Sequence[Name] = NAMES,
     ties: Ties = "expected",
     average_precision: bool = False,
-    resample: Resample = "classes",
-    bootstrap: Number = DRAWS,
-    seed: int = 0,
     tile_size: Count = SEARCH_TILE,
+    **resampling: Unpack[Resampling],
 ) -> RetrievalResult:
-    r"""Judge neighbour lists by labels, exactly and without holding the queries x gallery matrix.
-
-    With R relevant rows and P(i) the precision of the first i ranks:
-
-    $$\mathrm{MAP@R} = \frac{1}{R} \sum_{i \le R} P(i)\,\mathrm{rel}(i), \quad
-    \mathrm{MAP@K} = \frac{1}{\min(K, R)} \sum_{i \le K} P(i)\,\mathrm{rel}(i)$$
+    """Judge neighbour lists by labels, exactly and without holding the queries x gallery matrix.
 
     Without a gallery the queries are each other's, and none sees itself; copies of it count.
-
-    | name | value of one query |
-    | --- | --- |
-    | `recall` | `recall@K`, the **hit rate**: 1 if one of the first K is relevant, as metric learning has it |
-    | `fractional_recall` | `fractional_recall@K`: relevant rows among the first K, over R |
-    | `precision` | `precision@K`: relevant rows among the first K, over K, also where the gallery is smaller |
-    | `map@r`, `r_precision` | MAP@R, and the precision of the first R |
-    | `map@k`, `mrr@k` | `map@K`; `mrr@K`: 1 over the rank of the first relevant row, 0 beyond K |
-    | `map`, `mrr` | the same over all ranks; the whole gallery is ranked for every query |
 
     Args:
         embeddings: Embeddings of the queries.
@@ -88,15 +87,13 @@ def retrieval(
         qrels: Relevant gallery rows of each query in the place of equal labels; the queries are what is resampled if
             there are no labels.
         top: Every K.
-        measures: Which measures.
+        measures: Which measures; `RetrievalResult` says what each is.
         ties: What equal scores count. `expected`: the mean over all their orders; `index`: the lower position is
             first; `worst`: irrelevant rows are first.
         average_precision: Also `map`.
-        resample: What the intervals draw again: `classes`, as if other classes had been met, or `examples` where the
-            classes are fixed.
-        bootstrap: Resamples behind the 95 % intervals; 0 for none.
-        seed: Of the resamples.
         tile_size: Numbers in one tile; no value depends on it.
+        resampling: Of the 95 % intervals. `resample`: what is drawn again, `classes` (the default), as if other classes
+            had been met, or `examples` where the classes are fixed; `bootstrap`: resamples, 0 for none; `seed`.
 
     Returns:
         Means over the queries that have a relevant row.
@@ -107,40 +104,12 @@ def retrieval(
         DataError: If no query has a relevant row.
 
     References:
-        Musgrave, Belongie, Lim, "A Metric Learning Reality Check", 2020 (MAP@R). Zheng et al., "Scalable Person
-        Re-identification: A Benchmark", 2015, section 4 (junk images).
+        Zheng et al., "Scalable Person Re-identification: A Benchmark", 2015, section 4 (junk images).
     """
     search = search_of(embeddings, labels, gallery, gallery_labels, groups, gallery_groups, junk, qrels)
     asked = (*measures, *(("map",) if average_precision and "map" not in measures else ()))
-    judge = _Judge(search, tuple(top), asked, ties)
-    per_query = judge.values(geometry, tile_size)
-    classes = search.classes[search.scored]
-    unlabelled = int((search.classes == UNKNOWN).sum()) if qrels is None else 0
-    counts = {
-        "n_skipped": len(search.embeddings) - unlabelled - len(classes),
-        "n_unlabelled": unlabelled,
-        "n_gallery": len(search.gallery),
-        "n_short": int((search.available[search.scored] < max(judge.top)).sum()),
-    }
-    settings = {
-        "geometry": geometry,
-        "ties": ties,
-        "top": judge.top,
-        "junk": None if search.hidden is None else junk,
-        "relevance": "labels" if qrels is None else "qrels",
-        "leave_one_out": search.is_one_set,
-    }
-    found = averaged(
-        per_query,
-        search.scored,
-        classes,
-        counts=counts,
-        settings=settings,
-        resample=resample,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
-    return RetrievalResult(**vars(found))
+    relevance = {"junk": None if search.hidden is None else junk, "relevance": "labels" if qrels is None else "qrels"}
+    return _Judge(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +118,24 @@ class _Judge:
     top: tuple[int, ...]
     measures: tuple[str, ...]
     ties: Ties
+
+    def result(
+        self, geometry: GeometryName, tile_size: int, relevance: Mapping[str, str | None], resampling: Resampling
+    ) -> RetrievalResult:
+        """The means over the scored queries, with what was counted and how it was asked."""
+        search, per_query = self.search, self.values(geometry, tile_size)
+        classes = search.classes[search.scored]
+        unlabelled = int((search.classes == UNKNOWN).sum()) if relevance["relevance"] == "labels" else 0
+        counts = {
+            "n_skipped": len(search.embeddings) - unlabelled - len(classes),
+            "n_unlabelled": unlabelled,
+            "n_gallery": len(search.gallery),
+            "n_short": int((search.available[search.scored] < max(self.top)).sum()),
+        }
+        how = {"geometry": geometry, "ties": self.ties, "top": self.top, "leave_one_out": search.is_one_set}
+        settings = {**how, **relevance}
+        found = averaged(per_query, search.scored, classes, counts=counts, settings=settings, **resampling)
+        return RetrievalResult(**vars(found))
 
     def values(self, geometry: GeometryName, tile_size: int) -> dict[str, Float[Tensor, " scored"]]:
         """Every measure of every scored query."""

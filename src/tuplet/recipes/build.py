@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,61 @@ def build(
         CheckpointError: If the weights of `start` cannot be read.
     """
     _refuse_words(recipe)
-    reader = reader or Reader(cache)
+    given = _given(recipe, cache, reader or Reader(cache), begun, start)
+    train, supervision = given.datasets["train"], given.supervision
+    embedder = _embedder(recipe, train, given.sides, trust=trust)
+    origin = None if start is None else load_start(embedder, start)
+    check_views(recipe, train, embedder, supervision)
+    facts = _facts(recipe, train, embedder)
+    loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
+    sampler = _sampler(recipe, given.parts["train"], facts)
+    compared: GeometryName = loss.geometry
+    for side in (embedder, embedder.side("partner")):
+        side.columns = given.manifest.columns
+        side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
+    return Job(
+        name=recipe.name,
+        seed=recipe.seed,
+        train=train,
+        validation=given.datasets.get("validation"),
+        test=given.datasets.get("test"),
+        sampler=sampler,
+        embedder=embedder,
+        loss=loss,
+        task=task_for(loss, sampler, supervision),
+        augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
+        recipe=partial(dump_recipe, recipe),
+        settings=recipe.train,
+        evaluate=recipe.evaluate,
+        facts=_described(recipe, given.manifest, given.parts, cache),
+        fingerprint=given.fingerprint,
+        origin=origin,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """The data of a recipe, read and divided.
+
+    Attributes:
+        manifest: All of it.
+        parts: By split.
+        datasets: The same, loaded; labels of classes count from 0 in `train`.
+        supervision: What the loss learns from.
+        sides: How inputs become tensors, fitted to the training.
+        fingerprint: What a run keeps of the data.
+    """
+
+    manifest: Manifest
+    parts: Mapping[str, Manifest]
+    datasets: Mapping[str, Dataset]
+    supervision: Supervision
+    sides: Sides
+    fingerprint: Fingerprint
+
+
+def _given(recipe: Recipe, cache: Path, reader: Reader, begun: Path | None, start: Path | None) -> _Given:
+    """See `build`."""
     manifest = reader.manifest(recipe.data)
     for note in manifest.notes:
         logger.warning("%s", note)
@@ -84,39 +138,11 @@ def build(
     sides = Sides.of(recipe.model, manifest)
     train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner, cache=cache))
     sides = sides.fit(train)
-    held_out = {
-        name: load_dataset(part, sides.query, labels, sides.partner, cache=cache)
+    datasets = {
+        name: train if name == "train" else load_dataset(part, sides.query, labels, sides.partner, cache=cache)
         for name, part in parts.items()
-        if name != "train"
     }
-    embedder = _embedder(recipe, train, sides, trust=trust)
-    origin = None if start is None else load_start(embedder, start)
-    check_views(recipe, train, embedder, supervision)
-    facts = _facts(recipe, train, embedder)
-    loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
-    sampler = _sampler(recipe, parts["train"], facts)
-    compared: GeometryName = loss.geometry
-    for side in (embedder, embedder.side("partner")):
-        side.columns = manifest.columns
-        side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
-    return Job(
-        name=recipe.name,
-        seed=recipe.seed,
-        train=train,
-        validation=held_out.get("validation"),
-        test=held_out.get("test"),
-        sampler=sampler,
-        embedder=embedder,
-        loss=loss,
-        task=task_for(loss, sampler, supervision),
-        augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
-        recipe=partial(dump_recipe, recipe),
-        settings=recipe.train,
-        evaluate=recipe.evaluate,
-        facts=_described(recipe, manifest, parts, cache),
-        fingerprint=fingerprint,
-        origin=origin,
-    )
+    return _Given(manifest, parts, datasets, supervision, sides, fingerprint)
 
 
 def _divided(

@@ -126,6 +126,7 @@ class ModelLook:
         return torch.cat([self.embedder.encoder(part).float().cpu() for part in parts])
 
 
+@runtime_checkable
 class Regressor(Protocol):
     """Predicts targets from inputs as they are."""
 

@@ -1,7 +1,8 @@
 """`tuplet train`."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,13 @@ from tuplet.app.cli.options import (
     show_presets,
     with_skip_broken,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tuplet.app.cli.running import Place
+    from tuplet.engine import Processes
+    from tuplet.training import Job, WordJob
 
 EPILOG = """
 \b
@@ -32,40 +40,49 @@ Examples:
 """
 
 
+Source = Annotated[
+    str | None,
+    typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts or .txt."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="Data that takes the place of the recipe's; with --resume, where it was moved to."
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of this run; by default that of the recipe.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Steps to train; short for --set train.steps=N. With --resume: in all, from now on.",
+    ),
+]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
+Start = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="RUN", help="Start from the weights of a run; its recipe if none is named."),
+]
+List = Annotated[bool, typer.Option("--list", help="Show the presets and leave.")]
+
+
 def train(
-    source: Annotated[
-        str | None,
-        typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts or .txt."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH", help="Data that takes the place of the recipe's; with --resume, where it was moved to."
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of this run; by default that of the recipe.")
-    ] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Steps to train; short for --set train.steps=N. With --resume: in all, from now on.",
-        ),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    source: Source = None,
+    data: Data = None,
+    out: Out = Path("runs"),
+    name: Name = None,
+    changes: Changes = None,
+    steps: Steps = None,
+    resume: Resume = None,
     skip_broken: SkipBroken = False,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start from the weights of a run; its recipe if none is named."),
-    ] = None,
+    start: Start = None,
     trust: Trust = False,
     require: Require = None,
     device: Device = "auto",
-    is_list: Annotated[bool, typer.Option("--list", help="Show the presets and leave.")] = False,
+    is_list: List = False,
     as_json: Json = False,
 ) -> None:
     """Train an embedding, judge it, write a report.
@@ -84,48 +101,42 @@ def train(
         )
     if source is None and resume is None and start is None:
         raise typer.BadParameter("Name a recipe or data to train on, a run to --resume, or one to start --from.")
-    from tuplet.app.cli.running import (
-        after_the_first,
-        device_of,
-        is_done,
-        new_run,
-        old_run,
-        report_again,
-        run_and_report,
-        show_run,
-        together,
-    )
-    from tuplet.app.cli.show import remark
-    from tuplet.app.reading import told_of
+    from tuplet.app.cli.running import device_of, is_done, new_run, old_run, report_again, show_run, together
 
     with together() as processes:
         device = device_of(device, processes)
         if resume is not None and steps is None and is_done(resume, processes):
             evaluation, folder = report_again(resume, processes), resume
+        elif resume is not None:
+            begin = partial(old_run, resume, processes, data=data, steps=steps, trust=trust)
+            evaluation, folder = _run(begin, processes, device, resume=True, extend=steps is not None)
         else:
-            with after_the_first(processes):
-                if resume is not None:
-                    job, place = old_run(resume, processes, data=data, steps=steps, trust=trust)
-                else:
-                    job, place = new_run(
-                        source,
-                        out=out,
-                        data=data,
-                        name=name,
-                        steps=steps,
-                        changes=changes,
-                        processes=processes,
-                        start=start,
-                        trust=trust,
-                    )
-                if processes.rank == 0 and "kind" in job.facts and "faces" not in job.facts:
-                    remark(told_of(job.facts))
-            place = place.agree(processes)
-            folder, is_old = place.folder, resume is not None
-            evaluation = run_and_report(
-                job, place, resume=is_old, extend=steps is not None, device=device, processes=processes
-            )
+            known = partial(new_run, source, processes=processes, trust=trust, start=start)
+            begin = partial(known, out=out, data=data, name=name, steps=steps, changes=changes)
+            evaluation, folder = _run(begin, processes, device)
     if evaluation is not None:
         show_run(folder, evaluation, as_json=as_json)
     if processes.rank == 0:
         check_required(required, evaluation)
+
+
+def _run(
+    begin: "Callable[[], tuple[Job | WordJob, Place]]",
+    processes: "Processes",
+    device: str,
+    *,
+    resume: bool = False,
+    extend: bool = False,
+) -> tuple[dict[str, Any] | None, Path]:
+    """Train what `begin` makes, and report; its evaluation, in the first process, and its folder."""
+    from tuplet.app.cli.running import after_the_first, run_and_report
+    from tuplet.app.cli.show import remark
+    from tuplet.app.reading import told_of
+
+    with after_the_first(processes):
+        job, place = begin()
+        if processes.rank == 0 and "kind" in job.facts and "faces" not in job.facts:
+            remark(told_of(job.facts))
+    place = place.agree(processes)
+    evaluation = run_and_report(job, place, resume=resume, extend=extend, device=device, processes=processes)
+    return evaluation, place.folder
