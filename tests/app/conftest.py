@@ -20,6 +20,11 @@ source = "digits"
 by = "row"
 [model]
 preprocessing = { name = "image", size = 16, channels = 1 }
+[loss]
+name = "triplet"
+select = "batch_hard"
+geometry = "euclidean"
+soft = true
 [batch]
 classes_per_batch = 8
 per_class = 4

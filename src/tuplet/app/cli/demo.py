@@ -11,7 +11,7 @@ from tuplet.app.cli.show import remark
 EPILOG = """
 \b
 Examples:
-  tuplet demo                                        about two minutes on two cores
+  tuplet demo                                        two to three minutes on two cores
   tuplet demo --steps 200                            a glance
 """
 
