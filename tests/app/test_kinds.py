@@ -286,8 +286,11 @@ def test_rows_with_several_graded_labels_train(typed, tmp_path):
     typed("train", "recipe.toml", "--steps", 30, "--set", "train.learning_rate=0.01")
     losses = [event["loss"] for event in events(tmp_path, "step")]
     assert losses[-1] < 0.8 * losses[0]
-    one = typed("train", "recipe.toml", "--name", "one", "--set", 'data.columns.targets=["target_third"]')
-    assert "target_sum" not in one.err
+    typed("train", "recipe.toml", "--name", "one", "--set", 'data.columns.targets=["target_third"]')
+    columns = json.loads((tmp_path / "runs" / "one" / "evaluation.json").read_text())["data"]["columns"]
+    assert columns["target"] == ["target_third"]
+    assert columns["unread"] == ["target_sum"]
+    assert columns["input"] == ["x0", "x1", "x2", "x3"]
 
 
 def test_series_with_graded_labels_beside_them_train(typed, tmp_path):
@@ -357,6 +360,7 @@ def test_a_run_that_was_moved_goes_on_if_told_where_its_data_is(typed, tmp_path)
     typed("train", "recipe.toml")
     whole = events(tmp_path, "step")
     shutil.rmtree(tmp_path / "runs" / "recipe" / "checkpoints" / "step-000006")
+    (tmp_path / "runs" / "recipe" / "evaluation.json").unlink()  # as if it had been killed at step 6
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runs").rename(tmp_path / "elsewhere" / "runs")
     (tmp_path / "waves.npy").rename(tmp_path / "elsewhere" / "ripples.npy")

@@ -240,7 +240,7 @@ def test_a_batch_that_lets_false_negatives_in_is_told_of(tmp_path, caplog):
     made = job(tmp_path, write_pairs, changes[0], "batch={name='paired',batch_size=8}", by="row")
     assert not caplog.text
     for _ in range(20):
-        positions = next(made.sampler).tolist()
+        positions = made.sampler.next_batch().tolist()
         assert len({made.train.texts[position] for position in positions}) == 8
 
 

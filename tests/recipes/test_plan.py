@@ -166,5 +166,5 @@ def test_a_training_that_ends_before_its_first_epoch(tmp_path):
 def test_a_scale_that_is_too_small_for_its_classes(tmp_path):
     uniform = "batch={name='uniform', batch_size=16}"
     recipe = write(tmp_path, rows_of([6] * 20))
-    assert "With scale 1 no target of 11 classes" in warned(recipe, "loss={name='arcface', scale=1.0}", uniform)
+    assert "With scale 1 not all of the 11 classes" in warned(recipe, "loss={name='arcface', scale=1.0}", uniform)
     assert "scale" not in warned(recipe, "loss={name='arcface', margin=0.2}", uniform)

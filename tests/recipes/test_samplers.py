@@ -1,7 +1,5 @@
 """Trainings whose batches are chosen by what was learned, or by label: what reaches the loss, and what resumes."""
 
-import shutil
-
 import pytest
 import torch
 
@@ -9,6 +7,7 @@ import tiny
 from shapes import unchecked
 from tuplet.app.cli import commands
 from tuplet.data import take_batch
+from tuplet.errors import CheckpointError, RecipeError
 from tuplet.recipes.tasks import class_pairs
 from tuplet.training import checkpoint, run
 from tuplet.training.events import read_events
@@ -75,7 +74,7 @@ def test_what_was_observed_decides_the_batches(recipe):
     rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
     drawn = []
     for _ in range(12):
-        seen, unseen = next(first), next(second)
+        seen, unseen = first.next_batch(), second.next_batch()
         first.observe(seen, rows[seen])
         drawn.append(torch.equal(seen, unseen))
     assert drawn[0]
@@ -108,6 +107,14 @@ def test_the_command_line_trains_with_it(tmp_path, monkeypatch, sampler):
 
 
 def test_a_checkpoint_without_the_memory_is_refused(recipe, tmp_path):
-    list(run(tiny.job(recipe, *HARD, "batch={name='per-class', classes_per_batch=3, per_class=2}"), tmp_path / "run"))
-    with pytest.raises(Exception, match="The saved memory of the sampler holds nothing"):
-        list(run(tiny.job(recipe, *HARD), shutil.copytree(tmp_path / "run", tmp_path / "copy"), resume=True))
+    plain = tiny.job(recipe, *HARD, "batch={name='per-class', classes_per_batch=3, per_class=2}")
+    for event in run(plain, tmp_path / "run"):
+        if (event["kind"], event.get("step")) == ("checkpoint", 6):
+            break
+    with pytest.raises(RecipeError) as refused:
+        list(run(tiny.job(recipe, *HARD), tmp_path / "run", resume=True))
+    assert refused.value.reference == "run-changed"
+    saved = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-000006")
+    with pytest.raises(CheckpointError) as caught:
+        tiny.job(recipe, *HARD).sampler.load_memory(saved.tensors.get("sampler", {}))
+    assert caught.value.reference == "sampler-state"

@@ -153,7 +153,7 @@ def test_the_untrained_encoder_is_the_same_after_going_on(closed_run, tmp_path):
 
 def test_classes_of_an_open_split_ask_nobody_in_training(tmp_path):
     _, verdict = finished(tiny.write(tmp_path), "evaluate.probe=true", "train.steps=5")
-    assert set(verdict["protocols"]) == {"all", "health"}
+    assert set(verdict["protocols"]) == {"all", "health", "verification"}
     assert "untrained" in verdict["protocols"]["all"]
 
 

@@ -34,6 +34,7 @@ class Claim:
     def __init__(self, folder: Path, number: int = 1) -> None:
         self.folder = folder
         self.number = number
+        self._made = [place for place in folder.parents if not place.exists()]  # the nearest first
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(folder / LOCK)
@@ -51,10 +52,11 @@ class Claim:
         return self._lock.is_known
 
     def give_back(self) -> None:
-        """Let go; a folder in which nothing was written is removed."""
+        """Let go; a folder in which nothing was written is removed, and those above it that were made for it."""
         self._lock.give_back()
         with suppress(OSError):
-            self.folder.rmdir()
+            for place in (self.folder, *self._made):
+                place.rmdir()
 
 
 @contextmanager
