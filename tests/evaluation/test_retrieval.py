@@ -17,7 +17,9 @@ from shapes import unchecked
 from tuplet.engine.topk import pair_scores
 from tuplet.errors import DataError, LabelError, ShapeError
 from tuplet.evaluation import retrieval
-from tuplet.evaluation.retrieval import Name
+from tuplet.evaluation.ranking import Neighbours
+from tuplet.evaluation.relevance import search_of
+from tuplet.evaluation.retrieval import Name, ranks_needed, retrieved
 
 TOP = (1, 2, 4, 9)
 MEASURES = get_args(Name)
@@ -308,3 +310,32 @@ def test_what_cannot_be_judged_is_refused(change, error, message):
     arguments = {"embeddings": torch.eye(4)[:, :2], "labels": torch.zeros(4, dtype=torch.int64)} | change
     with unchecked(), pytest.raises(error, match=message):
         retrieval(**arguments)
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(0, 10_000),
+    st.integers(4, 40),
+    st.integers(1, 6),
+    st.sampled_from(["cosine", "euclidean", "dot"]),
+    st.sampled_from([None, "group", "class_and_group"]),
+    st.sampled_from(["expected", "index", "worst"]),
+)
+def test_lists_that_were_found_before_give_the_values_of_a_search(seed, count, classes, geometry, junk, ties):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randint(-1, 2, (count, 3), generator=draw).float()  # many ties, also at the ends of lists
+    labels = torch.randint(-1, classes, (count,), generator=draw)
+    labels[:2] = 0
+    groups = None if junk is None else [*torch.randint(3, (count,), generator=draw).tolist()]
+    options = {"groups": groups, "junk": junk or "group", "top": (1, 4), "ties": ties, "bootstrap": 0}
+    try:
+        expected = retrieval(x, labels, geometry=geometry, **options)
+    except DataError:  # nobody has anything to find
+        return
+    known = Neighbours.of(x, ranks_needed(labels, (1, 4)), geometry)
+    search = search_of(x, labels, None, None, groups, None, options["junk"], None)
+    names = ("recall", "map@r", "r_precision", "precision")
+    found = retrieved(search, names, expected.settings, resample="classes", bootstrap=0, seed=0, known=known)
+    assert found.counts == expected.counts
+    for name, values in expected.per_query.items():
+        assert torch.equal(found.per_query[name], values), name

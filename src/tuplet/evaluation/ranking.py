@@ -1,16 +1,19 @@
 """Neighbour lists with their ties, deep enough to be judged, a block of queries at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, Rows, topk
+from tuplet.geometry import geometry_of
 from tuplet.types import GeometryName
 
 _WIDEN = 16  # how much deeper to look when a tie reaches the end of a list
+_MOST_KEPT = 1 << 24  # numbers in lists that are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,69 @@ class Ranking:
     stop: Int64[Tensor, "queries ranks"]
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest rows of each row of a set among the others: found once, ranked by several rules.
+
+    Attributes:
+        scores: Best first, as `topk` says them without `exact_scores`.
+        positions: Which rows.
+        geometry: How the rows were compared.
+    """
+
+    scores: Float[Tensor, "queries ranks"]
+    positions: Int64[Tensor, "queries ranks"]
+    geometry: GeometryName
+
+    @classmethod
+    def of(
+        cls, rows: Float[Tensor, "rows dim"], depth: Int64[Tensor, " scored"], geometry: GeometryName
+    ) -> "Neighbours | None":
+        """Lists twice as long as nine of ten rows need; None where that is more than searching again.
+
+        Args:
+            rows: Embeddings that ask and answer.
+            depth: For each row that asks the number of ranks that the widest rule looks at.
+            geometry: How two embeddings are compared.
+        """
+        width = min(len(rows) - 1, 2 * (int(depth.double().quantile(0.9)) + 1)) if len(depth) else 0
+        if width < 1 or len(rows) * width > _MOST_KEPT:
+            return None
+        own = torch.arange(len(rows), device=rows.device)
+        found = topk(rows, rows, width, geometry, exclude=own, exact_scores=False)
+        return cls(found.scores.cpu(), found.positions.cpu(), geometry)
+
+    def ranking(
+        self,
+        queries: Int64[Tensor, " queries"],
+        depth: Int64[Tensor, " queries"],
+        groups: tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]] | None,
+    ) -> tuple[Ranking, Bool[Tensor, " queries"]]:
+        """Rankings of some rows without those of their group, and for which of them the lists are long enough.
+
+        Args:
+            queries: Rows that ask.
+            depth: As for `ranked`.
+            groups: As for `ranked`, of all rows.
+        """
+        scores, positions = self.scores[queries], self.positions[queries]
+        hidden = positions < 0
+        if groups is not None:
+            hidden |= groups[0][queries][:, None] == groups[1][positions.clamp_min(0)]
+        order = hidden.long().argsort(dim=1, stable=True)
+        scores, positions, hidden = (part.gather(1, order) for part in (scores, positions, hidden))
+        visible = (~hidden).sum(1)
+        worst = -torch.inf if geometry_of(self.geometry).kind == "similarity" else torch.inf
+        scores, positions = scores.masked_fill(hidden, worst), positions.masked_fill(hidden, -1)
+        last = scores.gather(1, (depth - 1).clamp_max(scores.shape[1] - 1)[:, None])
+        enough = (visible > depth) & (scores.gather(1, (visible - 1).clamp_min(0)[:, None]) != last)[:, 0]
+        if self.positions.shape[1] == len(self.positions) - 1:  # everything is in the list
+            enough = visible >= depth
+        width = int((scores == last).long().cumsum(1).argmax(1)[enough].max()) + 1 if enough.any() else 1
+        start, stop = tie_bounds(scores[:, :width])
+        return Ranking(queries[enough], positions[enough, :width], start[enough], stop[enough]), enough
+
+
 def ranked(
     queries: Float[Tensor, "queries dim"],
     gallery: Rows,
@@ -39,6 +105,7 @@ def ranked(
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
     tile_size: int = SEARCH_TILE,
+    known: Neighbours | None = None,
 ) -> Iterator[Ranking]:
     """Rank the gallery for each query down to its depth.
 
@@ -50,11 +117,22 @@ def ranked(
         exclude: For each query one gallery row that is left out; see `topk`.
         groups: Groups of queries and gallery rows; see `topk`.
         tile_size: Numbers in one tile.
+        known: Lists found before, if the queries are rows of the gallery, which `exclude` names.
 
     Yields:
         Blocks in which the tie around rank `depth` of each query is complete. Each query is in one block.
     """
     order = depth.argsort(stable=True)  # queries of like depth together
+    if known is not None and exclude is not None:
+        whole = None if groups is None else (groups[1].cpu(), groups[1].cpu())
+        left = []
+        for part in spans(len(order), tile_size // (8 * known.positions.shape[1])):
+            block, enough = known.ranking(exclude.cpu()[order[part]], depth[order[part]], whole)
+            yield replace(block, queries=order[part][enough])
+            left.append(order[part][~enough])
+        order = torch.cat(left) if left else order
+        if not len(order):
+            return
     pending = [(order, depth[order] + 1)]
     while pending:
         rows, widths = pending.pop()

@@ -22,7 +22,7 @@ from tuplet.evaluation.inputs import (
     gallery_rows,
     group_codes,
 )
-from tuplet.evaluation.ranking import Ranking, ranked
+from tuplet.evaluation.ranking import Neighbours, Ranking, ranked
 from tuplet.types import GeometryName
 
 Junk = Literal["group", "class_and_group"]
@@ -131,7 +131,13 @@ class Search:
         """Queries with something to find."""
         return (self.relevant > 0).nonzero()[:, 0]
 
-    def rank(self, depth: Int64[Tensor, " scored"], geometry: GeometryName, tile_size: int) -> Iterator[Ranking]:
+    def rank(
+        self,
+        depth: Int64[Tensor, " scored"],
+        geometry: GeometryName,
+        tile_size: int,
+        known: Neighbours | None = None,
+    ) -> Iterator[Ranking]:
         """Rankings of the scored queries, in blocks."""
         device = self.embeddings.device
         own = self.scored.to(device)
@@ -143,6 +149,7 @@ class Search:
             exclude=own if self.is_one_set else None,
             groups=(self.hidden[0][self.scored].to(device), self.hidden[1].to(device)) if self.hidden else None,
             tile_size=tile_size,
+            known=known if self.is_one_set else None,
         )
 
 

@@ -13,8 +13,8 @@ from tuplet.engine.topk import SEARCH_TILE, Rows
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import Resampling, averaged
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups
-from tuplet.evaluation.ranking import Ranking, without_ties
-from tuplet.evaluation.relevance import Junk, Qrels, Search, mismatch, search_of
+from tuplet.evaluation.ranking import Neighbours, Ranking, without_ties
+from tuplet.evaluation.relevance import Junk, Qrels, SameClass, Search, mismatch, search_of
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
 
@@ -112,6 +112,34 @@ def retrieval(
     return _Judge(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling)
 
 
+def retrieved(
+    search: Search,
+    geometry: GeometryName,
+    top: Sequence[int],
+    junk: Junk,
+    known: Neighbours | None = None,
+    **resampling: Unpack[Resampling],
+) -> RetrievalResult:
+    """What `retrieval` says by default of a search that is checked.
+
+    Args:
+        search: Who asks, who answers, who counts.
+        geometry: As for `retrieval`.
+        top: As for `retrieval`.
+        junk: As for `retrieval`.
+        known: Neighbours of the queries among themselves, found before.
+        resampling: As for `retrieval`.
+    """
+    relevance = {"junk": None if search.hidden is None else junk, "relevance": "labels"}
+    return _Judge(search, tuple(top), NAMES, "expected").result(geometry, SEARCH_TILE, relevance, resampling, known)
+
+
+def ranks_needed(labels: Int64[Tensor, " queries"], top: Sequence[int]) -> Int64[Tensor, " scored"]:
+    """How many ranks the measures look at for each example that has its class among the others."""
+    relevant = SameClass(labels, labels).tally() - 1
+    return relevant.clamp_min(max(top)).clamp_max(len(labels) - 1)[relevant > 0]
+
+
 @dataclass(frozen=True, eq=False)
 class _Judge:
     search: Search
@@ -120,10 +148,15 @@ class _Judge:
     ties: Ties
 
     def result(
-        self, geometry: GeometryName, tile_size: int, relevance: Mapping[str, str | None], resampling: Resampling
+        self,
+        geometry: GeometryName,
+        tile_size: int,
+        relevance: Mapping[str, str | None],
+        resampling: Resampling,
+        known: Neighbours | None = None,
     ) -> RetrievalResult:
         """The means over the scored queries, with what was counted and how it was asked."""
-        search, per_query = self.search, self.values(geometry, tile_size)
+        search, per_query = self.search, self.values(geometry, tile_size, known)
         classes = search.classes[search.scored]
         unlabelled = int((search.classes == UNKNOWN).sum()) if relevance["relevance"] == "labels" else 0
         counts = {
@@ -137,7 +170,9 @@ class _Judge:
         found = averaged(per_query, search.scored, classes, counts=counts, settings=settings, **resampling)
         return RetrievalResult(**vars(found))
 
-    def values(self, geometry: GeometryName, tile_size: int) -> dict[str, Float[Tensor, " scored"]]:
+    def values(
+        self, geometry: GeometryName, tile_size: int, known: Neighbours | None = None
+    ) -> dict[str, Float[Tensor, " scored"]]:
         """Every measure of every scored query."""
         if not self.top or min(self.top) < 1:
             raise mismatch(f"top is {self.top}; one or more numbers of neighbours, each at least 1, are expected")
@@ -156,7 +191,7 @@ class _Judge:
         deep = any(name in _WHOLE for name in self.measures)
         depth = available if deep else relevant.clamp_min(max(self.top)).minimum(available)
         values: dict[str, Tensor] = {}
-        for block in self.search.rank(depth, geometry, tile_size):
+        for block in self.search.rank(depth, geometry, tile_size, known):
             for name, found in self._measure(block, relevant[block.queries], available[block.queries]).items():
                 values.setdefault(name, torch.zeros(len(scored), dtype=torch.float64))[block.queries] = found
         return values

@@ -46,9 +46,10 @@ def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
     """Who judges examples by what is known of them alone."""
     found: list[Judge] = []
     if has_company(dataset):
-        found.append(ByClass(dataset))
-        if settings.groups and dataset.groups and _crosses_groups(dataset):
-            found.append(ByClass(dataset, dataset.groups, _grouped(settings), settings.junk))
+        grouped = bool(settings.groups and dataset.groups and _crosses_groups(dataset))
+        found.append(ByClass(dataset, shares=grouped))
+        if grouped:
+            found.append(ByClass(dataset, dataset.groups, _grouped(settings), settings.junk, shares=True))
     if dataset.targets is not None and _targets_differ(dataset):
         found.append(ByTarget(dataset))
     if dataset.partners is not None:

@@ -13,9 +13,10 @@ from torch import Tensor
 from tuplet.data import Dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
-from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
-from tuplet.evaluation.relevance import Junk
+from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching
+from tuplet.evaluation.relevance import Junk, search_of
 from tuplet.evaluation.result import Resample, joined
+from tuplet.evaluation.retrieval import NAMES, ranks_needed, retrieved
 from tuplet.training.job import Augment
 from tuplet.training.looks import Look, Sight
 from tuplet.training.settings import EvaluateSettings
@@ -55,6 +56,8 @@ class ByClass:
     name: str = "all"
     junk: Junk = "group"
     resample: Resample = "classes"
+    shares: bool = False
+    """Whether another protocol ranks the same examples: their neighbours are searched for once."""
 
     def see(self, look: Look) -> Sight:
         """The examples themselves."""
@@ -62,16 +65,23 @@ class ByClass:
 
     def judge(self, sight: Sight, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
         """Retrieval of each example among the others."""
-        return retrieval(
-            sight.asked,
-            classes_of(self.dataset),
-            geometry=sight.geometry,
-            groups=self.groups,
-            junk=self.junk,
+        labels, top = classes_of(self.dataset), _tops(settings)
+        search = search_of(sight.asked, labels, None, None, self.groups, None, self.junk, None)
+        return retrieved(
+            search,
+            NAMES,
+            {
+                "geometry": sight.geometry,
+                "ties": "expected",
+                "top": tuple(top),
+                "junk": None if self.groups is None else self.junk,
+                "relevance": "labels",
+                "leave_one_out": True,
+            },
             resample=self.resample,
-            top=_tops(settings),
             bootstrap=bootstrap,
             seed=seed,
+            known=sight.neighbours(ranks_needed(labels, top)) if self.shares else None,
         )
 
 

@@ -1,6 +1,7 @@
 """Ways to look at examples: as a model embeds them, or as they are."""
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from tuplet.data.raw import scaled
 from tuplet.engine import ALONE, Processes
 from tuplet.engine.gather import everyones
 from tuplet.engine.tiles import spans
+from tuplet.evaluation.ranking import Neighbours
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive
 from tuplet.training.job import Augment
@@ -39,6 +41,28 @@ class Sight:
     asked: Tensor
     given: Tensor | None
     geometry: GeometryName
+    _near: list[Neighbours | None] = field(default_factory=list)
+
+    def neighbours(self, depth: Tensor) -> Neighbours | None:
+        """Lists of the neighbours of each example among the others, searched for once; see `Neighbours.of`."""
+        if not self._near:
+            self._near.append(Neighbours.of(self.asked, depth, self.geometry))
+        return self._near[0]
+
+
+@dataclass(eq=False)
+class _Sights:
+    """What was last seen, as long as somebody looks at it: protocols that ask for the same examples share it."""
+
+    latest: tuple[Dataset, weakref.ref[Sight]] | None = None
+
+    def of(self, dataset: Dataset, make: Callable[[], Sight]) -> Sight:
+        """The sight of these examples, made if nobody has it."""
+        known = self.latest[1]() if self.latest is not None and self.latest[0] is dataset else None
+        if known is None:
+            known = make()
+            self.latest = dataset, weakref.ref(known)
+        return known
 
 
 @runtime_checkable
@@ -75,6 +99,7 @@ class ModelLook:
     batch_size: int
     processes: Processes = ALONE
     _known: list[tuple[Dataset, Side, Tensor]] = field(default_factory=list)
+    _alone: _Sights = field(default_factory=_Sights)
 
     def remember(self, *datasets: Dataset | None) -> None:
         """Embed all sides of some data, so that one process alone can ask for them later."""
@@ -100,7 +125,7 @@ class ModelLook:
 
     def alone(self, dataset: Dataset) -> Sight:
         """See `Look`."""
-        return Sight(self.rows(dataset), None, self.embedder.geometry)
+        return self._alone.of(dataset, lambda: Sight(self.rows(dataset), None, self.embedder.geometry))
 
     def among(self, dataset: Dataset, gallery: Dataset) -> Sight:
         """See `Look`."""
@@ -145,11 +170,14 @@ class RawLook:
 
     choice: RawChoice | None = None
     regressor: Regressor | None = None
+    _alone: _Sights = field(default_factory=_Sights, compare=False)
 
     def alone(self, dataset: Dataset) -> Sight:
         """See `Look`."""
         choice = self._choice(dataset)
-        return Sight(raw_features(dataset, scaling=choice.scaling), None, choice.geometry)
+        return self._alone.of(
+            dataset, lambda: Sight(raw_features(dataset, scaling=choice.scaling), None, choice.geometry)
+        )
 
     def among(self, dataset: Dataset, gallery: Dataset) -> Sight:
         """See `Look`."""
