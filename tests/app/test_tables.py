@@ -123,3 +123,31 @@ def test_paths_and_recipes_that_cannot_be_are_refused(typed, tmp_path):
     (tmp_path / "deep.toml").write_text("a = " + "[" * 5_000 + "]" * 5_000)
     assert typed("train", "deep.toml", code=4).err
     assert typed("train", "own-vectors", "--set", "a=" + "[" * 5_000, code=4).err
+
+
+def test_queries_ask_the_gallery_of_a_table_with_roles(typed, tmp_path):
+    random = np.random.default_rng(0)
+    classes = np.arange(160) % 16
+    values = 3 * random.normal(size=(16, 3))[classes] + random.normal(size=(160, 3))
+    # the last eight classes are judged: two of ten rows ask
+    roles = ["" if one < 8 else "query" if at % 5 == 0 else "gallery" for at, one in enumerate(classes)]
+    header = ["x0", "x1", "x2", "label", "role", "group"]
+    rows = [[*row, f"c{one}", role, at % 3] for at, (row, one, role) in enumerate(zip(values, classes, roles))]  # noqa: B905
+    write(tmp_path / "people.csv", header, rows)
+    quick = [*QUICK, "--set", "data.split.by=class"]
+    typed("train", "people.csv", *quick)
+    verdict = json.loads((tmp_path / "runs" / "run" / "evaluation.json").read_text())
+    assert verdict["main"] == {"protocol": "reid", "measure": "recall@1"}
+    told = verdict["protocols"]["reid"]["model"]
+    asking, answering = roles.count("query"), roles.count("gallery")
+    assert told["counts"]["n_queries"] + told["counts"]["n_skipped"] == asking
+    assert told["counts"]["n_gallery"] == answering
+    assert told["settings"]["junk"] == "class_and_group"
+    again = json.loads(typed("evaluate", "runs/run", "--data", "people.csv", "--json").out)
+    assert again["main"] == verdict["main"]
+    assert again["protocols"]["reid"]["model"]["values"] == pytest.approx(told["values"])
+    # who asks is a part of what a run was given
+    rows[15][4] = "gallery" if rows[15][4] == "query" else "query"
+    write(tmp_path / "people.csv", header, rows)
+    refused = typed("train", "--resume", "runs/run", "--steps", 12, code=3)
+    assert "another role" in refused.err

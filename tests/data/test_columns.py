@@ -33,7 +33,7 @@ def test_a_class_under_another_name_is_asked_for_and_read_when_named(write, name
     path = write(f"length,width,{name}", rows)
     assert reference(path) == "unclear-columns"
     named = read_manifest(path, columns=Columns(label=name))
-    assert named.roles() == {
+    assert named.column_roles() == {
         "input": ["length", "width"],
         "label": [name],
         "group": [],
@@ -49,7 +49,7 @@ def test_a_class_under_another_name_is_asked_for_and_read_when_named(write, name
 def test_every_column_that_is_not_read_is_named(write):
     rows = [[row + 0.5, row, f"note {row}", "ab"[row % 2], 3] for row in range(12)]
     manifest = read_manifest(write("size,sample_id,note,label,wave_2", rows))
-    assert manifest.roles() == {
+    assert manifest.column_roles() == {
         "input": ["size", "wave_2"],
         "label": ["label"],
         "group": [],

@@ -246,3 +246,15 @@ def test_taking_keeps_class_ids_and_order(tmp_path):
     assert taken.labels.tolist() == [2, 0]
     assert taken.class_names == ("a", "b", "c")
     assert len(taken.items) == len(taken) == 2
+
+
+def test_folders_called_query_and_gallery_say_who_asks(tmp_path):
+    for name in ("train/a/0.png", "train/b/1.png", "query/c/2.png", "gallery/c/3.png", "gallery/d/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    manifest = read_manifest(tmp_path)
+    roles = dict(zip(manifest.ids, manifest.roles, strict=True))
+    expected = {"train/a/0.png": "", "train/b/1.png": "", "query/c/2.png": "query"}
+    assert roles == expected | {"gallery/c/3.png": "gallery", "gallery/d/4.png": "gallery"}
+    assert dict(zip(manifest.ids, manifest.splits, strict=True))["query/c/2.png"] == "test"
+    assert [manifest.take([2]).roles, manifest.part("train").roles] == [(manifest.roles[2],), ("", "")]

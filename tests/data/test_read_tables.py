@@ -213,3 +213,23 @@ def test_a_cell_with_several_labels_is_read_as_a_set(write):
     assert manifest.label_sets.astype(int).tolist() == [[1, 1], [1, 1], [0, 0], [1, 0]]
     assert manifest.take([3]).label_sets.tolist() == [[True, False]]
     assert read_manifest(table).label_sets is None
+
+
+def test_a_column_role_says_who_asks_who_answers_and_who_trains(write):
+    text = "x0,label,role,group\n1,a,,c1\n2,b,query,c1\n3,b,Gallery,c2\n4,c,probe,c2\n"
+    manifest = read_manifest(write(text))
+    assert manifest.roles == ("", "query", "gallery", "query")
+    assert manifest.splits == ("train", "test", "test", "test")
+    assert manifest.column_roles()["role"] == ["role"]
+    given = read_manifest(write(text.replace("group", "split").replace("c1", "train").replace("c2", "val")))
+    assert given.splits == ("train", "train", "validation", "validation")
+
+
+def test_a_column_role_that_says_something_else_is_not_read_unless_it_is_asked_for(write):
+    film = write("x0,label,role\n1,a,hero\n2,b,villain\n")
+    manifest = read_manifest(film)
+    assert (manifest.roles, manifest.splits, manifest.unread) == (None, None, ("role",))
+    named = write("x0,label,part\n1,a,query\n2,b,galery\n", "other.csv")
+    error = fault(named, columns=Columns(role="part"))
+    assert error.reference == "unknown-role"
+    assert "'galery'" in str(error)

@@ -301,6 +301,39 @@ def test_the_rule_of_re_identification_is_a_protocol_of_its_own():
         assert found.settings["junk"] == junk
 
 
+@pytest.mark.parametrize("by_camera", [True, False])
+def test_queries_ask_the_gallery_where_the_data_says_so(by_camera):
+    draw = torch.Generator().manual_seed(0)
+    labels, rows = torch.arange(80) % 8, torch.randn(80, 4, generator=draw)
+    cameras = tuple(str(camera) for camera in torch.randint(3, (80,), generator=draw).tolist())
+    roles = tuple(("query", "gallery", "gallery", "")[row // 8 % 4] for row in range(80))
+    names, ids = tuple(map(str, range(8))), tuple(map(str, range(80)))
+    groups = cameras if by_camera else None
+    dataset = Dataset("vector", rows, ids, Labels("class", labels), names, groups, classes=labels, roles=roles)
+    judge, everybody = judges_for(dataset, EvaluateSettings())
+    assert (judge.name, everybody.name) == ("reid" if by_camera else "query_gallery", "all")
+    sight = judge.see(RawLook())
+    found = judge.judge(sight, EvaluateSettings(), bootstrap=0, seed=0)
+    unit = torch.nn.functional.normalize(sight.asked.double(), dim=1)
+    hits, precisions = [], []
+    for asking in (row for row in range(80) if roles[row] == "query"):
+        answers = [
+            row
+            for row in range(80)
+            if roles[row] == "gallery"
+            and not (by_camera and labels[row] == labels[asking] and cameras[row] == cameras[asking])
+        ]
+        answers.sort(key=lambda row: -float(unit[row] @ unit[asking]))
+        right = [bool(labels[row] == labels[asking]) for row in answers]
+        if any(right):
+            hits.append(float(right[0]))
+            places = [place for place, is_right in enumerate(right, 1) if is_right]
+            precisions.append(sum((n + 1) / place for n, place in enumerate(places)) / len(places))
+    assert found.counts["n_queries"] == len(hits)
+    assert found.values["recall@1"] == pytest.approx(sum(hits) / len(hits), abs=1e-12)
+    assert found.values["map"] == pytest.approx(sum(precisions) / len(hits), abs=1e-9)
+
+
 def test_a_run_without_labels_says_what_can_be_said(tmp_path):
     random = np.random.default_rng(0)
     recipe = recipe_in(

@@ -74,7 +74,7 @@ def judge_on(
             "splits": {"given": counts},
             "seen": seen,
         }
-        | ({"columns": manifest.roles()} if manifest.columns else {}),
+        | ({"columns": manifest.column_roles()} if manifest.columns else {}),
         "main": {"protocol": judges[0].name, "measure": judges[0].headline},
         "protocols": as_json(judged, recipe.evaluate, recipe.seed) | verified(model, dataset, recipe.seed),
     }

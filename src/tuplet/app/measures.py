@@ -83,13 +83,19 @@ _MAIN = {
     "all": ("recall@1", "map@r"),
     "other_groups": ("recall@1",),
     "reid": ("recall@1", "map"),
+    "query_gallery": ("recall@1", "map"),
     "targets": ("spearman", "ndcg@10", "label_gap@10"),
     "pairs": ("recall@1", "recall@10", "mrr"),
     "views": ("recall@1",),
     "verification": (),
     "health": (),
 }
-_SUFFIXES = {"other_groups": ", other groups", "reid": ", re-identification", "views": " of changed examples"}
+_SUFFIXES = {
+    "other_groups": ", other groups",
+    "reid": ", re-identification",
+    "query_gallery": ", of the gallery",
+    "views": " of changed examples",
+}
 _LEFT_OUT = {
     "other_groups": "; the query's own group does not count",
     "reid": "; examples of the query's class from its own group, such as its camera, do not count",
@@ -161,7 +167,7 @@ class Measure:
     def meaning(self) -> str:
         """What is counted, in words."""
         stem, mark, k = self.key.partition("@")
-        if self.key == "recall@1" and self.protocol in ("all", "other_groups", "reid"):
+        if self.key == "recall@1" and self.protocol in ("all", "other_groups", "reid", "query_gallery"):
             words = "the nearest neighbour is of the same class"
         elif self.key == "spearman" and self.protocol == "targets":
             words = "rank correlation of distances with those of the targets, over pairs"

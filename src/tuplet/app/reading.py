@@ -15,7 +15,9 @@ def told(manifest: Manifest) -> str:
     """What a manifest holds, in one line; see `sentence`."""
     labels = manifest.labels
     missing = 0 if labels is None else int((labels < 0).sum())
-    return sentence(Path(manifest.source).name, manifest.kind, len(manifest), manifest.roles(), unlabelled=missing)
+    return sentence(
+        Path(manifest.source).name, manifest.kind, len(manifest), manifest.column_roles(), unlabelled=missing
+    )
 
 
 def told_of(facts: Mapping[str, Any]) -> str:
@@ -42,7 +44,7 @@ def sentence(source: str, kind: str, rows: int, roles: Mapping[str, Sequence[str
         source: Name of the data.
         kind: What an example is.
         rows: How many examples there are.
-        roles: Names of columns by role, as `Manifest.roles` lists them; empty without a table.
+        roles: Names of columns by role, as `Manifest.column_roles` lists them; empty without a table.
         unlabelled: How many examples have no class.
     """
     parts = []

@@ -74,6 +74,7 @@ def of_rows(rows: NDArray[Any], known: Annotations, path: Path, *, kind: Kind | 
         targets=known.targets,
         splits=known.splits,
         groups=known.groups,
+        roles=known.roles,
         source=str(path),
         notes=notes,
     )

@@ -9,12 +9,12 @@ import numpy as np
 
 from tuplet.data.cells import Table
 from tuplet.data.faults import Faults
-from tuplet.data.labels import MISSING
+from tuplet.data.labels import MISSING, role_name
 from tuplet.data.manifest import Columns, Kind
 from tuplet.registry import did_you_mean
 
-Role = Literal["id", "path", "text", "label", "pair", "split", "group"]
-ROLES: tuple[Role, ...] = ("id", "path", "text", "label", "pair", "split", "group")
+Role = Literal["id", "path", "text", "label", "pair", "split", "group", "role"]
+ROLES: tuple[Role, ...] = ("id", "path", "text", "label", "pair", "split", "group", "role")
 _USUAL = Columns()
 _ASKS, _ANSWERS = "query", "positive"
 """Names that pairs of texts have too."""
@@ -131,11 +131,19 @@ def _named(
     for role in ROLES:
         name = getattr(columns, role)
         place = table.find(name)
+        if role == "role" and place is not None and name == _USUAL.role and not _says_who_asks(table, place):
+            continue  # the role of a person in a film, say
         if place is not None:
             of[role] = place
         elif role in needs or (name not in (None, getattr(_USUAL, role)) and not as_trained):
             faults.add("missing-column", f"there is no column {name or role!r}", hint=columns_hint(role, table))
     return of
+
+
+def _says_who_asks(table: Table, place: int) -> bool:
+    """Whether the cells of a column are query and gallery."""
+    names = set() if table.is_numeric(place) else {role_name(cell) for cell in table.texts(place)}
+    return {"query", "gallery"} <= names <= {"query", "gallery", ""}
 
 
 def _targets(

@@ -66,6 +66,7 @@ class Dataset:
         labels: What the loss is told about each example.
         class_names: Name of each class.
         groups: What else an example belongs to.
+        roles: "query" or "gallery" for each example, "" for neither; None where the data does not say.
         partners: Second input of each example, where examples are pairs.
         classes: Class of each example, an index into `class_names`, -1 where it is unknown; None without classes.
             Whatever the labels mean, classes can choose the best step and judge the result.
@@ -85,6 +86,7 @@ class Dataset:
     targets: Float64[Tensor, "n t"] | None = None
     texts: tuple[str, ...] | None = None
     partner_texts: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +129,7 @@ def load_dataset(
         labels=labels_of(manifest, supervision),
         class_names=manifest.class_names,
         groups=manifest.groups,
+        roles=manifest.roles,
         partners=partners,
         classes=None if manifest.labels is None else torch.from_numpy(manifest.labels),
         targets=None if manifest.targets is None else torch.from_numpy(manifest.targets),

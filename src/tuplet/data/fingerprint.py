@@ -34,6 +34,7 @@ class Fingerprint:
         labels: Class of each example, None where it is unknown; None without classes.
         groups: Group of each example.
         targets: Graded values of each example.
+        roles: "query", "gallery" or "" for each example; None where the data does not say who asks and who answers.
         columns: Names of the columns that were the input, where it was a table of numbers.
         kind: What an item is.
     """
@@ -46,6 +47,7 @@ class Fingerprint:
     targets: tuple[tuple[float, ...], ...] | None = None
     columns: tuple[str, ...] | None = None
     kind: str = ""
+    roles: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,6 +71,7 @@ class Fingerprint:
             targets=None if manifest.targets is None else tuple(map(tuple, manifest.targets.tolist())),
             columns=manifest.columns.inputs if manifest.columns is not None else None,
             kind=manifest.kind,
+            roles=manifest.roles,
         )
 
     def divided(self, parts: Mapping[str, Manifest]) -> "Fingerprint":
@@ -94,6 +97,7 @@ class Fingerprint:
             labels=picked(self.labels),
             groups=picked(self.groups),
             targets=picked(self.targets),
+            roles=picked(self.roles),
         )
 
     def after(self, earlier: "Fingerprint") -> "Fingerprint":
@@ -119,6 +123,7 @@ class Fingerprint:
             labels=joined("labels", None),
             groups=joined("groups", ""),
             targets=joined("targets", ()),
+            roles=joined("roles", ""),
         )
 
     def seen(self) -> "Seen":
@@ -171,7 +176,8 @@ class Fingerprint:
     def _lines(self) -> Iterator[dict[str, Any]]:
         for row, name in enumerate(self.ids):
             line: dict[str, Any] = {"id": name, "split": self.splits[row], "content": self.contents[row]}
-            for key, values in (("label", self.labels), ("group", self.groups), ("target", self.targets)):
+            known = {"label": self.labels, "group": self.groups, "target": self.targets, "role": self.roles}
+            for key, values in known.items():
                 if values is not None:
                     line[key] = values[row]
             yield line
@@ -216,6 +222,7 @@ def differences(kept: Fingerprint, now: Fingerprint) -> list[str]:
         ("classes", "another class", kept.labels, now.labels),
         ("groups", "another group", kept.groups, now.groups),
         ("targets", "other targets", kept.targets, now.targets),
+        ("roles", "another role", kept.roles, now.roles),
         ("contents", "another content", kept.contents, now.contents),
     ):
         if before is None or after is None:
@@ -249,6 +256,7 @@ def _from_lines(head: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> 
         targets=None if targets is None else tuple(map(tuple, targets)),
         columns=None if head["columns"] is None else tuple(head["columns"]),
         kind=head["kind"],
+        roles=column("role"),
     )
 
 

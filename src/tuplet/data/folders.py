@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.faults import Faults
 from tuplet.data.image_files import has_image_name, is_image, undecodable, what_is_wrong
-from tuplet.data.labels import encode_names, split_name
+from tuplet.data.labels import encode_names, role_name, split_name
 from tuplet.data.manifest import Manifest
 from tuplet.errors import counted
 
@@ -42,8 +42,10 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
     files, left_out = _sorted_out(root, faults, skip_broken=skip_broken)
     level = _split_level(files, faults)
     places = [tuple(map(_class_part, file.parts[:-1])) for file in files]
-    splits = None
+    splits = roles = None
     if level is not None:
+        named = [role_name(file.parts[level]) or "" for file in files]
+        roles = tuple(named) if {"query", "gallery"} <= {*named} else None
         splits = _splits([file.parts[level] for file in files])
         wrapping = {place[:level] for place in places}  # one folder around all splits says nothing of a class
         places = [place[level + 1 :] if len(wrapping) == 1 else place[:level] + place[level + 1 :] for place in places]
@@ -61,6 +63,7 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
         labels=labels if names else None,
         class_names=names,
         splits=splits,
+        roles=roles,
         source=printable(str(root)),
         left_out=left_out,
         notes=_notes(root, left_out, places, labels),

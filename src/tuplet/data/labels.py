@@ -46,6 +46,15 @@ _SPELLINGS = {
 }
 
 
+ROLES = {"query": "query", "queries": "query", "probe": "query", "gallery": "gallery", "": ""}
+"""How cells and folders say who asks and who answers."""
+
+
+def role_name(text: str) -> str | None:
+    """Query or gallery, as a cell or a folder names it; "" for a cell that says nothing, None for anything else."""
+    return ROLES.get(plain_name(text).lower())
+
+
 def split_name(text: str) -> str | None:
     """The split that a cell or a folder names; "" for a cell that says nothing, None for anything else."""
     return _SPELLINGS.get(plain_name(text).lower())

@@ -31,6 +31,7 @@ class Manifest:
         pair_kind: What a second item is; None: the same as an item.
         splits: "train", "validation" or "test" for each example; "" for none of them.
         groups: What else an example belongs to, e.g. the type family of a glyph.
+        roles: "query" or "gallery" for each example, "" for neither, where the source says who asks and who answers.
         source: Where all this was read, for messages and reports.
         lines: Line of each example in the source, counted from 1.
         columns: Of a table: which column was read as what; None where there is none.
@@ -51,6 +52,7 @@ class Manifest:
     pair_kind: Kind | None = None
     splits: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
     source: str = "memory"
     lines: tuple[int, ...] | None = None
     columns: "Columns | None" = None
@@ -75,15 +77,18 @@ class Manifest:
             pairs=None if self.pairs is None else _pick(self.pairs, chosen),
             splits=None if self.splits is None else _pick(self.splits, chosen),
             groups=None if self.groups is None else _pick(self.groups, chosen),
+            roles=None if self.roles is None else _pick(self.roles, chosen),
             lines=None if self.lines is None else _pick(self.lines, chosen),
             metadata={name: _pick(cells, chosen) for name, cells in self.metadata.items()},
         )
 
-    def roles(self) -> dict[str, list[str]]:
+    def column_roles(self) -> dict[str, list[str]]:
         """Of a table the names of the columns by what they were read as, under "unread" the others; else empty."""
         if self.columns is None:
             return {}
-        names = {key: getattr(self.columns, key) for key in ("path", "text", "pair", "label", "group", "id", "split")}
+        names = {
+            key: getattr(self.columns, key) for key in ("path", "text", "pair", "label", "group", "id", "split", "role")
+        }
         numbers = {"input": self.columns.inputs, "target": self.columns.targets}
         found = {key: [*known] for key, known in numbers.items() if known}
         found |= {key: [] if name is None else [name] for key, name in names.items()}
@@ -129,6 +134,7 @@ class Columns:
             and `path` holds pairs of a text and an image; `kind` says which of them asks.
         split: "train", "validation" or "test".
         group: What else an example belongs to.
+        role: "query" or "gallery": who asks and who answers when the model is judged.
         inputs: Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning.
         targets: Graded labels; by default every column whose name starts with `target`.
         header: Whether the first line of a CSV table holds the names; without, they are `column1`, `column2`, ...
@@ -142,6 +148,7 @@ class Columns:
     pair: str | None = "pair"
     split: str | None = "split"
     group: str | None = "group"
+    role: str | None = "role"
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
     header: bool = True
@@ -157,4 +164,5 @@ class Annotations:
     targets: NDArray[np.float64] | None
     splits: tuple[str, ...] | None
     groups: tuple[str, ...] | None
+    roles: tuple[str, ...] | None = None
     label_sets: NDArray[np.bool_] | None = None

@@ -11,7 +11,7 @@ from tuplet.data.cells import Table, read_cells
 from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotations, settle_columns
 from tuplet.data.faults import HINTS, Faults
 from tuplet.data.image_files import looks_like_image
-from tuplet.data.labels import SPLITS, distinct_groups, encode_names, encode_sets, split_name
+from tuplet.data.labels import SPLITS, distinct_groups, encode_names, encode_sets, role_name, split_name
 from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
 from tuplet.registry import did_you_mean
 
@@ -70,6 +70,7 @@ def read_table(
         pair_kind=pair_kind,
         splits=known.splits,
         groups=known.groups,
+        roles=known.roles,
         source=str(path),
         lines=table.lines,
         columns=roles.columns(table, columns),
@@ -100,13 +101,18 @@ def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -
     groups = None
     if "group" in of:
         groups = distinct_groups(table.texts(of["group"]), [str(line) for line in table.lines])
+    roles_of = _roles(table, of["role"], faults) if "role" in of else None
+    splits = _splits(table, of["split"], faults) if "split" in of else None
+    if splits is None and roles_of is not None:  # who asks and who answers is judged, the rest trains
+        splits = tuple("test" if role else "train" for role in roles_of)
     return Annotations(
         ids=_unique(table, of["id"], faults) if "id" in of else None,
         labels=labels,
         class_names=names,
         targets=_numbers(table, roles.targets, faults) if roles.targets else None,
-        splits=_splits(table, of["split"], faults) if "split" in of else None,
+        splits=splits,
         groups=groups,
+        roles=roles_of,
         label_sets=sets,
     )
 
@@ -183,5 +189,16 @@ def _splits(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
         name = split_name(cell)
         if name is None:
             faults.add("unknown-split", f"the split is {cell!r}", line=line, hint=did_you_mean(cell, [*SPLITS]))
+        found.append(name or "")
+    return tuple(found)
+
+
+def _roles(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
+    found = []
+    for cell, line in zip(table.texts(position), table.lines, strict=True):
+        name = role_name(cell)
+        if name is None:
+            hint = "Write query for examples that ask, gallery for those that answer, and nothing for the others."
+            faults.add("unknown-role", f"the role is {cell!r}", line=line, hint=hint)
         found.append(name or "")
     return tuple(found)

@@ -301,7 +301,7 @@ def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest]
     if manifest.left_out:
         described["left_out"] = [{"file": name, "reason": why} for name, why in manifest.left_out]
     if manifest.columns is not None:
-        described["columns"] = manifest.roles()
+        described["columns"] = manifest.column_roles()
         described["unlabelled"] = 0 if manifest.labels is None else int((manifest.labels < 0).sum())
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)

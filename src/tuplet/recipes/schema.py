@@ -58,6 +58,8 @@ class Columns(Section):
     pair: Name = "pair"
     split: Name = "split"
     group: Name = "group"
+    role: Name = "role"
+    """Says query or gallery: who asks and who answers when the model is judged."""
     inputs: tuple[str, ...] | None = None
     """Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning."""
     targets: tuple[str, ...] | None = None

@@ -141,6 +141,7 @@ def rows_of(dataset: Dataset, positions: Tensor) -> Dataset:
         ids=tuple(dataset.ids[row] for row in rows),
         labels=replace(dataset.labels, values=dataset.labels.values[positions]),
         groups=None if dataset.groups is None else tuple(dataset.groups[row] for row in rows),
+        roles=None if dataset.roles is None else tuple(dataset.roles[row] for row in rows),
         partners=None if dataset.partners is None else take(dataset.partners, positions),
         classes=None if dataset.classes is None else dataset.classes[positions],
         targets=None if dataset.targets is None else dataset.targets[positions],

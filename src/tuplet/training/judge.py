@@ -13,7 +13,7 @@ from tuplet.errors import DataError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.models import Embedder
 from tuplet.training.job import Job
-from tuplet.training.judges import ByClass, ByPartner, ByTarget, ByTraining, ByView, Judge, classes_of
+from tuplet.training.judges import ByClass, ByGallery, ByPartner, ByTarget, ByTraining, ByView, Judge, classes_of
 from tuplet.training.looks import ModelLook, RawLook, Sight
 from tuplet.training.settings import EvaluateSettings
 from tuplet.types import GeometryName
@@ -47,8 +47,12 @@ def judges_for(dataset: Dataset, settings: EvaluateSettings) -> list[Judge]:
     found: list[Judge] = []
     if has_company(dataset):
         grouped = bool(settings.groups and dataset.groups and _crosses_groups(dataset))
-        found.append(ByClass(dataset, shares=grouped))
-        if grouped:
+        asks = {"query", "gallery"} <= {*(dataset.roles or ())}
+        if asks:
+            name = "reid" if grouped else "query_gallery"
+            found.append(ByGallery(dataset, dataset.groups if grouped else None, name, "class_and_group"))
+        found.append(ByClass(dataset, shares=grouped and not asks))
+        if grouped and not asks:
             found.append(ByClass(dataset, dataset.groups, _grouped(settings), settings.junk, shares=True))
     if dataset.targets is not None and _targets_differ(dataset):
         found.append(ByTarget(dataset))

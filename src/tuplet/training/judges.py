@@ -13,7 +13,7 @@ from torch import Tensor
 from tuplet.data import Dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
-from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching
+from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
 from tuplet.evaluation.relevance import Junk, search_of
 from tuplet.evaluation.result import Resample, joined
 from tuplet.evaluation.retrieval import NAMES, ranks_needed, retrieved
@@ -21,6 +21,8 @@ from tuplet.training.job import Augment
 from tuplet.training.looks import Look, Sight
 from tuplet.training.settings import EvaluateSettings
 
+_MOST_RANKED = 20_000_000
+"""Queries times gallery up to which the whole gallery is ranked, for the mean average precision."""
 TEMPERATURE = 0.07
 """Of the neighbours' votes where rows are compared by cosine; by distance each vote counts 1."""
 
@@ -82,6 +84,39 @@ class ByClass:
             bootstrap=bootstrap,
             seed=seed,
             known=sight.neighbours(ranks_needed(labels, top)) if self.shares else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ByGallery(ByClass):
+    """Does each query find its class in the gallery, where the data says who asks and who answers?
+
+    With groups, such as cameras, rows of the query's class and group are left out: the rule of re-identification.
+    """
+
+    def judge(self, sight: Sight, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
+        """Retrieval of the gallery for each query."""
+        labels, roles = classes_of(self.dataset), self.dataset.roles or ()
+        asking, answering = (
+            torch.tensor([at for at, role in enumerate(roles) if role == name]) for name in ("query", "gallery")
+        )
+        groups = [
+            None if self.groups is None else [self.groups[int(at)] for at in rows] for rows in (asking, answering)
+        ]
+        return retrieval(
+            sight.asked[asking],
+            labels[asking],
+            sight.asked[answering],
+            labels[answering],
+            geometry=sight.geometry,
+            groups=groups[0],
+            gallery_groups=groups[1],
+            junk="group" if self.groups is None else self.junk,
+            average_precision=len(asking) * len(answering) <= _MOST_RANKED,
+            resample=self.resample,
+            top=_tops(settings),
+            bootstrap=bootstrap,
+            seed=seed,
         )
 
 
