@@ -16,7 +16,7 @@ from tuplet.data.hashing import digests
 from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
 from tuplet.evaluation.relevance import Junk, search_of
 from tuplet.evaluation.result import Resample, joined
-from tuplet.evaluation.retrieval import NAMES, ranks_needed, retrieved
+from tuplet.evaluation.retrieval import ranks_needed, retrieved
 from tuplet.training.job import Augment
 from tuplet.training.looks import Look, Sight
 from tuplet.training.settings import EvaluateSettings
@@ -69,21 +69,16 @@ class ByClass:
         """Retrieval of each example among the others."""
         labels, top = classes_of(self.dataset), _tops(settings)
         search = search_of(sight.asked, labels, None, None, self.groups, None, self.junk, None)
+        known = sight.neighbours(ranks_needed(labels, top)) if self.shares else None
         return retrieved(
             search,
-            NAMES,
-            {
-                "geometry": sight.geometry,
-                "ties": "expected",
-                "top": tuple(top),
-                "junk": None if self.groups is None else self.junk,
-                "relevance": "labels",
-                "leave_one_out": True,
-            },
+            sight.geometry,
+            top,
+            self.junk,
+            known,
             resample=self.resample,
             bootstrap=bootstrap,
             seed=seed,
-            known=sight.neighbours(ranks_needed(labels, top)) if self.shares else None,
         )
 
 
