@@ -356,8 +356,44 @@ def instance() -> Figure:
     return figure
 
 
+def forces() -> Figure:
+    """How hard a positive is pulled and a negative pushed, by its cosine."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
+    cosines = torch.linspace(-0.6, 0.98, 160, dtype=torch.float64)
+    for axes, moved, fixed in ((panels[0], 0, 0.3), (panels[1], 1, 0.6)):
+        for name, (loss, colour) in PAIR_LOSSES.items():
+            pulls = [_force(loss, float(cosine), moved, fixed) for cosine in cosines]
+            axes.plot(cosines, pulls, color=colour, label=name)
+    panels[0].set(title="Pull on the positive (a negative at 0.3)", xlabel="cosine", ylabel="derivative by the cosine")
+    panels[1].set(title="Push on the negative (a positive at 0.6)", xlabel="cosine")
+    panels[0].set(yscale="symlog", ylim=(-0.02, 120))
+    panels[1].set(yscale="symlog", ylim=(-0.02, 120))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
+    "multi_similarity": (losses.multi_similarity, NEAR),
+    "nca, scale 4": (lambda *given, **sides: losses.nca(*given, scale=4.0, **sides), THIRD),
+    "supcon, temperature 0.1": (losses.supcon, QUIET),
+}
+
+
+def _force(loss: Callable[..., torch.Tensor], cosine: float, moved: int, fixed: float) -> float:
+    """|dL/ds| of one of an anchor's two pairs, a positive and a negative."""
+    cosines = [fixed, fixed]
+    cosines[moved] = cosine
+    angles = torch.tensor(cosines, dtype=torch.float64).acos().requires_grad_()
+    references = torch.stack([angles.cos(), angles.sin()], 1)
+    anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    sides = {"references": references, "reference_labels": torch.tensor([0, 1])}
+    loss(anchor, torch.tensor([0]), **sides).backward()
+    return float((angles.grad / angles.detach().sin()).abs()[moved])
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance)
+    draw.__name__: draw
+    for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance, forces)
 }
 
 

@@ -68,9 +68,10 @@ def loss_table() -> str:
     """One row per registered loss."""
     rows = ["| recipe name | what it is | labels | module | function |", "| --- | --- | --- | --- | --- |"]
     for name in tuplet.losses.registry:
+        shown = f"[`{name}`]({name}.md)" if (DOCS / "losses" / f"{name}.md").exists() else f"`{name}`"
         module, function = tuplet.losses.registry[name], getattr(tuplet.losses, name)
         links = " | ".join(f"[`{thing.__name__}`][{_home(thing)}]" for thing in (module, function))
-        rows.append(f"| `{name}` | {first_line(function)} | {module.supervision} | {links} |")
+        rows.append(f"| {shown} | {first_line(function)} | {module.supervision} | {links} |")
     return "\n".join(rows) + "\n"
 
 
@@ -86,9 +87,44 @@ def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
         home = _home(thing) if _is_defined(thing) else f"{module.__name__}.{name}"
         if home in shown:  # a link has one place to lead to
             parts.append(f"[`{module.__name__}.{name}`][{home}]: {first_line(thing)}\n")
+        elif _is_declared(thing):
+            parts.append(declared(thing, home))
         else:
             parts.append(f"::: {home}\n")
     return "\n".join(parts)
+
+
+def _is_declared(thing: Any) -> bool:
+    """Whether a declaration made it, so that its source has no signature to be read."""
+    registry = tuplet.losses.registry
+    loss = getattr(thing, "declaration", thing)
+    is_ours = any(registry[name] is loss for name in registry)
+    return is_ours and issubclass(loss, tuplet.losses.DeclaredLoss)
+
+
+def declared(thing: Any, home: str) -> str:
+    """The entry of a declared loss or of its function: signature and docstring."""
+    kind = "class" if inspect.isclass(thing) else "function"
+    head, _, rest = (inspect.getdoc(thing) or "").partition("\nArgs:\n")
+    entries, _, tail = rest.partition("\n\n")
+    rows = [f"- **`{name}`**: {note}" for name, note in settings.entries(entries).items()]
+    tail = re.sub(r"^(Returns|References|Raises):\n", r"**\1**\n\n", tail, flags=re.MULTILINE)
+    tail = "\n".join(line.removeprefix("    ") for line in tail.splitlines())
+    title = f"## <code>{thing.__name__}</code> *{kind}* {{ #{home} }}"
+    return "\n".join([title, "", f"```python\n{_call(thing)}\n```", "", head, "", *rows, "", tail, ""])
+
+
+def _call(thing: Any) -> str:
+    """How it is called, with defaults; types are in the settings and in the docstring."""
+    told, by_keyword = [], False
+    for parameter in inspect.signature(thing).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not by_keyword:
+            told.append("*")
+            by_keyword = True
+        is_set = parameter.default not in (parameter.empty, tuplet.engine.ALONE)
+        default = f"={parameter.default!r}" if is_set else "=ALONE" if parameter.default is not parameter.empty else ""
+        told.append(f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{parameter.name}{default}")
+    return f"{thing.__name__}({', '.join(told)})"
 
 
 def _defined(module: ModuleType) -> list[Any]:

@@ -112,6 +112,11 @@ def _arguments(built: Any) -> tuple[str, dict[str, str]]:
     """Summary and arguments of a docstring in Google form."""
     text = inspect.getdoc(built) or ""
     arguments = re.search(r"^(?:Args|Attributes):\n((?: +.*\n|\n)*)", text + "\n", re.MULTILINE)
-    entries = re.split(r"^ {4}(?=\w)", arguments[1] if arguments else "", flags=re.MULTILINE)[1:]
-    notes = {key.strip(): " ".join(note.split()) for key, _, note in (entry.partition(":") for entry in entries)}
-    return text.partition("\n")[0], {name: note for key, note in notes.items() for name in re.split(r",\s*", key)}
+    return text.partition("\n")[0], entries(arguments[1] if arguments else "")
+
+
+def entries(listed: str) -> dict[str, str]:
+    """What stands under `Args:`, by name."""
+    parts = re.split(r"^ {4}(?=\w)", listed, flags=re.MULTILINE)[1:]
+    notes = {key.strip(): " ".join(note.split()) for key, _, note in (part.partition(":") for part in parts)}
+    return {name: note for key, note in notes.items() for name in re.split(r",\s*", key)}

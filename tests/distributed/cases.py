@@ -218,6 +218,8 @@ def _pair_losses() -> Iterator[Case]:
         "info_nce": {},
         "supcon": {},
         "npair": {"norm_penalty": 0.1},
+        "nca": {},
+        "multi_similarity": {"epsilon": 0.1},
     }.items():
         for call in (classes, shared, pairs, two_sets):
             yield Case(name, options, call)
@@ -246,6 +248,7 @@ def _forms() -> Iterator[Case]:
     yield Case("nt_xent", {"temperature": "learned"}, weighted_pairs)
     yield Case("nt_xent", {}, weighted)
     yield Case("nt_xent", {}, pairs, queue=20)
+    yield Case("multi_similarity", {}, weighted)
     yield Case("npair", {"one_vs_one": True, "norm_penalty": 0.1}, weighted_pairs)
     yield Case("npair", {"norm_penalty": 0.1}, own_negatives)
 

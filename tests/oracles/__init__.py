@@ -16,6 +16,8 @@ from oracles.instance_discrimination import (
     updated_bank,
 )
 from oracles.log_ratio import log_ratio
+from oracles.multi_similarity import multi_similarity
+from oracles.nca import nca
 from oracles.nce import nce
 from oracles.npair import npair_mc, npair_per_pair, tuplet
 from oracles.nt_xent import nt_xent
@@ -36,6 +38,8 @@ __all__ = [
     "instance_discrimination",
     "instance_discrimination_nce",
     "log_ratio",
+    "multi_similarity",
+    "nca",
     "nce",
     "npair_mc",
     "npair_per_pair",

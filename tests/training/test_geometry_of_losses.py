@@ -25,6 +25,8 @@ TRAINED = {  # the loss as a recipe names it, what else it needs, and how it com
     "info_nce": ("cosine", ["loss={name='info_nce'}", UNIFORM]),
     "instance_discrimination": ("cosine", ["loss={name='instance_discrimination', noise_samples=8}", UNIFORM]),
     "log_ratio": ("squared_euclidean", ["loss={name='log_ratio'}", UNIFORM, GRADED]),
+    "multi_similarity": ("cosine", ["loss={name='multi_similarity'}"]),
+    "nca": ("squared_euclidean", ["loss={name='nca'}"]),
     "npair": ("dot", ["loss={name='npair'}"]),
     "nt_xent": ("cosine", ["loss={name='nt_xent'}", UNIFORM]),
     "supcon": ("cosine", ["loss={name='supcon'}"]),

@@ -9,7 +9,7 @@ from torch import Tensor
 import tuplet
 from tuplet.engine import Outcome
 from tuplet.evaluation import RetrievalResult
-from tuplet.losses import InfoNCELoss, SupConLoss, TripletLoss, info_nce
+from tuplet.losses import InfoNCELoss, MultiSimilarityLoss, NCALoss, SupConLoss, TripletLoss, info_nce
 
 
 def a_loss_is_a_module_whose_call_is_a_tensor(embeddings: Tensor, labels: Tensor) -> None:
@@ -29,6 +29,14 @@ def a_function_takes_tensors(anchors: Tensor, references: Tensor) -> None:
 def a_wrong_choice_is_found_before_anything_runs() -> None:
     TripletLoss(select="hardest")  # type: ignore[arg-type]
     InfoNCELoss(geometry="manhattan")  # type: ignore[arg-type]
+    NCALoss(geometry="manhattan")  # type: ignore[arg-type]
+    MultiSimilarityLoss(gamma=2.0)  # type: ignore[call-arg]
+    MultiSimilarityLoss(2.0, queue=32)  # type: ignore[arg-type]
+
+
+def a_declared_loss_has_the_constructor_that_it_declares() -> None:
+    assert_type(MultiSimilarityLoss(2.0, beta=40.0, epsilon=0.1).alpha, float)
+    NCALoss(scale=2.0, geometry="cosine", queue=None)
 
 
 def judging_returns_numbers_with_intervals(embeddings: Tensor, labels: Tensor) -> None:

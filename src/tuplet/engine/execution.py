@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 
+from tuplet.engine.tiles import TILE_SIZE
+
 Precision = Literal["exact", "tf32", "bfloat16"]
 
 MEMORY = 2**28
@@ -50,6 +52,11 @@ class Execution:
     def compiles(self, device: torch.device, pairs: int) -> bool:
         """Whether tile code is compiled for so many pairs of anchors and references."""
         return (device.type in COMPILED and pairs >= SMALL) if self.compiled is None else self.compiled
+
+    def entries(self, like: torch.Tensor) -> int:
+        """Most numbers in a tile of scores when nothing is said: on a CPU what its caches gain from."""
+        most = self.memory // (like.element_size() * 2)
+        return min(most, TILE_SIZE) if like.device.type == "cpu" else most
 
     @contextmanager
     def products(self, device: torch.device) -> Iterator[None]:

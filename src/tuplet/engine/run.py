@@ -81,7 +81,7 @@ def run(
         inputs.cols,
         tuple(inputs.values),
         Budget(
-            tile_size or execution.memory // (a.element_size() * 2),
+            tile_size or execution.entries(a),
             compiled=execution.compiles(a.device, len(a) * len(r)),
         ),
         processes,

@@ -3,6 +3,7 @@
 from tuplet.losses.base import MetricLoss, register, registry
 from tuplet.losses.contrastive import ContrastiveLoss, contrastive
 from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
+from tuplet.losses.declare import DeclaredLoss, PairLoss
 from tuplet.losses.info_nce import InfoNCELoss, NTXentLoss, SupConLoss, info_nce, nt_xent, supcon
 from tuplet.losses.instance import InstanceDiscriminationLoss, estimate_log_z, instance_discrimination
 from tuplet.losses.log_ratio import LogRatioLoss, log_ratio
@@ -16,6 +17,8 @@ from tuplet.losses.margin_softmax import (
     combined_margin,
     cosface,
 )
+from tuplet.losses.multi_similarity import MultiSimilarityLoss, multi_similarity
+from tuplet.losses.nca import NCALoss, nca
 from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.readings import readings
@@ -29,14 +32,18 @@ __all__ = [
     "CombinedMarginLoss",
     "ContrastiveLoss",
     "CosFaceLoss",
+    "DeclaredLoss",
     "FeatureQueue",
     "InfoNCELoss",
     "InstanceDiscriminationLoss",
     "LogRatioLoss",
     "MetricLoss",
+    "MultiSimilarityLoss",
+    "NCALoss",
     "NCELoss",
     "NPairLoss",
     "NTXentLoss",
+    "PairLoss",
     "SupConLoss",
     "TripletLoss",
     "a_softmax",
@@ -49,7 +56,9 @@ __all__ = [
     "info_nce",
     "instance_discrimination",
     "log_ratio",
+    "multi_similarity",
     "mutual_information_bound",
+    "nca",
     "nce",
     "npair",
     "nt_xent",

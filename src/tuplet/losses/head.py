@@ -223,6 +223,15 @@ def _check(
             hint="Usual values lie between 10 and 64.",
             reference="scale-range",
         )
+    check_classes(labels, x, num_classes)
+
+
+def check_classes(labels: Tensor, x: Tensor, num_classes: int) -> None:
+    """Refuse labels that are neither a class, 0 to num_classes - 1, nor -1.
+
+    Raises:
+        LabelError: See above.
+    """
     labels = row_ids(labels, x, "labels")
     outside = (labels < -1) | (labels >= num_classes)
 

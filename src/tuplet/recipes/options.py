@@ -99,7 +99,7 @@ def schema_of(slot: Slot, name: str) -> type[Component]:
         RecipeError: If the name is unknown.
     """
     built = constructor(slot, name)
-    hints = get_type_hints(built.__init__ if inspect.isclass(built) else built, include_extras=True)
+    hints = get_type_hints(inspect.unwrap(built.__init__ if inspect.isclass(built) else built), include_extras=True)
     fields: dict[str, Any] = {}
     for option, parameter in inspect.signature(built).parameters.items():
         is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}

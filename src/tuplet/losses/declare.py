@@ -1,0 +1,238 @@
+"""A loss declared once: from one class come the module, the function, the recipe's options and the pages of the docs.
+
+@register("nca")
+class NCALoss(PairLoss):
+    '''Summary, equation, `Args:` with the options, `References:`.'''
+    scale: Positive = 1.0
+    geometry: GeometryName = "squared_euclidean"
+
+    def terms(self, score, pair): ...
+    def finish(self, found): ...
+
+nca = NCALoss.function()
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, make_dataclass
+from typing import Any, ClassVar, Literal, Unpack, dataclass_transform, get_args, get_origin
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from tuplet.bounds import bounded
+from tuplet.engine import ALONE, Outcome, Processes, stream
+from tuplet.engine.program import Program
+from tuplet.losses.base import MetricLoss, registry
+from tuplet.losses.door import Problem, Sides, pose
+from tuplet.losses.wording import of_function, of_module
+from tuplet.memory import FeatureQueue
+from tuplet.registry import did_you_mean
+from tuplet.types import GeometryName
+
+EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Option:
+    """One annotated attribute of a declaration.
+
+    Args:
+        hint: Its type, with bounds.
+        default: What it is when nothing is said.
+        by_keyword: True if only a keyword sets it.
+    """
+
+    hint: Any
+    default: Any
+    by_keyword: bool
+
+
+@dataclass_transform()
+class DeclaredLoss(MetricLoss):
+    """What a declaration becomes; `PairLoss` is the base to start from.
+
+    Annotated attributes are options, in the order of the constructor's arguments; `bounds` has their types. The methods
+    `terms` and `finish` (and `then`) are those of a `Program`, whose `self` has the options; a loss whose program
+    stands elsewhere overrides `program`.
+    """
+
+    fixed_geometry: ClassVar[GeometryName | None] = None
+    """How the loss compares, where no option says so."""
+    divides_by: ClassVar[str] = "the anchors that have a positive"
+    """What its mean is over, in words."""
+    learnable: ClassVar[Mapping[str, float]] = {}
+    """Options that may be "learned", and where they start; the function takes a tensor then."""
+    owns: ClassVar[Mapping[str, Any]] = {}
+    """Parameters that the module owns and the function takes as arguments, with their shapes."""
+    sizes: ClassVar[frozenset[str]] = frozenset()
+    """Options that only serve to make what the module owns."""
+    sides: ClassVar[Any] = Sides
+    """What a call takes by keyword."""
+    options: ClassVar[dict[str, Option]] = {}
+    _rows: ClassVar[type[Program]]
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Read the declaration."""
+        super().__init_subclass__(**given)
+        told = {**cls.options, **_declared(cls)}
+        cls.options = dict(sorted(told.items(), key=lambda item: item[1].by_keyword))
+        fields = [(name, option.hint) for name, option in cls._plain().items()]
+        own = _program_parts(cls)
+        cls._rows = make_dataclass(f"{cls.__name__}Program", fields, bases=(Program,), namespace=own, frozen=True)
+        if "__init__" not in vars(cls):
+            setattr(cls, "__init__", _constructor(cls))  # noqa: B010  # mypy holds methods for constants
+        cls.__doc__ = of_module(cls, cls.__doc__)
+
+    def setup(self) -> None:
+        """Make parameters; the options are attributes already."""
+
+    def compares(self) -> GeometryName:
+        """How two embeddings are compared."""
+        return self.fixed_geometry or self.geometry
+
+    def program(self) -> Program:
+        """The loss as a row program."""
+        return self._rows(**{name: getattr(self, name) for name in self._plain()})
+
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+        """Who meets whom."""
+        return pose(embeddings, labels, sides)
+
+    def values(self, problem: Problem, processes: Processes) -> dict[str, Any]:
+        """What `stream` takes besides: scale, offset, values of anchors and references."""
+        del problem, processes
+        return {}
+
+    @classmethod
+    def function(cls) -> Callable[..., Tensor]:
+        """The loss as a function of tensors, with the options as keywords."""
+        return _function(cls)
+
+    @classmethod
+    def _plain(cls) -> dict[str, Option]:
+        """Options that the program sees."""
+        left_out = {*cls.learnable, *cls.sizes}
+        return {name: x for name, x in cls.options.items() if name not in left_out and not x.by_keyword}
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        problem = self.problem(embeddings, labels, sides)
+        values = self.values(problem, sides.get("processes", ALONE))
+        return stream(
+            self.program(),
+            problem.anchors,
+            problem.references,
+            problem.relation,
+            self.compares(),
+            **values,
+            **problem.walk,
+        )
+
+
+def _declared(cls: type[DeclaredLoss]) -> dict[str, Option]:
+    """The options that a class adds; their defaults leave the class, where they would hide modules of these names."""
+    found: dict[str, Option] = {}
+    by_keyword = False
+    hints: dict[str, Any] = inspect.get_annotations(cls, eval_str=True)
+    for name, hint in hints.items():
+        if hint is KW_ONLY:
+            by_keyword = True
+        elif ClassVar not in (hint, get_origin(hint)):
+            found[name] = Option(hint, vars(cls).get(name, EMPTY), by_keyword)
+            if name in vars(cls):
+                delattr(cls, name)
+    return found
+
+
+def _program_parts(cls: type[DeclaredLoss]) -> dict[str, Any]:
+    """What a declaration adds to its base: the members of its program."""
+    told = [name for kind in cls.__mro__ if issubclass(kind, DeclaredLoss) for name in vars(kind)]
+    own = [name for name in told if not name.startswith("__") and not hasattr(DeclaredLoss, name)]
+    return {name: inspect.getattr_static(cls, name) for name in own}
+
+
+def _constructor(cls: type[DeclaredLoss]) -> Callable[..., None]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = [
+        inspect.Parameter(name, kinds[option.by_keyword], default=option.default, annotation=option.hint)
+        for name, option in cls.options.items()
+    ]
+    myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    signature = inspect.Signature([myself, *parameters], return_annotation=None)
+
+    def construct(*given: Any, **named: Any) -> None:
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        myself, *values = bound.arguments.values()
+        options = dict(zip(list(bound.arguments)[1:], values, strict=True))
+        rest = {name: options.pop(name) for name in ("queue", "processes") if name in options}
+        vars(myself).update(options)
+        MetricLoss.__init__(myself, myself.compares(), **rest)
+        myself.setup()
+
+    return bounded(_signed(construct, "__init__", cls.__qualname__, cls.__module__, signature))
+
+
+def _function(cls: type[DeclaredLoss]) -> Callable[..., Tensor]:
+    signature = _function_signature(cls)
+
+    def compute(*given: Any, **named: Any) -> Tensor:
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        options = dict(bound.arguments)
+        embeddings, labels, sides = options.pop("embeddings"), options.pop("labels"), options.pop("sides", {})
+        if unknown := sorted(sides.keys() - cls.takes):
+            raise TypeError(f"unknown argument {unknown[0]!r}. {did_you_mean(unknown[0], sorted(cls.takes))}")
+        loss = cls.__new__(cls)  # the options alone: nothing is owned, nothing remembered
+        vars(loss).update(options)
+        return loss._outcome(embeddings, labels, **sides).value  # noqa: SLF001  # of this module
+
+    name = next((name for name in registry if registry[name] is cls), cls.__name__)
+    function = _signed(compute, name, "", cls.__module__, signature)
+    function.__doc__ = of_function(cls)
+    vars(function)["declaration"] = cls
+    return bounded(function)
+
+
+def _function_signature(cls: type[DeclaredLoss]) -> inspect.Signature:
+    """Embeddings, what the module would own, labels, options, and what a call takes."""
+    positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    labels: Any = Shaped[Tensor, "anchors *classes"] | None
+    first = [inspect.Parameter("embeddings", positional, annotation=Float[Tensor, "anchors dim"])]
+    first += [inspect.Parameter(name, positional, annotation=shape) for name, shape in cls.owns.items()]
+    if cls.owns:
+        first.append(inspect.Parameter("labels", positional, annotation=Shaped[Tensor, " anchors"]))
+    else:
+        first.append(inspect.Parameter("labels", positional, annotation=labels, default=None))
+    for name, option in cls.options.items():
+        if not option.by_keyword and name not in cls.sizes:
+            hint, default = option.hint, option.default
+            if name in cls.learnable:
+                arms = [arm for arm in get_args(hint) if arm != Literal["learned"]]
+                hint, default = arms[0] | Tensor, cls.learnable[name] if default == "learned" else default
+            first.append(inspect.Parameter(name, keyword, annotation=hint, default=default))
+    sides = inspect.Parameter("sides", inspect.Parameter.VAR_KEYWORD, annotation=Unpack[cls.sides])
+    return inspect.Signature([*first, sides], return_annotation=Float[Tensor, ""])
+
+
+def _signed(
+    function: Callable[..., Any], name: str, inside: str, module: str, signature: inspect.Signature
+) -> Callable[..., Any]:
+    """The function under another name, with a signature that checks, editors and schemas read."""
+    vars(function).pop("__wrapped__", None)  # a checker of shapes may stand around it
+    function.__name__, function.__module__ = name, module
+    function.__qualname__ = f"{inside}.{name}" if inside else name
+    function.__annotations__ = {
+        **{p.name: p.annotation for p in signature.parameters.values() if p.annotation is not EMPTY},
+        "return": signature.return_annotation,
+    }
+    vars(function)["__signature__"] = signature
+    return function
+
+
+class PairLoss(DeclaredLoss):
+    """A declaration over pairs of examples: one set, two sets, a queue; class ids, several labels, or pairs."""
+
+    _: KW_ONLY
+    queue: FeatureQueue | None = None
+    processes: Processes = ALONE
