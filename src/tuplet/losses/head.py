@@ -223,10 +223,10 @@ def _check(
             hint="Usual values lie between 10 and 64.",
             reference="scale-range",
         )
-    check_classes(labels, x, num_classes)
+    check_classes(labels, x, num_classes, checks)
 
 
-def check_classes(labels: Tensor, x: Tensor, num_classes: int) -> None:
+def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -> None:
     """Refuse labels that are neither a class, 0 to num_classes - 1, nor -1.
 
     Raises:
