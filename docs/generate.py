@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import accelerators
 import draw
 import measured
 import settings
@@ -29,7 +30,7 @@ PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name),
 def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
-    texts |= {DOCS / "benchmarks.md": NOTE + measured.page()}
+    texts |= {DOCS / "benchmarks.md": NOTE + measured.page() + "\n" + accelerators.section()}
     texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
     context = command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
     texts |= {HELP: command.get_help(context) + "\n"}

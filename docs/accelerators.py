@@ -1,0 +1,79 @@
+"""The part of the page of benchmarks about accelerators, drawn from what `benchmarks/bench_gpu.py` wrote."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+TABLE, COUNTS = BENCHMARKS / "accelerator.json", BENCHMARKS / "counts.json"
+INTRODUCTION = """## On an accelerator
+
+`benchmarks/bench_gpu.py` measures value and gradient on one card, in four minutes at most, from a checkout with
+`PYTHONPATH=src` where there are torch and Triton and nothing else.
+Each row has tuplet, the dense form run eagerly and compiled, pytorch-metric-learning if it is installed, and the limit:
+so many cuBLAS products of the size as the loss needs (three; two for a hinge over one set, one for batch-hard) and one
+exp over every entry.
+For each it takes milliseconds (the least of interleaved turns, by CUDA events, with the spread), memory beyond inputs
+and gradients, seconds that the first call takes for compiling, and relative errors of value and gradient against
+float64; for tuplet also values that the host reads back and operators.
+Each row has a bound and an aim, and says whether tuplet is within the aim, within the bound, or missed both, and
+whether a dense form or the peer is faster there.
+"""
+NOTHING = "No card has run it yet, so nothing is claimed here about time or memory on an accelerator.\n"
+COUNTED = """### Host reads and operators
+
+Counted without an accelerator: the same passes on a CPU, not compiled, one value and gradient of {rows:,} rows of 128
+dimensions, four examples of a class, torch {torch}.
+A host read waits on an accelerator until everything launched before it is done; the bound is one a call.
+Operators are what is dispatched without a compiler; compiled tile code is one or a few kernels for many of them.
+`python benchmarks/bench_gpu.py --counts` counts again.
+"""
+
+
+def section() -> str:
+    """Both tables, as far as they were measured."""
+    parts = [INTRODUCTION]
+    if TABLE.exists():
+        report = json.loads(TABLE.read_text())
+        parts += [*_table(report["rows"]), ""]
+        parts += [f"{report['date']}, {report['card']}: torch {report['torch']}, Triton {report['triton']}.\n"]
+    else:
+        parts += [NOTHING]
+    if COUNTS.exists():
+        counts = json.loads(COUNTS.read_text())
+        parts += [COUNTED.format(**counts), *_counts(counts["losses"]), ""]
+    return "\n".join(parts)
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| what | size | tuplet | limit | dense | compiled | peer | MB | error | promise | faster there |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
+    for row in rows:
+        found = row["contestants"]
+        times = [_time(found.get(name, {})) for name in ("tuplet", "limit", "dense", "dense, compiled", "peer")]
+        ours = found.get("tuplet", {})
+        memory = "" if ours.get("mb") is None else f"{ours['mb']:,.0f}"
+        errors = [ours[key] for key in ("value_error", "gradient_error") if ours.get(key) is not None]
+        error = f"{max(errors):.0e}" if errors else ""
+        said = "; ".join(map(_promise, row["promises"])) or row.get("note", "")
+        yield f"| {' | '.join((row['row'], row['size'], *times, memory, error, said, ', '.join(row['faster'])))} |"
+
+
+def _time(own: dict[str, Any]) -> str:
+    return f"{own['ms']:,.2f} ms (x {own['spread']:.2f})" if "ms" in own else own.get("note", "")
+
+
+def _promise(one: dict[str, Any]) -> str:
+    verdict = f"**{one['verdict']}**" if one["verdict"] == "missed" else one["verdict"]
+    found = "" if one["found"] is None else f" {one['found']:.3g}"
+    limits = [f"{word} {one[key]:g}" for word, key in (("bound", "bound"), ("aim", "aim")) if one[key] is not None]
+    return f"{one['what'].replace('x ', '× ')}{found} ({', '.join(limits)}): {verdict}"
+
+
+def _counts(losses: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| loss | host reads | operators | |"
+    yield "| --- | ---: | ---: | --- |"
+    for one in losses:
+        verdict = "held" if one["reads"] <= 1 else "**missed**"
+        yield f"| {one['loss']} | {one['reads']} | {one['operators']:,} | {verdict} |"

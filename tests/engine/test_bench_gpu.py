@@ -1,0 +1,118 @@
+"""The accelerator benchmark runs everywhere: tiny sizes of every row, by the accelerator's passes on a CPU."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "bench_gpu.py"
+sys.path.insert(0, str(SCRIPT.parent))
+
+import counting  # noqa: E402  # of the benchmarks
+
+MOST = {
+    "batch_hard": 1,
+    "triplet": 2,  # beside the check of the embeddings the largest number of positives of an anchor
+    "instance_discrimination": 5,  # its bank is checked by itself
+}
+"""Host reads of a call of those that are not within the bound of one, the first name that fits."""
+
+
+def run(*arguments, code=None):
+    command = [sys.executable, SCRIPT] if code is None else [sys.executable, "-c", code]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "rows.json"
+    done = run("--device", "cpu", "--small", "--seconds", "3000", "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text())
+
+
+def test_every_row_has_numbers(report):
+    names = [row["row"] for row in report["rows"]]
+    assert len(names) == len(set(names))
+    assert {"supcon", "info_nce bfloat16", "batch-hard", "arcface 1,000,000", "retrieval", "topk"} <= set(names)
+    for row in report["rows"]:
+        assert "note" not in row, row
+        for name, own in row["contestants"].items():
+            assert own.get("ms", 0) > 0, (row["row"], name, own)
+        assert all(one["found"] is not None for one in row["promises"] if one["what"] in {"ms", "reads", "x limit"})
+
+
+def test_errors_are_those_of_the_precision(report):
+    measured = 0
+    for row in report["rows"]:
+        most = 2e-2 if "bfloat16" in row["row"] else 1e-5
+        for name, own in row["contestants"].items():
+            for error in (own.get("value_error"), own.get("gradient_error")):
+                if error is not None:
+                    measured += 1
+                    assert math.isfinite(error), (row["row"], name)
+                    assert error < most, (row["row"], name, error)
+    assert measured > 100
+
+
+def test_host_reads_are_within_the_bound(report):
+    for row in report["rows"]:
+        if any(one["what"] == "reads" for one in row["promises"]):
+            most = next((reads for name, reads in MOST.items() if name in row["row"]), 1)
+            assert row["contestants"]["tuplet"]["reads"] <= most, row["row"]
+
+
+def test_a_bare_machine_gets_stand_ins():
+    code = f"""
+import sys
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {{"jaxtyping", "safetensors", "pydantic", "yaml", "scipy", "pytorch_metric_learning"}}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Bare())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name in ("jaxtyping", "safetensors") else found(name, *more)
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+import bench_gpu
+sys.exit(bench_gpu.main(sys.argv[1:]))
+"""
+    done = run("--device", "cpu", "--small", "--rows", "supcon,training step", code=code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "jaxtyping and safetensors" in done.stdout
+    assert done.stdout.count("tuplet  ") == 3
+
+
+def test_no_card_and_unknown_rows_are_said():
+    assert run("--device", "cpu", "--small", "--rows", "supkon").returncode == 2
+    if not torch.cuda.is_available():
+        assert run("--device", "cuda").returncode == 2
+        assert run().returncode == 0
+
+
+def test_the_trace_counts_reads_of_every_kind():
+    x = torch.arange(4.0)
+    x.requires_grad_()
+    y = torch.arange(4)
+    for read in (
+        y.max().item,
+        lambda: bool(y.any()),
+        y.nonzero,
+        lambda: y[y > 1],
+        y.tolist,
+        y.numpy,
+        y.unique,
+        y.bincount,
+        lambda: torch.equal(y, y),
+        lambda: y.repeat_interleave(y),
+        lambda: y.masked_select(y > 1),
+    ):
+        assert counting.traced(read).reads.total() == 1, read
+    quiet = counting.traced(lambda: (x[y] * 2).sum().backward())
+    assert quiet.reads.total() == 0
+    assert quiet.operators > 5
