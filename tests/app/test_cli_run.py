@@ -142,7 +142,7 @@ def test_search_finds_an_indexed_image_first_by_argument_folder_and_stdin(workpl
     assert hits[0]["score"] <= hits[1]["score"]
     assert tuplet(*words, "-", folder=workplace, stdin=f"{path}\n").stdout == by_argument
     table = tuplet("search", "runs/digits", "digits/3", "-k", "1", folder=workplace).stdout.splitlines()
-    assert table[0] == "query\trank\tid\tlabel\tscore"
+    assert table[0] == "query\trank\tid\tlabel\tsplit\tscore"
     assert len(table) == 1 + len(list((workplace / "digits" / "3").iterdir()))
 
 
