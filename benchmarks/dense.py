@@ -50,7 +50,7 @@ def whole(form: Form, given: Inputs) -> Tensor:
     return total / count
 
 
-def truth(form: Form, given: Inputs, entries: int = 2**28) -> tuple[Tensor, list[Tensor]]:
+def truth(form: Form, given: Inputs, entries: int = 2**26) -> tuple[Tensor, list[Tensor]]:
     """Value and gradients in float64, block by block."""
     exact = given.double()
     references = exact.x if exact.other is None else exact.other
