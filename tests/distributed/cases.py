@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tuplet import losses
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import ALONE, Execution, Processes
 from tuplet.engine.shards import Shards
 from tuplet.memory import FeatureQueue
 
 STEPS = 3
 ROWS, DIM, WORDS, EXAMPLES = 12, 6, 7, 10
-SHARES = {1: [12], 2: [7, 5], 3: [4, 0, 8]}
+SHARES = {1: [12], 2: [7, 5], 3: [4, 0, 8], 4: [3, 4, 0, 5]}
 """How many of every 12 rows each process has; they take turns, so that the one without rows is not always the same."""
 
 
@@ -291,9 +291,10 @@ def _heads() -> Iterator[Case]:
 CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
 
 
-def play(names: Sequence[str] = tuple(CASES)) -> dict[str, Any]:
+def play(names: Sequence[str] = tuple(CASES), **execution: Any) -> dict[str, Any]:
     """Train with these losses; what this process saw and what it ended with."""
-    return {name: train(CASES[name], Processes.default()) for name in names}
+    how = Execution(**execution) if execution else None
+    return {name: train(CASES[name], Processes.default(), how) for name in names}
 
 
 def play_in_group(names: Sequence[str]) -> dict[str, Any]:
@@ -305,11 +306,12 @@ def play_in_group(names: Sequence[str]) -> dict[str, Any]:
     return {name: train(CASES[name], processes) for name in names}
 
 
-def train(case: Case, processes: Processes) -> dict[str, Any]:
+def train(case: Case, processes: Processes, execution: Execution | None = None) -> dict[str, Any]:
     """A few steps of plain gradient descent, as in anybody's loop."""
     torch.manual_seed(0)
     encoder: nn.Module = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, DIM)).double()
     loss = case.build(processes)
+    loss.execution = execution
     learned = [*encoder.parameters(), *loss.parameters()]
     encode, objective = encoder, loss
     if processes is not ALONE:

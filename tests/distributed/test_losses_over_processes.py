@@ -39,6 +39,15 @@ def test_values_gradients_and_memory_equal_those_of_one_process(name, alone, tog
         assert_same(seen[name], alone[name])
 
 
+@pytest.mark.parametrize(("processes", "exchange"), [(1, "auto"), (2, "gather"), (3, "ring"), (4, "ring")])
+def test_tile_code_gives_the_same_on_any_number_of_processes(processes, exchange, alone, tmp_path):
+    how = {"engine": "tiles", "exchange": exchange, "memory": 16 * 400}  # tiles of 400 entries
+    together = launch("distributed.cases:play", processes, tmp_path, **how) if processes > 1 else [play(**how)]
+    for seen in together:
+        for name in CASES:
+            assert_close(seen[name], alone[name], rtol=1e-11, atol=1e-11, equal_nan=True)
+
+
 def test_some_of_the_processes_make_a_group(alone, tmp_path):
     bystander, *members = launch("distributed.cases:play_in_group", 3, tmp_path, names=FEW)
     assert bystander == {}

@@ -19,6 +19,9 @@ COMPILED = ("cuda", "xpu")
 """Kinds of accelerators for which there is a compiler of tile code."""
 
 
+MOST_GATHERED = 2**24
+"""Numbers in the embeddings of all processes up to which each gets all of them."""
+
 SMALL = 2**16
 """With fewer pairs than this, compiling does not pay."""
 
@@ -36,6 +39,9 @@ class Execution:
             products to 11 bits, "bfloat16" to 8. Sums are float32 at least in all of them.
         check: When an accelerator is asked whether the numbers of a call are finite and its labels in range: "now",
             one read back per call; "deferred", at the next call of the module; "off", never. On the CPU always now.
+        exchange: How several processes meet each other's embeddings: "gather" brings all of them to each, "ring"
+            passes blocks round, so that each holds its own and one other, and takes a product more. "auto" takes the
+            ring where all together are more than 64 MB. Panels always gather, and so do losses that need whole rows.
     """
 
     engine: Literal["auto", "panels", "tiles"] = "auto"
@@ -43,6 +49,13 @@ class Execution:
     compiled: bool | None = None
     precision: Precision = "exact"
     check: Literal["now", "deferred", "off"] = "now"
+    exchange: Literal["auto", "gather", "ring"] = "auto"
+
+    def takes_ring(self, rows: int, dim: int, size: int, device: torch.device) -> bool:
+        """Whether the embeddings of so many processes, `rows` on this one at most, travel round a ring."""
+        if size == 1 or not uses_tiles(self, device):
+            return False
+        return self.exchange == "ring" or (self.exchange == "auto" and rows * size * dim > MOST_GATHERED)
 
     def low(self, given: torch.dtype, device: torch.device) -> torch.dtype | None:
         """Type of the operands of products; None for float32 or float64. bfloat16 that is given stays it."""

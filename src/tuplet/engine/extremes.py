@@ -13,7 +13,7 @@ from tuplet.engine.passes import Problem, equal_spans, multiply
 from tuplet.engine.positives import listed_products
 from tuplet.engine.program import Mean
 from tuplet.engine.reduction import Outcome
-from tuplet.engine.tilecode import Spec, Values, compiled, fold, weighted
+from tuplet.engine.tilecode import Spec, Values, compiled, fold, stat_names, weighted
 
 
 def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
@@ -26,7 +26,9 @@ def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
         homes[kind][own] = x
     if not len(a) or not len(r):
         zero = (a[:0].sum() + r[:0].sum()).to(a.dtype)
-        return Outcome(zero, zero.detach().double(), {})
+        nothing = torch.zeros_like(zero.detach(), dtype=torch.float32 if a.device.type == "mps" else torch.float64)
+        names = stat_names(program, spec.of_row, spec.of_col)
+        return Outcome(zero, nothing, dict.fromkeys(names, nothing))
     constant = [{name: x.detach() for name, x in part.items()} for part in (rows, cols, scalars)]
     best: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
     height = max(1, problem.budget.entries // len(r))

@@ -13,7 +13,7 @@ Nothing of the size anchors × references is made, no value is read by the host,
 the last one begins earlier and leaves out what was there before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 from tuplet.engine.gather import ALONE, Processes, largest_of, sum_of
 from tuplet.engine.once import multiplied
 from tuplet.engine.program import Found, Mean, merge
+from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import (
     Spec,
     Values,
@@ -32,6 +33,7 @@ from tuplet.engine.tilecode import (
     fold,
     local_pass,
     slopes,
+    stat_names,
     weighted,
     whole_rows,
 )
@@ -73,6 +75,7 @@ class Problem:
         shards: Who has other references of the same anchors.
         unit_cols: True to scale references to length one tile by tile, and to project their gradient.
         low: Type in which matrix products take their operands; None for that of the embeddings.
+        ring: Processes that have a block of the references each; None if all references are here.
     """
 
     spec: Spec
@@ -84,6 +87,7 @@ class Problem:
     shards: Processes = ALONE
     unit_cols: bool = False
     low: torch.dtype | None = None
+    ring: Ring | None = None
     stat_names: list[str] = field(default_factory=list)
 
 
@@ -128,6 +132,7 @@ class _Work:
         one_set = problem.spec.one_set
         self.grad_r = torch.zeros_like(r, dtype=self.wide) if asked[1] and not one_set else None
         self.spec = replace(problem.spec, wanted=frozenset(wanted))
+        self.held, self.begin, self.goal = r, 0, self.grad_r  # references that are here, from which one on
         self.mine, self.theirs = self._operands()
 
     @property
@@ -135,9 +140,16 @@ class _Work:
         return torch.promote_types(self.a.dtype, torch.float32)
 
     def run(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        program, (n, m) = self.spec.program, (len(self.a), len(self.r))
+        program, (n, m) = self.spec.program, (len(self.a), len(self.cols["place"]))
+        if self.problem.ring is not None and m and not n:  # nothing to do but to pass the others' rows on
+            for pulling in (False, True) if self.spec.wanted else (False,):
+                for _ in self._blocks(pulling=pulling):
+                    pass
         if not n or not m:
             return self._nothing()
+        if self.problem.ring is not None:
+            height = min(n, self.problem.budget.tile_rows, self.problem.budget.entries)
+            return self._tiles(height, max(1, self.problem.budget.entries // height))
         if self.problem.unit_cols:
             return self._tiles(*self._beside_references(n, m))
         entries = self.problem.budget.entries
@@ -230,24 +242,25 @@ class _Work:
 
     def _reduced(self, height: int, width: int) -> tuple[Found, Values, dict[str, Any]]:
         """What all terms are reduced to, positions of extremes, and along what each term is reduced."""
-        code, n, m = self._code(fold), len(self.a), len(self.r)
+        code = self._code(fold)
         overs = {name: (monoid, over) for name, monoid, over, _ in self.spec.layout}
-        rows_of: dict[str, list[Tensor]] = {}
+        strips: list[tuple[Values, Values]] = [({}, {}) for _ in equal_spans(len(self.a), height)]
         sums: dict[str, Tensor] = {}
+        for block in self._blocks(pulling=False):
+            for (rows, fresh), (here, at) in zip(equal_spans(len(self.a), height), strips, strict=True):
+                for cols, new in self._columns(block, width):
+                    r, c = self._tile_values(rows, fresh, cols, new)
+                    for name, (value, place) in code(self._product(rows, cols), r, c, self.scalars).items():
+                        monoid, over = overs[name]
+                        if over == "row":
+                            _merge_rows(here, at, name, monoid, value, None if place is None else place + cols.start)
+                        elif over == "column":
+                            self._merge_columns(sums, name, monoid, value, cols, new)
+                        else:
+                            sums[name] = value if name not in sums else merge(monoid, sums[name], value)
+        rows_of: dict[str, list[Tensor]] = {}
         places: dict[str, list[Tensor]] = {}
-        for rows, fresh in equal_spans(n, height):
-            here: dict[str, Tensor] = {}
-            at: dict[str, Tensor] = {}
-            for cols, new in equal_spans(m, width):
-                r, c = self._tile_values(rows, fresh, cols, new)
-                for name, (value, place) in code(self._product(rows, cols), r, c, self.scalars).items():
-                    monoid, over = overs[name]
-                    if over == "row":
-                        _merge_rows(here, at, name, monoid, value, None if place is None else place + cols.start)
-                    elif over == "column":
-                        self._merge_columns(sums, name, monoid, value, cols, new)
-                    else:
-                        sums[name] = value if name not in sums else merge(monoid, sums[name], value)
+        for (_, fresh), (here, at) in zip(equal_spans(len(self.a), height), strips, strict=True):
             for name, value in here.items():
                 rows_of.setdefault(name, []).append(value[fresh:])
             for name, index in at.items():
@@ -260,19 +273,42 @@ class _Work:
     def _merge_columns(self, sums: Values, name: str, monoid: Any, value: Tensor, cols: slice, new: int) -> None:
         if name not in sums:
             empty = 0.0 if monoid == "total" else -torch.inf
-            sums[name] = torch.full((len(self.r), *value.shape[1:]), empty, dtype=value.dtype, device=value.device)
+            sums[name] = torch.full(
+                (len(self.cols["place"]), *value.shape[1:]), empty, dtype=value.dtype, device=value.device
+            )
         begin = cols.start + new
         sums[name][begin : cols.stop] = merge(monoid, sums[name][begin : cols.stop], value[new:])
 
     def _pull_tiles(self, height: int, width: int, by: Values, found: Values, overs: dict[str, Any]) -> None:
         code, one_set = self._code(slopes), self.spec.one_set
-        for rows, fresh in equal_spans(len(self.a), height):
-            for cols, new in equal_spans(len(self.r), width):
-                r, c = self._tile_values(rows, fresh, cols, new)
-                mine = self._cut(by, overs, rows, cols), self._cut(found, overs, rows, cols)
-                theirs = (self._cut(by, overs, cols, rows), self._cut(found, overs, cols, rows)) if one_set else None
-                slope, grads = code(self._product(rows, cols), r, c, self.scalars, mine, theirs)
-                self._pull(rows, cols, slope, grads, mirrored=one_set)
+        for block in self._blocks(pulling=True):
+            for rows, fresh in equal_spans(len(self.a), height):
+                for cols, new in self._columns(block, width):
+                    r, c = self._tile_values(rows, fresh, cols, new)
+                    mine = self._cut(by, overs, rows, cols), self._cut(found, overs, rows, cols)
+                    others = self._cut(by, overs, cols, rows), self._cut(found, overs, cols, rows)
+                    theirs = others if one_set else None
+                    slope, grads = code(self._product(rows, cols), r, c, self.scalars, mine, theirs)
+                    self._pull(rows, cols, slope, grads, mirrored=one_set)
+
+    def _blocks(self, *, pulling: bool) -> Iterator[tuple[int, int]]:
+        """The references that are here, or round the ring everybody's in turn: from which one on, and how many."""
+        ring = self.problem.ring
+        if ring is None:
+            yield 0, len(self.r)
+            return
+        for begin, held, goal in ring.blocks(self.r, self.grad_r if pulling else None):
+            self.begin, self.held, self.goal = begin, held, goal
+            self.theirs = self.held if self.problem.low is None else self.held.to(self.problem.low)
+            yield self.begin, len(self.held)
+
+    @staticmethod
+    def _columns(block: tuple[int, int], width: int) -> list[tuple[slice, int]]:
+        """Tiles of a block's columns, by position among all references."""
+        begin, size = block
+        if not size:
+            return []
+        return [(slice(begin + c.start, begin + c.stop), new) for c, new in equal_spans(size, width)]
 
     @staticmethod
     def _cut(values: Values, overs: dict[str, Any], rows: slice, cols: slice) -> Values:
@@ -293,9 +329,10 @@ class _Work:
         return mine, mine if self.spec.one_set else self.r.to(low)
 
     def _product(self, rows: slice, cols: slice) -> Tensor:
-        theirs = self.theirs[cols]
+        here = slice(cols.start - self.begin, cols.stop - self.begin)
+        theirs = self.theirs[here]
         if self.problem.unit_cols:
-            theirs = _unit(self.r[cols])[0].to(self.theirs.dtype)
+            theirs = _unit(self.held[here])[0].to(self.theirs.dtype)
         return multiply(self.mine[rows], theirs.flatten(0, -2).T)
 
     def _pull(self, rows: slice, cols: slice, slope: Tensor | None, grads: Values, *, mirrored: bool) -> None:
@@ -306,21 +343,20 @@ class _Work:
             self.sums[name][span] += x
         if slope is None:
             return
-        theirs, rate = self.r[cols], None
+        here = slice(cols.start - self.begin, cols.stop - self.begin)
+        theirs, rate = self.held[here], None
         if self.problem.unit_cols:
             theirs, rate = _unit(theirs)
         low = slope.to(self.theirs.dtype)
         if self.grad_a is not None:
             self.grad_a[rows] += multiply(low, theirs.flatten(0, -2).to(low.dtype))
-        if mirrored or (self.grad_r is None and self.grad_a is None):
-            return
-        goal = self.grad_r if self.grad_r is not None else self.grad_a
-        if goal is None or (self.grad_r is None and not self.spec.one_set):
+        goal = self.grad_a if self.spec.one_set else self.goal
+        if mirrored or goal is None:
             return
         pulled = multiply(low.T, self.mine[rows]).view_as(theirs)
         if rate is not None:  # what is along a reference changes its length only
             pulled = (pulled - (pulled * theirs).sum(-1, keepdim=True) * theirs) * rate
-        goal[cols] += pulled
+        goal[here] += pulled
 
     def _tile_values(self, rows: slice, fresh: int, cols: slice, new: int) -> tuple[Values, Values]:
         """Values of a tile's rows and columns; those that an earlier tile had take no part."""
@@ -383,7 +419,8 @@ class _Work:
         return self._sum(self.a.new_zeros(1, dtype=self.wide))
 
     def _nothing(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        return self._zero().to(self.wide), self._zero(), {}
+        names = stat_names(self.spec.program, self.spec.of_row, self.spec.of_col)
+        return self._zero().to(self.wide), self._zero(), {name: self._zero() for name in names}
 
     def _code(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return compiled(function, self.spec) if self.problem.budget.compiled else partial(function, self.spec)

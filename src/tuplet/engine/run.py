@@ -8,11 +8,12 @@ from torch import Tensor
 
 from tuplet.engine.execution import DEFAULT, Execution
 from tuplet.engine.extremes import extremes
-from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.gather import ALONE, Processes, add_up, gather, sum_of
 from tuplet.engine.passes import Budget, Pass, Problem
 from tuplet.engine.positives import positive_places
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, count
 from tuplet.engine.reduction import Outcome
+from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin, target_scores
@@ -36,6 +37,7 @@ def run(
     processes: Processes = ALONE,
     shards: Processes = ALONE,
     stats: bool = False,
+    ring: Ring | None = None,
     given_type: torch.dtype = torch.float32,
     execution: Execution = DEFAULT,
 ) -> Outcome:
@@ -57,14 +59,15 @@ def run(
         processes: Who computes the loss together.
         shards: Who has other references of the same anchors.
         stats: True to add mean scores of positives and negatives.
+        ring: Processes that have a block of the references each, `references` being those of this one.
         given_type: What the embeddings came in.
         execution: See there.
     """
-    a, r = geometry.prepare(anchors, references)
-    one_set = relation.first == 0 and r is a and offset is None and not geometry.narrow
+    a, r = geometry.prepare(anchors, references) if ring is None else prepare(geometry, anchors, references, ring)
+    one_set = relation.first == 0 and r is a and offset is None and not geometry.narrow and ring is None
     if isinstance(relation, Graded) and callable(relation.geometry):
         relation.check_distances()
-    inputs = _Inputs(a, r, relation, geometry, one_set=one_set)
+    inputs = _Inputs(a, r, relation, geometry, one_set=one_set, ring=ring)
     inputs.add_scores(scale, offset)
     if margin is not None:
         inputs.add_targets(margin)
@@ -72,7 +75,9 @@ def run(
         inputs.rows["weight"] = weights.to(a.dtype)
     if program.near:
         inputs.rows["places"], inputs.rows["listed"] = positive_places(relation)
-    of_row, of_col = of_row or {}, of_col or {}
+    of_row, of_col = dict(of_row or {}), of_col or {}
+    if stats and isinstance(scale, Tensor) and scale.ndim:
+        of_row["_scale"] = scale.detach()
     inputs.add_values(of_row, of_col)
     shown = _Measured(program.measured()) if stats else program
     problem = Problem(
@@ -88,6 +93,7 @@ def run(
         shards,
         geometry.narrow,
         execution.low(given_type, a.device),
+        ring,
     )
     with execution.products(a.device):
         if program.extremes and shards.size == 1:
@@ -97,19 +103,24 @@ def run(
             total, number, *sums = Pass.apply(problem, *given)  # type: ignore[no-untyped-call]
             outcome = Outcome(total, number, dict(zip(problem.stat_names, sums, strict=True)))
     found = {name: sum_of(x, processes) for name, x in outcome.stats.items()}
-    if stats and found:
-        found |= _unscaled(found, scale, weights, inputs.rows["live"], processes)
+    if stats and "scale" not in found:
+        factor = torch.as_tensor(scale, dtype=torch.float64, device=a.device).detach()
+        safe = torch.where(factor != 0, factor, 1.0)
+        found |= {name: found[name] / safe for name in ("positive_score", "negative_score")}
+        found["scale"] = factor * found["rows"]
     return Outcome(add_up(outcome.total, processes), sum_of(outcome.count, processes), found)
 
 
 class _Inputs:
     """Constants of rows and columns, and differentiable values, by name; see `tilecode.scores_and_pair`."""
 
-    def __init__(self, a: Tensor, r: Tensor, relation: Relation, geometry: Geometry, *, one_set: bool) -> None:
+    def __init__(
+        self, a: Tensor, r: Tensor, relation: Relation, geometry: Geometry, *, one_set: bool, ring: Ring | None
+    ) -> None:
         self.a, self.r, self.relation, self.geometry, self.one_set = a, r, relation, geometry, one_set
         row_keys, col_keys, self.compare = relation.keys()
         self.rows, self.cols = dict(row_keys), dict(col_keys)
-        place, first = torch.arange(len(r), device=a.device), relation.first
+        place, first = torch.arange(relation.references, device=a.device), relation.first
         self.cols["place"] = place
         own = torch.arange(len(a), device=a.device)
         self.rows["position"] = torch.full_like(own, -1) if first is None else own + first
@@ -119,7 +130,9 @@ class _Inputs:
         self.bent = False
         if isinstance(geometry, SquaredEuclidean):
             mine = a.square().sum(1)
-            self.values |= {"row:square": mine, "col:square": mine if r is a else r.square().sum(1)}
+            theirs = mine if r is a and ring is None else r.square().sum(1)
+            theirs = theirs if ring is None else gather(theirs, ring.processes)
+            self.values |= {"row:square": mine, "col:square": theirs}
 
     def add_scores(self, scale: float | Tensor, offset: Tensor | None) -> None:
         """What multiplies scores, and what is added to them."""
@@ -173,20 +186,6 @@ class _Inputs:
         )
 
 
-def _unscaled(
-    found: dict[str, Tensor], scale: float | Tensor, weights: Tensor | None, live: Tensor, processes: Processes
-) -> dict[str, Tensor]:
-    """Scores as they were before the scale, and the sum of the scale itself; per anchor its mean stands for it."""
-    factor = torch.as_tensor(scale, device=live.device).detach().double()
-    if factor.ndim:
-        share = live.double() if weights is None else live * weights.double()
-        parts = sum_of(torch.stack([(factor * share).sum(), share.sum()]), processes)
-        factor = parts[0] / torch.where(parts[1] > 0, parts[1], 1.0)
-    safe = torch.where(factor != 0, factor, 1.0)
-    scores = {name: found[name] / safe for name in ("positive_score", "negative_score")}
-    return {**scores, "scale": factor * found["rows"]}
-
-
 @dataclass(frozen=True)
 class _Measured(Program):
     """A program with the scores of positives and negatives beside its own terms."""
@@ -220,6 +219,9 @@ class _Measured(Program):
         first, *others = means if isinstance(means, tuple) else (means,)
         names = ("positive_score", "negative_score", "positives", "negatives")
         stats = {name: found[f"_{name}"].detach() for name in names}
+        if "_scale" in found:  # scores as they were before a scale of each anchor
+            factor = torch.where(found["_scale"] != 0, found["_scale"], 1.0)
+            stats |= {name: stats[name] / factor for name in names[:2]} | {"scale": found["_scale"]}
         lonely = (stats["positives"] == 0) & (stats["negatives"] > 0)
         extra = {**stats, "lonely": lonely, "rows": torch.ones_like(stats["positive_score"])}
         first = replace(first, stats={**first.stats, **extra})

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tuplet.engine.block import Grads, Inputs, Walk, walk_block
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
-from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.gather import ALONE, Processes, add_up, gather, sum_of
 from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Reduction
+from tuplet.engine.ring import Ring
 from tuplet.engine.run import run
 from tuplet.engine.symmetric import HALF_SIDE, walk_half
 from tuplet.engine.tiles import plan
@@ -42,6 +43,7 @@ def stream(
     stats: bool = False,
     of_row: dict[str, Tensor] | None = None,
     of_col: dict[str, Tensor] | None = None,
+    ring: Ring | None = None,
     execution: Execution | None = None,
 ) -> Outcome:
     r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
@@ -66,13 +68,14 @@ def stream(
         stats: True to add mean scores of positives and negatives to what is returned.
         of_row: Values of anchors that a program names, (anchors,) or (anchors, k); differentiable.
         of_col: The same of references.
+        ring: Processes that have a block of the references each, `references` being those of this one.
         execution: How it is carried out, see `Execution`.
 
     Returns:
         Sum of losses (differentiable), what the mean divides by, and statistics.
     """
     refuse_transforms()
-    _check(anchors, references, relation, weights, offset)
+    _check(anchors, references, relation, weights, offset, ring)
     given_type = anchors.dtype
     anchors, references = _widened(anchors, references)
     wide, geometry = anchors.dtype, geometry_of(geometry)
@@ -83,6 +86,8 @@ def stream(
                 program, values = reduction, of_col
             else:
                 program, values = reduction.program()
+            if ring is not None and (program.whole_rows or program.extremes):
+                references, ring = gather(references, ring.processes), None
             return run(
                 program,
                 anchors,
@@ -99,6 +104,7 @@ def stream(
                 processes=processes,
                 shards=shards,
                 stats=stats,
+                ring=ring,
                 given_type=given_type,
                 execution=execution,
             )
@@ -179,9 +185,15 @@ def _widened(anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check(
-    anchors: Tensor, references: Tensor, relation: Relation, weights: Tensor | None, offset: Tensor | None
+    anchors: Tensor,
+    references: Tensor,
+    relation: Relation,
+    weights: Tensor | None,
+    offset: Tensor | None,
+    ring: Ring | None,
 ) -> None:
-    found = (len(anchors), len(references), anchors.shape[-1], references.shape[-1])
+    everyone = len(references) if ring is None else sum(ring.rows)
+    found = (len(anchors), everyone, anchors.shape[-1], references.shape[-1])
     if anchors.ndim != 2 or found[:2] != (relation.anchors, relation.references) or found[2] != found[3]:
         raise ShapeError(
             f"anchors have shape {tuple(anchors.shape)}, references {tuple(references.shape)}, "

@@ -277,12 +277,27 @@ def finished(program: Program, found: Found) -> tuple[Mean, ...]:
 @lru_cache(maxsize=1024)
 def layout(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> tuple[Any, ...]:
     """Name, monoid, axis and whether it only counts, of each term of a program; from a tile of one pair."""
+    terms = program.terms(*_one_pair(program, of_row, of_col))
+    return tuple((name, term.monoid, term.over, term.counts) for name, term in terms.items())
+
+
+@lru_cache(maxsize=1024)
+def stat_names(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the statistics of a program, which every process has, also one without rows; from a tile of one pair."""
+    score, pair = _one_pair(program, of_row, of_col)
+    found = {name: reduce_term(term)[0] for name, term in program.terms(score, pair).items()}
+    seen = {name: x[:, None] for name, x in found.items() if x.ndim}
+    found |= {name: reduce_term(term)[0] for name, term in program.then(score, pair, seen).items()}
+    found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
+    return tuple(name for mean in finished(program, found) for name in mean.stats)
+
+
+def _one_pair(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> tuple[Tensor, Pair]:
     yes, here, one = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1)
-    rows, cols = ({name: torch.ones(1, 1, 1) for name in names} for names in (of_row, of_col))
+    rows, cols = ({name: torch.ones(1, 1) for name in names} for names in (of_row, of_col))
     if program.near:
         rows["near"] = torch.ones(1, 1, 1)
-    terms = program.terms(one, Pair(yes, ~yes, here, here, one, None, rows, cols))
-    return tuple((name, term.monoid, term.over, term.counts) for name, term in terms.items())
+    return one, Pair(yes, ~yes, here, here, one, None, rows, cols)
 
 
 @lru_cache(maxsize=1024)

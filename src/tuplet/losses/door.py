@@ -12,6 +12,7 @@ from tuplet.engine import ALONE, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones
 from tuplet.engine.once import refuse_transforms
+from tuplet.engine.ring import Ring
 from tuplet.errors import LabelError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 
@@ -129,20 +130,33 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
             )
         theirs = class_labels(theirs, references, "reference_labels")
         references, theirs, _ = known(references, theirs, None, sides.get("execution"))
-        everyone, all_labels, first = gather(references, processes), everyones(theirs, processes), None
+        everyone, all_labels, first = _everyone(references, sides, walk), everyones(theirs, processes), None
         inside = 0
     else:
-        everyone, all_labels = gather(embeddings, processes), everyones(labels, processes)
+        everyone, all_labels = _everyone(embeddings, sides, walk), everyones(labels, processes)
         first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
         inside = len(all_labels)
     if sides.get("queue") is not None:
         everyone, all_labels = _with_queue(everyone, all_labels, sides)
     relate = SameLabel if labels.ndim == 1 else SharedLabel
-    if references is None and everyone is embeddings:
+    if references is None and everyone is embeddings and "ring" not in walk:
         relation: Relation = relate(labels)
     else:
         relation = relate(labels, all_labels, first=first)
     return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
+
+
+def _everyone(x: Tensor, sides: Mapping[str, Any], walk: dict[str, Any]) -> Tensor:
+    """References of all processes; those of this one, if they are to travel round a ring."""
+    processes = sides.get("processes", ALONE)
+    if processes.size == 1:
+        return x
+    ring = Ring.of(x, processes)
+    execution = sides.get("execution") or DEFAULT
+    if sides.get("queue") is None and execution.takes_ring(max(ring.rows), x.shape[1], processes.size, x.device):
+        walk["ring"] = ring
+        return x
+    return gather(x, processes)
 
 
 def options_of(sides: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +203,7 @@ def _pose_pairs(
             hint="Pass labels, or references with at least as many rows as embeddings.",
             reference="labels-missing",
         )
-    everyone = gather(references, processes)
+    everyone = _everyone(references, sides, walk)
     begin = sum(counts(len(references), processes, references.device)[: processes.rank])
     partner = torch.arange(len(embeddings), device=embeddings.device) + begin
     queue = sides.get("queue")
@@ -198,7 +212,7 @@ def _pose_pairs(
         known = sides.get("queue_labels")
         everyone = torch.cat([everyone, (queue if known is None else queue[known != -1]).detach().to(everyone.dtype)])
     weights = sides.get("weights")
-    relation = Paired(partner, len(everyone))
+    relation = Paired(partner, sum(walk["ring"].rows) if "ring" in walk else len(everyone))
     return Problem(embeddings, everyone, relation, weights, 0, {"weights": weights, **walk})
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.engine import ALONE, Execution, Outcome, Processes, gather, stream
+from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import everyones, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
@@ -151,6 +152,8 @@ def outcome_of(
     _check(embeddings, labels, classes, scale, processes, checks)
     checks.done()
     embeddings, labels, weights = known(embeddings, labels.long(), weights, options.get("execution"))
+    if uses_tiles(checks.execution, embeddings.device):  # rows without a class stay, with a weight of 0
+        weights = (labels != -1).to(embeddings) if weights is None else torch.where(labels != -1, weights, 0.0)
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     everyone = everyones(labels, processes)
     head = classes if isinstance(classes, Head) else classes.head(everyone)

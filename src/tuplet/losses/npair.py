@@ -13,7 +13,7 @@ from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
 from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import PAIRS, Sides, check_embeddings, check_weights, known, pose
+from tuplet.losses.door import PAIRS, Sides, check_embeddings, check_weights, pose
 from tuplet.memory import FeatureQueue
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.types import Supervision
@@ -117,22 +117,27 @@ def _outcome(
     if not norm_penalty:
         return outcome
     theirs = sides.get("reference_labels")
-    if labels is not None:
-        embeddings, _, weights = known(embeddings, labels, weights, sides.get("execution"))
-    if references is not None and theirs is not None:
-        references, _, _ = known(references, theirs, None, sides.get("execution"))
-    sets = [embeddings] if references is None else [embeddings, references]
-    norms = _mean_square(sets, weights, labels is None, sides.get("processes", ALONE))
+    sets = [(embeddings, _of_known(labels, weights))]
+    if references is not None:
+        sets.append((references, weights if labels is None else _of_known(theirs, None)))
+    norms = _mean_square(sets, sides.get("processes", ALONE))
     return Outcome(outcome.total + norm_penalty * norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
 
 
-def _mean_square(sets: list[Tensor], weights: Tensor | None, paired: bool, processes: Processes) -> Tensor:
-    """Mean of ‖f‖² over all embeddings; in pairs a weight counts for both."""
-    total, number = sets[0].new_zeros(()), sets[0].new_zeros((), dtype=torch.float64)
-    for k, x in enumerate(sets):
-        w = weights if weights is not None and (paired or k == 0) else None
+def _of_known(labels: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    """Weights that are 0 for rows without a label."""
+    if labels is None:
+        return weights
+    known = labels != -1 if labels.ndim == 1 else (labels != 0).any(1)
+    return known.double() if weights is None else torch.where(known, weights.double(), 0.0)
+
+
+def _mean_square(sets: list[tuple[Tensor, Tensor | None]], processes: Processes) -> Tensor:
+    """Mean of ‖f‖² over all embeddings of all sets, by their weights; in pairs a weight counts for both."""
+    total, number = sets[0][0].new_zeros(()), sets[0][0].new_zeros((), dtype=torch.float64)
+    for x, w in sets:
         squares = x.square().sum(1)
-        total = total + (squares.sum() if w is None else (squares * w).sum())
+        total = total + (squares.sum() if w is None else (squares * w.to(squares.dtype)).sum())
         number = number + (len(x) if w is None else w.sum().double())
     total, number = add_up(total, processes), add_up(number, processes)
     return total / torch.where(number > 0, number, 1).to(total.dtype)

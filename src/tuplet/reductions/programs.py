@@ -183,7 +183,10 @@ class TripletProgram(_Triplets):
             "active": count((chosen if self.soft else each > 0).sum(-1)),
             "triplets": count(real.sum(-1)),
         }
-        kinds = {"easy": easy, "semihard": semihard, "hard": hard} if self.counted else {}
+        # each triplet is one of them: on the margin it has no loss and is easy, a tie is hard
+        lies = {"easy": far >= near + self.margin, "semihard": semihard, "hard": far <= near}
+        every = {name: real & (lie & (far > near) if name == "easy" else lie) for name, lie in lies.items()}
+        kinds = every if self.counted else {}
         return terms | {name: count(kind.sum(-1)) for name, kind in kinds.items()}
 
     def measured(self) -> Program:
