@@ -375,8 +375,18 @@ def forces() -> Figure:
 PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
     "multi_similarity": (losses.multi_similarity, NEAR),
     "nca, scale 4": (lambda *given, **sides: losses.nca(*given, scale=4.0, **sides), THIRD),
+    "circle": (losses.circle, FAR),
+    "siglip": (losses.siglip, "#8d6a9f"),
+    "proxy_anchor": (lambda anchor, _, **sides: _by_proxy(anchor, **sides), "#b08a00"),
     "supcon, temperature 0.1": (losses.supcon, QUIET),
 }
+
+
+def _by_proxy(anchor: torch.Tensor, *, references: torch.Tensor, reference_labels: torch.Tensor) -> torch.Tensor:
+    """The anchor as the proxy of class 0; that of class 1 is at right angles to all."""
+    room = torch.nn.functional.pad(references, (0, 1))
+    proxies = torch.cat([torch.nn.functional.pad(anchor, (0, 1)), torch.tensor([[0.0, 0.0, 1.0]]).double()])
+    return losses.proxy_anchor(room, proxies, reference_labels)
 
 
 def _force(loss: Callable[..., torch.Tensor], cosine: float, moved: int, fixed: float) -> float:

@@ -220,6 +220,7 @@ def _pair_losses() -> Iterator[Case]:
         "npair": {"norm_penalty": 0.1},
         "nca": {},
         "multi_similarity": {"epsilon": 0.1},
+        "circle": {},
     }.items():
         for call in (classes, shared, pairs, two_sets):
             yield Case(name, options, call)
@@ -249,6 +250,9 @@ def _forms() -> Iterator[Case]:
     yield Case("nt_xent", {}, weighted)
     yield Case("nt_xent", {}, pairs, queue=20)
     yield Case("multi_similarity", {}, weighted)
+    for call in (pairs, weighted_pairs, two_sets):
+        yield Case("siglip", {}, call)
+    yield Case("siglip", {}, pairs, wrapped=True)
     yield Case("npair", {"one_vs_one": True, "norm_penalty": 0.1}, weighted_pairs)
     yield Case("npair", {"norm_penalty": 0.1}, own_negatives)
 
@@ -280,6 +284,8 @@ def _heads() -> Iterator[Case]:
     yield Case("a_softmax", head, weighted)
     yield Case("cosface", head | {"scale": 8.0}, weighted)
     yield Case("combined_margin", head | {"scale": 8.0, "sub_centers": 2}, weighted)
+    yield Case("proxy_anchor", head, weighted)
+    yield Case("proxy_anchor", head, classes, wrapped=True)
     yield Case("arcface", head | {"scale": 8.0}, classes, wrapped=True)
     yield Case("arcface", head | {"scale": 8.0, "sample_rate": 0.7}, classes)
     yield Case("a_softmax", head | {"sharded": True}, weighted)

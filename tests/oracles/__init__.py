@@ -5,6 +5,7 @@ That they are right is shown by `test_oracles_reproduce_the_vectors.py`.
 """
 
 from oracles.a_softmax import a_softmax, annealing, psi
+from oracles.circle import circle
 from oracles.combined_margin import combined_margin, target_score
 from oracles.contrastive import contrastive
 from oracles.cpc import cpc
@@ -21,7 +22,9 @@ from oracles.nca import nca
 from oracles.nce import nce
 from oracles.npair import npair_mc, npair_per_pair, tuplet
 from oracles.nt_xent import nt_xent
+from oracles.proxy_anchor import proxy_anchor
 from oracles.rules import Truth
+from oracles.siglip import siglip
 from oracles.supcon import supcon
 from oracles.triplet import triplet
 
@@ -30,6 +33,7 @@ __all__ = [
     "a_softmax",
     "annealing",
     "capped_temperature",
+    "circle",
     "combined_margin",
     "contrastive",
     "cpc",
@@ -44,7 +48,9 @@ __all__ = [
     "npair_mc",
     "npair_per_pair",
     "nt_xent",
+    "proxy_anchor",
     "psi",
+    "siglip",
     "supcon",
     "target_score",
     "triplet",

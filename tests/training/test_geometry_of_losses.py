@@ -19,6 +19,7 @@ SHORT = ["train.steps=4", "train.validate_every=2", "train.ema=0.0", "evaluate.b
 TRAINED = {  # the loss as a recipe names it, what else it needs, and how it compares
     "a_softmax": ("cosine", ["loss={name='a_softmax'}", UNIFORM]),
     "arcface": ("cosine", ["loss={name='arcface'}", UNIFORM]),
+    "circle": ("cosine", ["loss={name='circle'}"]),
     "combined_margin": ("cosine", ["loss={name='combined_margin'}", UNIFORM]),
     "contrastive": ("euclidean", ["loss={name='contrastive'}"]),
     "cosface": ("cosine", ["loss={name='cosface'}", UNIFORM]),
@@ -29,6 +30,8 @@ TRAINED = {  # the loss as a recipe names it, what else it needs, and how it com
     "nca": ("squared_euclidean", ["loss={name='nca'}"]),
     "npair": ("dot", ["loss={name='npair'}"]),
     "nt_xent": ("cosine", ["loss={name='nt_xent'}", UNIFORM]),
+    "proxy_anchor": ("cosine", ["loss={name='proxy_anchor'}"]),
+    "siglip": ("cosine", ["loss={name='siglip'}", UNIFORM]),
     "supcon": ("cosine", ["loss={name='supcon'}"]),
     "triplet": ("squared_euclidean", ["loss={name='triplet'}"]),
 }

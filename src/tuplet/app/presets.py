@@ -9,8 +9,19 @@ from typing import Any
 # Not through `tuplet.recipes`, which imports torch.
 FOLDER = resources.files("tuplet") / "recipes" / "presets"
 FAMILIES = {
-    "pair-wise": ("contrastive", "nce", "info_nce", "nt_xent", "supcon", "cpc", "multi_similarity", "nca"),
-    "softmax-based": ("a_softmax", "cosface", "arcface", "combined_margin"),
+    "pair-wise": (
+        "contrastive",
+        "nce",
+        "info_nce",
+        "nt_xent",
+        "supcon",
+        "cpc",
+        "multi_similarity",
+        "nca",
+        "circle",
+        "siglip",
+    ),
+    "softmax-based": ("a_softmax", "cosface", "arcface", "combined_margin", "proxy_anchor"),
     "triplet": ("triplet", "npair", "log_ratio"),
     "instance-level": ("instance_discrimination",),
 }

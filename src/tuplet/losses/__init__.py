@@ -1,6 +1,7 @@
 """The losses, as functions and as modules."""
 
 from tuplet.losses.base import MetricLoss, register, registry
+from tuplet.losses.circle import CircleLoss, circle
 from tuplet.losses.contrastive import ContrastiveLoss, contrastive
 from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.declare import DeclaredLoss, PairLoss
@@ -21,7 +22,10 @@ from tuplet.losses.multi_similarity import MultiSimilarityLoss, multi_similarity
 from tuplet.losses.nca import NCALoss, nca
 from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
+from tuplet.losses.proxies import ProxyLoss
+from tuplet.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor
 from tuplet.losses.readings import readings
+from tuplet.losses.siglip import SigLIPLoss, siglip
 from tuplet.losses.triplet import TripletLoss, triplet
 from tuplet.memory import FeatureQueue
 
@@ -29,6 +33,7 @@ __all__ = [
     "ASoftmaxLoss",
     "ArcFaceLoss",
     "CPCLoss",
+    "CircleLoss",
     "CombinedMarginLoss",
     "ContrastiveLoss",
     "CosFaceLoss",
@@ -44,10 +49,14 @@ __all__ = [
     "NPairLoss",
     "NTXentLoss",
     "PairLoss",
+    "ProxyAnchorLoss",
+    "ProxyLoss",
+    "SigLIPLoss",
     "SupConLoss",
     "TripletLoss",
     "a_softmax",
     "arcface",
+    "circle",
     "combined_margin",
     "contrastive",
     "cosface",
@@ -62,9 +71,11 @@ __all__ = [
     "nce",
     "npair",
     "nt_xent",
+    "proxy_anchor",
     "readings",
     "register",
     "registry",
+    "siglip",
     "supcon",
     "triplet",
 ]

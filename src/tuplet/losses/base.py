@@ -55,6 +55,9 @@ class MetricLoss(nn.Module):
     prefers_pairs: ClassVar[bool] = False
     """Whether a batch of two examples of each class reaches it as pairs rather than with class ids."""
 
+    stops_gradient: ClassVar[bool] = False
+    """Whether some factors are constants in the gradient by definition: it is not the derivative of the value then."""
+
     def __init__(
         self, geometry: GeometryName, *, queue: FeatureQueue | None = None, processes: Processes = ALONE
     ) -> None:

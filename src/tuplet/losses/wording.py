@@ -8,9 +8,13 @@ from typing import Any
 ARGS = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
 
 OF_MODULE = {
+    "num_classes": "How many classes there are.",
+    "dim": "Length of an embedding.",
+    "seed": "Of the first proxies.",
     "queue": "Latest batches as further references.",
     "processes": "Who computes the loss together.",
 }
+OWNED = {"proxies": "One vector per class; its length does not count."}
 LABELS = {
     "class": "Class ids, or multi-hot rows; without them row i of `references` is the positive of row i.",
     "pair": "Class ids or pair ids; without them row i of `references` is the positive of row i.",
@@ -39,7 +43,7 @@ def of_function(cls: Any) -> str | None:
         return None
     head, told, tail = _parts(cls.__doc__)
     entries = {"embeddings": "One row per example."}
-    entries |= {name: told[name] for name in cls.owns if name in told}
+    entries |= {name: OWNED.get(name, "Owned by the module.") for name in cls.owns}
     entries["labels"] = LABELS["target" if cls.owns else cls.supervision]
     options = {name: option for name, option in cls.options.items() if not option.by_keyword}
     entries |= {name: _of_tensor(cls, name, told[name]) for name in options if name not in cls.sizes}

@@ -1,0 +1,55 @@
+"""Proxy-Anchor loss."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tuplet.bounds import Finite, Positive
+from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
+from tuplet.losses.base import register
+from tuplet.losses.proxies import ProxyLoss
+from tuplet.reductions.programs import LINEAR
+
+
+@register("proxy_anchor")
+class ProxyAnchorLoss(ProxyLoss):
+    r"""A learned vector for each class is the anchor: it pulls its examples and pushes all others, hard ones harder.
+
+    $$L = \frac{1}{|P^+|} \sum_{p \in P^+} \log\Big(1 + \sum_{x \in X_p^+} e^{-\alpha (s_{xp} - \delta)}\Big)
+    + \frac{1}{|P|} \sum_{p \in P} \log\Big(1 + \sum_{x \in X_p^-} e^{\alpha (s_{xp} + \delta)}\Big)$$
+
+    The weight of an example, relative to the mean weight, multiplies its exponentials.
+
+    Args:
+        margin: δ, in units of the cosine.
+        alpha: α > 0, the scale.
+
+    References:
+        Kim, Kim, Cho, Kwak, "Proxy Anchor Loss for Deep Metric Learning", 2020, eq. 4.
+    """
+
+    margin: Finite = 0.1
+    alpha: Positive = 32.0
+
+    divides_by: ClassVar[str] = "the classes in the batch, plus that over all classes"
+    means: ClassVar[int] = 2
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """The sums of a proxy's examples and of all others."""
+        shift = pair.of_col.get("log_weight", torch.zeros_like(score))
+        near, far = -self.alpha * (score - self.margin) + shift, self.alpha * (score + self.margin) + shift
+        return {
+            "positive": lse(torch.where(pair.positive, near, -torch.inf)),
+            "negative": lse(torch.where(pair.negative, far, -torch.inf)),
+            "positives": count(pair.positive & (shift > -torch.inf)),
+        }
+
+    def finish(self, found: Found) -> tuple[Mean, Mean]:
+        """Over the classes that the batch has, and over all."""
+        pull, push = (softplus(found[name], threshold=LINEAR) for name in ("positive", "negative"))
+        return Mean(pull, found["positives"] > 0), Mean(push, torch.ones_like(push))
+
+
+proxy_anchor = ProxyAnchorLoss.function()
