@@ -4,7 +4,6 @@ Labels stay int64: as float32, ids above 2^24 would collide. A label of -1 means
 neither anchor nor reference. An anchor is never a reference of itself; *self* is known by position, not by value.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from tuplet.errors import LabelError
 from tuplet.geometry import geometry_of
+from tuplet.keys import ByDistance, Compare, Keys, LabelDistance, equal_labels, keyed, paired, shared_labels
 from tuplet.types import DistanceName
 
 SPARSE = 8
@@ -21,16 +21,6 @@ SPARSE = 8
 
 FEW_VALUES = 4
 """Labels of so many values are compared value by value, longer ones by a matrix product."""
-
-Keys = dict[str, Tensor]
-"""What pairs are compared by: one entry per anchor or per reference."""
-
-Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
-"""Keys of rows (rows, 1, ...) and of columns (1, cols, ...), `place` of the columns among them -> positive and negative
-pairs, both bool (rows, cols), and label distances or None. Plain tensor code that asks for no value."""
-
-LabelDistance = Callable[[Tensor, Tensor], Tensor]
-"""Labels of anchors (rows, values) and of references (cols, values) -> their distances >= 0, (rows, cols)."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ class SameLabel:
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The labels."""
-        return _keyed(self.labels), _keyed(self.reference_labels), _equal_labels
+        return keyed(self.labels), keyed(self.reference_labels), equal_labels
 
 
 class SharedLabel:
@@ -205,7 +195,7 @@ class SharedLabel:
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The labels as numbers, to be multiplied."""
         mine, theirs = ({"labels": x.float(), "live": x.any(1)} for x in (self.labels, self.reference_labels))
-        return mine, theirs, _shared_labels
+        return mine, theirs, shared_labels
 
 
 class Paired:
@@ -255,7 +245,7 @@ class Paired:
         return (
             {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)},
             {"live": live},
-            _paired,
+            paired,
         )
 
 
@@ -332,45 +322,7 @@ class Graded:
             {"values": x, "live": torch.ones(len(x), dtype=torch.bool, device=x.device)}
             for x in (self.labels, self.reference_labels)
         )
-        return mine, theirs, _ByDistance(self.geometry)
-
-
-def _keyed(labels: Tensor) -> Keys:
-    return {"label": labels, "live": labels != -1}
-
-
-def _equal_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
-    same = rows["label"] == cols["label"]
-    return same, ~same, None
-
-
-def _shared_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
-    share = (rows["labels"][:, 0] @ cols["labels"][0].T) > 0
-    return share, ~share, None
-
-
-def _paired(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
-    positive = rows["partner"] == cols["place"]
-    return positive, ~positive, None
-
-
-@dataclass(frozen=True)
-class _ByDistance:
-    """Compares graded labels; every pair counts as a negative."""
-
-    geometry: DistanceName | LabelDistance
-
-    def __call__(self, rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        mine, theirs = rows["values"], cols["values"]
-        if callable(self.geometry):
-            apart = self.geometry(mine[:, 0], theirs[0])
-        else:
-            apart = (mine[..., 0] - theirs[..., 0]).square()
-            for k in range(1, mine.shape[-1]):
-                apart = apart + (mine[..., k] - theirs[..., k]).square()
-            apart = apart.sqrt() if self.geometry == "euclidean" else apart
-        nothing = torch.zeros_like(apart, dtype=torch.bool)
-        return nothing, ~nothing, apart
+        return mine, theirs, ByDistance(self.geometry)
 
 
 def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:

@@ -19,7 +19,8 @@ from tuplet.engine.tilecode import Spec, compiled, layout, whole_rows
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of
-from tuplet.relation import Compare, Entries, Keys, Relation
+from tuplet.keys import Compare, Keys
+from tuplet.relation import Entries, Relation
 from tuplet.types import GeometryName
 
 BUDGET = 2**22
@@ -123,21 +124,13 @@ def listed(
     """
     refuse_transforms()
     geometry = geometry_of(geometry)
-    given = lists if isinstance(lists, Tensor) else lists(slice(0, 0))
-    if not isinstance(geometry, Dot) or given.ndim != 2 or (given is lists and len(given) != len(anchors)):
-        raise ShapeError(
-            f"lists have shape {tuple(given.shape)} for {len(anchors)} anchors, "
-            f"the geometry is {type(geometry).__name__}.",
-            hint="Give every anchor one list of equal length, and use the geometry 'dot' or 'cosine'.",
-            reference="candidate-lists",
-        )
+    candidates = _length(lists, len(anchors), geometry)
     wide = torch.promote_types(torch.promote_types(anchors.dtype, table.dtype), torch.float32)
     with torch.autocast(anchors.device.type, enabled=False):
         a, rows = geometry.prepare(anchors.to(wide), table.to(wide))
         a = a * scale
         if reduction.reads == "distance":
             a = -a
-        candidates = given.shape[1]
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
         execution = DEFAULT if execution is None else execution
@@ -148,6 +141,18 @@ def listed(
         total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, positives, weights, stats, code)  # type: ignore[no-untyped-call]
     stats_of = _named(sum_of(sums, processes), scale) if stats else {}
     return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
+
+
+def _length(lists: Tensor | Lists, anchors: int, geometry: Geometry) -> int:
+    """How many candidates each anchor has."""
+    given = lists if isinstance(lists, Tensor) else lists(slice(0, 0))
+    if not isinstance(geometry, Dot) or given.ndim != 2 or (given is lists and len(given) != anchors):
+        raise ShapeError(
+            f"lists have shape {tuple(given.shape)} for {anchors} anchors, the geometry is {type(geometry).__name__}.",
+            hint="Give every anchor one list of equal length, and use the geometry 'dot' or 'cosine'.",
+            reference="candidate-lists",
+        )
+    return given.shape[1]
 
 
 def _named(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:

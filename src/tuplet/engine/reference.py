@@ -71,9 +71,7 @@ def reference(
     scores = _scores(anchors, references, geometry)
     if margin is not None:
         scores = torch.where(positive, _bent(margin, anchors, references, scores), scores)
-    comparing = geometry_of(geometry)
-    if comparing.kind != reduction.reads:
-        scores = comparing.flip - scores
+    scores = _turned(scores, geometry_of(geometry), reduction.reads)
     scores = scores * (scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
     scores = scores if offset is None else scores + offset
     if isinstance(reduction, Program):
@@ -83,6 +81,11 @@ def reference(
     if weights is not None:
         loss, count = loss * weights, count * weights
     return Outcome(add_up(loss.sum(), processes), sum_of(count.double().sum(), processes))
+
+
+def _turned(scores: Tensor, geometry: Geometry, reads: str) -> Tensor:
+    """Similarities as distances, or the reverse, where a reduction reads the other."""
+    return scores if geometry.kind == reads else geometry.flip - scores
 
 
 def _pair(

@@ -1,6 +1,6 @@
 """Neighbour lists with their ties, deep enough to be judged, a block of queries at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,13 +124,7 @@ def ranked(
     """
     order = depth.argsort(stable=True)  # queries of like depth together
     if known is not None and exclude is not None:
-        whole = None if groups is None else (groups[1].cpu(), groups[1].cpu())
-        left = []
-        for part in spans(len(order), tile_size // (8 * known.positions.shape[1])):
-            block, enough = known.ranking(exclude.cpu()[order[part]], depth[order[part]], whole)
-            yield replace(block, queries=order[part][enough])
-            left.append(order[part][~enough])
-        order = torch.cat(left) if left else order
+        order = yield from _ranked_by_known(known, order, depth, exclude, groups, tile_size)
         if not len(order):
             return
     pending = [(order, depth[order] + 1)]
@@ -158,6 +152,24 @@ def ranked(
             deeper = torch.full_like(rows[is_cut], min(_WIDEN * width, len(gallery)))
             pending.append((rows[is_cut], deeper))
         yield Ranking(rows[~is_cut], positions[~is_cut], *tie_bounds(scores[~is_cut]))
+
+
+def _ranked_by_known(
+    known: Neighbours,
+    order: Int64[Tensor, " queries"],
+    depth: Int64[Tensor, " queries"],
+    rows: Int[Tensor, " queries"],
+    groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None,
+    tile_size: int,
+) -> Generator[Ranking, None, Int64[Tensor, " left"]]:
+    """Blocks of the queries for which lists found before are deep enough; the others are returned."""
+    whole = None if groups is None else (groups[1].cpu(), groups[1].cpu())
+    left = []
+    for part in spans(len(order), tile_size // (8 * known.positions.shape[1])):
+        block, enough = known.ranking(rows.cpu()[order[part]], depth[order[part]], whole)
+        yield replace(block, queries=order[part][enough])
+        left.append(order[part][~enough])
+    return torch.cat(left) if left else order
 
 
 def without_ties(ranking: Ranking, first: Tensor | None = None) -> Ranking:

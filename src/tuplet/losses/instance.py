@@ -224,9 +224,8 @@ def _outcome(
     checks.done()
     _check_shards(bank, processes)
     known = positions != -1
-    if (
-        uses_tiles(checks.execution, embeddings.device) and bank.shards.size == 1
-    ):  # rows without a position stay, with a weight of 0
+    if uses_tiles(checks.execution, embeddings.device) and bank.shards.size == 1:
+        # rows without a position stay, with a weight of 0
         weights = known.to(embeddings) if weights is None else torch.where(known, weights, 0.0)
         positions = positions.clamp_min(0)
     elif not bool(known.all()):
@@ -239,36 +238,30 @@ def _outcome(
         noise = None if noise is None else everyones(noise, processes)
         together, factor = ALONE, 1.0
     scale, own = scale_of(temperature), bank.own(positions)
+    walk: Any = {"scale": scale, "weights": weights, "processes": together}
+    walk |= {"stats": options.get("stats", False), "execution": options.get("execution")}
     if noise is None:
-        outcome = stream(
-            Softmax(),
-            embeddings,
-            bank.rows,
-            Paired(own, len(bank.rows)),
-            "cosine",
-            scale=scale,
-            weights=weights,
-            tile_size=options.get("tile_size"),
-            processes=together,
-            shards=bank.shards,
-            stats=options.get("stats", False),
-            execution=options.get("execution"),
-        )
+        pairs = Paired(own, len(bank.rows))
+        walk |= {"tile_size": options.get("tile_size"), "shards": bank.shards}
+        outcome = stream(Softmax(), embeddings, bank.rows, pairs, "cosine", **walk)
     else:
         lists, offset = _candidates(bank, own, noise, log_z)
-        walk: Any = {"scale": scale, "offset": offset, "weights": weights, "processes": together}
-        walk |= {"stats": options.get("stats", False), "execution": options.get("execution")}
-        outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", **walk)
+        outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", offset=offset, **walk)
         met = {"rows": bank.shards.size, "scale": bank.shards.size}  # all shards meet all anchors
         stats = {name: sum_of(value, bank.shards) / met.get(name, 1) for name, value in outcome.stats.items()}
         outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor), stats=stats)
     if not proximal:
         return outcome
+    pulled = add_up(_pull(embeddings, bank, own, weights), processes, factor=factor)
+    return replace(outcome, total=outcome.total + proximal * pulled.to(outcome.total.dtype))
+
+
+def _pull(embeddings: Tensor, bank: BankRows, own: Tensor, weights: Tensor | None) -> Tensor:
+    """Squared distances of the examples to their own rows, as far as these are here."""
     here = own != -1
     apart = (normalise(embeddings.to(bank.rows.dtype)) - bank.rows[own.clamp_min(0)]).square().sum(1)
     apart = torch.where(here, apart, 0.0)
-    pulled = add_up((apart if weights is None else apart * weights).sum(), processes, factor=factor)
-    return replace(outcome, total=outcome.total + proximal * pulled.to(outcome.total.dtype))
+    return (apart if weights is None else apart * weights).sum()
 
 
 def _candidates(bank: BankRows, own: Tensor, noise: Tensor, log_z: float | Tensor | None) -> tuple[Tensor, Tensor]:

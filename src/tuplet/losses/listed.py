@@ -12,8 +12,9 @@ from tuplet.engine.gather import add_up, sum_of
 from tuplet.engine.reduction import Tile
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
+from tuplet.keys import Compare, Keys
 from tuplet.losses.door import check_embeddings, check_weights
-from tuplet.relation import Compare, Entries, Keys, Relation
+from tuplet.relation import Entries, Relation
 from tuplet.types import GeometryName
 
 

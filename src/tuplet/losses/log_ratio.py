@@ -12,11 +12,12 @@ from tuplet.bounds import Count, bounded
 from tuplet.engine import ALONE, Outcome, Processes, gather, stream
 from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
+from tuplet.keys import LabelDistance
 from tuplet.losses.base import MetricLoss, register
 from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
 from tuplet.reductions import LogRatio
 from tuplet.registry import check_choice
-from tuplet.relation import Graded, LabelDistance
+from tuplet.relation import Graded
 from tuplet.types import DistanceName, Supervision
 
 
@@ -137,17 +138,7 @@ def _outcome(
     reference_weights = walk.get("reference_weights")
     check_weights(weights, embeddings, checks)
     check_weights(reference_weights, embeddings, checks)
-
-    def explain() -> None:
-        raise LabelError(
-            f"labels have shape {tuple(labels.shape)} for {len(embeddings)} embeddings, or hold NaN or infinity.",
-            hint="Pass one finite number or one vector of them per example.",
-            reference="label-shape",
-        )
-
-    if len(labels) != len(embeddings):
-        explain()
-    checks.require(torch.isfinite(labels.double()).all(), explain)
+    _require_labels(labels, len(embeddings), checks)
     checks.done()
     everyone, graded = gather(embeddings, processes), everyones(labels.double(), processes)
     first = first_row(len(embeddings), processes, embeddings.device)
@@ -176,6 +167,21 @@ def _outcome(
     # no pair is positive, so no anchor lacks one
     without = {"lonely", "positives", "positive_score"}
     return replace(outcome, stats={name: value for name, value in outcome.stats.items() if name not in without})
+
+
+def _require_labels(labels: Tensor, count: int, checks: Checks) -> None:
+    """One finite number, or one vector of them, for each of so many embeddings."""
+
+    def explain() -> None:
+        raise LabelError(
+            f"labels have shape {tuple(labels.shape)} for {count} embeddings, or hold NaN or infinity.",
+            hint="Pass one finite number or one vector of them per example.",
+            reference="label-shape",
+        )
+
+    if len(labels) != count:
+        explain()
+    checks.require(torch.isfinite(labels.double()).all(), explain)
 
 
 def _distance(geometry: str) -> DistanceName:
