@@ -76,3 +76,37 @@ def test_names_that_are_not_utf_8_pass_through_every_command(photos, tmp_path, t
 def test_a_stray_file_is_named_and_does_not_stop_a_plan(photos, tmp_path, tuplet):
     planned = tuplet("plan", photos, "--json", *SMALL, folder=tmp_path)
     assert "class-1/Thumbs.db" in planned.stderr
+
+
+def test_rows_of_a_table_whose_images_are_broken_or_missing_are_left_out(photos, tmp_path, tuplet):
+    files = sorted(photos.rglob("*.png"))
+    lines = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+    (tmp_path / "photos.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    spoil(photos / "class-2" / "6.png")
+    (photos / "class-3" / "7.png").write_bytes(b"")
+    (photos / "class-0" / "8.png").unlink()
+    refused = tuplet("train", "photos.csv", "--steps", 2, *SMALL, folder=tmp_path, code=3)
+    assert "8.png" in refused.stderr
+    tuplet("train", "photos.csv", "--steps", 2, "--skip-broken", *SMALL, folder=tmp_path)
+    evaluation = json.loads((tmp_path / "runs" / "photos" / "evaluation.json").read_text())
+    left_out = [one["file"] for one in evaluation["data"]["left_out"]]
+    assert left_out == ["photos/class-0/8.png", "photos/class-2/6.png", "photos/class-3/7.png"]
+    assert sum(split["examples"] for split in evaluation["data"]["splits"].values()) == 45
+    answered = tuplet("embed", "runs/photos", "photos.csv", "--skip-broken", "--json", folder=tmp_path)
+    assert len(answered.stdout.splitlines()) == 45
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+def test_a_pipe_in_the_place_of_a_query_is_refused_and_not_waited_for(photos, tmp_path, tuplet):
+    tuplet("train", photos, "--steps", 2, *SMALL, folder=tmp_path)
+    for name in ("pipe.png", "pipe.csv", "pipe.npy"):
+        os.mkfifo(tmp_path / name)
+    run = "runs/photos"
+    for words in (
+        ("search", run, "pipe.png"),
+        ("embed", run, "pipe.csv", "-o", "all.npy"),
+        ("search", run, "--vector", "pipe.npy"),
+    ):
+        refused = tuplet(*words, folder=tmp_path, code=3)
+        assert "not-a-file" in refused.stderr
+    assert not (tmp_path / "all.npy").exists()

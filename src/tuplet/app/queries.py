@@ -48,6 +48,8 @@ def read_queries(
     remarks: list[str] = []
     for word in _lines(typed):
         path = Path(word)
+        if kind == "image" or path.suffix.lower() in _FILES:
+            _refuse_pipe(path)
         if path.suffix.lower() in _FILES or (kind == "image" and path.is_dir()):
             manifest = _read(embedder, path, side, skip_broken=skip_broken)
             for note in manifest.notes:
@@ -119,10 +121,22 @@ def embedded_queries(
     return torch.cat(rows), names, remarks
 
 
+def _refuse_pipe(path: Path) -> None:
+    """Whoever opens a pipe waits for its other end, perhaps for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(
+            f"{path} is neither a file nor a folder.",
+            hint="Write what comes from it into a file first, or name the files: each line of standard input is one "
+            "where `-` stands.",
+            reference="not-a-file",
+        )
+
+
 def _vectors(word: str, dim: int) -> Tensor:
     """Embeddings that were typed, or are in a file."""
     try:
         if word.endswith(".npy"):
+            _refuse_pipe(Path(word))
             found = np.atleast_2d(np.load(word, allow_pickle=False)).astype(np.float32)
         else:
             found = np.array([[float(part) for part in word.split(",")]], dtype=np.float32)
@@ -159,6 +173,7 @@ def read_collection(
     Raises:
         DataError: If it cannot be read, or holds something of another kind.
     """
+    _refuse_pipe(path)
     kind = embedder.side(side).preprocessing.kind
     if kind == "image" and path.is_file() and path.suffix.lower() not in _FILES:
         return Manifest("image", (printable(path.as_posix()),), (path,), source=str(path)), []

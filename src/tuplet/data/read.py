@@ -42,7 +42,8 @@ def read_manifest(
         targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
         columns: Names of the columns of a table, where they are not the usual ones.
         needs: What must be known about the examples; that it is missing is a fault like others.
-        skip_broken: Of a folder, leave out the images that cannot be decoded; `Manifest.left_out` lists them.
+        skip_broken: Of a folder, or a table of paths, leave out the images that cannot be decoded; `Manifest.left_out`
+            lists them.
         as_trained: `columns` are those of a table that a model was trained on (`Manifest.columns`): the inputs must be
             there, in any order, and everything else may be missing.
         metadata: Whether to keep the cells of the columns of a table that mean nothing else.
@@ -63,7 +64,7 @@ def read_manifest(
     if suffix in TABLES:
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
-        more = {"as_trained": as_trained, "metadata": metadata}
+        more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
         return read_table(path, kind=kind, columns=columns, needs=needs, **more)
     if suffix == ".txt":
         return read_lines(path)

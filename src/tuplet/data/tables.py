@@ -1,6 +1,8 @@
 """Tables as data sets: paths of images, numeric columns or texts, with labels and whatever else is known."""
 
+import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from numpy.typing import NDArray
 from tuplet.data.cells import Table, read_cells
 from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotations, settle_columns
 from tuplet.data.faults import HINTS, Faults
-from tuplet.data.image_files import looks_like_image
+from tuplet.data.folders import printable
+from tuplet.data.image_files import looks_like_image, undecodable, what_is_wrong
 from tuplet.data.labels import SPLITS, distinct_groups, encode_names, encode_sets, role_name, split_name
-from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
+from tuplet.data.manifest import Annotations, Columns, Items, Kind, Manifest
+from tuplet.errors import DataError, counted
 from tuplet.registry import did_you_mean
 
+_NAMED = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -26,6 +31,7 @@ def read_table(
     needs: Collection[str] = (),
     as_trained: bool = False,
     metadata: bool = False,
+    skip_broken: bool = False,
 ) -> Manifest:
     """Reads a table with a header; see `read_manifest`."""
     faults = Faults(str(path))
@@ -44,7 +50,9 @@ def read_table(
         pair_kind = other if is_mixed else None
         second = ("text" if kind == "image" else "path") if is_mixed else "pair"
         items, pairs = (
-            _items(table, place, path.parent if what == "image" else None, faults) if place is not None else None
+            _items(table, place, path.parent if what == "image" else None, faults, skip_broken=skip_broken)
+            if place is not None
+            else None
             for place, what in ((of.get(source), kind), (dict(of).get(second), pair_kind or kind))  # type: ignore[call-overload]
         )
     else:
@@ -58,7 +66,7 @@ def read_table(
     unread = {
         name: place for place, name in enumerate(table.names) if place not in roles.read and not counts_rows(name)
     }
-    return Manifest(
+    found = Manifest(
         kind=kind,
         ids=ids or tuple(str(row) for row in range(len(table))),
         items=items,
@@ -77,6 +85,34 @@ def read_table(
         unread=tuple(unread),
         metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
     )
+    return _without_broken(found, path.parent) if skip_broken else found
+
+
+def _files_of(items: Items | None) -> list[Path]:
+    return [item for item in items if isinstance(item, Path)] if isinstance(items, tuple) else []
+
+
+def _without_broken(manifest: Manifest, folder: Path) -> Manifest:
+    """The examples whose images can all be decoded; the others are listed."""
+    sides = [_files_of(side) for side in (manifest.items, manifest.pairs)]
+    sides = [side for side in sides if side]
+    files = [file for side in sides for file in side]
+    wrong = {file: why for file in dict.fromkeys(files) if (why := what_is_wrong(file))}
+    wrong |= undecodable([file for file in dict.fromkeys(files) if file not in wrong])
+    if not wrong:
+        return manifest
+    kept = [row for row in range(len(manifest)) if not any(side[row] in wrong for side in sides)]
+    left_out = sorted((printable(os.path.relpath(file, folder)), why) for file, why in wrong.items())
+    some = ", ".join(f"{name} ({why})" for name, why in left_out[:_NAMED]) + ", ..." * (len(left_out) > _NAMED)
+    count = counted(len(manifest) - len(kept), "row is", "rows are")
+    note = f"{manifest.source}: {count} left out: {some}."
+    if not kept:
+        raise DataError(
+            f"{manifest.source} names no image that can be decoded: {some}.",
+            hint="Paths are relative to the folder of the table.",
+            reference="empty-source",
+        )
+    return replace(manifest.take(kept), left_out=tuple(left_out), notes=(*manifest.notes, note))
 
 
 def read_annotations(path: Path, columns: Columns) -> Annotations:
@@ -159,12 +195,16 @@ def _filled(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _items(table: Table, position: int, folder: Path | None, faults: Faults) -> tuple[Path, ...] | tuple[str, ...]:
-    """A column of texts, or of image files relative to `folder`."""
+def _items(
+    table: Table, position: int, folder: Path | None, faults: Faults, *, skip_broken: bool = False
+) -> tuple[Path, ...] | tuple[str, ...]:
+    """A column of texts, or of image files relative to `folder`; with `skip_broken` they are looked at later."""
     cells = _filled(table, position, faults)
     if folder is None:
         return cells
     files = tuple(folder / cell for cell in cells)
+    if skip_broken:
+        return files
     for file, line, cell in zip(files, table.lines, cells, strict=True):
         if cell and not file.is_file():
             faults.add("missing-file", f"{cell}: no such file", line=line)

@@ -46,7 +46,9 @@ class Plan:
     source: Mapping[str, Any]
 
 
-def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None, trust: bool = False) -> Plan:
+def plan(
+    recipe: Recipe, *, cache: Path, reader: Reader | None = None, trust: bool = False, device: str = "cpu"
+) -> Plan:
     """Build what a recipe describes, take a few steps, and say what all of them will take. Nothing is kept.
 
     Args:
@@ -54,6 +56,7 @@ def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None, trust: bo
         cache: As for `build`.
         reader: As for `build`.
         trust: The same.
+        device: Where the steps are taken; word vectors are trained on the CPU.
 
     Raises:
         DataError: If the data cannot be read or divided as asked.
@@ -75,7 +78,7 @@ def plan(recipe: Recipe, *, cache: Path, reader: Reader | None = None, trust: bo
     judged = [job.verdict_on[1], *([job.validation] if job.validation else [])]
     doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))
     data = {name: _counted(part) for name, part in parts.items()}
-    return _planned(job, data, rehearse(job), job.sampler.batches_per_epoch, doubts)
+    return _planned(job, data, rehearse(job, device), job.sampler.batches_per_epoch, doubts)
 
 
 def _planned(

@@ -49,8 +49,12 @@ class Rehearsal:
     checkpoint: Checkpoint
 
 
-def rehearse(job: Job | WordJob) -> Rehearsal:
-    """Take a few steps, on the CPU. The job has moved a little afterwards; nothing is written.
+def rehearse(job: Job | WordJob, device: torch.device | str = "cpu") -> Rehearsal:
+    """Take a few steps. The job has moved a little afterwards; nothing is written.
+
+    Args:
+        job: What shall be trained.
+        device: Where it will be; word vectors are trained on the CPU.
 
     Raises:
         DivergedError: If the embeddings or the loss are not finite.
@@ -59,12 +63,12 @@ def rehearse(job: Job | WordJob) -> Rehearsal:
         words = WordState(job)
         seconds = _timed(lambda: words.take_step(watched=False))
         return Rehearsal(seconds, 0.0, None, 0, words.capture(0))
-    state = State(job, torch.device("cpu"))
+    state = State(job, torch.device(device))
     held = Held(p for module in (job.embedder, job.loss) for p in module.parameters())
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         _step(state)
     loading: list[float] = []
-    seconds = _timed(lambda: loading.append(_step(state)))
+    seconds = _timed(lambda: loading.append(_step(state)), state.device)
     waited = statistics.median(loading[-len(seconds) :])
     return Rehearsal(seconds, waited, _validation(state), held.peak, state.capture(0))
 
@@ -84,13 +88,16 @@ def _step(state: State) -> float:
     return waited
 
 
-def _timed(take: Callable[[], Any]) -> tuple[float, ...]:
+def _timed(take: Callable[[], Any], device: torch.device | None = None) -> tuple[float, ...]:
+    waits = torch.cuda.synchronize if device is not None and device.type == "cuda" else None  # kernels run on behind
     for _ in range(WARMUP):
         take()
     seconds: list[float] = []
     while len(seconds) < TIMED and (len(seconds) < 3 or sum(seconds) < ENOUGH):
         began = time.perf_counter()
         take()
+        if waits is not None:
+            waits()
         seconds.append(time.perf_counter() - began)
     return tuple(seconds)
 

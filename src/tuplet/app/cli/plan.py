@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Json, SkipBroken, Trust, with_skip_broken
+from tuplet.app.cli.options import Device, Json, SkipBroken, Trust, with_skip_broken
 from tuplet.app.cli.show import remark, show_rows, to_json
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def plan(
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
     skip_broken: SkipBroken = False,
+    device: Device = "auto",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
     trust: Trust = False,
     as_json: Json = False,
@@ -39,7 +40,7 @@ def plan(
     """
     from dataclasses import asdict
 
-    from tuplet.app.cli.running import cache_beside, find_recipe
+    from tuplet.app.cli.running import cache_beside, device_of, find_recipe
     from tuplet.app.reading import told_of
     from tuplet.recipes import Reader
     from tuplet.recipes import plan as make_plan
@@ -49,7 +50,7 @@ def plan(
         reader = Reader(known if known.is_dir() else Path(scratch))
         overrides = with_skip_broken(changes, skip_broken=skip_broken)
         recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
-        made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust)
+        made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust, device=device_of(device))
     if recipe.data.kind != "words" and recipe.data.source != "glyphs":
         remark(told_of(made.source))
     if as_json:
