@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import ndcg_score
 
 from shapes import unchecked
@@ -12,6 +12,7 @@ from tuplet.engine.topk import pair_scores
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation import compare, graded, ndcg, rank_correlation
 from tuplet.evaluation.correlation import weighted_spearman
+from tuplet.evaluation.kendall import Kendall
 from tuplet.evaluation.pairs import scores_of
 
 
@@ -173,3 +174,18 @@ def test_rows_that_were_scaled_once_give_the_same_scores_bit_for_bit():
     x = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
     first, second = torch.triu_indices(50, 50, 1)
     assert torch.equal(scores_of(x, first, x, second, "cosine"), pair_scores(x[first], x[second], "cosine"))
+
+
+@pytest.mark.parametrize(("count", "levels"), [(1, 2), (2, 2), (7, 3), (50, 6), (333, 20), (700, 700)])
+def test_kendall_of_weighed_items_is_that_of_items_listed_several_times(count, levels):
+    random = np.random.default_rng(count)
+    for _ in range(5):
+        u = random.integers(0, levels, count)
+        v = u + random.integers(0, levels, count)
+        weights = random.poisson(1.0, (count, 3))
+        codes = [torch.from_numpy(np.unique(values, return_inverse=True)[1]) for values in (u, v)]
+        found = Kendall(*codes).taus(torch.from_numpy(weights).double()).tolist()
+        for tau, column in zip(found, weights.T, strict=True):
+            drawn = np.repeat(np.arange(count), column)
+            expected = float(kendalltau(u[drawn], v[drawn]).statistic) if len(drawn) > 1 else np.nan
+            assert tau == pytest.approx(expected, abs=1e-12, nan_ok=True)

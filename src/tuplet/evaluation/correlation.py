@@ -12,6 +12,10 @@ from tuplet.errors import ShapeError
 from tuplet.evaluation.bootstrap import class_draws
 from tuplet.evaluation.extras import scientific
 from tuplet.evaluation.inputs import Arrays, as_tensor
+from tuplet.evaluation.kendall import Kendall
+
+_AT_ONCE = 64
+"""Resamples whose pairs are weighed together."""
 
 
 def rank_correlation(first: Num[Tensor, " pairs"] | Arrays, second: Num[Tensor, " pairs"] | Arrays) -> dict[str, float]:
@@ -59,16 +63,15 @@ def resampled_correlations(
     Yields:
         `spearman` and `kendall` of one resample.
     """
-    u, v = first.numpy(), second.numpy()
-    ranked = [np.unique(values, return_inverse=True)[1] for values in (u, v)]
+    codes = [torch.unique(values, return_inverse=True)[1] for values in (first, second)]
+    ranked = [part.numpy() for part in codes]
+    tau = Kendall(codes[0], codes[1]) if draws else None
     for some in class_draws(rows, draws, seed):
-        for times in some.long():
-            weights = times[members].prod(1)
-            drawn = torch.repeat_interleave(weights).numpy()
-            yield {
-                "spearman": weighted_spearman(ranked[0], ranked[1], weights.numpy()),
-                "kendall": _correlate(u[drawn], v[drawn], "kendalltau"),
-            }
+        for part in torch.split(some, _AT_ONCE):
+            weights = part[:, members].prod(2).T.contiguous()  # (pairs, draws)
+            taus = [] if tau is None else tau.taus(weights).tolist()
+            for column, kendall in zip(weights.T.numpy(), taus, strict=True):
+                yield {"spearman": weighted_spearman(ranked[0], ranked[1], column), "kendall": kendall}
 
 
 def spearman(u: np.ndarray, v: np.ndarray) -> float:
