@@ -64,10 +64,10 @@ class Confusion:
     pictures: tuple[int, int]
 
 
-def find_neighbours(gallery: Gallery, seed: int) -> Neighbours:
+def find_neighbours(gallery: Gallery, seed: int, device: str = "cpu") -> Neighbours:
     """The nearest neighbours of all examples, or of an even sample where there are more than 20,000.
 
-    Where there are classes, those ask that are not alone in theirs.
+    Where there are classes, those ask that are not alone in theirs. They are searched for on `device`.
     """
     labels = gallery.labels
     counts = np.bincount(labels[labels >= 0], minlength=1)
@@ -75,9 +75,9 @@ def find_neighbours(gallery: Gallery, seed: int) -> Neighbours:
     if not gallery.names and len(labels) > 1:
         able = np.arange(len(labels))
     queries = able[draw(len(able), _MOST_QUERIES, seed, "queries")]
-    asking = torch.from_numpy(queries)
-    found = topk(gallery.embeddings[asking], gallery.embeddings, SHOWN, gallery.geometry, exclude=asking)
-    return Neighbours(queries, found.positions.numpy(), found.scores.numpy(), labels, gallery.geometry)
+    asking, rows = torch.from_numpy(queries).to(device), gallery.embeddings.to(device)
+    found = topk(rows[asking], rows, SHOWN, gallery.geometry, exclude=asking)
+    return Neighbours(queries, found.positions.cpu().numpy(), found.scores.cpu().numpy(), labels, gallery.geometry)
 
 
 def draw(count: int, most: int, seed: int, purpose: str) -> NDArray[np.int64]:

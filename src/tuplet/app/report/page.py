@@ -118,11 +118,12 @@ class Page:
         return [(name, title) for name, (title, content) in shown.items() if content]
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, device: str = "cpu") -> Path:
     """Write `report.html` into the folder of a finished run.
 
     Args:
         run: The folder; nothing outside of it is read.
+        device: Where neighbours are searched for.
 
     Returns:
         Path of the report.
@@ -131,11 +132,11 @@ def write_report(run: Path) -> Path:
         DataError: If the run is not finished.
     """
     path = run / FILE
-    write_file(path, render(compose(run)))
+    write_file(path, render(compose(run, device)))
     return path
 
 
-def compose(run: Path) -> Page:
+def compose(run: Path, device: str = "cpu") -> Page:
     """Everything the report of a run says."""
     evaluation = read_evaluation(run)
     seed, lines = evaluation["seed"], measures(evaluation)
@@ -161,12 +162,12 @@ def compose(run: Path) -> Page:
         page.words, page.asked = pick_words(gallery, seed), "pair"
         return page
     questions = read_questions(run)
-    found = find_neighbours(gallery, seed)
+    found = find_neighbours(gallery, seed, device)
     if questions is not None and len(gallery.ids) > 1:
         _show_answers(page, Answers(gallery, questions, seed))
         gallery = beside(gallery, questions[0])
     elif len(found.queries):
-        _show_neighbours(page, gallery, found, seed)
+        _show_neighbours(page, gallery, found, seed, device)
     if len(found.queries):
         _show_map(page, gallery, found, seed)
     if gallery.outlines is not None:
@@ -202,7 +203,7 @@ def _show_answers(page: Page, answers: Answers) -> None:
     page.charts["pairs"] = pairs_chart(judged, answers.gallery.geometry, ("own answer", "another answer"))
 
 
-def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int) -> None:
+def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int, device: str) -> None:
     page.typical = [show_query(gallery, found, row) for row in pick_typical(found, _QUERIES, seed)]
     if gallery.targets is not None:
         page.charts["targets"] = _targets(gallery, seed)
@@ -218,7 +219,7 @@ def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int)
     if len(np.unique(gallery.labels[gallery.labels >= 0])) > 1:
         _show_pairs(page, gallery, seed)
     if gallery.pictures is not None:
-        page.twins = _twins(gallery, seed)
+        page.twins = _twins(gallery, seed, device)
 
 
 def _show_map(page: Page, gallery: Gallery, found: Neighbours, seed: int) -> None:
@@ -256,8 +257,8 @@ def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:
     page.verification = verification_lines(judged)
 
 
-def _twins(gallery: Gallery, seed: int) -> list[Pair]:
-    found = find_neighbours(gallery.as_pictures(), seed)
+def _twins(gallery: Gallery, seed: int, device: str) -> list[Pair]:
+    found = find_neighbours(gallery.as_pictures(), seed, device)
     pairs = [(int(found.queries[row]), int(found.positions[row, 0])) for row in pick_twins(found, _TWINS)]
     return [Pair((gallery.name(first), gallery.name(second)), (first, second)) for first, second in pairs]
 
