@@ -219,12 +219,13 @@ def test_every_measure_of_the_report_can_be_required(workplace, run, tuplet):
     assert said["verdict"] in ("better", "worse", "undecided")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "embed", "search"])
+@pytest.mark.parametrize("command", ["evaluate", "embed", "search", "report"])
 def test_whatever_computes_takes_a_device(workplace, run, tuplet, command):
     words = {
         "evaluate": ["--data", "digits"],
         "embed": ["digits/3", "--json"],
         "search": ["digits/3", "--top", "1"],
+        "report": [],
     }[command]
     here, there = (
         tuplet(command, "runs/digits", *words, *device, folder=workplace).stdout for device in ([], ["--device", "cpu"])

@@ -12,6 +12,7 @@ from tuplet.data import ImagePreprocessing, load_dataset, read_manifest
 from tuplet.data.decoded import decode_once
 from tuplet.data.images import decode_images
 from tuplet.errors import DataError
+from tuplet.storage import Lock
 
 
 @pytest.fixture
@@ -90,3 +91,19 @@ def test_a_data_set_of_files_is_mapped(photos, tmp_path):
     assert len(kept(tmp_path)) == 1
     shutil.rmtree(tmp_path / "cache")  # it may be deleted at any time, also while it is mapped
     assert mapped.sum() > 0
+
+
+def test_what_a_killed_process_left_half_written_is_swept_and_what_another_writes_stays(photos, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name in ("dead", "alive"):
+        (cache / f".images-{name}.npy.0.partial").write_bytes(b"half")
+        (cache / f".images-{name}.npy.0.lock").touch()
+    busy = Lock(cache / ".images-alive.npy.0.lock")
+    assert busy.take()
+    once(photos, tmp_path)
+    left = [path.name for path in kept(tmp_path) if path.suffix != ".npy"]
+    busy.give_back()
+    assert left == [".images-alive.npy.0.lock", ".images-alive.npy.0.partial"]
+    once(photos, tmp_path, size=8)  # nobody writes it any more
+    assert [path.name for path in kept(tmp_path) if path.suffix != ".npy"] == []

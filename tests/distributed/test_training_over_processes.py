@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tiny
 from distributed import trainings
@@ -183,6 +184,21 @@ def test_an_encoder_with_batch_normalisation_trains_and_is_saved(recipe, tmp_pat
     said = training.communicate(timeout=240)[1]
     assert training.returncode == 0, said
     assert Embedder.load(tmp_path / "tiny" / "model").state_dict()["encoder.layers.1.running_mean"].abs().sum() > 0
+
+
+def test_the_default_recipe_of_images_trains_under_torchrun(tmp_path):
+    random = np.random.default_rng(0)
+    for at in range(96):
+        file = tmp_path / "photos" / f"class-{at % 24}" / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16), dtype=np.uint8)).save(file)
+    small = options("model.preprocessing.size=16", "train.steps=3", "evaluate.bootstrap=10")
+    training = torchrun(2, "train", "photos", *small, cwd=tmp_path)
+    said = training.communicate(timeout=400)[1]
+    assert training.returncode == 0, said
+    verdict = json.loads((tmp_path / "runs" / "photos" / "evaluation.json").read_text())
+    assert verdict["protocols"]["all"]["model"]["counts"]["n_queries"] > 0
+    assert read_events(tmp_path / "runs" / "photos" / "events.jsonl")[-1]["step"] == 3
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])

@@ -196,6 +196,28 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_verdict
     assert Fingerprint.read(started / EXAMPLES).seen() == new.seen()
 
 
+def test_a_new_run_from_the_weights_divides_by_row_as_before(recipe):
+    recipe.write_text(recipe.read_text().replace("[data.split]", '[data.split]\nby = "row"'))
+    folder = begun(recipe)
+    old = read_fingerprint(folder)
+    before = dict(zip(old.ids, old.splits, strict=True))
+    random = np.random.default_rng(5)
+    rows = [row for row in table() if row[0] != "n7"]
+    rows[3] = ["renamed", *rows[3][1:]]  # the same content under another name
+    rows += [[f"m{at}", *random.normal(at % 20, 1, 3).round(3), f"k{at % 20}", "f0", ""] for at in range(80)]
+    write(recipe.parent, rows)
+    new = build(load_recipe(recipe), cache=recipe.parent / "cache", start=folder).fingerprint
+    after = dict(zip(new.ids, new.splits, strict=True))
+    assert {name: after[name] for name in before if name in after and after[name] != "earlier"} == {
+        name: split for name, split in before.items() if name not in ("n7", "n3")
+    }
+    assert after["renamed"] == before["n3"]
+    assert after.get("n7", "earlier") == "earlier"
+    assert {after[f"m{at}"] for at in range(80)} == {"train", "validation", "test"}
+    judged = {one for one, split in zip(new.contents, new.splits, strict=True) if split in ("validation", "test")}
+    assert not judged & old.seen().contents
+
+
 def test_splits_that_the_data_names_may_not_judge_weights_by_what_they_have_seen(recipe):
     folder = begun(recipe)
     rows = table()

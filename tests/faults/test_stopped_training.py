@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,52 @@ def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbe
     assert (process.returncode, complaints.startswith("CheckpointError: ")) == (3, True)
     assert "step-000015 could not be written: File too large" in complaints
     assert tiny.content(folder / "checkpoints") == before
+
+
+def typed(*words, most=None):
+    """The command line in a process of its own, in which no file becomes larger than `most` bytes."""
+    limit = "" if most is None else f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); "
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{limit}from tuplet.app.cli import main; main()", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_disk_that_is_full_at_the_report_asks_for_the_report_alone(recipe, tmp_path):
+    folder = tmp_path / "tiny"
+    process = typed("train", recipe, "--out", tmp_path, "--set", "train.steps=5", most=2_000_000)
+    complaints = process.communicate(timeout=240)[1]
+    assert process.returncode == 3, complaints
+    assert complaints.rstrip().endswith("tuplet explain no-report")
+    assert f"tuplet report {folder}" in complaints
+    assert (folder / "evaluation.json").is_file()
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+    assert not (folder / "report.html").exists()
+    before = tiny.content(folder)
+    again = typed("report", folder)
+    assert again.communicate(timeout=240)[0].strip() == str(folder / "report.html")
+    after = tiny.content(folder)
+    assert after.pop("report.html")
+    assert after == before
+
+
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_however_often_ctrl_c_is_pressed_what_is_said_is_what_is_saved(recipe, tmp_path, signals):
+    folder = tmp_path / "tiny"
+    endless = ("--set", "train.steps=100000", "--set", "train.validate_every=50000")
+    process = typed("train", recipe, "--out", tmp_path, *endless)
+    diary = folder / "events.jsonl"
+    while process.poll() is None and not (diary.exists() and b'"kind": "step"' in diary.read_bytes()):
+        time.sleep(0.02)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    complaints = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, complaints
+    assert "Traceback" not in complaints
+    saved = checkpoint.steps_in(folder / "checkpoints")
+    assert (f"--resume {folder}" in complaints) == bool(saved)
+    assert not saved or f"step {saved[-1]}." in complaints

@@ -168,3 +168,21 @@ def test_a_scale_that_is_too_small_for_its_classes(tmp_path):
     recipe = write(tmp_path, rows_of([6] * 20))
     assert "With scale 1 not all of the 11 classes" in warned(recipe, "loss={name='arcface', scale=1.0}", uniform)
     assert "scale" not in warned(recipe, "loss={name='arcface', margin=0.2}", uniform)
+
+
+def test_a_plan_names_a_protocol_that_will_be_left_out(tmp_path):
+    rows = [[label, f"genus{int(label[1:]) // 2}", *numbers] for label, *numbers in rows_of([6] * 24)]
+    recipe = write(tmp_path, rows, ("label", "group", "x0", "x1"))
+    assert [said for said in planned(recipe).warnings if "other_groups" in said]
+    assert not [said for said in planned(recipe, "data.columns.group=none").warnings if "other_groups" in said]
+    mixed = [[label, f"camera{at % 3}", *numbers] for at, (label, _, *numbers) in enumerate(rows)]
+    recipe = write(tmp_path, mixed, ("label", "group", "x0", "x1"))
+    assert not [said for said in planned(recipe).warnings if "other_groups" in said]
+
+
+def test_a_plan_takes_its_steps_where_it_is_told(tmp_path):
+    recipe = write(tmp_path, rows_of([6] * 24))
+    made = plan(load_recipe(recipe), cache=tmp_path / "cache", device="cpu")
+    assert made.seconds["step"] > 0
+    with pytest.raises((RuntimeError, AssertionError, NotImplementedError), match=r"[Mm]eta"):
+        plan(load_recipe(recipe), cache=tmp_path / "cache", device="meta")

@@ -48,10 +48,17 @@ def main() -> None:
     except SystemExit as leaving:  # of typer, and always with a number
         code = int(leaving.code or 0)
     finally:
+        leave_undisturbed()
         _let_go_of_closed_pipes()
     if is_one_of_several():
         os._exit(code)
     sys.exit(code)
+
+
+def leave_undisturbed() -> None:
+    """From now on Ctrl-C does nothing: what is left to do takes a moment, and nothing more would be saved or lost."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

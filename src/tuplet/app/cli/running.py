@@ -260,6 +260,7 @@ def run_and_report(
 
     Of several processes the first alone shows and writes; the others return None.
     """
+    from tuplet.app.cli import leave_undisturbed
     from tuplet.app.report import write_report
     from tuplet.app.verdict import read_evaluation
     from tuplet.engine import ALONE
@@ -274,6 +275,7 @@ def run_and_report(
             quiet=processes.rank > 0,
         )
     except KeyboardInterrupt:
+        leave_undisturbed()
         if processes.rank == 0:
             remark(f"\n{_stopped(folder)}")
         raise typer.Exit(130) from None
@@ -281,7 +283,7 @@ def run_and_report(
         return None
     remark("Writing the report ...")
     try:
-        write_report(folder)
+        write_report(folder, device)
     except OSError as problem:
         raise DataError(
             f"The run is complete; only its report could not be written: {problem.strerror} ({problem.filename}).",
