@@ -63,9 +63,7 @@ def read_table(
     if ids is None and kind == "image" and pairs is None and "path" in of:
         ids = _unique(table, of["path"], faults)
     faults.raise_if_any()
-    unread = {
-        name: place for place, name in enumerate(table.names) if place not in roles.read and not counts_rows(name)
-    }
+    unread = _unread(table, roles)
     found = Manifest(
         kind=kind,
         ids=ids or tuple(str(row) for row in range(len(table))),
@@ -86,6 +84,12 @@ def read_table(
         metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
     )
     return _without_broken(found, path.parent) if skip_broken else found
+
+
+def _unread(table: Table, roles: Roles) -> dict[str, int]:
+    """Places of the columns that mean nothing to a model, by name."""
+    names = enumerate(table.names)
+    return {name: place for place, name in names if place not in roles.read and not counts_rows(name)}
 
 
 def _files_of(items: Items | None) -> list[Path]:
