@@ -45,9 +45,8 @@ def read_table(
         source = "path" if kind == "image" else "text"
         if source not in of:
             faults.add("missing-column", f"there is no column {source!r}", hint=columns_hint(source, table))
-        other: Kind = "text" if kind == "image" else "image"
         is_mixed = "pair" not in of and {"path", "text"} <= of.keys()
-        pair_kind = other if is_mixed else None
+        pair_kind = None if not is_mixed else "text" if kind == "image" else "image"
         second = ("text" if kind == "image" else "path") if is_mixed else "pair"
         items, pairs = (
             _items(table, place, path.parent if what == "image" else None, faults, skip_broken=skip_broken)
