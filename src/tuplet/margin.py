@@ -211,6 +211,8 @@ def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit
     Returns:
         T(θ) of each anchor, (anchors,).
     """
+    if not len(r):  # a process whose classes were not drawn has no reference, and no anchor has its own there
+        return a.new_zeros(len(a))
     return _Target.apply(margin, a, r, partner, unit)  # type: ignore[no-untyped-call]
 
 

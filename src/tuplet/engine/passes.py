@@ -116,6 +116,8 @@ class _Work:
     """One call: tensors by name, sums so far, and the plan."""
 
     def __init__(self, problem: Problem, a: Tensor, r: Tensor, values: Sequence[Tensor], asked: Sequence[bool]) -> None:
+        self.alone = not len(r) and problem.shards.size > 1  # no reference here, but all shards reduce together
+        r = r.new_zeros(1, *r.shape[1:]) if self.alone else r
         self.problem, self.a, self.r = problem, a, r
         self.rows, self.cols, self.scalars = dict(problem.rows), dict(problem.cols), dict[str, Tensor]()
         homes = {"row": self.rows, "col": self.cols, "scalar": self.scalars}
@@ -126,7 +128,9 @@ class _Work:
             homes[kind][own] = x
             if need:
                 wanted.add(name)
-                self.sums[name] = torch.zeros_like(x)
+                self.sums[name] = torch.zeros_like(x) if kind != "col" or not self.alone else x.new_zeros(1)
+        if self.alone:  # one that takes no part
+            self.cols = {name: x.new_zeros(1, *x.shape[1:]) for name, x in self.cols.items()}
         self.names = problem.names
         self.grad_a = torch.zeros_like(a, dtype=self.wide) if asked[0] else None
         one_set = problem.spec.one_set
@@ -170,8 +174,10 @@ class _Work:
         return height, min(m, max(1, entries // (height * self.spec.centers + 2 * numbers)))
 
     def gradients(self, asked: Sequence[bool]) -> list[Tensor | None]:
-        found: list[Tensor | None] = [self.grad_a if asked[0] else None, self.grad_r]
-        return found + [self.sums.get(name) for name in self.names]
+        """By anchors, references and values, in this order; None for what is not asked for."""
+        by_references = self.grad_r[:0] if self.alone and self.grad_r is not None else self.grad_r
+        cut = {name: x[:0] if self.alone and name.startswith("col:") else x for name, x in self.sums.items()}
+        return [self.grad_a if asked[0] else None, by_references, *(cut.get(name) for name in self.names)]
 
     # -- plans
 

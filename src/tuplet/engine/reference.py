@@ -116,8 +116,9 @@ def _finished(program: Program, scores: Tensor, pair: Pair, weights: Tensor | No
         near = torch.where(pair.positive, scores, -torch.inf)
         pair = replace(pair, of_row={**pair.of_row, "near": near[:, None]})
     found = {name: reduce_term(term)[0] for name, term in program.terms(scores, pair).items()}
-    seen = {name: x[:, None] for name, x in found.items() if x.ndim}
-    found |= {name: reduce_term(term)[0] for name, term in program.then(scores, pair, seen).items()}
+    if program.whole_rows:
+        seen = {name: x[:, None] for name, x in found.items() if x.ndim}
+        found |= {name: reduce_term(term)[0] for name, term in program.then(scores, pair, seen).items()}
     found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
     means = program.finish(found)
     sums = []

@@ -286,8 +286,9 @@ def stat_names(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...
     """Names of the statistics of a program, which every process has, also one without rows; from a tile of one pair."""
     score, pair = _one_pair(program, of_row, of_col)
     found = {name: reduce_term(term)[0] for name, term in program.terms(score, pair).items()}
-    seen = {name: x[:, None] for name, x in found.items() if x.ndim}
-    found |= {name: reduce_term(term)[0] for name, term in program.then(score, pair, seen).items()}
+    if program.whole_rows:
+        seen = {name: x[:, None] for name, x in found.items() if x.ndim}
+        found |= {name: reduce_term(term)[0] for name, term in program.then(score, pair, seen).items()}
     found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
     return tuple(name for mean in finished(program, found) for name in mean.stats)
 
