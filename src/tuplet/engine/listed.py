@@ -134,11 +134,15 @@ def listed(
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
         execution = DEFAULT if execution is None else execution
+        budget = BUDGET
         if uses_tiles(execution, a.device):
+            budget = max(BUDGET, execution.memory // (4 * a.element_size()))  # gathered rows, and their pulls
             code = _tile_code(reduction, positives, candidates, execution.compiles(a.device, len(a) * candidates))
         else:
             code = partial(_reduced, reduction, (len(a), candidates, positives), a)
-        total, count, sums = _Listed.apply(a, rows, offset, pick, candidates, positives, weights, stats, code)  # type: ignore[no-untyped-call]
+        total, count, sums = _Listed.apply(  # type: ignore[no-untyped-call]
+            a, rows, offset, pick, (candidates, positives, budget), weights, stats, code
+        )
     stats_of = _named(sum_of(sums, processes), scale) if stats else {}
     return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
 
@@ -179,19 +183,19 @@ class _Listed(torch.autograd.Function):
         table: Tensor,
         offset: Tensor | None,
         pick: Lists,
-        candidates: int,
-        positives: int,
+        sizes: tuple[int, int, int],
         weights: Tensor | None,
         stats: bool,
         code: Code,
     ) -> Any:
+        candidates, positives, budget = sizes
         need_a, need_table, need_offset = ctx.needs_input_grad[:3]
         grad_a = torch.zeros_like(a) if need_a else None
         grad_table = torch.zeros_like(table) if need_table else None
         grad_offset = a.new_zeros(len(a), candidates) if need_offset else None
         losses, numbers = [a.new_zeros(0)], [a.new_zeros(0)]  # a process may have no anchor
         sums = a.new_zeros(5, dtype=torch.float64)
-        for rows in spans(len(a), max(1, BUDGET // max(1, candidates * a.shape[1]))):
+        for rows in spans(len(a), max(1, budget // max(1, candidates * a.shape[1]))):
             positions = pick(rows)
             chosen = table[positions]  # (rows, candidates, dim)
             scores = torch.einsum("rd,rcd->rc", a[rows], chosen)
@@ -223,7 +227,7 @@ class _Listed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None, None)
+        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None)
 
 
 def _add_rows(table: Tensor, positions: Tensor, rows: Tensor) -> None:
