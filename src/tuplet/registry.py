@@ -28,6 +28,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._plugins = plugins
         self._entries: dict[str, T] = {}
+        self._has_loaded = plugins is None
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files a constructor under `name`."""
@@ -39,6 +40,10 @@ class Registry(Generic[T]):
             return known
 
         return file
+
+    def name_of(self, constructor: object) -> str | None:
+        """Under which name something of this process was registered; None if it was not."""
+        return next((name for name, known in self._entries.items() if known is constructor), None)
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
@@ -52,16 +57,24 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def __contains__(self, name: str) -> bool:
+        if name not in self._entries:
+            self._load_plugins()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
         return iter(sorted(self._entries))
 
     def __len__(self) -> int:
+        self._load_plugins()
         return len(self._entries)
 
     def _load_plugins(self) -> None:
-        for point in entry_points(group=self._plugins) if self._plugins else ():
+        """Import what other packages add, once; the first of two with one name stays."""
+        if self._has_loaded:
+            return
+        self._has_loaded = True
+        for point in entry_points(group=self._plugins or ""):
             self._entries.setdefault(point.name, point.load())
 
 

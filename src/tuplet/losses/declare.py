@@ -187,7 +187,7 @@ def _function(cls: type[DeclaredLoss]) -> Callable[..., Tensor]:
         vars(loss).update(options)
         return loss._outcome(embeddings, labels, **sides).value  # noqa: SLF001  # of this module
 
-    name = next((name for name in registry if registry[name] is cls), cls.__name__)
+    name = registry.name_of(cls) or cls.__name__
     function = _signed(compute, name, "", cls.__module__, signature)
     function.__doc__ = of_function(cls)
     vars(function)["declaration"] = cls
