@@ -6,7 +6,6 @@ import pickle
 import shutil
 import socket
 
-import numpy as np
 import pytest
 
 import pretrained
@@ -253,12 +252,11 @@ def test_layers_without_width_are_refused(tmp_path, hidden):
     assert "hidden" in str(caught.value)
 
 
-@pytest.mark.parametrize("width", ["[]", "[0]", "[8, -1]"])
-def test_filters_without_number_are_refused_or_left_out(tmp_path, width):
-    np.save(tmp_path / "rows.npy", np.zeros((4, 1, 8, 8), np.uint8))
-    config = {"name": "conv-small", "channels": 1, "size": 8, "width": tuple(json.loads(width))}
+@pytest.mark.parametrize("width", [(0,), (8, -1)])
+def test_filters_without_number_are_refused(width):
     with pytest.raises(RecipeError) as caught:
-        build_encoder(config)
+        build_encoder({"name": "conv-small", "channels": 1, "size": 8, "width": width})
+    assert caught.value.reference == "refused-option"
     assert "width" in str(caught.value)
 
 

@@ -61,9 +61,10 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
         torch.default_generator.manual_seed(derive_seed(seed, "encoder"))
         try:
             return constructor(**options)
-        except (TypeError, ValueError, RuntimeError) as problem:  # what torch says of sizes that make no layer
+        except (TypeError, ValueError, RuntimeError, ShapeError) as problem:  # torch says it of sizes without a layer
+            said = problem.message.rstrip(".") if isinstance(problem, ShapeError) else problem
             raise RecipeError(
-                f"The encoder {name!r} refuses its options: {problem}.",
+                f"The encoder {name!r} refuses its options: {said}.",
                 hint=f"Options: {', '.join(known)}.",
                 reference="refused-option",
             ) from problem
