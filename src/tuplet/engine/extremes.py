@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tuplet.engine.passes import Problem, equal_spans, multiply
 from tuplet.engine.positives import listed_products
+from tuplet.engine.problem import Problem
+from tuplet.engine.products import equal_spans, multiply
 from tuplet.engine.program import Mean
 from tuplet.engine.reduction import Outcome
 from tuplet.engine.tilecode import Spec, Values, compiled, fold, stat_names, weighted

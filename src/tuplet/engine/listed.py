@@ -133,13 +133,7 @@ def listed(
             a = -a
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
-        execution = DEFAULT if execution is None else execution
-        budget = BUDGET
-        if uses_tiles(execution, a.device):
-            budget = max(BUDGET, execution.memory // (4 * a.element_size()))  # gathered rows, and their pulls
-            code = _tile_code(reduction, positives, candidates, execution.compiles(a.device, len(a) * candidates))
-        else:
-            code = partial(_reduced, reduction, (len(a), candidates, positives), a)
+        code, budget = _plan(reduction, (len(a), candidates, positives), a, execution or DEFAULT)
         total, count, sums = _Listed.apply(  # type: ignore[no-untyped-call]
             a, rows, offset, pick, (candidates, positives, budget), weights, stats, code
         )
@@ -236,6 +230,17 @@ def _add_rows(table: Tensor, positions: Tensor, rows: Tensor) -> None:
         table.index_add_(0, positions, rows)
     else:
         table.index_put_((positions,), rows, accumulate=True)
+
+
+def _plan(
+    reduction: Reduction[Any], shape: tuple[int, int, int], like: Tensor, execution: Execution
+) -> tuple[Code, int]:
+    """What reduces lists, and how many gathered numbers are held at once."""
+    anchors, candidates, positives = shape
+    if not uses_tiles(execution, like.device):
+        return partial(_reduced, reduction, shape, like), BUDGET
+    code = _tile_code(reduction, positives, candidates, execution.compiles(like.device, anchors * candidates))
+    return code, max(BUDGET, execution.memory // (4 * like.element_size()))  # gathered rows, and their pulls
 
 
 def _reduced(

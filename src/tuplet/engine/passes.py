@@ -14,19 +14,19 @@ the last one begins earlier and leaves out what was there before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tuplet.engine.gather import ALONE, Processes, largest_of, sum_of
+from tuplet.engine.gather import Processes, largest_of, sum_of
 from tuplet.engine.once import multiplied
+from tuplet.engine.problem import HEAD_ENTRIES, Problem
+from tuplet.engine.products import equal_spans, multiply, unit_rows
 from tuplet.engine.program import Found, Mean, merge
-from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import (
-    Spec,
     Values,
     compiled,
     finished,
@@ -40,55 +40,6 @@ from tuplet.engine.tilecode import (
 
 LEAST_ROWS = 64
 """Strips with fewer rows than this wait for memory; tiles that are scored twice take less time then."""
-
-
-HEAD_ENTRIES = 2**23
-"""Most numbers in a tile of class weights, with the weights scaled to length one and their gradient: 32 MB."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a pass may hold.
-
-    Args:
-        entries: Most numbers in a tile.
-        tile_rows: Rows of a tile where rows are cut into columns.
-        compiled: True to run the tile code compiled.
-    """
-
-    entries: int
-    tile_rows: int = 4096
-    compiled: bool = False
-
-
-@dataclass(frozen=True)
-class Problem:
-    """All of a pass but the tensors that may have gradients.
-
-    Args:
-        spec: What is fixed about the tile code.
-        rows: Constants of the anchors.
-        cols: Constants of the references.
-        names: "row:…", "col:…" or "scalar:…" of the further differentiable tensors, in their order.
-        budget: How much may be held.
-        processes: Who adds up losses and counts.
-        shards: Who has other references of the same anchors.
-        unit_cols: True to scale references to length one tile by tile, and to project their gradient.
-        low: Type in which matrix products take their operands; None for that of the embeddings.
-        ring: Processes that have a block of the references each; None if all references are here.
-    """
-
-    spec: Spec
-    rows: Values
-    cols: Values
-    names: tuple[str, ...]
-    budget: Budget
-    processes: Processes = ALONE
-    shards: Processes = ALONE
-    unit_cols: bool = False
-    low: torch.dtype | None = None
-    ring: Ring | None = None
-    stat_names: list[str] = field(default_factory=list)
 
 
 class Pass(torch.autograd.Function):
@@ -338,7 +289,7 @@ class _Work:
         here = slice(cols.start - self.begin, cols.stop - self.begin)
         theirs = self.theirs[here]
         if self.problem.unit_cols:
-            theirs = _unit(self.held[here])[0].to(self.theirs.dtype)
+            theirs = unit_rows(self.held[here])[0].to(self.theirs.dtype)
         return multiply(self.mine[rows], theirs.flatten(0, -2).T)
 
     def _pull(self, rows: slice, cols: slice, slope: Tensor | None, grads: Values, *, mirrored: bool) -> None:
@@ -352,7 +303,7 @@ class _Work:
         here = slice(cols.start - self.begin, cols.stop - self.begin)
         theirs, rate = self.held[here], None
         if self.problem.unit_cols:
-            theirs, rate = _unit(theirs)
+            theirs, rate = unit_rows(theirs)
         low = slope.to(self.theirs.dtype)
         if self.grad_a is not None:
             self.grad_a[rows] += multiply(low, theirs.flatten(0, -2).to(low.dtype))
@@ -439,28 +390,3 @@ def _merge_rows(here: Values, at: Values, name: str, monoid: Any, value: Tensor,
         better = None if before is None else (value > before if monoid == "largest" else value < before)
         at[name] = place if better is None else torch.where(better, place, at[name])
     here[name] = value if before is None else merge(monoid, before, value)
-
-
-def multiply(x: Tensor, y: Tensor) -> Tensor:
-    """Matrix product, accumulated in float32 at least."""
-    if x.dtype in (torch.bfloat16, torch.float16):
-        if x.device.type == "cuda":
-            return torch.mm(x, y, out_dtype=torch.float32)
-        return x.float() @ y.float()
-    return x @ y
-
-
-def _unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
-    """Rows of length one, and 1 / length; 0 where there is no direction."""
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    rate = length.clamp_min(eps).reciprocal()
-    return rows * rate, torch.where(length > eps, rate, 0.0)
-
-
-def equal_spans(total: int, size: int) -> list[tuple[slice, int]]:
-    """Slices of one size that cover a range, and how many leading entries of each an earlier one had."""
-    size = max(1, min(size, total))
-    count = -(-total // size)
-    size = -(-total // count)  # equal tiles, as small as they can be
-    begins = [min(k * size, total - size) for k in range(count)]
-    return [(slice(begin, begin + size), k * size - begin) for k, begin in enumerate(begins)]

@@ -1,138 +1,141 @@
 """From the arguments of `stream` to the passes of a program: the geometry as tile code, and all values by name."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from tuplet.engine.execution import DEFAULT, Execution
+from tuplet.engine.execution import Execution
 from tuplet.engine.extremes import extremes
-from tuplet.engine.gather import ALONE, Processes, add_up, gather, sum_of
-from tuplet.engine.passes import Budget, Pass, Problem
+from tuplet.engine.gather import Processes, add_up, gather, sum_of
+from tuplet.engine.passes import Pass
 from tuplet.engine.positives import positive_places
+from tuplet.engine.problem import Budget, Problem
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, count
-from tuplet.engine.reduction import Outcome
+from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
+from tuplet.engine.tiles import TILE_SIZE
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin, target_scores
 from tuplet.relation import Graded, Paired, Relation
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What makes scores: margin, scale and offset; weights of anchors, and values that a program names."""
+
+    margin: Margin | None
+    scale: float | Tensor
+    offset: Tensor | None
+    weights: Tensor | None
+    of_row: Mapping[str, Tensor]
+    of_col: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a loss is computed: tiles, processes, the type that the embeddings came in; see `stream`."""
+
+    tile_size: int | None
+    processes: Processes
+    shards: Processes
+    ring: Ring | None
+    given_type: torch.dtype
+    execution: Execution
+    stats: bool
+
+
 def run(
-    program: Program,
+    loss: Program | Reduction[Any],
     anchors: Tensor,
     references: Tensor,
     relation: Relation,
     geometry: Geometry,
-    *,
-    margin: Margin | None = None,
-    scale: float | Tensor = 1.0,
-    offset: Tensor | None = None,
-    weights: Tensor | None = None,
-    of_row: Values | None = None,
-    of_col: Values | None = None,
-    tile_size: int | None = None,
-    processes: Processes = ALONE,
-    shards: Processes = ALONE,
-    stats: bool = False,
-    ring: Ring | None = None,
-    given_type: torch.dtype = torch.float32,
-    execution: Execution = DEFAULT,
+    terms: Terms,
+    how: How,
 ) -> Outcome:
     """What `stream` returns, by the passes of a program.
 
     Args:
-        program: The loss.
+        loss: A program, or a reduction, which is read as one.
         anchors: (anchors, dim), of the accumulation type.
         references: (references, dim), or (references, centers, dim).
         relation: Who is whose positive, negative or neither.
         geometry: How two embeddings are compared.
-        margin: Changes the cosines of positives; the relation is `Paired` then.
-        scale: Multiplies scores; a number, a tensor without shape, or one per anchor.
-        offset: Added to the scores of each reference.
-        weights: One per anchor.
-        of_row: Further values of anchors that the program names, (anchors,) or (anchors, k).
-        of_col: The same of references.
-        tile_size: Most entries of a tile.
-        processes: Who computes the loss together.
-        shards: Who has other references of the same anchors.
-        stats: True to add mean scores of positives and negatives.
-        ring: Processes that have a block of the references each, `references` being those of this one.
-        given_type: What the embeddings came in.
-        execution: See there.
+        terms: See there.
+        how: See there.
     """
-    a, r = geometry.prepare(anchors, references) if ring is None else prepare(geometry, anchors, references, ring)
-    one_set = relation.first == 0 and r is a and offset is None and not geometry.narrow and ring is None
+    program, of_col = (loss, terms.of_col) if isinstance(loss, Program) else loss.program()
+    if how.ring is not None and (program.whole_rows or program.extremes):
+        references, how = gather(references, how.ring.processes), replace(how, ring=None)
     if isinstance(relation, Graded) and callable(relation.geometry):
         relation.check_distances()
-    inputs = _Inputs(a, r, relation, geometry, one_set=one_set, ring=ring)
-    inputs.add_scores(scale, offset)
-    if margin is not None:
-        inputs.add_targets(margin)
-    if weights is not None:
-        inputs.rows["weight"] = weights.to(a.dtype)
+    inputs = _Inputs(anchors, references, relation, geometry, terms, how)
+    of_row = dict(terms.of_row)
     if program.near:
         inputs.rows["places"], inputs.rows["listed"] = positive_places(relation)
-    of_row, of_col = dict(of_row or {}), of_col or {}
-    if stats and isinstance(scale, Tensor) and scale.ndim:
-        of_row["_scale"] = scale.detach()
+    if how.stats and isinstance(terms.scale, Tensor) and terms.scale.ndim:
+        of_row["_scale"] = terms.scale.detach()
     inputs.add_values(of_row, of_col)
-    shown = _Measured(program.measured()) if stats else program
-    problem = Problem(
-        inputs.spec(shown, tuple(of_row), tuple(of_col)),
-        inputs.rows,
-        inputs.cols,
-        tuple(inputs.values),
-        Budget(
-            tile_size or execution.entries(a),
-            compiled=execution.compiles(a.device, len(a) * len(r)),
-        ),
-        processes,
-        shards,
-        geometry.narrow,
-        execution.low(given_type, a.device),
-        ring,
-    )
-    with execution.products(a.device):
-        if program.extremes and shards.size == 1:
-            outcome = extremes(problem, a, r, inputs.values)
+    problem = inputs.problem(_Measured(program.measured()) if how.stats else program, how)
+    with how.execution.products(anchors.device):
+        if program.extremes and how.shards.size == 1:
+            outcome = extremes(problem, inputs.a, inputs.r, inputs.values)
         else:
-            given = (a, r.detach() if one_set else r, *inputs.values.values())
+            given = (inputs.a, inputs.r.detach() if inputs.one_set else inputs.r, *inputs.values.values())
             total, number, *sums = Pass.apply(problem, *given)  # type: ignore[no-untyped-call]
             outcome = Outcome(total, number, dict(zip(problem.stat_names, sums, strict=True)))
-    found = {name: sum_of(x, processes) for name, x in outcome.stats.items()}
-    if stats and "scale" not in found:
-        factor = torch.as_tensor(scale, dtype=torch.float64, device=a.device).detach()
-        safe = torch.where(factor != 0, factor, 1.0)
-        found |= {name: found[name] / safe for name in ("positive_score", "negative_score")}
-        found["scale"] = factor * found["rows"]
-    return Outcome(add_up(outcome.total, processes), sum_of(outcome.count, processes), found)
+    found = {name: sum_of(x, how.processes) for name, x in outcome.stats.items()}
+    found = _unscaled(found, terms.scale) if how.stats and "scale" not in found else found
+    return Outcome(add_up(outcome.total, how.processes), sum_of(outcome.count, how.processes), found)
+
+
+def _unscaled(found: dict[str, Tensor], scale: float | Tensor) -> dict[str, Tensor]:
+    """Scores as they were before the scale, and the sum of the scale itself."""
+    factor = torch.as_tensor(scale, dtype=torch.float64, device=found["rows"].device).detach()
+    safe = torch.where(factor != 0, factor, 1.0)
+    scores = {name: found[name] / safe for name in ("positive_score", "negative_score")}
+    return {**found, **scores, "scale": factor * found["rows"]}
 
 
 class _Inputs:
     """Constants of rows and columns, and differentiable values, by name; see `tilecode.scores_and_pair`."""
 
     def __init__(
-        self, a: Tensor, r: Tensor, relation: Relation, geometry: Geometry, *, one_set: bool, ring: Ring | None
+        self, anchors: Tensor, references: Tensor, relation: Relation, geometry: Geometry, terms: Terms, how: How
     ) -> None:
-        self.a, self.r, self.relation, self.geometry, self.one_set = a, r, relation, geometry, one_set
+        ring = how.ring
+        a, r = geometry.prepare(anchors, references) if ring is None else prepare(geometry, anchors, references, ring)
+        whole = relation.first == 0 and r is a and ring is None
+        self.one_set = whole and terms.offset is None and not geometry.narrow
+        self.a, self.r, self.relation, self.geometry = a, r, relation, geometry
         row_keys, col_keys, self.compare = relation.keys()
         self.rows, self.cols = dict(row_keys), dict(col_keys)
         place, first = torch.arange(relation.references, device=a.device), relation.first
         self.cols["place"] = place
         own = torch.arange(len(a), device=a.device)
         self.rows["position"] = torch.full_like(own, -1) if first is None else own + first
-        if one_set:
+        if self.one_set:
             self.cols["position"], self.rows["place"] = self.rows["position"], place
+        everyone = (lambda x: x) if ring is None else partial(gather, processes=ring.processes)
+        self.everyone: Callable[[Tensor], Tensor] = everyone
         self.values: Values = {}
-        self.bent = False
+        self.bent = terms.margin is not None
+        self.of_row: tuple[str, ...] = ()
+        self.of_col: tuple[str, ...] = ()
         if isinstance(geometry, SquaredEuclidean):
             mine = a.square().sum(1)
             theirs = mine if r is a and ring is None else r.square().sum(1)
-            theirs = theirs if ring is None else gather(theirs, ring.processes)
-            self.values |= {"row:square": mine, "col:square": theirs}
+            self.values |= {"row:square": mine, "col:square": self.everyone(theirs)}
+        self.add_scores(terms.scale, terms.offset)
+        if terms.margin is not None:
+            self.add_targets(terms.margin)
+        if terms.weights is not None:
+            self.rows["weight"] = terms.weights.to(a.dtype)
 
     def add_scores(self, scale: float | Tensor, offset: Tensor | None) -> None:
         """What multiplies scores, and what is added to them."""
@@ -146,28 +149,46 @@ class _Inputs:
         else:
             self.values["scalar:scale"] = torch.full((), scale, dtype=wide, device=device)
         if offset is not None:
-            self.values["col:offset"] = offset.to(wide)
+            self.values["col:offset"] = self.everyone(offset.to(wide))
 
     def add_targets(self, margin: Margin) -> None:
         """The scores of the positives, one per row."""
         if not isinstance(self.relation, Paired):
             raise TypeError("a margin belongs to anchors with one positive each")
-        self.bent = True
         self.values["row:target"] = target_scores(
             margin, self.a, self.r, self.relation.partner, unit=self.geometry.narrow
         )
 
-    def add_values(self, of_row: Values, of_col: Values) -> None:
+    def add_values(self, of_row: Mapping[str, Tensor], of_col: Mapping[str, Tensor]) -> None:
         """What the program names itself."""
+        self.of_row, self.of_col = tuple(of_row), tuple(of_col)
         self.values |= {f"row:{name}": x for name, x in of_row.items()}
-        self.values |= {f"col:{name}": x for name, x in of_col.items()}
+        self.values |= {f"col:{name}": self.everyone(x) for name, x in of_col.items()}
         if self.one_set:  # a tile is read with its columns as anchors too
             self.cols |= {name: x.detach() for name, x in of_row.items()}
             self.rows |= {name: x.detach() for name, x in of_col.items()}
             if "weight" in self.rows:
                 self.cols["weight"] = self.rows["weight"]
 
-    def spec(self, program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> Spec:
+    def problem(self, program: Program, how: How) -> Problem:
+        """All of a pass but the tensors that may have gradients."""
+        entries = how.execution.memory // (self.a.element_size() * 2)
+        entries = how.tile_size or (min(entries, TILE_SIZE) if self.a.device.type == "cpu" else entries)
+        compiled = how.execution.compiles(self.a.device, len(self.a) * self.relation.references)
+        return Problem(
+            self._spec(program),
+            self.rows,
+            self.cols,
+            tuple(self.values),
+            Budget(entries, compiled=compiled),
+            how.processes,
+            how.shards,
+            self.geometry.narrow,
+            how.execution.low(how.given_type, self.a.device),
+            how.ring,
+        )
+
+    def _spec(self, program: Program) -> Spec:
         """What is fixed about the tile code."""
         distance: Literal["none", "squared", "plain"] = "none"
         if isinstance(self.geometry, SquaredEuclidean):
@@ -180,9 +201,9 @@ class _Inputs:
             self.r.shape[1] if self.r.ndim == 3 else 1,
             self.bent,
             self.one_set,
-            of_row,
-            of_col,
-            layout(program, of_row, of_col),
+            self.of_row,
+            self.of_col,
+            layout(program, self.of_row, self.of_col),
         )
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tuplet.engine.block import Grads, Inputs, Walk, walk_block
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
-from tuplet.engine.gather import ALONE, Processes, add_up, gather, sum_of
+from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
 from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring
-from tuplet.engine.run import run
+from tuplet.engine.run import How, Terms, run
 from tuplet.engine.symmetric import HALF_SIDE, walk_half
 from tuplet.engine.tiles import plan
 from tuplet.errors import ShapeError
@@ -53,18 +53,17 @@ def stream(
 
     Args:
         reduction: What a row becomes: a program, or a reduction that is written out for panels.
-        anchors: Embeddings that ask, (anchors, dim); those of this process.
-        references: Embeddings that answer, (references, dim); those of all processes. The same tensor for one set.
+        anchors: (anchors, dim); those of this process.
+        references: (references, dim); those of all processes. The same tensor for one set.
         relation: Who is whose positive, negative or neither.
         geometry: How two embeddings are compared.
-        margin: Bends the cosines of positives.
+        margin: Changes the cosines of positives.
         scale: Multiplies scores; a number, a tensor without shape, or one per anchor.
         offset: Added to the scores of each reference, (references,).
         weights: w, one per anchor, at least 0.
         tile_size: Most entries of a tile. The result does not depend on it but for rounding.
-        processes: Who walks together; losses and counts are summed over them.
-        shards: Who walks over the same anchors with references of their own. Folds are merged, so that each has the
-            whole outcome; gradients are of this process's part of the matrix.
+        processes: Who computes the loss together; losses and counts are summed over them.
+        shards: Who has other references of the same anchors; each gets the whole outcome, and gradients of its part.
         stats: True to add mean scores of positives and negatives to what is returned.
         of_row: Values of anchors that a program names, (anchors,) or (anchors, k); differentiable.
         of_col: The same of references.
@@ -76,54 +75,35 @@ def stream(
     """
     refuse_transforms()
     _check(anchors, references, relation, weights, offset, ring)
-    given_type = anchors.dtype
+    terms = Terms(margin, scale, offset, weights, of_row or {}, of_col or {})
+    how = How(tile_size, processes, shards, ring, anchors.dtype, execution or DEFAULT, stats=stats)
     anchors, references = _widened(anchors, references)
-    wide, geometry = anchors.dtype, geometry_of(geometry)
-    execution = DEFAULT if execution is None else execution
     with torch.autocast(anchors.device.type, enabled=False):
-        if isinstance(reduction, Program) or uses_tiles(execution, anchors.device):
-            if isinstance(reduction, Program):
-                program, values = reduction, of_col
-            else:
-                program, values = reduction.program()
-            if ring is not None and (program.whole_rows or program.extremes):
-                references, ring = gather(references, ring.processes), None
-            return run(
-                program,
-                anchors,
-                references,
-                relation,
-                geometry,
-                margin=margin,
-                scale=scale,
-                offset=offset,
-                weights=weights,
-                of_row=of_row,
-                of_col=values,
-                tile_size=tile_size,
-                processes=processes,
-                shards=shards,
-                stats=stats,
-                ring=ring,
-                given_type=given_type,
-                execution=execution,
-            )
-        a, r = geometry.prepare(anchors, references)
-        scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
-        walk = Walk(
-            reduction,
-            relation,
-            geometry,
-            margin,
-            1.0 if isinstance(scale, Tensor) else float(scale),
-            weights,
-            tile_size,
-            shards,
-            stats,
-        )
-        total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)  # type: ignore[no-untyped-call]
-    stats_of = {name: sum_of(sum_of(s, shards), processes) for name, s in zip(walk.stat_names, sums, strict=True)}
-    return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
+        if isinstance(reduction, Program) or uses_tiles(how.execution, anchors.device):
+            return run(reduction, anchors, references, relation, geometry_of(geometry), terms, how)
+        return _over_panels(reduction, anchors, references, relation, geometry_of(geometry), terms, how)
+
+
+def _over_panels(
+    reduction: Reduction[Any],
+    anchors: Tensor,
+    references: Tensor,
+    relation: Relation,
+    geometry: Geometry,
+    terms: Terms,
+    how: How,
+) -> Outcome:
+    """By a reduction that is written out, in panels that fit the caches of a CPU."""
+    a, r = geometry.prepare(anchors, references)
+    wide, scale, offset = a.dtype, terms.scale, terms.offset
+    scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
+    factor = 1.0 if isinstance(scale, Tensor) else float(scale)
+    walk = Walk(
+        reduction, relation, geometry, terms.margin, factor, terms.weights, how.tile_size, how.shards, how.stats
+    )
+    total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)  # type: ignore[no-untyped-call]
+    found = {name: sum_of(sum_of(x, how.shards), how.processes) for name, x in zip(walk.stat_names, sums, strict=True)}
+    return Outcome(add_up(total, how.processes), sum_of(count, how.processes), found)
 
 
 class _Stream(torch.autograd.Function):

@@ -1,0 +1,57 @@
+"""What a pass is about: the tile code, constants of rows and columns, and how much may be held."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from tuplet.engine.gather import ALONE, Processes
+from tuplet.engine.ring import Ring
+from tuplet.engine.tilecode import Spec, Values
+
+HEAD_ENTRIES = 2**23
+"""Most numbers in a tile of class weights, with the weights scaled to length one and their gradient: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a pass may hold.
+
+    Args:
+        entries: Most numbers in a tile.
+        tile_rows: Rows of a tile where rows are cut into columns.
+        compiled: True to run the tile code compiled.
+    """
+
+    entries: int
+    tile_rows: int = 4096
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All of a pass but the tensors that may have gradients.
+
+    Args:
+        spec: What is fixed about the tile code.
+        rows: Constants of the anchors.
+        cols: Constants of the references.
+        names: "row:…", "col:…" or "scalar:…" of the further differentiable tensors, in their order.
+        budget: How much may be held.
+        processes: Who adds up losses and counts.
+        shards: Who has other references of the same anchors.
+        unit_cols: True to scale references to length one tile by tile, and to project their gradient.
+        low: Type in which matrix products take their operands; None for that of the embeddings.
+        ring: Processes that have a block of the references each; None if all references are here.
+    """
+
+    spec: Spec
+    rows: Values
+    cols: Values
+    names: tuple[str, ...]
+    budget: Budget
+    processes: Processes = ALONE
+    shards: Processes = ALONE
+    unit_cols: bool = False
+    low: torch.dtype | None = None
+    ring: Ring | None = None
+    stat_names: list[str] = field(default_factory=list)
