@@ -71,9 +71,14 @@ def loss_table() -> str:
     for name in tuplet.losses.registry:
         shown = f"[`{name}`]({name}.md)" if (DOCS / "losses" / f"{name}.md").exists() else f"`{name}`"
         module, function = tuplet.losses.registry[name], getattr(tuplet.losses, name)
-        links = " | ".join(f"[`{thing.__name__}`][{_home(thing)}]" for thing in (module, function))
+        links = " | ".join(f"[`{thing.__name__}`]{_link(thing)}" for thing in (module, function))
         rows.append(f"| {shown} | {first_line(function)} | {module.supervision} | {links} |")
     return "\n".join(rows) + "\n"
+
+
+def _link(thing: Any) -> str:
+    """To the entry of a loss: by name where its source is read, by place where a declaration is written out."""
+    return f"(../reference/tuplet.losses.md#{_home(thing)})" if _is_declared(thing) else f"[{_home(thing)}]"
 
 
 def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:

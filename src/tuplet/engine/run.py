@@ -18,7 +18,6 @@ from tuplet.engine.program import Found, Mean, Pair, Program, Term, count
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
-from tuplet.engine.tiles import TILE_SIZE
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin, target_scores
 from tuplet.relation import Graded, Paired, Relation
@@ -172,8 +171,7 @@ class _Inputs:
 
     def problem(self, program: Program, how: How) -> Problem:
         """All of a pass but the tensors that may have gradients."""
-        entries = how.execution.memory // (self.a.element_size() * 2)
-        entries = how.tile_size or (min(entries, TILE_SIZE) if self.a.device.type == "cpu" else entries)
+        entries = how.tile_size or how.execution.entries(self.a)
         compiled = how.execution.compiles(self.a.device, len(self.a) * self.relation.references)
         return Problem(
             self._spec(program),
