@@ -213,7 +213,7 @@ def test_json_that_cannot_be_used_is_named(tmp_path, text, found):
 
 
 def test_a_directory_in_place_of_a_json_file_is_no_bug(tmp_path):
-    with pytest.raises(CheckpointError, match="could not be read"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         read_json(tmp_path, version=3, error=CheckpointError, remedy="Do it.")
 
 

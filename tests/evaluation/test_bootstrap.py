@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from shapes import unchecked
-from tuplet.errors import DataError
+from tuplet.errors import DataError, TupletError
 from tuplet.evaluation import QueryResult, compare, retrieval
 from tuplet.evaluation.bootstrap import average, class_draws, percentile_interval
 
@@ -69,9 +69,9 @@ def test_six_fixed_classes_are_no_reason_for_a_wide_interval():
     assert compared.upper["recall@1"] - compared.values["recall@1"] == pytest.approx(error, rel=0.15)
     with pytest.raises(DataError):
         compare(found["examples"], found["classes"])
-    with unchecked(), pytest.raises(DataError) as caught:
+    with unchecked(), pytest.raises(TupletError) as caught:
         retrieval(x, labels, resample="rows")
-    assert caught.value.reference == "resample"
+    assert caught.value.reference == "unknown-choice"
 
 
 def test_intervals_are_percentiles_of_resampled_classes():

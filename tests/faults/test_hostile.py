@@ -256,7 +256,7 @@ def test_layers_without_width_are_refused(tmp_path, hidden):
 def test_filters_without_number_are_refused(width):
     with pytest.raises(RecipeError) as caught:
         build_encoder({"name": "conv-small", "channels": 1, "size": 8, "width": width})
-    assert caught.value.reference == "refused-option"
+    assert caught.value.reference == "option-range"
     assert "width" in str(caught.value)
 
 

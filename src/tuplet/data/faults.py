@@ -22,6 +22,7 @@ HINTS = {
     "bad-json": 'Write one JSON object per line, such as {"label": "a", "x0": 1.5}.',
     "wrong-cell-count": "Put cells that contain the separator in double quotes; give every line all columns.",
     "duplicate-id": "Give every example its own id; list every example once.",
+    "unknown-role": "Write query for examples that ask, gallery for those that answer, and nothing for the others.",
     "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
     "empty-source": "A folder needs images at CLASS/FILE; a table needs a header and one line per example.",
     "label-count": "Labels must stand in the order of the rows, one for each.",

@@ -241,7 +241,6 @@ def _roles(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
     for cell, line in zip(table.texts(position), table.lines, strict=True):
         name = role_name(cell)
         if name is None:
-            hint = "Write query for examples that ask, gallery for those that answer, and nothing for the others."
-            faults.add("unknown-role", f"the role is {cell!r}", line=line, hint=hint)
+            faults.add("unknown-role", f"the role is {cell!r}", line=line)
         found.append(name or "")
     return tuple(found)

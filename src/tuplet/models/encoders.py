@@ -61,10 +61,15 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
         torch.default_generator.manual_seed(derive_seed(seed, "encoder"))
         try:
             return constructor(**options)
-        except (TypeError, ValueError, RuntimeError, ShapeError) as problem:  # torch says it of sizes without a layer
-            said = problem.message.rstrip(".") if isinstance(problem, ShapeError) else problem
+        except ShapeError as problem:
             raise RecipeError(
-                f"The encoder {name!r} refuses its options: {said}.",
+                f"The encoder {name!r} refuses its options: {problem.message}",
+                hint=f"Options: {', '.join(known)}.",
+                reference=problem.reference,
+            ) from problem
+        except (TypeError, ValueError, RuntimeError) as problem:  # torch says it of sizes without a layer
+            raise RecipeError(
+                f"The encoder {name!r} refuses its options: {problem}.",
                 hint=f"Options: {', '.join(known)}.",
                 reference="refused-option",
             ) from problem
