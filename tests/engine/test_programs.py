@@ -162,6 +162,33 @@ def test_terms_over_columns_and_several_means(tile_size):
         torch.testing.assert_close(ours, theirs)
 
 
+@dataclasses.dataclass(frozen=True)
+class Spread(Program):
+    """One mean, whose rows are compared with the mean of the whole matrix."""
+
+    def terms(self, score, pair):
+        counted = pair.positive | pair.negative
+        shown = torch.where(counted, score, 0.0)
+        return {
+            "mine": total(shown),
+            "number": count(counted),
+            "all": total(shown, "all"),
+            "every": count(counted, "all"),
+        }
+
+    def finish(self, found):
+        loss = (found["mine"] / found["number"].clamp_min(1) - found["all"] / found["every"].clamp_min(1)).square()
+        return Mean(loss, found["number"] > 0)
+
+
+@pytest.mark.parametrize("tile_size", EVERY_PLAN)
+def test_a_term_over_the_whole_matrix_is_not_that_of_a_strip(tile_size):
+    x, r, _, leaves = posed(two_sets=True)
+    relation = SameLabel(torch.arange(17) % 3, torch.arange(13) % 3)
+    truth = reference(Spread(), x, r, relation, "dot")
+    assert_equal(stream(Spread(), x, r, relation, "dot", tile_size=tile_size), truth, leaves)
+
+
 def test_ties_stay_ties_and_duplicates_have_no_direction():
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(8)).repeat(4, 1).requires_grad_()
     labels = torch.arange(12) // 3  # every row has its copies in other classes

@@ -108,14 +108,23 @@ class _Work:
         if self.problem.unit_cols:
             return self._tiles(*self._beside_references(n, m))
         entries = self.problem.budget.entries
-        if program.local and not program.whole_rows:
+        if program.local and not program.whole_rows and not self._crosses_rows():
             return self._local(min(n, max(1, entries // m)))
         rows = entries // m
-        columnwise = program.means > 1 or self.problem.shards.size > 1
+        columnwise = program.means > 1 or self.problem.shards.size > 1 or self._crosses_rows()
         if program.whole_rows or (rows >= min(n, LEAST_ROWS) and not columnwise):
             return self._strips(min(n, max(1, rows)))
         height = min(n, self.problem.budget.tile_rows, entries)
         return self._tiles(height, min(m, max(1, entries // height)))
+
+    def _crosses_rows(self) -> bool:
+        """Whether a term is reduced over columns or the whole matrix, of which a strip of rows knows its part only."""
+        crossing = {over for _, _, over, _ in self.spec.layout} - {"row"}
+        if crossing and self.spec.program.whole_rows:
+            raise TypeError("a program that needs whole rows has terms over rows only")
+        if "all" in crossing and self.problem.processes.size > 1:
+            raise TypeError("terms over the whole matrix are not summed over several processes")
+        return bool(crossing)
 
     def _beside_references(self, n: int, m: int) -> tuple[int, int]:
         """Rows and columns of a tile that is held beside its references of length one and their gradient."""
@@ -170,14 +179,13 @@ class _Work:
         """Reduce all tiles, finish, and score them again for the slopes."""
         found, where, overs = self._reduced(height, width)
         program = self.spec.program
-        single = program.means == 1
         found = {**found, **{name: self.rows[name] for name in self.spec.of_row}}
         found = {**found, **{name: self.cols[name] for name in self.spec.of_col}}
         seeds = {name: x for name, x in found.items() if x.is_floating_point()}
         constants = {name: x for name, x in found.items() if name not in seeds}
 
         means = [self._weighted(mean) for mean in finished(program, found)]
-        divisors = [None if single else self._count(mean) for mean in means]
+        divisors = [None if len(means) == 1 else self._count(mean) for mean in means]
 
         def losses(given: Found) -> Tensor:
             sums = []
