@@ -22,7 +22,7 @@ from page import PAGE, page
 
 import tuplet.training
 from tuplet.app.cli.follow import follow
-from tuplet.app.judging import judge_on
+from tuplet.app.evaluating import evaluate_on
 from tuplet.data import read_corpus, read_manifest
 from tuplet.evaluation import knn
 from tuplet.evaluation.words import word_similarity
@@ -80,7 +80,7 @@ def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
         protocol, _, measure = place.partition("/")
         source, _, protocol = protocol.rpartition(":")
         if source not in verdicts:
-            verdicts[source] = judge_on(folder, DATA / source)
+            verdicts[source] = evaluate_on(folder, DATA / source)
         judged = verdicts[source]["protocols"][protocol]
         beside = row.get("beside", "raw")
         raw = euclid(folder) if beside == "Euclid" else judged.get(beside, {"values": {}})["values"].get(measure)

@@ -53,7 +53,7 @@ def recipe(tmp_path_factory):
     return tiny.write(folder)
 
 
-def judged_by(folder) -> set[str]:
+def evaluate_all(folder) -> set[str]:
     """Every geometry that a finished run speaks of."""
     found = {
         Embedder.load(folder / "model").geometry,
@@ -74,7 +74,7 @@ def test_the_geometry_of_a_loss_judges_what_it_trained(recipe, what):
     assert made.loss.geometry == geometry
     assert made.embedder.geometry == geometry
     list(run(made, folder))
-    assert judged_by(folder) == {geometry}
+    assert evaluate_all(folder) == {geometry}
     validated = [each for each in read_events(folder / "events.jsonl") if each.get("split") == "validation"]
     assert any(each["of"] == "model" for each in validated)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuplet.app.measures import main_measure
+from tuplet.app.metrics import main_measure
 from tuplet.errors import DataError
 from tuplet.storage import read_bytes, read_json
 

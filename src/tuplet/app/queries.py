@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tuplet.app.reading import told
+from tuplet.app.described import told
 from tuplet.data import Columns, Manifest, read_manifest
 from tuplet.data.folders import printable
 from tuplet.data.read import TABLES

@@ -16,7 +16,7 @@ from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.words import build_words
 from tuplet.training import Job, WordJob
-from tuplet.training.judge import not_applicable
+from tuplet.training.evaluator import not_applicable
 from tuplet.training.rehearse import Rehearsal, rehearse, size_of
 
 
@@ -74,8 +74,8 @@ def plan(
     parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
     doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
-    doubts += [job.crowding] if job.crowding else []
-    judged = [job.verdict_on[1], *([job.validation] if job.validation else [])]
+    doubts += [job.batch_exceeds_dataset] if job.batch_exceeds_dataset else []
+    judged = [job.evaluation_split[1], *([job.validation] if job.validation else [])]
     doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))
     data = {name: _counted(part) for name, part in parts.items()}
     return _planned(job, data, rehearse(job, device), job.sampler.batches_per_epoch, doubts)

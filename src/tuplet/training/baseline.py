@@ -1,4 +1,4 @@
-"""The raw-input baseline: the best plain way to compare inputs, chosen on validation rows.
+"""The raw-input baseline: the best raw features, selected on validation rows.
 
 Without it a model would be measured against whatever happens to be the default: Euclidean distance or cosine, scaled
 columns or not. Where targets are known, boosted trees that predict them from the inputs take part too.
@@ -18,10 +18,10 @@ from tuplet.errors import DataError, LabelError
 from tuplet.evaluation.extras import scientific
 from tuplet.evaluation.pairs import distinct_integers
 from tuplet.seeding import derive, derive_seed
+from tuplet.training.evaluator import evaluate_raw, protocols_of
+from tuplet.training.features import RawExtractor
 from tuplet.training.job import Job
-from tuplet.training.judge import judges_of
-from tuplet.training.judges import ByTarget, Judge
-from tuplet.training.looks import RawLook
+from tuplet.training.protocols import EvaluationProtocol, GradedRetrieval, KnnClassification
 
 MOST_ROWS = 2_000
 """Examples by which the plain ways are compared; of more, so many are drawn, by whole classes."""
@@ -64,72 +64,73 @@ class BoostedTrees:
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """The chosen way to look at inputs as they are, and how the others did.
+    """The selected raw-input features, and the scores of the other choices.
 
     Attributes:
-        look: What a model is compared with.
+        extractor: What a model is compared with.
         chosen_on: The split that chose.
         by: Measure that chose; None where there was nothing to choose by.
         scores: Its value by the name of each choice.
     """
 
-    look: RawLook
+    extractor: RawExtractor
     chosen_on: str
     by: str | None
     scores: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """The `raw` of `evaluation.json`."""
-        choice = self.look.choice
+        choice = self.extractor.choice
         return {
             "scaling": None if choice is None else choice.scaling,
             "geometry": None if choice is None else choice.geometry,
-            "regressor": None if self.look.regressor is None else TREES,
+            "regressor": None if self.extractor.regressor is None else TREES,
             "chosen_on": self.chosen_on,
             "by": self.by,
             "scores": dict(self.scores),
         }
 
     @staticmethod
-    def look_of(known: Mapping[str, Any] | None) -> RawLook:
+    def extractor_from(known: Mapping[str, Any] | None) -> RawExtractor:
         """The plain choice that a run made; the usual one if it made none."""
         if not known or known.get("scaling") is None:
-            return RawLook()
-        return RawLook(RawChoice(known["scaling"], known["geometry"]))
+            return RawExtractor()
+        return RawExtractor(RawChoice(known["scaling"], known["geometry"]))
 
 
 def baseline_of(job: Job) -> Baseline:
-    """Choose by the main measure of the validation examples, or of the training examples where there are none.
+    """Select by the primary metric of the validation examples, or of the training examples where there are none.
 
     Args:
         job: Its training examples teach the regressor, if others choose.
     """
     split, dataset = ("train", job.train) if job.validation is None else ("validation", job.validation)
-    judges = judges_of(job, dataset)
-    judge = next((judge for judge in judges if judge.name != "train"), None)
+    protocols = protocols_of(job, dataset)
+    protocol = next((one for one in protocols if not isinstance(one, KnnClassification)), None)
     choices = raw_choices(dataset)
-    if judge is None:
-        return Baseline(RawLook(choices[0]), split, None, {})
-    small = _judging(judge, _few(dataset, job.seed))
-    measure = judge.headline
-    looks = {choice.name: RawLook(choice) for choice in choices}
-    scores = {name: _score(job, small, look, measure) for name, look in looks.items()}
-    best = max(looks, key=lambda name: scores[name])
-    look = looks[best]
-    if isinstance(judge, ByTarget) and dataset is not job.train:
+    if protocol is None:
+        return Baseline(RawExtractor(choices[0]), split, None, {})
+    small = _on(protocol, _subset(dataset, job.seed))
+    extractors = {choice.name: RawExtractor(choice) for choice in choices}
+    scores = {name: _score(job, small, one) for name, one in extractors.items()}
+    best = max(extractors, key=lambda name: scores[name])
+    extractor = extractors[best]
+    if isinstance(protocol, GradedRetrieval) and dataset is not job.train:
         trees = BoostedTrees.fit(job.train, job.seed)
         if trees is not None:
-            scores[TREES] = _score(job, small, RawLook(look.choice, trees), measure)
-            look = RawLook(look.choice, trees) if scores[TREES] > scores[best] else look
-    return Baseline(look, split, measure, {name: value for name, value in scores.items() if value > -torch.inf})
+            regressed = RawExtractor(extractor.choice, trees)
+            scores[TREES] = _score(job, small, regressed)
+            extractor = regressed if scores[TREES] > scores[best] else extractor
+    known = {name: value for name, value in scores.items() if value > -torch.inf}
+    return Baseline(extractor, split, protocol.primary_metric, known)
 
 
-def _judging(judge: Judge, dataset: Dataset) -> Judge:
-    """The same judge of other examples."""
+def _on(protocol: EvaluationProtocol, dataset: Dataset) -> EvaluationProtocol:
+    """The same protocol on other examples."""
     changes: dict[str, Any] = {"dataset": dataset}
-    if getattr(judge, "groups", None) is not None:
+    if getattr(protocol, "groups", None) is not None:
         changes["groups"] = dataset.groups
-    return replace(judge, **changes)  # type: ignore[type-var]
+    return replace(protocol, **changes)  # type: ignore[type-var]
 
 
 def rows_of(dataset: Dataset, positions: Tensor) -> Dataset:
@@ -150,7 +151,7 @@ def rows_of(dataset: Dataset, positions: Tensor) -> Dataset:
     )
 
 
-def _few(dataset: Dataset, seed: int) -> Dataset:
+def _subset(dataset: Dataset, seed: int) -> Dataset:
     """At most `MOST_ROWS` examples: whole classes where there are classes, so that each finds its own."""
     if len(dataset) <= MOST_ROWS:
         return dataset
@@ -163,13 +164,11 @@ def _few(dataset: Dataset, seed: int) -> Dataset:
     return rows_of(dataset, chosen.sort().values)
 
 
-def _score(job: Job, judge: Judge, look: RawLook, measure: str) -> float:
-    """How good a look is; minus infinity where it shows nothing."""
-    sight = judge.see(look)
-    if sight is None:
-        return -torch.inf
+def _score(job: Job, protocol: EvaluationProtocol, extractor: RawExtractor) -> float:
+    """The primary metric of raw-input features; minus infinity where there are none."""
     try:
-        value = judge.judge(sight, job.evaluate, bootstrap=0, seed=job.seed).values[measure]
+        result = evaluate_raw(job, protocol, extractor)
     except (DataError, LabelError):  # nothing to find among these examples: the first choice stays
         return -torch.inf
+    value = math.nan if result is None else result.values[protocol.primary_metric]
     return -torch.inf if math.isnan(value) else value

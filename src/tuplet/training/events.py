@@ -15,7 +15,7 @@ values (by name: value, low, high) |
 | note | text; shown, but no part of the diary |
 | end | step, best_step, stopped_early |
 
-`stats` are the loss's numbers by name, `spread` says how embeddings lie (`watch.Spread`). `CLOCKS` are the fields in
+`stats` are the loss's numbers by name, `spread` says how embeddings lie (`collapse.Spread`). `CLOCKS` are the fields in
 which two runs of one recipe differ; `waited` is the share of the time in which the model waited for its batches.
 """
 

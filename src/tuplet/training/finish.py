@@ -8,27 +8,23 @@ from typing import Any
 
 from tuplet.data import Dataset
 from tuplet.engine import Processes
-from tuplet.errors import CheckpointError, DataError, LabelError
+from tuplet.errors import CheckpointError, DataError
 from tuplet.evaluation.operating import operating_points
 from tuplet.models import Embedder
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
-from tuplet.training.events import Diary, Event, note
-from tuplet.training.gallery import save_gallery, splits_of
-from tuplet.training.job import Job
-from tuplet.training.judge import (
-    Judged,
-    as_json,
+from tuplet.training.evaluator import (
+    Evaluator,
+    event_values,
     health_of,
-    judged_by,
-    judges_of,
     not_applicable,
+    protocols_of,
     thresholds,
-    values_of,
     verified,
 )
-from tuplet.training.judges import Judge
-from tuplet.training.looks import ModelLook, Sight
+from tuplet.training.events import Diary, Event, note
+from tuplet.training.features import Features, ModelExtractor
+from tuplet.training.gallery import save_gallery, splits_of
 from tuplet.training.state import State
 from tuplet.training.together import agreed
 
@@ -36,7 +32,7 @@ FORMAT = 1
 
 
 def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
-    """Save the best embedder as `model`, judge it, and index all examples, each with its split.
+    """Save the best embedder as `model`, evaluate it, and index all examples, each with its split.
 
     All processes embed a share of the examples; the first one does the rest.
 
@@ -53,31 +49,31 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     agreed(0.0, processes)  # the first process has saved
     chosen, remarks = _best(folder / "checkpoints", progress.best_step)
     yield from map(note, remarks)
-    state.restore_judged(chosen)
+    state.restore_evaluated(chosen)
     best_step = chosen.progress.step
-    split, dataset = job.verdict_on
-    judges = judges_of(job, dataset)
-    looks = _looks(state, processes)
-    sights = [{of: judge.see(look) for of, look in looks.items()} for judge in judges]
-    model = looks["model"]
-    model.remember(*splits_of(job).values())
+    split, dataset = job.evaluation_split
+    evaluator = Evaluator(protocols_of(job, dataset), job.evaluate, job.seed)
+    extractors = _extractors(state, processes)
+    features = evaluator.extract(extractors)
+    model = extractors["model"]
+    model.precompute(*splits_of(job).values())
     if processes.rank > 0:
         return
-    embedder = state.judged
+    embedder = state.evaluated
     _set_thresholds(embedder, model, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
     baseline = state.baseline
-    sights = [{"raw": judge.see(baseline.look), **seen} for judge, seen in zip(judges, sights, strict=True)]
-    judged, left_out = _judged(judges, sights, job)
+    raw = evaluator.extract({"raw": baseline.extractor})
+    features = [{**one, **other} for one, other in zip(raw, features, strict=True)]
+    results, left_out = evaluator.evaluate(features)
     left_out += not_applicable(dataset, job.evaluate)
     yield from map(note, left_out)
-    main = next((judge for judge in judges if judge.name in judged), None)
-    for of, result in judged[main.name].items() if main else ():
-        by, values = main.headline if main else "", values_of(result)
+    main = next((protocol for protocol in evaluator.protocols if protocol.name in results), None)
+    for of, result in results[main.name].items() if main else ():
+        by, values = main.primary_metric if main else "", event_values(result)
         yield diary.write("evaluation", step=best_step, split=split, of=of, by=by, best=of == "model", values=values)
-    health = _health(model, dataset, judges, sights, job.seed)
-    verdict = {
+    evaluation = {
         "format": FORMAT,
         "name": job.name,
         "seed": job.seed,
@@ -87,11 +83,13 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "supervision": job.loss.supervision,
         "data": job.facts,
         "raw": baseline.to_dict(),
-        "main": {"protocol": main.name, "measure": main.headline} if main else None,
-        "protocols": as_json(judged, job.evaluate, job.seed) | verified(model, dataset, job.seed) | health,
+        "main": {"protocol": main.name, "measure": main.primary_metric} if main else None,
+        "protocols": evaluator.compare(results)
+        | verified(model, dataset, job.seed)
+        | _health(model, dataset, evaluator, features),
         "left_out": left_out,
     }
-    checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    checkpoint.write_file(folder / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
     diary.settle()
 
@@ -107,47 +105,29 @@ def _best(checkpoints: Path, step: int) -> tuple[Checkpoint, list[str]]:
         return found, [*remarks, f"{problem.message} The model is that of step {found.progress.step}."]
 
 
-def _judged(
-    judges: Sequence[Judge], sights: Sequence[Mapping[str, Sight | None]], job: Job
-) -> tuple[Judged, list[str]]:
-    """What each judge says, and a sentence for each that the examples give nothing to say: the others still count."""
-    judged: Judged = {}
-    left_out: list[str] = []
-    for judge, seen in zip(judges, sights, strict=True):
-        try:
-            judged |= judged_by([judge], [seen], job.evaluate, job.seed)
-        except (DataError, LabelError) as problem:
-            left_out.append(f"The protocol {judge.name} is left out: {problem.message}")
-    return judged, left_out
-
-
-def _looks(state: State, processes: Processes) -> dict[str, ModelLook]:
-    """The model, and itself before training where that is asked for."""
-    embedders = {"untrained": state.untrained, "model": state.judged}
+def _extractors(state: State, processes: Processes) -> dict[str, ModelExtractor]:
+    """The model, and the encoder before training where that is asked for."""
+    embedders = {"untrained": state.untrained, "model": state.evaluated}
     size = state.job.evaluate.batch_size
-    return {of: ModelLook(one, size, processes) for of, one in embedders.items() if one is not None}
+    return {of: ModelExtractor(one, size, processes) for of, one in embedders.items() if one is not None}
 
 
-def _set_thresholds(embedder: Embedder, model: ModelLook, validation: Dataset | None, seed: int) -> None:
+def _set_thresholds(embedder: Embedder, model: ModelExtractor, validation: Dataset | None, seed: int) -> None:
     """Scores from which on two items count as the same, by the classes of the validation examples."""
     if validation is None or validation.classes is None:
         return
     with suppress(DataError):  # pairs of one kind have no threshold between them
-        rows = model.rows(validation)
+        rows = model.embed(validation)
         embedder.thresholds = thresholds(rows, embedder.geometry, validation, seed)
         points = operating_points(rows, validation.classes, geometry=embedder.geometry, seed=seed)
         embedder.verification = {"split": "validation", **points}
 
 
 def _health(
-    model: ModelLook,
-    dataset: Dataset,
-    judges: Sequence[Judge],
-    sights: Sequence[Mapping[str, Sight | None]],
-    seed: int,
+    model: ModelExtractor, dataset: Dataset, evaluator: Evaluator, features: Sequence[Mapping[str, Features | None]]
 ) -> dict[str, dict[str, Any]]:
-    """The protocol that asks whether the space is well used; none for a single example."""
+    """The protocol health, of the embedding space itself; none for a single example."""
     if len(dataset) < 2:
         return {}
-    views = next((seen["model"] for judge, seen in zip(judges, sights, strict=True) if judge.name == "views"), None)
-    return {"health": {"model": health_of(model, dataset, views, seed).to_dict()}}
+    views = next((features[at]["model"] for at, one in enumerate(evaluator.protocols) if one.name == "views"), None)
+    return {"health": {"model": health_of(model, dataset, views, evaluator.seed).to_dict()}}

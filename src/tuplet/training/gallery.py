@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from tuplet.data import Dataset, Inputs, take
 from tuplet.index import FlatIndex
+from tuplet.training.features import ModelExtractor
 from tuplet.training.job import Job
-from tuplet.training.judges import different_answers
-from tuplet.training.looks import ModelLook
+from tuplet.training.protocols import distinct_partners
 
 THUMBNAIL = 48
 """Longest side of a thumbnail in pixels."""
@@ -26,52 +26,52 @@ THUMBNAILS, OUTLINES = "thumbnails.npy", "outlines.npy"
 
 
 def splits_of(job: Job) -> dict[str, Dataset]:
-    """All examples of a training by the split they are in; those that judge the result come first."""
-    split, dataset = job.verdict_on
+    """All examples of a training by the split they are in; those of the evaluation come first."""
+    split, dataset = job.evaluation_split
     rest = {"test": job.test, "validation": job.validation, "train": job.train}
     others = {name: part for name, part in rest.items() if part is not None and part is not dataset}
     return {split: dataset, **others}
 
 
-def save_gallery(folder: Path, look: ModelLook, splits: Mapping[str, Dataset]) -> None:
+def save_gallery(folder: Path, model: ModelExtractor, splits: Mapping[str, Dataset]) -> None:
     """Index the examples of all splits, each with the name of its split.
 
     Of pairs the answers are indexed, equal ones once; the queries of the first split lie beside them in `questions`.
 
     Args:
         folder: The run.
-        look: Embeds.
-        splits: The examples by split; those that judge the result come first.
+        model: Embeds the examples.
+        splits: The examples by split; those of the evaluation come first.
     """
-    parts = [_part(look, dataset, name) for name, dataset in splits.items()]
+    parts = [_part(model, dataset, name) for name, dataset in splits.items()]
     rows, facts = torch.cat([rows for rows, _, _ in parts]), [fact for _, more, _ in parts for fact in more]
-    _write(folder / "gallery", look, rows, facts, _small([inputs for _, _, inputs in parts]))
+    _write(folder / "gallery", model, rows, facts, _small([inputs for _, _, inputs in parts]))
     split, judged = next(iter(splits.items()))
     if judged.partners is not None:
-        wanted = different_answers(judged)[1].tolist()
+        wanted = distinct_partners(judged)[1].tolist()
         asked = [fact | {"answer": row} for fact, row in zip(_facts(judged, split), wanted, strict=True)]
-        _write(folder / "questions", look, look.rows(judged), asked, _small([judged.inputs]))
+        _write(folder / "questions", model, model.embed(judged), asked, _small([judged.inputs]))
 
 
-def _part(look: ModelLook, dataset: Dataset, split: str) -> tuple[Tensor, list[dict[str, Any]], Inputs]:
+def _part(model: ModelExtractor, dataset: Dataset, split: str) -> tuple[Tensor, list[dict[str, Any]], Inputs]:
     """Embeddings, facts and inputs of what is found of one split."""
     facts = _facts(dataset, split)
     if dataset.partners is None:
-        return look.rows(dataset), facts, dataset.inputs
-    rows, _ = different_answers(dataset)
+        return model.embed(dataset), facts, dataset.inputs
+    rows, _ = distinct_partners(dataset)
     texts = dataset.partner_texts
     answers = [
         {key: value for key, value in facts[row].items() if key != "text"} | ({"text": texts[row]} if texts else {})
         for row in rows.tolist()
     ]
-    return look.rows(dataset, "partner")[rows], answers, take(dataset.partners, rows)
+    return model.embed(dataset, "partner")[rows], answers, take(dataset.partners, rows)
 
 
 def _write(
-    folder: Path, look: ModelLook, rows: Tensor, facts: list[dict[str, Any]], small: Mapping[str, NDArray[Any]]
+    folder: Path, model: ModelExtractor, rows: Tensor, facts: list[dict[str, Any]], small: Mapping[str, NDArray[Any]]
 ) -> None:
     folder.mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
-    FlatIndex.write(folder, look.embedder, rows, facts, model="../model", beside=small)
+    FlatIndex.write(folder, model.embedder, rows, facts, model="../model", beside=small)
 
 
 def _facts(dataset: Dataset, split: str) -> list[dict[str, Any]]:

@@ -75,14 +75,14 @@ class Job:
     origin: Mapping[str, Any] | None = None
 
     @property
-    def verdict_on(self) -> tuple[str, Dataset]:
+    def evaluation_split(self) -> tuple[str, Dataset]:
         """The examples that judge the result, and the split they are: test, else validation, else train."""
         if self.test is not None:
             return "test", self.test
         return ("train", self.train) if self.validation is None else ("validation", self.validation)
 
     @property
-    def crowding(self) -> str | None:
+    def batch_exceeds_dataset(self) -> str | None:
         """What to say of batches that are larger than the data; None where they are not."""
         size, there = self.sampler.batch_size, len(self.train)
         if size <= there:

@@ -11,14 +11,14 @@ from tuplet.engine.gather import everyones
 from tuplet.losses import readings
 from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
+from tuplet.training.collapse import Spread, advice, measure_spread, warning
+from tuplet.training.evaluator import event_values, selection_of, validate
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
-from tuplet.training.judge import chooser_of, validated, values_of
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import Taken, take_step
 from tuplet.training.together import agreed, anyone, share
-from tuplet.training.watch import Spread, advice, spread_of, warning
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -91,37 +91,36 @@ def _spread(state: State, batch: Batch, taken: Taken, processes: Processes) -> S
     labels = None if batch.labels is None else everyones(batch.labels, processes)
     if len(embeddings) < 2:
         return None
-    spread = spread_of(embeddings, labels, state.job.embedder.geometry)
+    spread = measure_spread(embeddings, labels, state.job.embedder.geometry)
     state.observe(is_collapsed=spread.is_collapsed)
     return spread
 
 
 def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
-    """Judge on examples held out of training; without any, or a measure that chooses, the latest step is the best."""
+    """Evaluate the validation examples; without any, or a metric that selects, the latest step is the best."""
     job, step = state.job, state.progress.step
-    chooser = chooser_of(job)
-    if chooser is None:
+    selection = selection_of(job)
+    if selection is None:
         state.progress = replace(state.progress, best_step=step)
         yield from _end_if_lost(state, diary, is_chosen=False)
         return
-    judge, measure = chooser
-    result = validated(job, judge, state.judged, processes)
-    if measure is None:
+    result = validate(job, selection.protocol, state.evaluated, processes)
+    if selection.metric is None:
         best = False  # nobody says so
         state.progress = replace(state.progress, best_step=step)
     else:
-        best = state.score(agreed(result.values[measure] if result else 0.0, processes))
+        best = state.score(agreed(result.values[selection.metric] if result else 0.0, processes))
     if result:
         yield diary.write(
             "evaluation",
             step=step,
             split="validation",
             of="model",
-            by=measure or judge.headline,
+            by=selection.reported,
             best=best,
-            values=values_of(result),
+            values=event_values(result),
         )
-    yield from _end_if_lost(state, diary, is_chosen=measure is not None)
+    yield from _end_if_lost(state, diary, is_chosen=selection.metric is not None)
 
 
 def _end_if_lost(state: State, diary: Diary, *, is_chosen: bool) -> Iterator[Event]:

@@ -15,8 +15,8 @@ from tuplet.data import take_batch
 from tuplet.engine import ALONE
 from tuplet.seeding import Draws, derive
 from tuplet.training.checkpoint import Checkpoint
+from tuplet.training.evaluator import selection_of, validate
 from tuplet.training.job import Job
-from tuplet.training.judge import chooser_of, validated
 from tuplet.training.state import State
 from tuplet.training.step import take_step
 from tuplet.training.word_job import WordJob
@@ -103,13 +103,13 @@ def _timed(take: Callable[[], Any], device: torch.device | None = None) -> tuple
 
 
 def _validation(state: State) -> float | None:
-    chooser = chooser_of(state.job)
-    if chooser is None:
+    selection = selection_of(state.job)
+    if selection is None:
         return None
     seconds: list[float] = []
     while len(seconds) < 2 and sum(seconds) < ENOUGH:  # the first one may load what judges
         began = time.perf_counter()
-        validated(state.job, chooser[0], state.judged, ALONE)
+        validate(state.job, selection.protocol, state.evaluated, ALONE)
         seconds.append(time.perf_counter() - began)
     return min(seconds)
 

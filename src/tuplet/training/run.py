@@ -16,10 +16,10 @@ from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
 from tuplet.training.claim import DIARY, Claim, has_saved, is_finished, prepare, writing
 from tuplet.training.environment import environment
+from tuplet.training.evaluator import Selection, evaluate_raw, event_values, protocols_of, selection_of
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.finish import finish
 from tuplet.training.job import Job
-from tuplet.training.judge import chooser_of, judged_raw, judges_of, values_of
 from tuplet.training.loop import train
 from tuplet.training.optim import count_parameters
 from tuplet.training.state import State
@@ -103,7 +103,7 @@ def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
     else:
         refuse_batch_of_one(job.embedder, job.sampler.batch_size)
         refuse_chunks(job.embedder, job.settings.chunk)
-        chooser_of(job)
+        selection_of(job)
     if job.settings.tensorboard:
         require_tensorboard()
 
@@ -196,8 +196,8 @@ def _begin(state: State, diary: Diary) -> Iterator[Event]:
     job = state.job
     if job.settings.precision == "bfloat16" and job.embedder.device.type == "cpu" and not _knows_bfloat16():
         yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
-    if job.crowding:
-        yield note(job.crowding)
+    if job.batch_exceeds_dataset:
+        yield note(job.batch_exceeds_dataset)
     yield diary.write(
         "start",
         name=job.name,
@@ -209,13 +209,13 @@ def _begin(state: State, diary: Diary) -> Iterator[Event]:
         batch=job.sampler.batch_size,
         parameters=count_parameters([job.embedder, job.loss]),
     )
-    chooser, split = chooser_of(job), "validation"
-    if chooser is None:
-        split, dataset = job.verdict_on
-        chooser = next(((judge, None) for judge in judges_of(job, dataset)), None)
-    result = None if chooser is None else judged_raw(job, chooser[0], state.baseline.look)
-    if chooser is not None and result is not None:
-        by, values = chooser[1] or chooser[0].headline, values_of(result)
+    selection, split = selection_of(job), "validation"
+    if selection is None:
+        split, dataset = job.evaluation_split
+        selection = next((Selection(protocol, None) for protocol in protocols_of(job, dataset)), None)
+    result = None if selection is None else evaluate_raw(job, selection.protocol, state.baseline.extractor)
+    if selection is not None and result is not None:
+        by, values = selection.reported, event_values(result)
         yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)
 
 

@@ -11,10 +11,10 @@ from tuplet.engine import ALONE, Processes
 from tuplet.models import Embedder
 from tuplet.training.baseline import Baseline, baseline_of
 from tuplet.training.checkpoint import Checkpoint, Progress
+from tuplet.training.collapse import is_lost
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
 from tuplet.training.synchronised import synchronise
-from tuplet.training.watch import is_lost
 
 
 class State:
@@ -49,7 +49,7 @@ class State:
         return baseline_of(self.job)
 
     @property
-    def judged(self) -> Embedder:
+    def evaluated(self) -> Embedder:
         """The embedder that is validated and saved: with averaged weights, where weights are averaged."""
         return self.job.embedder if self.average is None else self.average
 
@@ -82,7 +82,7 @@ class State:
         self.progress = replace(self.progress, collapsed_since=since)
 
     def give_up(self, *, is_chosen: bool) -> bool:
-        """After a validation: end the training if a collapse stays; `is_chosen` as for `watch.is_lost`."""
+        """After a validation: end the training if a collapse stays; `is_chosen` as for `collapse.is_lost`."""
         settings = self.job.settings
         lost = settings.stop_collapsed and not self.is_done
         lost = lost and is_lost(self.progress, settings.steps, is_chosen=is_chosen)
@@ -101,9 +101,9 @@ class State:
             tensors["sampler"] = memory
         return Checkpoint(progress, tensors, self.optimizer.state_dict())
 
-    def restore_judged(self, checkpoint: Checkpoint) -> None:
-        """Give `judged` the weights of a checkpoint."""
-        self.judged.load_state_dict(checkpoint.tensors["model" if self.average is None else "averaged"])
+    def restore_evaluated(self, checkpoint: Checkpoint) -> None:
+        """Give `evaluated` the weights of a checkpoint."""
+        self.evaluated.load_state_dict(checkpoint.tensors["model" if self.average is None else "averaged"])
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from where a checkpoint was taken."""

@@ -10,9 +10,9 @@ from tuplet.engine import ALONE
 from tuplet.errors import RecipeError
 from tuplet.evaluation import QueryResult
 from tuplet.training import checkpoint
+from tuplet.training.evaluator import evaluate_raw, selection_of, validate
 from tuplet.training.events import Diary, Event
 from tuplet.training.job import Job
-from tuplet.training.judge import chooser_of, judged_raw, validated
 from tuplet.training.loop import train
 from tuplet.training.state import State
 
@@ -49,20 +49,19 @@ def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
         RecipeError: If there are no validation examples, or nothing by which they could choose a step.
         DivergedError: If the loss is no longer finite.
     """
-    chooser = chooser_of(job)
-    judge, measure = chooser or (None, None)
-    if judge is None or measure is None:
+    selection = selection_of(job)
+    if selection is None or selection.metric is None:
         raise RecipeError(
             f"The recipe {job.name} has no validation examples that could choose a step.",
             hint="Hold some out: --set data.split.validation=0.15",
             reference="best-by",
         )
     state = State(job, torch.device(device))
-    raw = judged_raw(job, judge, state.baseline.look)
+    raw = evaluate_raw(job, selection.protocol, state.baseline.extractor)
     with TemporaryDirectory() as folder, Diary(None) as diary:
         events = tuple(train(state, diary, Path(folder), ALONE))
         best = state.progress.best_step
-        state.restore_judged(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
-    result = validated(job, judge, state.judged, ALONE)
+        state.restore_evaluated(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
+    result = validate(job, selection.protocol, state.evaluated, ALONE)
     assert result is not None  # noqa: S101  one process judges
-    return Trial(measure, result, raw, best, state.progress.step, events)
+    return Trial(selection.metric, result, raw, best, state.progress.step, events)

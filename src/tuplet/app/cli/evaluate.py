@@ -36,19 +36,19 @@ def evaluate(
     """
     required = parse_required(require)
     from tuplet.app.cli.result import show_evaluation
-    from tuplet.app.verdict import read_evaluation
+    from tuplet.app.summary import read_evaluation
 
     if data is None:
         evaluation = read_evaluation(run)
     else:
         from tuplet.app.cli.running import device_of
-        from tuplet.app.judging import judge_on
-        from tuplet.app.reading import told_of
+        from tuplet.app.described import told_of
+        from tuplet.app.evaluating import evaluate_on
 
-        evaluation = judge_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
+        evaluation = evaluate_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
         remark(told_of(evaluation["data"] | {"source": data.name}))
     if as_json:
-        from tuplet.app.measures import verdict_of
+        from tuplet.app.metrics import verdict_of
 
         print(to_json({**evaluation, "verdict": verdict_of(evaluation)}))
     else:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tuplet.app.cli.show import remark, visible
-from tuplet.app.measures import name_of
+from tuplet.app.metrics import name_of
 
 Event = dict[str, Any]
 

@@ -38,7 +38,7 @@ def init(
     path = output or Path(f"{data.resolve().stem}.toml")
     if path.exists() and not force:
         raise typer.BadParameter(f"{path} is there already. Type --force to write over it, or -o for another name.")
-    from tuplet.app.reading import told
+    from tuplet.app.described import told
     from tuplet.recipes import propose, tell_mirroring
     from tuplet.training.checkpoint import write_file
 

@@ -27,7 +27,7 @@ def with_skip_broken(changes: Sequence[str] | None, *, skip_broken: bool) -> lis
 
 def parse_required(required: Sequence[str] | None) -> dict[str, float]:
     """`["recall@1=0.9"]` as numbers by name."""
-    from tuplet.app.measures import is_measure
+    from tuplet.app.metrics import is_measure
 
     found = {}
     for text in required or ():
@@ -55,7 +55,7 @@ def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] 
     `other_groups:recall@1` names a protocol; without one the first that has the measure is asked, the main one before
     the others. Where lower is better, the value is the most that is allowed.
     """
-    from tuplet.app.measures import lower_is_better, measures
+    from tuplet.app.metrics import lower_is_better, measures
 
     lines = measures(evaluation) if required and evaluation else []
     is_met = True

@@ -41,7 +41,7 @@ def plan(
     from dataclasses import asdict
 
     from tuplet.app.cli.running import cache_beside, device_of, find_recipe
-    from tuplet.app.reading import told_of
+    from tuplet.app.described import told_of
     from tuplet.recipes import Reader
     from tuplet.recipes import plan as make_plan
 

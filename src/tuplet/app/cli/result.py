@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from tuplet.app.cli.show import remark, show_rows
 
 if TYPE_CHECKING:
-    from tuplet.app.measures import Interval, Measure
+    from tuplet.app.metrics import Interval, Measure
 
 _COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 
 
 def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) -> None:
     """Raw input against the model, with 95 % intervals; a remark if training did not help."""
-    from tuplet.app.measures import measures
-    from tuplet.app.verdict import advice, state_data, state_finding
+    from tuplet.app.metrics import measures
+    from tuplet.app.summary import advice, state_data, state_finding
 
     lines = measures(evaluation)
     shown = [line for line in lines if everything or line.is_main]

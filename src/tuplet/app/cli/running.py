@@ -232,7 +232,7 @@ def is_done(folder: Path, processes: "Processes") -> bool:
 def report_again(folder: Path, processes: "Processes") -> dict[str, Any] | None:
     """What a finished run measured; its report is written if it has none."""
     from tuplet.app.report import write_report
-    from tuplet.app.verdict import read_evaluation
+    from tuplet.app.summary import read_evaluation
 
     if processes.rank > 0:
         return None
@@ -262,7 +262,7 @@ def run_and_report(
     """
     from tuplet.app.cli import leave_undisturbed
     from tuplet.app.report import write_report
-    from tuplet.app.verdict import read_evaluation
+    from tuplet.app.summary import read_evaluation
     from tuplet.engine import ALONE
     from tuplet.training import run
 
@@ -307,7 +307,7 @@ def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None
     """The verdict of a run, and where to find it."""
     report = folder / "report.html"
     if as_json:
-        from tuplet.app.measures import verdict_of
+        from tuplet.app.metrics import verdict_of
 
         found = {"run": str(folder), "report": str(report), **evaluation, "verdict": verdict_of(evaluation)}
         print(to_json(found))

@@ -131,7 +131,7 @@ def _run(
     """Train what `begin` makes, and report; its evaluation, in the first process, and its folder."""
     from tuplet.app.cli.running import after_the_first, run_and_report
     from tuplet.app.cli.show import remark
-    from tuplet.app.reading import told_of
+    from tuplet.app.described import told_of
 
     with after_the_first(processes):
         job, place = begin()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.app.measures import name_of
+from tuplet.app.metrics import name_of
 from tuplet.evaluation import VerificationResult
 from tuplet.types import GeometryName
 

@@ -13,7 +13,7 @@ import torch
 from markupsafe import Markup
 
 from tuplet import __version__
-from tuplet.app.measures import Measure, measures
+from tuplet.app.metrics import Measure, measures
 from tuplet.app.report.answers import Answers
 from tuplet.app.report.charts import (
     Chart,
@@ -37,7 +37,7 @@ from tuplet.app.report.pictures import Sheet, draw_sheet
 from tuplet.app.report.readings import reading_charts
 from tuplet.app.report.shown import Pair, Query, draw_outlines, positions_of, show_query
 from tuplet.app.report.words import Word, pick_words
-from tuplet.app.verdict import (
+from tuplet.app.summary import (
     Accepted,
     data_remarks,
     facts,
@@ -52,8 +52,8 @@ from tuplet.evaluation import rank_correlation, verification
 from tuplet.evaluation.pairs import unordered_pairs
 from tuplet.seeding import derive
 from tuplet.training.checkpoint import write_file
+from tuplet.training.evaluator import PAIR_DRAWS, PAIRS
 from tuplet.training.events import read_events
-from tuplet.training.judge import PAIR_DRAWS, PAIRS
 
 FILE = "report.html"
 _QUERIES = 8

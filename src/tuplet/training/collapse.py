@@ -44,7 +44,7 @@ class Spread(NamedTuple):
         return self.rank < LEAST_RANK * self.room or self.distance < LEAST_DISTANCE
 
 
-def spread_of(embeddings: Tensor, labels: Tensor | None, geometry: GeometryName) -> Spread:
+def measure_spread(embeddings: Tensor, labels: Tensor | None, geometry: GeometryName) -> Spread:
     """How embeddings lie.
 
     Args:

@@ -9,7 +9,7 @@ import tiny
 from tuplet.seeding import derive
 from tuplet.training import CLOCKS, run
 from tuplet.training.checkpoint import Progress
-from tuplet.training.watch import LEAST_DISTANCE, advice, is_lost, spread_of
+from tuplet.training.collapse import LEAST_DISTANCE, advice, is_lost, measure_spread
 
 COLLAPSING = (
     "loss={name='triplet', select='batch_hard', geometry='cosine'}",
@@ -159,19 +159,19 @@ def random(*shape):
 
 def test_few_directions_are_a_collapse_but_not_where_there_are_few_classes():
     line = random(64, 1) * random(1, 32)
-    assert spread_of(line, None, "cosine").is_collapsed
-    assert spread_of(line, torch.arange(64), "cosine").is_collapsed
-    assert not spread_of(line, torch.arange(64) % 2, "cosine").is_collapsed
-    assert not spread_of(line, random(64, 1), "cosine").is_collapsed
-    assert not spread_of(random(64, 32), None, "cosine").is_collapsed
+    assert measure_spread(line, None, "cosine").is_collapsed
+    assert measure_spread(line, torch.arange(64), "cosine").is_collapsed
+    assert not measure_spread(line, torch.arange(64) % 2, "cosine").is_collapsed
+    assert not measure_spread(line, random(64, 1), "cosine").is_collapsed
+    assert not measure_spread(random(64, 32), None, "cosine").is_collapsed
 
 
 @pytest.mark.parametrize(("geometry", "is_collapsed"), [("cosine", False), ("euclidean", True)])
 def test_small_embeddings_are_a_collapse_only_where_their_size_counts(geometry, is_collapsed):
-    assert spread_of(0.001 * random(64, 32), None, geometry).is_collapsed == is_collapsed
+    assert measure_spread(0.001 * random(64, 32), None, geometry).is_collapsed == is_collapsed
 
 
 def test_the_distance_is_the_mean_over_all_pairs():
     rows = random(20, 5)
     expected = torch.pdist(rows.double()).square().mean().sqrt()
-    torch.testing.assert_close(spread_of(rows, None, "euclidean").distance, float(expected), rtol=1e-5, atol=0)
+    torch.testing.assert_close(measure_spread(rows, None, "euclidean").distance, float(expected), rtol=1e-5, atol=0)

@@ -1,6 +1,6 @@
 """What judging a run costs beside its training: the default recipe for images, on a generated set with groups.
 
-Run `python benchmarks/bench_judging.py [IMAGES] [STEPS]`. It draws 20,000 grey images of 28 x 28 pixels into a
+Run `python benchmarks/bench_evaluation.py [IMAGES] [STEPS]`. It draws 20,000 grey images of 28 x 28 pixels into a
 temporary folder, some 17 of each class, each in one of four groups, trains by the recipe `own-images` and judges as
 `tuplet train` does: raw input and model, with and without groups, all intervals, thresholds and index; then it writes
 the report. With STEPS fewer steps are taken and their time is multiplied. What counts is the time that the processor

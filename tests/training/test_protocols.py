@@ -18,10 +18,10 @@ from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
 from tuplet.seeding import Draws, derive_seed
 from tuplet.training import EvaluateSettings, run
-from tuplet.training.baseline import TREES, _few
-from tuplet.training.judge import chooser_of, health_of, judges_for
-from tuplet.training.judges import ByPartner, ByView
-from tuplet.training.looks import ModelLook, RawLook
+from tuplet.training.baseline import TREES, _subset
+from tuplet.training.evaluator import health_of, protocols_for, selection_of
+from tuplet.training.features import ModelExtractor, RawExtractor
+from tuplet.training.protocols import PairRetrieval, ViewRetrieval
 
 UNKNOWN = 'name = "uniform"\nbatch_size = 16'
 
@@ -38,7 +38,7 @@ def recipe_in(folder, *, loss, batch=None, **files):
 
 
 def finished(recipe, *overrides):
-    """The folder of a run, its job and its verdict."""
+    """The folder of a run, its job and its evaluation."""
     job = build(load_recipe(recipe, ["train.steps=20", *overrides]), cache=recipe.parent)
     list(run(job, recipe.parent / "run"))
     return job, json.loads((recipe.parent / "run" / "evaluation.json").read_text())
@@ -60,17 +60,17 @@ def graded_run(tmp_path_factory):
 
 
 def test_targets_are_judged_by_the_rank_correlation_of_all_pairs(graded_run):
-    recipe, job, verdict = graded_run
-    assert verdict["main"] == {"protocol": "targets", "measure": "spearman"}
-    judged = verdict["protocols"]["targets"]
+    recipe, job, evaluation = graded_run
+    assert evaluation["main"] == {"protocol": "targets", "measure": "spearman"}
+    judged = evaluation["protocols"]["targets"]
     embedder = Embedder.load(recipe.parent / "run" / "model")
     embedded = embedder.embed(job.test).double()
     first, second = torch.triu_indices(len(embedded), len(embedded), 1)
     gaps = (job.test.targets[first] - job.test.targets[second]).norm(dim=1)
     trees = HistGradientBoostingRegressor(random_state=derive_seed(job.seed, "trees") % 2**32)
     predicted = trees.fit(job.train.inputs.numpy(), job.train.targets[:, 0].numpy()).predict(job.test.inputs.numpy())
-    assert verdict["raw"]["regressor"] == TREES
-    assert max(verdict["raw"]["scores"], key=verdict["raw"]["scores"].get) == TREES
+    assert evaluation["raw"]["regressor"] == TREES
+    assert max(evaluation["raw"]["scores"], key=evaluation["raw"]["scores"].get) == TREES
     for of, distances in (
         ("model", torch.cdist(embedded, embedded)[first, second]),
         ("raw", torch.as_tensor(predicted[first] - predicted[second]).abs()),
@@ -118,9 +118,9 @@ def closed_run(tmp_path_factory):
 
 
 def test_training_rows_vote_for_the_class_of_test_rows(closed_run):
-    recipe, options, job, verdict = closed_run
-    judged = verdict["protocols"]["train"]
-    assert verdict["main"] == {"protocol": "all", "measure": "recall@1"}
+    recipe, options, job, evaluation = closed_run
+    judged = evaluation["protocols"]["train"]
+    assert evaluation["main"] == {"protocol": "all", "measure": "recall@1"}
     assert set(judged) == {"raw", "untrained", "model", "comparison", "comparison_untrained"}
     fresh = build(load_recipe(recipe, options), cache=recipe.parent).embedder
     embedders = {"model": Embedder.load(recipe.parent / "run" / "model"), "untrained": fresh}
@@ -144,17 +144,17 @@ def test_training_rows_vote_for_the_class_of_test_rows(closed_run):
 
 
 def test_the_untrained_encoder_is_the_same_after_going_on(closed_run, tmp_path):
-    recipe, options, _, verdict = closed_run
+    recipe, options, _, evaluation = closed_run
     folder = recipe.parent / "run"
     job = build(load_recipe(recipe, ["train.steps=20", *options]), cache=recipe.parent)
     list(run(job, folder, resume=True))
-    assert json.loads((folder / "evaluation.json").read_text()) == verdict
+    assert json.loads((folder / "evaluation.json").read_text()) == evaluation
 
 
 def test_classes_of_an_open_split_ask_nobody_in_training(tmp_path):
-    _, verdict = finished(tiny.write(tmp_path), "evaluate.probe=true", "train.steps=5")
-    assert set(verdict["protocols"]) == {"all", "health", "verification"}
-    assert "untrained" in verdict["protocols"]["all"]
+    _, evaluation = finished(tiny.write(tmp_path), "evaluate.probe=true", "train.steps=5")
+    assert set(evaluation["protocols"]) == {"all", "health", "verification"}
+    assert "untrained" in evaluation["protocols"]["all"]
 
 
 def pairs(count=40):
@@ -178,12 +178,12 @@ def pairs(count=40):
 def test_queries_find_their_answers_by_common_words_alone():
     settings = EvaluateSettings(top=(1, 5), bootstrap=50)
     dataset = pairs()
-    (judge,) = judges_for(dataset, settings)
-    assert isinstance(judge, ByPartner)
-    found = judge.judge(judge.see(RawLook()), settings, bootstrap=50, seed=0)
+    (protocol,) = protocols_for(dataset, settings)
+    assert isinstance(protocol, PairRetrieval)
+    found = protocol.evaluate(protocol.extract(RawExtractor()), settings, bootstrap=50, seed=0)
     assert (found.counts["n_queries"], found.counts["n_gallery"]) == (40, 39)
-    sight = RawLook().matched(dataset)
-    scores = cosine_similarity(sight.asked.double(), sight.given.double()[:39])
+    features = RawExtractor().extract_pairs(dataset)
+    scores = cosine_similarity(features.queries.double(), features.gallery.double()[:39])
     ranks = [1 + int((row > row[min(own, 38)]).sum()) for own, row in enumerate(scores)]
     assert found.values["recall@1"] == pytest.approx(np.mean(np.array(ranks) == 1))
     assert found.values["mrr"] == pytest.approx(np.mean(1 / np.array(ranks)), abs=1e-9)
@@ -202,8 +202,10 @@ def test_without_labels_an_example_is_found_by_a_change_of_it():
     settings = EvaluateSettings(top=(1,), bootstrap=0)
     found = {}
     for noise in (1e-4, 3.0):
-        judge = ByView(dataset, NoiseAugment(noise=noise), preprocessing, seed=0)
-        found[noise] = judge.judge(judge.see(RawLook()), settings, bootstrap=0, seed=0).values["recall@1"]
+        protocol = ViewRetrieval(dataset, NoiseAugment(noise=noise), preprocessing, seed=0)
+        found[noise] = protocol.evaluate(protocol.extract(RawExtractor()), settings, bootstrap=0, seed=0).values[
+            "recall@1"
+        ]
     assert found[1e-4] == 1
     assert found[3.0] < 0.5
 
@@ -227,13 +229,13 @@ def test_views_are_drawn_once_and_are_the_same_for_every_look_and_batch_size():
         encoder = torch.nn.Linear(6, 6, bias=False)
         torch.nn.init.eye_(encoder.weight)
         embedder = Embedder(encoder, preprocessing, encoder_config={"dim": 6}, geometry="euclidean")
-        seen.append(ModelLook(embedder, batch_size).viewed(dataset, Counting(noise=1.0), preprocessing, 3))
+        seen.append(ModelExtractor(embedder, batch_size).extract_views(dataset, Counting(noise=1.0), preprocessing, 3))
         assert Counting.rows == 600
-    raw = RawLook(RawChoice("none", "euclidean")).viewed(dataset, Counting(noise=1.0), preprocessing, 3)
-    for sight in (*seen, raw):
-        assert torch.equal(sight.asked, seen[0].asked)
-        assert torch.equal(sight.given, dataset.inputs)
-    changes = (raw.asked - raw.given).flatten()
+    raw = RawExtractor(RawChoice("none", "euclidean")).extract_views(dataset, Counting(noise=1.0), preprocessing, 3)
+    for features in (*seen, raw):
+        assert torch.equal(features.queries, seen[0].queries)
+        assert torch.equal(features.gallery, dataset.inputs)
+    changes = (raw.queries - raw.gallery).flatten()
     assert len(changes.unique()) > 3000  # no block repeats another one
 
 
@@ -250,21 +252,21 @@ def test_the_raw_baseline_is_the_best_plain_choice_on_validation_rows(tmp_path, 
     labels = np.arange(400) % 40
     rows = random.normal(size=(40, 4))[labels] * scales + random.normal(size=(400, 4)) * noise
     recipe = recipe_in(tmp_path, loss="supcon", rows=rows.astype(np.float32), rows_labels=labels)
-    job, verdict = finished(recipe, "train.steps=2", "evaluate.bootstrap=0")
-    raw, measure = verdict["raw"], verdict["main"]["measure"]
+    job, evaluation = finished(recipe, "train.steps=2", "evaluate.bootstrap=0")
+    raw, measure = evaluation["raw"], evaluation["main"]["measure"]
     assert raw["chosen_on"] == "validation"
     assert raw["by"] == measure == "recall@1"
     assert len(raw["scores"]) == 4
     assert raw["scaling"] in chosen
-    judge = judges_for(job.validation, job.evaluate)[0]
+    protocol = protocols_for(job.validation, job.evaluate)[0]
     for choice in raw_choices(job.validation):
-        sight = judge.see(RawLook(choice))
-        found = judge.judge(sight, job.evaluate, bootstrap=0, seed=0).values[measure]
+        features = protocol.extract(RawExtractor(choice))
+        found = protocol.evaluate(features, job.evaluate, bootstrap=0, seed=0).values[measure]
         assert raw["scores"][choice.name] == pytest.approx(found)
-    best = RawLook(RawChoice(raw["scaling"], raw["geometry"]))
-    judged = judges_for(job.test, job.evaluate)[0]
-    expected = judged.judge(judged.see(best), job.evaluate, bootstrap=0, seed=0).values[measure]
-    assert verdict["protocols"]["all"]["raw"]["values"][measure] == pytest.approx(expected)
+    best = RawExtractor(RawChoice(raw["scaling"], raw["geometry"]))
+    judged = protocols_for(job.test, job.evaluate)[0]
+    expected = judged.evaluate(judged.extract(best), job.evaluate, bootstrap=0, seed=0).values[measure]
+    assert evaluation["protocols"]["all"]["raw"]["values"][measure] == pytest.approx(expected)
 
 
 def test_of_many_validation_examples_whole_classes_choose():
@@ -272,7 +274,7 @@ def test_of_many_validation_examples_whole_classes_choose():
     rows = torch.randn(9000, 3, generator=torch.Generator().manual_seed(0))
     names = tuple(map(str, range(900)))
     dataset = Dataset("vector", rows, tuple(map(str, range(9000))), Labels("class", labels), names, classes=labels)
-    few = _few(dataset, 0)
+    few = _subset(dataset, 0)
     counts = torch.unique(few.classes, return_counts=True)[1]
     assert len(few) == 2000
     assert counts.tolist() == [10] * 200
@@ -280,11 +282,13 @@ def test_of_many_validation_examples_whole_classes_choose():
 
 
 def test_closed_sets_resample_examples_and_open_ones_classes(closed_run):
-    _, _, job, verdict = closed_run
+    _, _, job, evaluation = closed_run
     for protocol in ("all", "train"):
         for of in ("raw", "model", "comparison"):
-            assert verdict["protocols"][protocol][of]["settings"]["resample"] == "examples"
-    assert {judge.resample for judge in judges_for(job.test, job.evaluate) if judge.name == "all"} == {"classes"}
+            assert evaluation["protocols"][protocol][of]["settings"]["resample"] == "examples"
+    assert {protocol.resample for protocol in protocols_for(job.test, job.evaluate) if protocol.name == "all"} == {
+        "classes"
+    }
 
 
 def test_the_rule_of_re_identification_is_a_protocol_of_its_own():
@@ -295,9 +299,9 @@ def test_the_rule_of_re_identification_is_a_protocol_of_its_own():
     dataset = Dataset("vector", rows, ids, Labels("class", labels), names, cameras, classes=labels)
     for junk, name in (("group", "other_groups"), ("class_and_group", "reid")):
         settings = EvaluateSettings(junk=junk)
-        _, judge = judges_for(dataset, settings)
-        assert judge.name == name
-        found = judge.judge(judge.see(RawLook()), settings, bootstrap=0, seed=0)
+        _, protocol = protocols_for(dataset, settings)
+        assert protocol.name == name
+        found = protocol.evaluate(protocol.extract(RawExtractor()), settings, bootstrap=0, seed=0)
         assert found.settings["junk"] == junk
 
 
@@ -310,11 +314,11 @@ def test_queries_ask_the_gallery_where_the_data_says_so(by_camera):
     names, ids = tuple(map(str, range(8))), tuple(map(str, range(80)))
     groups = cameras if by_camera else None
     dataset = Dataset("vector", rows, ids, Labels("class", labels), names, groups, classes=labels, roles=roles)
-    judge, everybody = judges_for(dataset, EvaluateSettings())
-    assert (judge.name, everybody.name) == ("reid" if by_camera else "query_gallery", "all")
-    sight = judge.see(RawLook())
-    found = judge.judge(sight, EvaluateSettings(), bootstrap=0, seed=0)
-    unit = torch.nn.functional.normalize(sight.asked.double(), dim=1)
+    protocol, everybody = protocols_for(dataset, EvaluateSettings())
+    assert (protocol.name, everybody.name) == ("reid" if by_camera else "query_gallery", "all")
+    features = protocol.extract(RawExtractor())
+    found = protocol.evaluate(features, EvaluateSettings(), bootstrap=0, seed=0)
+    unit = torch.nn.functional.normalize(features.queries.double(), dim=1)
     hits, precisions = [], []
     for asking in (row for row in range(80) if roles[row] == "query"):
         answers = [
@@ -339,17 +343,17 @@ def test_a_run_without_labels_says_what_can_be_said(tmp_path):
     recipe = recipe_in(
         tmp_path, loss="instance_discrimination", batch=UNKNOWN, rows=random.normal(size=(90, 6)).astype(np.float32)
     )
-    job, verdict = finished(recipe)
-    assert verdict["main"] == {"protocol": "views", "measure": "recall@1"}
-    assert set(verdict["protocols"]) == {"views", "health"}
-    assert {"effective_rank", "alignment", "uniformity"} <= set(verdict["protocols"]["health"]["model"]["values"])
-    assert chooser_of(job)[1] is None  # the latest step is kept
+    job, evaluation = finished(recipe)
+    assert evaluation["main"] == {"protocol": "views", "measure": "recall@1"}
+    assert set(evaluation["protocols"]) == {"views", "health"}
+    assert {"effective_rank", "alignment", "uniformity"} <= set(evaluation["protocols"]["health"]["model"]["values"])
+    assert selection_of(job).metric is None  # the latest step is kept
     assert tiny.diary(tmp_path / "run")[-1]["best_step"] == 20
-    look = ModelLook(job.embedder, 512)
-    judge = ByView(job.test, job.augment, job.embedder.preprocessing, 0)
-    sight = judge.see(look)
+    extractor = ModelExtractor(job.embedder, 512)
+    protocol = ViewRetrieval(job.test, job.augment, job.embedder.preprocessing, 0)
+    features = protocol.extract(extractor)
     apart = (
-        torch.nn.functional.normalize(sight.asked, dim=1) - torch.nn.functional.normalize(sight.given, dim=1)
+        torch.nn.functional.normalize(features.queries, dim=1) - torch.nn.functional.normalize(features.gallery, dim=1)
     ).square()
-    alignment = health_of(look, job.test, judge.see(look), 0).values["alignment"]
+    alignment = health_of(extractor, job.test, protocol.extract(extractor), 0).values["alignment"]
     assert alignment == pytest.approx(apart.sum(1).mean().item(), rel=1e-4)

@@ -10,11 +10,11 @@ import pytest
 import typer
 
 from tuplet.app.cli.options import check_required, parse_required
+from tuplet.app.evaluating import evaluate_on
 from tuplet.app.history import read_runs
-from tuplet.app.judging import judge_on
-from tuplet.app.measures import is_measure, main_measure, measures, verdict_of
+from tuplet.app.metrics import is_measure, main_measure, measures, verdict_of
 from tuplet.app.report import write_report
-from tuplet.app.verdict import advice, read_evaluation, remarks, state_data, state_finding
+from tuplet.app.summary import advice, read_evaluation, remarks, state_data, state_finding
 from tuplet.recipes import build, recipe_for
 from tuplet.training import run
 
@@ -290,7 +290,7 @@ def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
     np.save(tmp_path / "rows.labels.npy", labels)
     folder, _ = finished(tmp_path / "rows.npy", "evaluate.bootstrap=20")
     parts = read_evaluation(folder)["data"]["splits"]
-    whole = judge_on(folder, tmp_path / "rows.npy")
+    whole = evaluate_on(folder, tmp_path / "rows.npy")
     trained = parts["train"]
     seen = {
         "examples": trained["examples"],
@@ -303,7 +303,7 @@ def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
     fresh[labels < 8] += 100  # other classes
     np.save(tmp_path / "more.npy", rows + 1)
     np.save(tmp_path / "more.labels.npy", fresh)
-    more = judge_on(folder, tmp_path / "more.npy")["data"]["seen"]
+    more = evaluate_on(folder, tmp_path / "more.npy")["data"]["seen"]
     assert more["examples"] == 0
     assert more["classes"] <= 8
     assert more["examples_of_classes"] == 10 * more["classes"]

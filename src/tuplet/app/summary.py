@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuplet.app.measures import (
+from tuplet.app.metrics import (
     Interval,
     Measure,
     gain_over,

@@ -12,21 +12,21 @@ from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
 from tuplet.storage import read_json
 from tuplet.training.baseline import Baseline
-from tuplet.training.judge import as_json, judged_by, judges_for, verified
-from tuplet.training.judges import ByClass
-from tuplet.training.looks import ModelLook
+from tuplet.training.evaluator import Evaluator, protocols_for, verified
+from tuplet.training.features import ModelExtractor
+from tuplet.training.protocols import ClassRetrieval
 from tuplet.training.record import RECORD, read_fingerprint
 
 logger = logging.getLogger(__name__)
 
 
-def judge_on(
+def evaluate_on(
     run: Path, source: Path, *, skip_broken: bool = False, trust: bool = False, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Judge the model of a run on other data.
+    """Evaluate the model of a run on other data.
 
     Args:
-        run: Folder of the run; its recipe says how to judge.
+        run: Folder of the run; its recipe says how to evaluate.
         source: Folder, table or array.
         skip_broken: Leave out the images of a folder that cannot be decoded.
         trust: Import what an encoder `callable` names.
@@ -43,23 +43,24 @@ def judge_on(
     manifest = _read(embedder, source, skip_broken=skip_broken)
     partner = embedder.side("partner").preprocessing
     dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
-    judges = judges_for(dataset, recipe.evaluate)
-    if not judges:
+    protocols = protocols_for(dataset, recipe.evaluate)
+    seen = _seen(run, manifest)
+    if seen and seen["classes"] == len({*_classes(manifest)}):  # the classes are those of the training
+        protocols = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in protocols]
+    path = run / "evaluation.json"
+    known = read_json(path, version=1, error=DataError, remedy="") if path.is_file() else {}
+    model = ModelExtractor(embedder, recipe.evaluate.batch_size)
+    evaluator = Evaluator(protocols, recipe.evaluate, recipe.seed)
+    features = evaluator.extract({"raw": Baseline.extractor_from(known.get("raw")), "model": model})
+    results, left_out = evaluator.evaluate(features)
+    main = next((protocol for protocol in protocols if protocol.name in results), None)
+    if main is None:
         raise DataError(
-            f"{source} has no classes, so there is nothing to judge by.",
+            " ".join([f"{source} has no classes, targets or pairs to evaluate by.", *left_out]),
             hint="Use one folder per class, a column `label`, or a file NAME.labels.npy beside NAME.npy. Targets and "
             "pairs will do as well.",
             reference="no-labels",
         )
-    verdict = run / "evaluation.json"
-    known = read_json(verdict, version=1, error=DataError, remedy="") if verdict.is_file() else {}
-    raw = Baseline.look_of(known.get("raw"))
-    model = ModelLook(embedder, recipe.evaluate.batch_size)
-    sights = [{"raw": judge.see(raw), "model": judge.see(model)} for judge in judges]
-    seen = _seen(run, manifest)
-    if seen and seen["classes"] == len({*_classes(manifest)}):  # the classes are those of the training
-        judges = [replace(judge, resample="examples") if isinstance(judge, ByClass) else judge for judge in judges]
-    judged = judged_by(judges, sights, recipe.evaluate, recipe.seed)
     counts = {"examples": len(manifest), "classes": len({*_classes(manifest)})}
     return {
         "format": 1,
@@ -75,8 +76,9 @@ def judge_on(
             "seen": seen,
         }
         | ({"columns": manifest.column_roles()} if manifest.columns else {}),
-        "main": {"protocol": judges[0].name, "measure": judges[0].headline},
-        "protocols": as_json(judged, recipe.evaluate, recipe.seed) | verified(model, dataset, recipe.seed),
+        "main": {"protocol": main.name, "measure": main.primary_metric},
+        "protocols": evaluator.compare(results) | verified(model, dataset, recipe.seed),
+        "left_out": left_out,
     }
 
 

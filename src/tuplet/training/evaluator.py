@@ -1,0 +1,257 @@
+"""Which protocols evaluate a training, and their results for the model, the raw input and the untrained encoder."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from tuplet.data import Dataset
+from tuplet.engine import Processes
+from tuplet.errors import DataError, LabelError, RecipeError, ShapeError
+from tuplet.evaluation import QueryResult, Result, compare, health, verification
+from tuplet.models import Embedder
+from tuplet.training.features import FeatureExtractor, Features, ModelExtractor, RawExtractor
+from tuplet.training.job import Job
+from tuplet.training.protocols import (
+    ClassRetrieval,
+    EvaluationProtocol,
+    GradedRetrieval,
+    KnnClassification,
+    PairRetrieval,
+    QueryGalleryRetrieval,
+    ViewRetrieval,
+    classes_of,
+)
+from tuplet.training.settings import EvaluateSettings
+from tuplet.types import GeometryName
+
+PAIRS, PAIR_DRAWS = 100_000, 200
+"""Pairs of a verification, and resamples behind its intervals."""
+Values = dict[str, dict[str, float]]
+Results = dict[str, dict[str, QueryResult]]
+"""Results by protocol, then by `model`, `raw` and perhaps `untrained`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """How validation selects the best step.
+
+    Attributes:
+        protocol: Evaluates the validation examples.
+        metric: Selects; None where the latest step is the best.
+    """
+
+    protocol: EvaluationProtocol
+    metric: str | None
+
+    @property
+    def reported(self) -> str:
+        """The metric that stands for a validation."""
+        return self.metric or self.protocol.primary_metric
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """Evaluates features by several protocols.
+
+    Attributes:
+        protocols: The most telling first.
+        settings: Of the recipe.
+        seed: Of the resamples.
+    """
+
+    protocols: Sequence[EvaluationProtocol]
+    settings: EvaluateSettings
+    seed: int
+
+    def extract(self, extractors: Mapping[str, FeatureExtractor]) -> list[dict[str, Features | None]]:
+        """Features for each protocol, by the name of the extractor; None where it has none."""
+        return [{of: protocol.extract(one) for of, one in extractors.items()} for protocol in self.protocols]
+
+    def evaluate(self, features: Sequence[Mapping[str, Features | None]]) -> tuple[Results, list[str]]:
+        """Results with intervals, and a sentence for each protocol that these examples give nothing to measure."""
+        results: Results = {}
+        left_out: list[str] = []
+        for protocol, extracted in zip(self.protocols, features, strict=True):
+            try:
+                results[protocol.name] = {
+                    of: protocol.evaluate(one, self.settings, bootstrap=self.settings.bootstrap, seed=self.seed)
+                    for of, one in extracted.items()
+                    if one is not None
+                }
+            except (DataError, LabelError) as problem:
+                left_out.append(f"The protocol {protocol.name} is left out: {problem.message}")
+        return results, left_out
+
+    def compare(self, results: Results) -> dict[str, dict[str, Any]]:
+        """The `protocols` of `evaluation.json`: results, and paired differences of the model and the others."""
+        options: dict[str, Any] = {"bootstrap": self.settings.bootstrap, "seed": self.seed}
+        found: dict[str, dict[str, Any]] = {}
+        for name, by in results.items():
+            found[name] = {of: result.to_dict() for of, result in by.items()}
+            for other, key in (("raw", "comparison"), ("untrained", "comparison_untrained")):
+                if other in by:
+                    found[name][key] = compare(by["model"], by[other], **options).to_dict()
+        return found
+
+
+def protocols_of(job: Job, dataset: Dataset) -> list[EvaluationProtocol]:
+    """Protocols for some examples of a training: the supervision of the loss first, then what else is known."""
+    found = protocols_for(dataset, job.evaluate)
+    if job.loss.supervision == "graded":
+        found.sort(key=lambda protocol: not isinstance(protocol, GradedRetrieval))
+    if dataset.partners is not None:
+        found.sort(key=lambda protocol: not isinstance(protocol, PairRetrieval))
+    if job.facts.get("by") == "row":  # the classes are fixed: the examples are a sample
+        found = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in found]
+    if _shares_classes(job, dataset):
+        is_supervised = job.loss.supervision in ("class", "multi")
+        found.insert(1 if is_supervised and found else 0, KnnClassification(dataset, job.train))
+    if not found and job.augment is not None:
+        found.append(ViewRetrieval(dataset, job.augment, job.embedder.preprocessing, job.seed))
+    return found
+
+
+def protocols_for(dataset: Dataset, settings: EvaluateSettings) -> list[EvaluationProtocol]:
+    """Protocols for examples by their own labels, targets and pairs."""
+    found: list[EvaluationProtocol] = []
+    if has_class_pairs(dataset):
+        grouped = bool(settings.groups and dataset.groups and _crosses_groups(dataset))
+        has_gallery = {"query", "gallery"} <= {*(dataset.roles or ())}
+        if has_gallery:
+            name = "reid" if grouped else "query_gallery"
+            groups = dataset.groups if grouped else None
+            found.append(QueryGalleryRetrieval(dataset, groups, name, "class_and_group"))
+        found.append(ClassRetrieval(dataset, shares=grouped and not has_gallery))
+        if grouped and not has_gallery:
+            found.append(ClassRetrieval(dataset, dataset.groups, _grouped(settings), settings.junk, shares=True))
+    if dataset.targets is not None and _targets_differ(dataset):
+        found.append(GradedRetrieval(dataset))
+    if dataset.partners is not None:
+        found.append(PairRetrieval(dataset))
+    return found
+
+
+def not_applicable(dataset: Dataset, settings: EvaluateSettings) -> list[str]:
+    """A sentence for each protocol that the data names the columns of, and that has nothing to measure there."""
+    said = []
+    if settings.groups and dataset.groups and has_class_pairs(dataset) and not _crosses_groups(dataset):
+        said.append(
+            f"The protocol {_grouped(settings)} is left out: each class lies in one group, so none is found in another."
+        )
+    if dataset.targets is not None and not _targets_differ(dataset):
+        said.append("The protocol targets is left out: all examples have the same targets, so nothing can follow them.")
+    return said
+
+
+def selection_of(job: Job) -> Selection | None:
+    """How validation selects the best step; None without validation examples, or anything to evaluate them by.
+
+    Raises:
+        RecipeError: If the metric that the recipe names cannot be measured.
+    """
+    protocols = [] if job.validation is None else protocols_of(job, job.validation)
+    protocols = [one for one in protocols if not isinstance(one, KnnClassification)]
+    wanted = job.evaluate.best_by
+    if wanted in ("auto", "last"):
+        metrics = protocols[0].selection_metrics if protocols and wanted == "auto" else ()
+        return Selection(protocols[0], next(iter(metrics), None)) if protocols else None
+    found = next((one for one in protocols if wanted in one.selection_metrics), None)
+    if found is None and job.validation is not None:
+        known = [metric for one in protocols for metric in one.selection_metrics]
+        raise RecipeError(
+            f"evaluate.best_by = {wanted!r} cannot be measured on these validation examples; "
+            f"{', '.join(dict.fromkeys(known)) or 'nothing'} can.",
+            hint="Use --set evaluate.best_by=auto, or last to keep the latest step.",
+            reference="best-by",
+        )
+    return None if found is None else Selection(found, wanted)
+
+
+def validate(job: Job, protocol: EvaluationProtocol, embedder: Embedder, processes: Processes) -> QueryResult | None:
+    """Evaluate a model without intervals. Each process embeds its share; the first evaluates, the others get None."""
+    features = protocol.extract(ModelExtractor(embedder, job.evaluate.batch_size, processes))
+    if processes.rank or features is None:
+        return None
+    return protocol.evaluate(features, job.evaluate, bootstrap=0, seed=job.seed)
+
+
+def evaluate_raw(job: Job, protocol: EvaluationProtocol, extractor: RawExtractor) -> QueryResult | None:
+    """Evaluate the raw input without intervals; None if it has no features for the protocol."""
+    features = protocol.extract(extractor)
+    return None if features is None else protocol.evaluate(features, job.evaluate, bootstrap=0, seed=job.seed)
+
+
+def health_of(model: ModelExtractor, dataset: Dataset, views: Features | None, seed: int) -> Result:
+    """How well the embedding space is used. Alignment is that of classes or, without classes, that of views."""
+    found = health(model.embed(dataset), dataset.classes, seed=seed)
+    if views is None or views.gallery is None:
+        return found
+    twice = torch.arange(len(views.queries)).repeat(2)
+    aligned = health(torch.cat([views.queries, views.gallery]), twice, seed=seed)
+    return replace(found, values={**found.values, "alignment": aligned.values["alignment"]})
+
+
+def thresholds(embeddings: torch.Tensor, geometry: GeometryName, dataset: Dataset, seed: int) -> dict[str, float]:
+    """Scores from which on two examples count as the same, by what they were chosen for: `far=0.01`, `best`."""
+    found = verification(embeddings, classes_of(dataset), geometry=geometry, max_pairs=PAIRS, bootstrap=0, seed=seed)
+    return {name: value for name, value in found.thresholds.items() if value is not None}
+
+
+def verified(model: ModelExtractor, dataset: Dataset, seed: int) -> dict[str, dict[str, Any]]:
+    """The protocol verification, of pairs of one class and of two; none without pairs of both kinds."""
+    if not has_class_pairs(dataset):
+        return {}
+    rows, geometry = model.embed(dataset), model.embedder.geometry
+    try:
+        found = verification(
+            rows, classes_of(dataset), geometry=geometry, max_pairs=PAIRS, bootstrap=PAIR_DRAWS, seed=seed
+        )
+    except (DataError, ShapeError):  # pairs of one kind, or a model whose embeddings are not finite
+        return {}
+    return {"verification": {"model": found.to_dict()}}
+
+
+def event_values(result: QueryResult) -> Values:
+    """The numbers of an `evaluation` event: value, and the ends of its interval where there is one."""
+    ends = {"value": result.values, "low": result.lower, "high": result.upper}
+    return {
+        name: {key: numbers[name] for key, numbers in ends.items() if name in numbers}
+        for name, value in result.values.items()
+        if math.isfinite(value)
+    }
+
+
+def has_class_pairs(dataset: Dataset) -> bool:
+    """Whether there are two classes, one of them with two examples."""
+    if dataset.classes is None:
+        return False
+    sizes = torch.unique(dataset.classes[dataset.classes >= 0], return_counts=True)[1]
+    return len(sizes) > 1 and int(sizes.max()) > 1
+
+
+def _grouped(settings: EvaluateSettings) -> str:
+    """The protocol that leaves groups out."""
+    return "other_groups" if settings.junk == "group" else "reid"
+
+
+def _crosses_groups(dataset: Dataset) -> bool:
+    """Whether some class has examples of two groups."""
+    assert dataset.groups is not None  # noqa: S101  asked of data with groups only
+    first: dict[int, str] = {}
+    pairs = zip(classes_of(dataset).tolist(), dataset.groups, strict=True)
+    return any(label >= 0 and first.setdefault(label, group) != group for label, group in pairs)
+
+
+def _targets_differ(dataset: Dataset) -> bool:
+    """Whether two examples have different targets."""
+    return dataset.targets is not None and len(torch.unique(dataset.targets, dim=0)) > 1
+
+
+def _shares_classes(job: Job, dataset: Dataset) -> bool:
+    """Whether the training examples can tell the classes of others: the split was by row."""
+    if dataset is job.train or dataset.classes is None or job.train.classes is None or job.facts.get("by") != "row":
+        return False
+    return len(torch.unique(job.train.classes[job.train.classes >= 0])) > 1 and bool((dataset.classes >= 0).any())
