@@ -155,6 +155,7 @@ def test_nothing_that_a_model_or_a_recipe_names_is_imported_without_trust(module
     for load in (
         lambda: Embedder.load(tmp_path / "run" / "model"),
         lambda: FlatIndex(tmp_path / "run" / "gallery").embedder,
+        lambda: index.open(tmp_path / "run").embedder,  # checked types of arguments and results ask for no model
     ):
         with pytest.raises(CheckpointError) as refused:
             load()

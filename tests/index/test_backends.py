@@ -10,7 +10,7 @@ from tuplet import index as indexes
 from tuplet.data import Manifest
 from tuplet.data.transforms import VectorPreprocessing
 from tuplet.engine.topk import topk
-from tuplet.errors import DataError, IndexFormatError, ShapeError
+from tuplet.errors import CheckpointError, DataError, IndexFormatError, ShapeError
 from tuplet.index import where as filters
 from tuplet.models import Embedder, build_encoder
 
@@ -226,6 +226,17 @@ def test_an_index_knows_its_model_and_refuses_another(create):
     with pytest.raises(IndexFormatError) as caught:
         indexes.open(index.folder)
     assert (caught.value.reference, bool(caught.value.hint)) == ("wrong-model", True)
+
+
+def test_what_an_index_is_can_be_asked_without_its_model(create):
+    index = create(make())
+    (index.folder / "model" / "weights.safetensors").unlink()
+    opened = indexes.open(index.folder)
+    assert isinstance(opened, indexes.Index)
+    assert "embedder" not in vars(opened)
+    with pytest.raises(CheckpointError) as caught:
+        _ = opened.embedder
+    assert caught.value.reference == "missing-file"
 
 
 def test_queries_of_another_length_are_refused(create):

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from tuplet.errors import DataError, IndexFormatError
-from tuplet.index.base import CONFIG, FORMAT, REMEDY, Hits, Index
+from tuplet.index.base import Hits, Index
 from tuplet.index.collect import Added, add
 from tuplet.index.flat import FlatIndex
+from tuplet.index.writing import CONFIG, FORMAT, REMEDY
 from tuplet.models import Embedder
 from tuplet.storage import read_json, settle
 

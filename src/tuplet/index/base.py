@@ -1,9 +1,11 @@
 """What every index can do."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,13 +13,12 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuplet.errors import DataError, IndexFormatError, ShapeError
+from tuplet.errors import DataError, ShapeError
+from tuplet.index.writing import CONFIG, FORMAT, MODEL, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
+from tuplet.storage import write_json
 from tuplet.types import GeometryName
 
-FORMAT = 2
-CONFIG = "index.json"
-REMEDY = "A run makes its gallery again: tuplet train --resume RUN; an index: tuplet index build"
 ColumnKind = Literal["text", "number"]
 Facts = Mapping[str, Any]
 """What is known of an item: `id`, and anything else that is JSON. Texts and numbers can be filtered by."""
@@ -51,40 +52,93 @@ class Hits:
         ]
 
 
-@runtime_checkable
-class Index(Protocol):
-    """Items that are found by their embeddings, whatever they are kept in."""
+class Index(ABC):
+    """Items that are found by their embeddings, whatever they are kept in.
 
-    folder: Path
-    geometry: GeometryName
-    dim: int
+    Args:
+        folder: Where `create` put the index.
+        trust: Import the class that the model names, if its encoder is of the kind `callable`.
+
+    Attributes:
+        backend: What the items are kept in: `flat`, `lance` or `postgres`.
+        geometry: How embeddings are compared.
+        dim: Length of an embedding.
+        model_hash: Content hash of the model that made the embeddings.
+
+    Raises:
+        IndexFormatError: If the index cannot be read, is damaged, of an unknown format, or made by another model.
+        CheckpointError: If the model that belongs to the index cannot be read.
+        MissingExtraError: If what the items are kept in is not installed.
+    """
+
+    backend: ClassVar[str]
+    _FIELDS: ClassVar[Mapping[str, type]]
+    """What the description of an index of this kind says beside what that of every index does."""
+
+    def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
+        self.folder = Path(folder)
+        self._trust = trust
+        self._take(read_config(self.folder, self._FIELDS))
+        require_model(self._model, self.model_hash)
+
+    def _take(self, content: dict[str, Any]) -> None:
+        """Be what a description says."""
+        self._config = content
+        self.geometry: GeometryName = content["geometry"]
+        self.dim: int = content["dim"]
+        self.model_hash: str = content["model_hash"]
+        self._model = model_folder(self.folder, content["model"])
+
+    def _refresh(self) -> None:
+        """Another process may have written."""
+        content = read_config(self.folder, self._FIELDS)
+        if content != self._config:
+            self._take(content)
+
+    def _change(self, **changed: Any) -> None:
+        """What the description says counts from here on."""
+        replace_config(self.folder, {**self._config, **changed})
+        self._refresh()
+
+    @classmethod
+    def _describe(cls, folder: Path, embedder: Embedder, *, model: str | None = None, **fields: Any) -> None:
+        """Write the description of a new index, and a copy of the model unless that lies elsewhere."""
+        if model is None:
+            embedder.save(folder / MODEL)
+        content = {
+            "backend": cls.backend,
+            "model": model or MODEL,
+            "model_hash": embedder.content_hash(),
+            "geometry": embedder.geometry,
+            "dim": embedder.dim,
+            **fields,
+        }
+        write_json(folder / CONFIG, content, version=FORMAT, seal=True)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The model that made the embeddings, and makes those of queries."""
+        return Embedder.load(self._model, trust=self._trust)
 
     @property
-    def backend(self) -> str:
-        """What the items are kept in: `flat`, `lance` or `postgres`."""
-
-    @property
-    def model_hash(self) -> str:
-        """Content hash of the model that made the embeddings."""
-
-    @property
+    @abstractmethod
     def columns(self) -> Mapping[str, ColumnKind]:
         """What items can be filtered by."""
 
     @property
+    @abstractmethod
     def items(self) -> Iterable[Facts]:
         """What is known of each item that was not removed, in the order in which they were added."""
 
     @property
-    def embedder(self) -> Embedder:
-        """The model that made the embeddings, and makes those of queries."""
-
-    @property
+    @abstractmethod
     def recall(self) -> Mapping[str, Any]:
         """How near the answers are to those of exact search: `measured`, `asked` if it was, and the settings."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def search(
         self,
         vectors: Float[Tensor, "queries dim"],
@@ -108,12 +162,15 @@ class Index(Protocol):
             DataError: If `where` cannot be read or names a column that the index does not have.
         """
 
+    @abstractmethod
     def known(self, ids: Sequence[str]) -> dict[str, str]:
         """The content of each of some items that the index holds, in hexadecimal digits, by `id`."""
 
+    @abstractmethod
     def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """An embedding for each of some contents that an item of the index has."""
 
+    @abstractmethod
     def insert(
         self, facts: Sequence[Facts], contents: Sequence[str], vectors: Float[Tensor, "items dim"], *, keep: bool = True
     ) -> int:
@@ -133,15 +190,19 @@ class Index(Protocol):
             IndexFormatError: If the index cannot be written.
         """
 
+    @abstractmethod
     def remove(self, ids: Collection[str]) -> int:
         """Remove items by `id`, at once and for good; how many there were."""
 
+    @abstractmethod
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
         """Find the settings that reach a share of the `top` exact neighbours; what `recall` returns from now on."""
 
+    @abstractmethod
     def check(self) -> list[str]:
         """Read everything and compare it with its checksums; what is wrong, one sentence each."""
 
+    @abstractmethod
     def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
         """Embeddings of some items, drawn at random, to measure recall with."""
 
@@ -209,8 +270,3 @@ def hits_of(
     facts = tuple(tuple(fact for _, _, fact in row[:width]) for row in found)
     ids = tuple(tuple(str(fact["id"]) for fact in row) for row in facts)
     return Hits(positions, scores, ids, tuple(names or map(str, range(queries))), facts)
-
-
-def damaged(path: Path | str, what: str) -> IndexFormatError:
-    """What to raise of a file that is not what was written."""
-    return IndexFormatError(f"{path} is damaged: {what}.", hint=REMEDY, reference="damaged-file")

@@ -15,22 +15,20 @@ from torch import Tensor
 from tuplet.engine.topk import topk
 from tuplet.errors import IndexFormatError, ShapeError
 from tuplet.index import where as filters
-from tuplet.index.base import CONFIG, FORMAT, ColumnKind, Facts, Hits, merged_columns, require_finite, require_queries
+from tuplet.index.base import ColumnKind, Facts, Hits, Index, merged_columns, require_finite, require_queries
 from tuplet.index.facts import facts_of, require_facts, wrong_facts
 from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header
-from tuplet.index.writing import LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
+from tuplet.index.writing import CONFIG, LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
-from tuplet.storage import replaced_folder, write_json
-from tuplet.types import GeometryName
+from tuplet.storage import replaced_folder
 
 _BLOCK = 65536  # rows written at once
-_FIELDS: dict[str, type] = {"count": int, "removed": int, "columns": dict, "files": dict}
 _SPARSE = 4  # where a filter leaves at most a quarter of the rows, they are copied together
 UNKNOWN = "0" * 32
 """Content of an item that was written as an embedding."""
 
 
-class FlatIndex:
+class FlatIndex(Index):
     """Embeddings in one `.npy`, compared with every query.
 
     The folder holds `index.json`, `embeddings.npy` (float32), `items.jsonl` (one item per line), `contents.bin` (16
@@ -38,45 +36,23 @@ class FlatIndex:
     count from the moment in which `index.json` says so; those that were removed are listed in `removed.bin`.
 
     `index.json` holds checksums of all files, one per mebibyte. Files up to 64 MiB are compared with theirs when the
-    index is opened, larger ones by `check`; their sizes always.
-
-    Args:
-        folder: Where `build`, `write` or `create` put the index.
-        trust: Import the class that the model names, if its encoder is of the kind `callable`.
-
-    Raises:
-        IndexFormatError: If files are missing, cut short, changed, of an unknown format, or made by another model.
-        CheckpointError: If the model that belongs to the index cannot be read.
+    index is opened, larger ones by `check`; their sizes always. Arguments and errors are those of `Index`.
     """
 
     backend: ClassVar[str] = "flat"
-
-    def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
-        self.folder = Path(folder)
-        self._trust = trust
-        self._take(read_config(self.folder, _FIELDS))
-        require_model(self._model, self.model_hash)
+    columns: Mapping[str, ColumnKind] = {}
+    recall: Mapping[str, Any] = {"measured": 1.0, "exact": True}
+    _FIELDS: ClassVar[Mapping[str, type]] = {"count": int, "removed": int, "columns": dict, "files": dict}
 
     def _take(self, content: dict[str, Any], lines: list[bytes] | None = None) -> None:
-        """Be what a description says; `lines` are the items, where this process has written them itself."""
-        self._config = content
-        self.geometry: GeometryName = content["geometry"]
-        self.dim: int = content["dim"]
-        self.model_hash: str = content["model_hash"]
-        self.columns: Mapping[str, ColumnKind] = content["columns"]
-        self.recall: Mapping[str, Any] = {"measured": 1.0, "exact": True}
+        """See `Index`; `lines` are the items, where this process has written them itself."""
+        super()._take(content)
+        self.columns = content["columns"]
         self._pages = Pages(self.folder, content, lines)
         self.embeddings: NDArray[np.float32] = self._pages.embeddings
         self._lines = self._pages.items  # of all rows, removed ones too
-        self._model = model_folder(self.folder, content["model"])
         for name in ("_live",) if lines is not None else ("_live", "_rows", "_holders"):
             self.__dict__.pop(name, None)
-
-    def _refresh(self) -> None:
-        """Another process may have written."""
-        content = read_config(self.folder, _FIELDS)
-        if content != self._config:
-            self._take(content)
 
     @classmethod
     def create(cls, folder: Path | str, embedder: Embedder) -> "FlatIndex":
@@ -166,9 +142,9 @@ class FlatIndex:
         model: str | None,
         beside: Mapping[str, NDArray[Any]] | None = None,
     ) -> "FlatIndex":
-        model_hash, beside = embedder.content_hash(), beside or {}
+        beside = beside or {}
         if model is not None:
-            require_model(model_folder(folder, model), model_hash)
+            require_model(model_folder(folder, model), embedder.content_hash())
         owns = {CONFIG, EMBEDDINGS, ITEMS, CONTENTS, REMOVED, MODEL, LOCK, *beside}
         with replaced_folder(folder, owns=owns, error=IndexFormatError) as new:
             _write_embeddings(new / EMBEDDINGS, batches, (len(facts), embedder.dim), facts)
@@ -177,22 +153,16 @@ class FlatIndex:
             (new / REMOVED).write_bytes(b"")
             for name, array in beside.items():
                 np.save(new / name, array, allow_pickle=False)
-            if model is None:
-                embedder.save(new / MODEL)
-            content = {
-                "backend": cls.backend,
-                "model": model or MODEL,
-                "model_hash": model_hash,
-                "geometry": embedder.geometry,
-                "dim": embedder.dim,
-                "count": len(facts),
-                "removed": 0,
-                "columns": merged_columns({}, facts),
-                "files": Pages.sums(
-                    new, {EMBEDDINGS: HEADER, ITEMS: 0, CONTENTS: 0, REMOVED: 0, **dict.fromkeys(beside, 0)}
-                ),
-            }
-            write_json(new / CONFIG, content, version=FORMAT, seal=True)
+            starts = {EMBEDDINGS: HEADER, ITEMS: 0, CONTENTS: 0, REMOVED: 0, **dict.fromkeys(beside, 0)}
+            cls._describe(
+                new,
+                embedder,
+                model=model,
+                count=len(facts),
+                removed=0,
+                columns=merged_columns({}, facts),
+                files=Pages.sums(new, starts),
+            )
         return cls(folder)
 
     def __len__(self) -> int:
@@ -204,11 +174,6 @@ class FlatIndex:
         if not self._config["removed"]:
             return self._lines
         return Items([self._lines.lines[at] for at in self._live.tolist()])
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The model that made the embeddings, and makes those of queries."""
-        return Embedder.load(self._model, trust=self._trust)
 
     def array(self, name: str) -> NDArray[Any] | None:
         """An array that was kept with the items, memory-mapped; None if there is none of this name."""
@@ -223,22 +188,7 @@ class FlatIndex:
         where: str | None = None,
         exact: bool = True,  # noqa: ARG002  nothing else is done
     ) -> Hits:
-        """Find the nearest items of each query, exactly.
-
-        Args:
-            vectors: Embeddings of the queries, by this index's embedder.
-            top: Hits per query, at least 1; at most the size of the index is returned.
-            names: Names of the queries; by default their positions.
-            where: Which items are looked at; see `tuplet.index.where`.
-            exact: Always so.
-
-        Returns:
-            The hits, nearest first; equal scores by lower position.
-
-        Raises:
-            ShapeError: If the vectors are of another length than those of the index, or `names` of another number.
-            DataError: If `where` cannot be read or names a column that the index does not have.
-        """
+        """See `Index`; equal scores by lower position."""
         require_queries(vectors, self.dim, names)
         rows = self._looked_at(where)
         positions, scores = self._nearest(vectors, top, rows)
@@ -343,7 +293,7 @@ class FlatIndex:
         content = {**self._config, **changed, "count": count, "removed": self._config["removed"] + removed}
         self._pages.write_header(header(count, self.dim))
         replace_config(self.folder, content)
-        self._take(read_config(self.folder, _FIELDS), [*self._pages.items.lines, *lines])
+        self._take(read_config(self.folder, self._FIELDS), [*self._pages.items.lines, *lines])
 
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:  # noqa: ARG002
         """Nothing is to be tuned: every item is compared."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tuplet.checksums import Blocks
 from tuplet.errors import IndexFormatError
-from tuplet.index.base import CONFIG, REMEDY, Facts, damaged
+from tuplet.index.base import Facts
+from tuplet.index.writing import CONFIG, REMEDY, damaged
 
 EMBEDDINGS, ITEMS, CONTENTS, REMOVED = "embeddings.npy", "items.jsonl", "contents.bin", "removed.bin"
 HEADER = 128

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import finalize
@@ -15,65 +15,39 @@ from torch import Tensor
 
 from tuplet.errors import IndexFormatError
 from tuplet.index import where as filters
-from tuplet.index.base import (
-    CONFIG,
-    FORMAT,
-    ColumnKind,
-    Facts,
-    Hits,
-    damaged,
-    hits_of,
-    merged_columns,
-    require_finite,
-    require_queries,
-)
+from tuplet.index.base import ColumnKind, Facts, merged_columns, require_finite
 from tuplet.index.database import checked_address, checked_name, connected, psycopg, unreachable
-from tuplet.index.rows import INDEXED_FROM, SPARE, facts_text, least_effort, measured_recall, ranked, row_sum
-from tuplet.index.writing import LOCK, MODEL, model_folder, read_config, require_model
+from tuplet.index.rows import Row, RowIndex, rows_of
+from tuplet.index.writing import CONFIG, LOCK, MODEL
 from tuplet.models import Embedder
-from tuplet.storage import replaced_folder, write_json
-from tuplet.types import GeometryName
+from tuplet.storage import replaced_folder
 
-_FIELDS: dict[str, type] = {"database": str, "table": str}
 _OPERATORS = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->", "squared_euclidean": "<->"}
 _CLASSES = {"<=>": "vector_cosine_ops", "<#>": "vector_ip_ops", "<->": "vector_l2_ops"}
 _LONGEST_INDEXED = 2000
 """Longest vector that pgvector's graph takes; longer ones are compared with all."""
 _EFFORTS = (10, 14, 20, 28, 40, 56, 80, 113, 160, 226, 320, 452, 640, 1000)
-_READ = "number, id, content, facts, checksum, vector"
+_READ = ("number", "id", "content", "facts", "checksum", "vector")
 _AT_ONCE = 10_000  # rows read from the server
 
 
-class PostgresIndex:
+class PostgresIndex(RowIndex):
     """Items in a table of PostgreSQL, with pgvector; any number of processes may write at once.
 
     The folder names the database and the table and holds a copy of the model; folders on other machines may name the
-    same table. A transaction for each call: what `insert` has returned of is there, `id` is unique in the table. From
-    10,000 items on, `tune` makes a graph (HNSW), and a search looks at as many candidates as reach the recall that was
-    asked for. Each item has a checksum, compared when the item is found, and by `check` for all. Passwords are left to
-    PostgreSQL's own means (`~/.pgpass`, PGPASSWORD) and stand in no file here.
-
-    Args:
-        folder: Where `create` put the index.
-        trust: Import the class that the model names, if its encoder is of the kind `callable`.
-
-    Raises:
-        IndexFormatError: If the table cannot be reached, or was made by another model.
-        MissingExtraError: If psycopg or pgvector is not installed.
+    same table. A transaction for each call: what `insert` has returned of is there, `id` is unique in the table. A
+    search looks at the candidates of a graph (HNSW). Passwords are left to PostgreSQL's own means (`~/.pgpass`,
+    PGPASSWORD) and stand in no file here. Arguments and errors are those of `Index`; it is an error too if the table
+    cannot be reached.
     """
 
     backend: ClassVar[str] = "postgres"
+    _FIELDS: ClassVar[Mapping[str, type]] = {"database": str, "table": str}
+    _EFFORT = "candidates"
 
     def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
-        self.folder = Path(folder)
-        self._trust = trust
-        content = read_config(self.folder, _FIELDS)
-        self.geometry: GeometryName = content["geometry"]
-        self.dim: int = content["dim"]
-        self.model_hash: str = content["model_hash"]
-        self._database, self._table = str(content["database"]), checked_name(content["table"])
-        self._model = model_folder(self.folder, content["model"])
-        require_model(self._model, self.model_hash)
+        super().__init__(folder, trust=trust)
+        self._database, self._table = str(self._config["database"]), checked_name(self._config["table"])
         self._connection = connected(self._database)
         finalize(self, self._connection.close)
         self._require_own_table()
@@ -110,17 +84,7 @@ class PostgresIndex:
             )
         connection.close()
         with replaced_folder(folder, owns={CONFIG, MODEL, LOCK}, error=IndexFormatError) as new:
-            embedder.save(new / MODEL)
-            content = {
-                "backend": cls.backend,
-                "model": MODEL,
-                "model_hash": embedder.content_hash(),
-                "geometry": embedder.geometry,
-                "dim": embedder.dim,
-                "database": database,
-                "table": table,
-            }
-            write_json(new / CONFIG, content, version=FORMAT, seal=True)
+            cls._describe(new, embedder, database=database, table=table)
         return cls(folder)
 
     def _require_own_table(self) -> None:
@@ -154,62 +118,40 @@ class PostgresIndex:
         return self._about("recall")[0] or {"measured": 1.0, "exact": True}
 
     @property
-    def items(self) -> Iterator[Facts]:
-        """See `Index`."""
-        return (json.loads(row["facts"]) for row in self._rows())
+    def _place(self) -> str:
+        return f"{self._table} of {self._database}"
 
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The model that made the embeddings, and makes those of queries."""
-        return Embedder.load(self._model, trust=self._trust)
+    def _rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """See `RowIndex`; some at a time."""
+        command = f"SELECT {', '.join(columns)} FROM {self._table} WHERE number > %s ORDER BY number LIMIT {_AT_ONCE}"
+        last = 0
+        while found := [_as_row(columns, row) for row in self._connection.execute(command, (last,)).fetchall()]:
+            yield from found
+            last = found[-1]["number"] + 1
 
-    def search(
-        self,
-        vectors: Float[Tensor, "queries dim"],
-        top: int = 10,
-        *,
-        names: Sequence[str] | None = None,
-        where: str | None = None,
-        exact: bool = False,
-    ) -> Hits:
-        """See `Index`."""
-        require_queries(vectors, self.dim, names)
-        values: list[Any] = []
-        condition = "TRUE" if where is None else self._sql(where, values)
-        rows, effort = vectors.detach().float().cpu(), self.recall.get("candidates")
-        return hits_of(
-            [self._nearest(row, top, condition, values, None if exact else effort) for row in rows],
-            top,
-            len(rows),
-            names,
+    def _nearest(self, query: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> list[Row]:
+        where, values = condition
+        command = (
+            f"SELECT {', '.join(_READ)} FROM {self._table} WHERE {where} "
+            f"ORDER BY vector {_OPERATORS[self.geometry]} %s LIMIT %s"
         )
-
-    def _nearest(
-        self, query: Tensor, top: int, condition: str, values: Sequence[Any], effort: int | None
-    ) -> list[tuple[int, float, Facts]]:
-        operator, count = _OPERATORS[self.geometry], top + SPARE
-        command = f"SELECT {_READ} FROM {self._table} WHERE {condition} ORDER BY vector {operator} %s LIMIT %s"
         with self._connection.transaction():
             if effort is None:
                 self._connection.execute("SET LOCAL enable_indexscan = off")
             else:
                 self._connection.execute(f"SET LOCAL hnsw.ef_search = {min(1000, max(int(effort), count))}")
                 self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # filters leave enough
-            found = self._connection.execute(command, (*values, query.numpy(), count)).fetchall()
-        rows = [self._sound(row) for row in found]
-        return ranked(query, [(row["number"] - 1, row["vector"], row["facts"]) for row in rows], self.geometry, top)
+            found = self._connection.execute(command, (*values, query, count)).fetchall()
+        return [_as_row(_READ, row) for row in found]
 
-    def _sound(self, row: Sequence[Any]) -> dict[str, Any]:
-        found = _as_row(row)
-        if not _is_sound(found):
-            raise damaged(f"{self._table} of {self._database}", f"the item {found['id']!r} is not what was written")
-        return found
-
-    def _sql(self, where: str, values: list[Any]) -> str:
-        columns, names = self.columns, []
+    def _condition(self, where: str | None) -> tuple[str, list[Any]]:
+        """A condition, and the values that stand in it."""
+        values: list[Any] = []
+        if where is None:
+            return "TRUE", values
+        columns = self.columns
 
         def column(name: str) -> str:
-            names.append(name)
             values.append(name)
             return "(known->>%s)::float8" if columns[name] == "number" else '((known->>%s) COLLATE "C")'
 
@@ -217,7 +159,7 @@ class PostgresIndex:
             values.append(one)
             return "%s"
 
-        return filters.to_sql(filters.parse(where, columns), column, value)
+        return filters.to_sql(filters.parse(where, columns), column, value), values
 
     def known(self, ids: Sequence[str]) -> dict[str, str]:
         """See `Index`."""
@@ -236,16 +178,14 @@ class PostgresIndex:
         """See `Index`."""
         rows = vectors.detach().float().cpu()
         require_finite(facts, rows)
-        given = []
-        for fact, content, row in zip(facts, contents, rows.numpy(), strict=True):
-            name, text = str(fact["id"]), facts_text(fact)
-            given.append((name, content, text, text, row_sum(name, content, text, row), row))
-        given.sort(key=lambda row: row[0])  # writers that lock names in one order never wait for each other in a circle
+        given = rows_of(facts, contents, rows.numpy())
+        given.sort(key=lambda row: row["id"])  # writers that lock names in one order never wait in a circle
         others = "SET content = excluded.content, facts = excluded.facts, known = excluded.known, checksum = "
         otherwise = "NOTHING" if keep else f"UPDATE {others} excluded.checksum, vector = excluded.vector"
         command = (
             f"INSERT INTO {self._table} (id, content, facts, known, checksum, vector) "
-            f"VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO {otherwise}"
+            "VALUES (%(id)s, %(content)s, %(facts)s::text, %(facts)s::text::jsonb, %(checksum)s, %(vector)s) "
+            f"ON CONFLICT (id) DO {otherwise}"
         )
         try:
             with self._connection.transaction(), self._connection.cursor() as cursor:
@@ -271,49 +211,23 @@ class PostgresIndex:
         """See `Index`."""
         return int(self._connection.execute(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (list(ids),)).rowcount)
 
-    def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
-        """See `Index`; makes the graph where there is none."""
-        reached: dict[str, Any] = {"asked": recall, "measured": 1.0, "exact": True}
-        if len(self) >= INDEXED_FROM and self.dim <= _LONGEST_INDEXED:
-            kind = _CLASSES[_OPERATORS[self.geometry]]
-            self._connection.execute(
-                f"CREATE INDEX IF NOT EXISTS {self._table}_vector ON {self._table} USING hnsw (vector {kind}) "
-                "WITH (m = 16, ef_construction = 128)"
-            )
-            self._connection.execute(f"ANALYZE {self._table}")
-            candidates, found = least_effort(
-                _EFFORTS, recall, lambda effort: self._measured(effort, top, queries, seed)
-            )
-            reached = {"asked": recall, **found, "candidates": candidates, "exact": False}
-        self._set_recall(reached)
-        return self.recall
+    def _tuning(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
-    def _measured(self, candidates: int, top: int, queries: int, seed: int) -> Mapping[str, Any]:
-        self._set_recall({"candidates": candidates})
-        return measured_recall(self, top=top, queries=queries, seed=seed)
+    def _structured(self) -> tuple[Sequence[int], dict[str, Any]]:
+        if self.dim > _LONGEST_INDEXED:
+            return (), {}
+        kind = _CLASSES[_OPERATORS[self.geometry]]
+        self._connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {self._table}_vector ON {self._table} USING hnsw (vector {kind}) "
+            "WITH (m = 16, ef_construction = 128)"
+        )
+        self._connection.execute(f"ANALYZE {self._table}")
+        return _EFFORTS, {}
 
-    def _set_recall(self, reached: Mapping[str, Any]) -> None:
+    def _reached(self, recall: dict[str, Any]) -> None:
         command = "UPDATE tuplet_indexes SET recall = %s WHERE name = %s"
-        self._connection.execute(command, (json.dumps(reached), self._table))
-
-    def check(self) -> list[str]:
-        """See `Index`."""
-        return [
-            f"{self._table} of {self._database}: the item {row['id']!r} is not what was written."
-            for row in self._rows()
-            if not _is_sound(row)
-        ]
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """All rows by their numbers, some at a time."""
-        last = -1
-        while True:
-            command = f"SELECT {_READ} FROM {self._table} WHERE number > %s ORDER BY number LIMIT {_AT_ONCE}"
-            found = [_as_row(row) for row in self._connection.execute(command, (last,)).fetchall()]
-            if not found:
-                return
-            yield from found
-            last = found[-1]["number"]
+        self._connection.execute(command, (json.dumps(recall), self._table))
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
         """See `Index`."""
@@ -328,14 +242,10 @@ geometry text NOT NULL, dim integer NOT NULL,
 columns jsonb NOT NULL DEFAULT '[]', recall jsonb NOT NULL DEFAULT '{}')"""
 
 
-def _as_row(row: Sequence[Any]) -> dict[str, Any]:
-    found = dict(zip(_READ.split(", "), row, strict=True))
-    found["vector"] = _floats(found["vector"])
-    return found
-
-
-def _is_sound(row: Mapping[str, Any]) -> bool:
-    return bool(row["checksum"] == row_sum(row["id"], row["content"], row["facts"], row["vector"]))
+def _as_row(columns: Sequence[str], row: Sequence[Any]) -> Row:
+    found = dict(zip(columns, row, strict=True))
+    found["number"] -= 1  # the server counts from 1
+    return found if "vector" not in found else {**found, "vector": _floats(found["vector"])}
 
 
 def _floats(vector: Any) -> NDArray[np.float32]:

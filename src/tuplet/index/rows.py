@@ -2,60 +2,192 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.engine.topk import nearness, pair_scores
-from tuplet.index.base import Facts, Hits, Index
+from tuplet.index.base import Facts, Hits, Index, hits_of, require_queries
+from tuplet.index.writing import damaged
 from tuplet.types import GeometryName
 
 INDEXED_FROM = 10_000
 """Items from which on a store looks at some of them; fewer are all compared."""
-SPARE = 8
+_SPARE = 8
 """Candidates beyond those asked for: stores round scores, which are computed anew here."""
-Candidate = tuple[int, NDArray[np.float32], str]
-"""Number, embedding and facts (as JSON) of an item that a store has found."""
+Row = dict[str, Any]
+"""An item in a store: `number` (from 0, rising), `id`, `content`, `facts` (as JSON), `checksum` and `vector`."""
 
 
-def facts_text(fact: Facts) -> str:
-    """The facts of an item as they are stored."""
-    return json.dumps(dict(fact), ensure_ascii=False)
+class RowIndex(Index):
+    """An index in a store that searches by itself, all of its items or those that a structure of its own leads to.
+
+    From 10,000 items on, `tune` makes that structure; a search then looks at as many items as it found to reach the
+    recall that was asked for, 0.95 unless said otherwise. Scores are computed anew from the embeddings that the store
+    found. Each item has a checksum, compared when the item is found, and by `check` for all.
+    """
+
+    _EFFORT: ClassVar[str]
+    """What says how many items a search looks at: the name of the setting among those of `recall`."""
+    _PROBLEMS: ClassVar[tuple[type[Exception], ...]] = ()
+    """What the store raises where it cannot be read."""
+
+    @property
+    @abstractmethod
+    def _place(self) -> str:
+        """What is named where an item is not what was written."""
+
+    @abstractmethod
+    def _rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """All items by their numbers, with some of their columns."""
+
+    @abstractmethod
+    def _nearest(self, query: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> Iterable[Row]:
+        """Those that the store finds nearest, among those that a condition leaves; with no effort among all."""
+
+    @abstractmethod
+    def _condition(self, where: str | None) -> Any:
+        """A filter in the language of the store."""
+
+    @abstractmethod
+    def _tuning(self) -> AbstractContextManager[None]:
+        """While the structure is made and its settings are found."""
+
+    @abstractmethod
+    def _structured(self) -> tuple[Sequence[int], dict[str, Any]]:
+        """Make the structure; efforts to try, rising, and what else `recall` says. No efforts if it cannot be made."""
+
+    @abstractmethod
+    def _reached(self, recall: dict[str, Any]) -> None:
+        """Note what `recall` returns from now on, and search that way."""
+
+    @property
+    def items(self) -> Iterator[Facts]:
+        """See `Index`."""
+        return (json.loads(row["facts"]) for row in self._rows(["number", "facts"]))
+
+    def search(
+        self,
+        vectors: Float[Tensor, "queries dim"],
+        top: int = 10,
+        *,
+        names: Sequence[str] | None = None,
+        where: str | None = None,
+        exact: bool = False,
+    ) -> Hits:
+        """See `Index`."""
+        require_queries(vectors, self.dim, names)
+        effort = None if exact else self.recall.get(self._EFFORT)
+        return self._search(vectors, top, effort=effort, names=names, where=where)
+
+    def _search(
+        self,
+        vectors: Tensor,
+        top: int,
+        *,
+        effort: int | None,
+        names: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Hits:
+        condition, found = self._condition(where), []
+        for query in vectors.detach().float().cpu():
+            rows = list(self._nearest(query.numpy(), top + _SPARE, condition, effort))
+            for row in rows:
+                if not _is_sound(row):
+                    raise damaged(self._place, f"the item {row['id']!r} is not what was written")
+            found.append(_ranked(query, rows, self.geometry, top))
+        return hits_of(found, top, len(vectors), names)
+
+    def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
+        """See `Index`."""
+        with self._tuning():
+            reached: dict[str, Any] = {"asked": recall, "measured": 1.0, "exact": True}
+            efforts, facts = self._structured() if len(self) >= INDEXED_FROM else ((), {})
+            if efforts:
+                effort, found = _least_effort(
+                    efforts,
+                    recall,
+                    lambda one: measured_recall(
+                        self, top=top, queries=queries, seed=seed, search=partial(self._search, effort=one)
+                    ),
+                )
+                reached = {"asked": recall, **found, self._EFFORT: effort, **facts, "exact": False}
+            self._reached(reached)
+        return self.recall
+
+    def check(self) -> list[str]:
+        """See `Index`."""
+        wrong, seen = [], set()
+        try:
+            for row in self._rows(["number", "id", "content", "facts", "checksum", "vector"]):
+                if row["id"] in seen:
+                    wrong.append(f"{self._place}: {row['id']!r} stands in it twice.")
+                seen.add(row["id"])
+                if not _is_sound(row):
+                    wrong.append(f"{self._place}: the item {row['id']!r} is not what was written.")
+        except self._PROBLEMS as problem:
+            wrong.append(f"{self._place} cannot be read: {str(problem).partition(chr(10))[0]}.")
+        return wrong
 
 
-def row_sum(name: str, content: str, facts: str, vector: NDArray[np.float32]) -> str:
+def rows_of(facts: Sequence[Facts], contents: Sequence[str], vectors: NDArray[np.float32]) -> list[Row]:
+    """Items as rows, but for their numbers."""
+    texts = [json.dumps(dict(fact), ensure_ascii=False) for fact in facts]
+    rows = [
+        {"id": str(fact["id"]), "content": content, "facts": text, "vector": vector}
+        for fact, content, text, vector in zip(facts, contents, texts, vectors, strict=True)
+    ]
+    return [{**row, "checksum": _sum_of(row)} for row in rows]
+
+
+def _sum_of(row: Row) -> str:
     """Checksum of an item, 64 bits in hexadecimal digits."""
-    digest = hashlib.sha256(f"{name}\n{content}\n{facts}\n".encode())
-    digest.update(np.ascontiguousarray(vector, dtype="<f4").tobytes())
+    digest = hashlib.sha256(f"{row['id']}\n{row['content']}\n{row['facts']}\n".encode())
+    digest.update(np.ascontiguousarray(row["vector"], dtype="<f4").tobytes())
     return digest.hexdigest()[:16]
 
 
-def ranked(
-    query: Tensor, found: Sequence[Candidate], geometry: GeometryName, top: int
-) -> list[tuple[int, float, Facts]]:
+def _is_sound(row: Row) -> bool:
+    return bool(row["checksum"] == _sum_of(row))
+
+
+def _ranked(query: Tensor, found: Sequence[Row], geometry: GeometryName, top: int) -> list[tuple[int, float, Facts]]:
     """The best of some candidates by their exact scores, equal ones by lower number."""
     if not found:
         return []
-    rows = torch.from_numpy(np.stack([vector for _, vector, _ in found])).double()
+    rows = torch.from_numpy(np.stack([row["vector"] for row in found])).double()
     scores = pair_scores(query[None].expand(len(rows), -1).double(), rows, geometry)
     keys = nearness(scores, geometry).tolist()
-    order = sorted(range(len(found)), key=lambda at: (-keys[at], found[at][0]))[:top]
-    return [(found[at][0], float(scores[at]), json.loads(found[at][2])) for at in order]
+    order = sorted(range(len(found)), key=lambda at: (-keys[at], found[at]["number"]))[:top]
+    return [(found[at]["number"], float(scores[at]), json.loads(found[at]["facts"])) for at in order]
 
 
-def measured_recall(index: Index, *, top: int, queries: int, seed: int) -> dict[str, Any]:
-    """Share of the exact neighbours of some items that the index finds, the items themselves left out.
+def measured_recall(
+    index: Index, *, top: int, queries: int, seed: int, search: Callable[[Tensor, int], Hits] | None = None
+) -> dict[str, Any]:
+    """Share of the exact neighbours of some items that a search finds, the items themselves left out.
+
+    Args:
+        index: Whose items.
+        top: Neighbours that count.
+        queries: How many items, drawn at random.
+        seed: Decides which.
+        search: By default the search of the index as it is set.
 
     Returns:
         `measured`, the mean over queries, `low`, the lower end of its 95 % interval (by the spread over queries), and
         `queries`, `top` and `items`.
     """
     asked = index.sample(queries, seed)
-    exact, found = (index.search(asked, top + 1, exact=way) for way in (True, False))
+    exact, found = index.search(asked, top + 1, exact=True), (search or index.search)(asked, top + 1)
     shares = torch.tensor(
         [
             len(set(one[1:]) & set(other)) / max(1, len(one) - 1)
@@ -69,7 +201,7 @@ def measured_recall(index: Index, *, top: int, queries: int, seed: int) -> dict[
     return {"measured": mean, "low": low, "queries": len(asked), "top": top, "items": len(index)}
 
 
-def least_effort(
+def _least_effort(
     efforts: Sequence[int], recall: float, measure: Callable[[int], Mapping[str, Any]]
 ) -> tuple[int, dict[str, Any]]:
     """The first of rising efforts that reaches a recall; the last one if none does."""

@@ -1,22 +1,18 @@
 """One writer at a time, and the description of an index, replaced as a whole."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tuplet.errors import IndexFormatError
-from tuplet.index.base import CONFIG, FORMAT, REMEDY, damaged
 from tuplet.models.embedder import saved_hash
-from tuplet.storage import read_json, replaced_file, write_json
+from tuplet.storage import Lock, read_json, replaced_file, write_json
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
+FORMAT = 2
+CONFIG = "index.json"
+REMEDY = "A run makes its gallery again: tuplet train --resume RUN; an index: tuplet index build"
 LOCK = ".lock"
 MODEL = "model"
 COMMON: dict[str, type] = {"backend": str, "model": str, "model_hash": str, "geometry": str, "dim": int}
@@ -30,31 +26,19 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         IndexFormatError: If another process writes to it now, or the folder cannot be written to.
     """
+    lock = Lock(folder / LOCK)
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as problem:
-        raise _refused(folder, problem) from problem
-    try:
-        try:
-            _lock(handle)
-        except OSError as problem:
+        if not lock.take():
             raise IndexFormatError(
                 f"Another process writes to the index {folder} at this moment.",
                 hint="Wait until it is done, and type the command again; for many writers: --backend postgres",
                 reference="index-busy",
-            ) from problem
+            )
         yield
     except OSError as problem:
         raise _refused(folder, problem) from problem
     finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    if sys.platform == "win32":
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.give_back()
 
 
 def read_config(folder: Path, fields: Mapping[str, type]) -> dict[str, Any]:
@@ -97,6 +81,11 @@ def require_model(model: Path, expected: str) -> None:
             hint=f"Name the model that made it, or put that one back. Or: {REMEDY}",
             reference="wrong-model",
         )
+
+
+def damaged(path: Path | str, what: str) -> IndexFormatError:
+    """What to raise of a file that is not what was written."""
+    return IndexFormatError(f"{path} is damaged: {what}.", hint=REMEDY, reference="damaged-file")
 
 
 def _refused(folder: Path, problem: OSError) -> IndexFormatError:

@@ -67,7 +67,7 @@ def build(
     Typed again after an interruption it goes on where it stopped.
     """
     from tuplet import index as indexes
-    from tuplet.index.base import CONFIG
+    from tuplet.index.writing import CONFIG
     from tuplet.models import Embedder
 
     if (backend == "postgres") != (database is not None):
@@ -168,8 +168,7 @@ def _home(model: Path) -> Path:
 def _opened(index: Path, model: Path | None, *, trust: bool = False) -> "Index":
     from tuplet import index as indexes
     from tuplet.errors import IndexFormatError
-    from tuplet.index.base import CONFIG
-    from tuplet.index.writing import require_model
+    from tuplet.index.writing import CONFIG, require_model
 
     if not (index / CONFIG).is_file() and (index / "gallery").is_dir():
         raise IndexFormatError(
