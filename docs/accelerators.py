@@ -75,5 +75,5 @@ def _counts(losses: list[dict[str, Any]]) -> Iterator[str]:
     yield "| loss | host reads | operators | |"
     yield "| --- | ---: | ---: | --- |"
     for one in losses:
-        verdict = "held" if one["reads"] <= 1 else "**missed**"
+        verdict = "met" if one["reads"] <= 1 else "**missed**"
         yield f"| {one['loss']} | {one['reads']} | {one['operators']:,} | {verdict} |"

@@ -1,4 +1,4 @@
-"""The picture of the README: anchors × references, walked in tiles and folded into a few numbers per anchor."""
+"""The picture of the README: anchors × references, computed in tiles and reduced to a few numbers per anchor."""
 
 CELL, GAP, LEFT, TOP = 18, 3, 150, 74
 CLASSES = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]  # labels of the rows and columns
@@ -13,7 +13,7 @@ def matrix() -> str:
     rows, cols = TILE
     shapes = [
         _text(LEFT + edge / 2, 32, "references", anchor="middle", weight=600),
-        _text(LEFT + edge / 2, 52, "in tiles; the whole matrix never exists", anchor="middle", colour=QUIET, size=13),
+        _text(LEFT + edge / 2, 52, "in tiles; the matrix is never stored", anchor="middle", colour=QUIET, size=13),
         _text(LEFT - 18, TOP + edge / 2 + 5, "anchors", anchor="end", weight=600),
         *(_cell(row, col) for row in range(size) for col in range(size)),
         _frame(_at(LEFT, cols.start) - GAP, _at(TOP, rows.start) - GAP, cols, rows),
@@ -21,7 +21,7 @@ def matrix() -> str:
     right = LEFT + edge + 70
     shapes += [_fold(right, row) for row in range(size)]
     shapes += [
-        _text(right + 58, 32, "folded", anchor="middle", weight=600),
+        _text(right + 58, 32, "reduced", anchor="middle", weight=600),
         _text(right + 58, 52, "a few numbers per anchor", anchor="middle", colour=QUIET, size=13),
         _arrow(right + 134, TOP + edge / 2),
         _text(right + 190, TOP + edge / 2 - 10, "loss = Σ loss / Σ count", weight=600),
@@ -39,7 +39,7 @@ def matrix() -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui, sans-serif" font-size="15" role="img">\n'
-        f"<title>A matrix of anchors and references, walked tile by tile, folded into one number per anchor</title>\n"
+        f"<title>A matrix of anchors and references, computed tile by tile, reduced to one number per anchor</title>\n"
         f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff"/>\n' + "\n".join(shapes) + "\n</svg>\n"
     )
 

@@ -37,7 +37,7 @@ STYLE = {
 
 
 def contrastive() -> Figure:
-    """Loss and force of one pair by distance, for the three conventions."""
+    """Loss and gradient of one pair by distance, for the three conventions."""
     figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.9))
     distances = torch.linspace(0.001, 1.6, 300)
     colours = {"sohn": NEAR, "hadsell": THIRD, "note": FAR}
@@ -57,7 +57,7 @@ def contrastive() -> Figure:
                 curve = _broken([pair[column] for pair in pairs])
                 axes.plot(distances, curve, style, color=shade, linewidth=width, label=label)
     value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
-    force.set(title="The force on it", xlabel="distance", ylabel="length of the gradient", ylim=(0, 2.4))
+    force.set(title="Its gradient", xlabel="distance", ylabel="norm of the gradient", ylim=(0, 2.4))
     figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
@@ -126,8 +126,8 @@ def npair() -> Figure:
             values.append(losses.npair(anchor, references=positive, negatives=negatives).item())
         axes.plot(gap, values, color=colour, label=f"N = {count}")
     axes.set(
-        title="More negatives ask for a larger lead of the positive",
-        xlabel="product with the positive minus product with each negative",
+        title="With more negatives, the same loss requires a larger score gap",
+        xlabel="score of the positive minus score of each negative",
         ylabel="loss",
     )
     axes.legend()
@@ -135,7 +135,7 @@ def npair() -> Figure:
 
 
 def info_nce() -> Figure:
-    """How the temperature shares the push among negatives."""
+    """How the temperature distributes the repulsive gradient over the negatives."""
     figure, (share, bound) = plt.subplots(1, 2, figsize=(9, 3.6))
     angles = torch.linspace(0.05, math.pi, 60, dtype=torch.float64)
     for temperature, colour in ((0.05, FAR), (0.1, NEAR), (0.5, THIRD)):
@@ -147,9 +147,9 @@ def info_nce() -> Figure:
         push = references.grad[1:].norm(dim=1)
         share.plot(angles.rad2deg(), push / push.sum(), color=colour, label=f"temperature {temperature}")
     share.set(
-        title="A low temperature looks at the nearest",
+        title="A low temperature concentrates on the hardest",
         xlabel="angle of a negative, degrees",
-        ylabel="share of the push",
+        ylabel="share of the repulsive gradient",
     )
     share.legend()
     _bound(bound)
@@ -260,8 +260,8 @@ def margins() -> Figure:
     for name, (margin, colour) in MARGINS.items():
         curve.plot(angle.rad2deg(), margin(angle.cos(), angle.sin())[0], color=colour, label=name)
     curve.set(
-        title="What a margin makes of the angle",
-        xlabel="angle to the own class, degrees",
+        title="Target score as a function of the angle",
+        xlabel="angle to the target class, degrees",
         ylabel="target score",
         ylim=(-3, 1.05),
     )
@@ -283,7 +283,7 @@ def margins() -> Figure:
         )
     circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
     circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
-    circle.set(title="Where each of two classes is satisfied", ylim=(0, 1.15), yticks=[], thetamax=110)
+    circle.set(title="Angles classified with the margin, two classes", ylim=(0, 1.15), yticks=[], thetamax=110)
     circle.set_xticks([0.0, classes[1]], ["class 1", "class 2"])
     for spine in circle.spines.values():
         spine.set_visible(False)
@@ -293,7 +293,7 @@ def margins() -> Figure:
 
 
 def log_ratio() -> Figure:
-    """Distances follow label distances, where a ranking loss is content with their order."""
+    """Distances follow label distances, where a ranking loss only needs their order."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     targets = torch.linspace(0, 1, 24, dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
@@ -301,9 +301,7 @@ def log_ratio() -> Figure:
     bins = (targets * 4).long().clamp_max(3)
     trained = {
         "log-ratio": lambda x: losses.log_ratio(x, targets),
-        "triplets of four classes cut from the labels": lambda x: losses.triplet(
-            x, bins, margin=0.2, geometry="euclidean"
-        ),
+        "triplet loss on labels in four bins": lambda x: losses.triplet(x, bins, margin=0.2, geometry="euclidean"),
     }
     for axes, (name, loss) in zip(panels, trained.items(), strict=True):
         x = start.clone().requires_grad_()
@@ -344,10 +342,10 @@ def instance() -> Figure:
             angles.append(torch.nn.functional.cosine_similarity(x.grad.flatten(), exact.grad.flatten(), 0).item())
         found.append((np.mean(angles), np.min(angles), np.max(angles)))
     mean, low, high = np.array(found).T
-    axes.fill_between(sizes, low, high, color=NEAR, alpha=0.2, label="20 draws, least to largest")
+    axes.fill_between(sizes, low, high, color=NEAR, alpha=0.2, label="20 samples, smallest to largest")
     axes.plot(sizes, mean, "o-", color=NEAR, markersize=4, label="mean")
     axes.set(
-        title="With more noise the gradient turns to the exact one",
+        title="With more noise samples the gradient approaches the exact one",
         xlabel="noise samples m",
         ylabel="cosine with the exact gradient",
     )
@@ -357,15 +355,15 @@ def instance() -> Figure:
 
 
 def forces() -> Figure:
-    """How hard a positive is pulled and a negative pushed, by its cosine."""
+    """Gradient of a positive and of a negative pair, by its cosine."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
     cosines = torch.linspace(-0.6, 0.98, 160, dtype=torch.float64)
     for axes, moved, fixed in ((panels[0], 0, 0.3), (panels[1], 1, 0.6)):
         for name, (loss, colour) in PAIR_LOSSES.items():
-            pulls = [_force(loss, float(cosine), moved, fixed) for cosine in cosines]
-            axes.plot(cosines, pulls, color=colour, label=name)
-    panels[0].set(title="Pull on the positive (a negative at 0.3)", xlabel="cosine", ylabel="derivative by the cosine")
-    panels[1].set(title="Push on the negative (a positive at 0.6)", xlabel="cosine")
+            gradients = [_force(loss, float(cosine), moved, fixed) for cosine in cosines]
+            axes.plot(cosines, gradients, color=colour, label=name)
+    panels[0].set(title="Gradient of the positive (a negative at 0.3)", xlabel="cosine", ylabel="|dL / d cosine|")
+    panels[1].set(title="Gradient of the negative (a positive at 0.6)", xlabel="cosine")
     panels[0].set(yscale="symlog", ylim=(-0.02, 120))
     panels[1].set(yscale="symlog", ylim=(-0.02, 120))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)

