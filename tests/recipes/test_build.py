@@ -269,7 +269,7 @@ def test_a_loss_without_labels_trains_on_two_views_and_is_judged_by_classes(tmp_
     assert made.test.classes is not None
     views = []
     with unchecked():  # a plain function stands for the encoder
-        arguments = made.task(lambda inputs: views.append(inputs) or inputs, _batch(made))
+        arguments = made.task.arguments(lambda inputs: views.append(inputs) or inputs, _batch(made))
     assert list(arguments) == ["embeddings", "references"]
     assert torch.equal(views[0], views[1])
     events = list(run(made, tmp_path / "run"))

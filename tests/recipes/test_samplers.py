@@ -8,7 +8,7 @@ from shapes import unchecked
 from tuplet.app.cli import commands
 from tuplet.data import take_batch
 from tuplet.errors import CheckpointError, RecipeError
-from tuplet.recipes.tasks import class_pairs
+from tuplet.recipes.task import class_pairs
 from tuplet.training import checkpoint, run
 from tuplet.training.events import read_events
 
@@ -30,7 +30,7 @@ def test_one_pair_of_each_class_reaches_the_n_pair_loss_as_such(recipe):
     job = tiny.job(recipe, *HARD, "loss.norm_penalty=0.0")
     batch = take_batch(job.train, job.sampler.next_batch())
     with unchecked():  # a plain function stands for preprocessing and encoder
-        arguments = job.task(lambda inputs: job.embedder.encoder(inputs).double(), batch)
+        arguments = job.task.arguments(lambda inputs: job.embedder.encoder(inputs).double(), batch)
     anchors, positives = arguments["embeddings"], arguments["references"]
     assert torch.equal(batch.labels[::2], batch.labels[1::2])
     assert len(set(batch.labels.tolist())) == len(anchors) == 3
@@ -44,10 +44,10 @@ def test_one_pair_of_each_class_reaches_the_n_pair_loss_as_such(recipe):
 def test_other_losses_and_batches_get_class_ids(recipe, change):
     change = change.replace("=3}", "=3, per_class=2}")
     job = tiny.job(recipe, *HARD, change)
-    assert job.task is not class_pairs
+    assert job.task.arguments is not class_pairs
     batch = take_batch(job.train, job.sampler.next_batch())
     with unchecked():
-        arguments = job.task(lambda inputs: inputs, batch)
+        arguments = job.task.arguments(lambda inputs: inputs, batch)
     assert list(arguments) == ["embeddings", "labels"]
 
 

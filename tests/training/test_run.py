@@ -182,12 +182,12 @@ def test_low_precision_is_the_encoders_alone(recipe, tmp_path, precision):
     job.embedder.encoder.layers[-1].register_forward_hook(lambda layer, _, out: seen.add((layer.training, out.dtype)))
     read = set()
 
-    def task(embed, batch):
-        arguments = job.task(embed, batch)
-        read.add(arguments["embeddings"].dtype)
-        return arguments
+    def arguments(embed, batch):
+        found = job.task.arguments(embed, batch)
+        read.add(found["embeddings"].dtype)
+        return found
 
-    list(run(replace(job, task=task), tmp_path / "run"))
+    list(run(replace(job, task=replace(job.task, arguments=arguments)), tmp_path / "run"))
     assert read == {torch.float32}
     assert (True, getattr(torch, precision)) in seen
     assert {tensor.dtype for tensor in job.loss.state_dict().values()} == {torch.float32, torch.int64}

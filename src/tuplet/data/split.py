@@ -32,6 +32,11 @@ class Leak:
     ids: tuple[str, ...]
 
 
+def shared_by(manifest: Manifest, wanted: Literal["class", "row"]) -> Literal["class", "row"]:
+    """What the splits of some data differ in: whole classes, if that is wanted and it has some, else examples."""
+    return wanted if manifest.labels is not None else "row"
+
+
 def split_by_class(labels: NDArray[np.int64], fractions: Mapping[str, float], seed: int) -> tuple[str, ...]:
     """Whole classes to each split, so that one split holds no class of another (open set).
 

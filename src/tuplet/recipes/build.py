@@ -3,16 +3,14 @@
 import inspect
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from tuplet import losses
-from tuplet.data import Dataset, Inputs, Labels, Manifest, content_ids, load_dataset
+from tuplet.data import Dataset, Inputs, Manifest, content_ids, load_dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
@@ -23,23 +21,20 @@ from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import Earlier, divide, divide_as, other_splits
 from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
-from tuplet.recipes.options import SLOTS, constructor
+from tuplet.recipes.options import SLOT, constructor
 from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Component, Recipe, options_of
 from tuplet.recipes.sides import Sides
 from tuplet.recipes.start import load_start
-from tuplet.recipes.tasks import task_for
+from tuplet.recipes.task import facts_of, inform, numbered, of_use, task_of
 from tuplet.recipes.views import check_views
 from tuplet.sampling import Sampler
 from tuplet.sampling.paired import sharing
 from tuplet.seeding import derive_seed
-from tuplet.training import Job
+from tuplet.training import Job, Task
 from tuplet.training.record import other_data, read_fingerprint
-from tuplet.types import GeometryName, Supervision
 
 logger = logging.getLogger(__name__)
-
-SLOT = {slot.path: slot for slot in SLOTS}
 
 
 def build(
@@ -70,19 +65,15 @@ def build(
             trusted.
         CheckpointError: If the weights of `start` cannot be read.
     """
-    _refuse_words(recipe)
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
-    train, supervision = given.datasets["train"], given.supervision
+    train, task = given.datasets["train"], given.task
     embedder = _embedder(recipe, train, given.sides, trust=trust)
     origin = None if start is None else load_start(embedder, start)
-    check_views(recipe, train, embedder, supervision)
-    facts = _facts(recipe, train, embedder)
+    check_views(recipe, train, embedder, task)
+    facts = _facts(recipe, train, embedder, task)
     loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
     sampler = _sampler(recipe, given.parts["train"], facts)
-    compared: GeometryName = loss.geometry
-    for side in (embedder, embedder.side("partner")):
-        side.columns = given.manifest.columns
-        side.geometry = compared if recipe.model.geometry == "loss" else recipe.model.geometry
+    inform(task, embedder, loss)
     return Job(
         name=recipe.name,
         seed=recipe.seed,
@@ -92,12 +83,12 @@ def build(
         sampler=sampler,
         embedder=embedder,
         loss=loss,
-        task=task_for(loss, sampler, supervision),
+        task=task,
         augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
         evaluate=recipe.evaluate,
-        facts=_described(recipe, given.manifest, given.parts, cache),
+        facts=_described(recipe, given, cache),
         fingerprint=given.fingerprint,
         origin=origin,
     )
@@ -111,7 +102,7 @@ class _Given:
         manifest: All of it.
         parts: By split.
         datasets: The same, loaded; labels of classes count from 0 in `train`.
-        supervision: What the loss learns from.
+        task: What the training is about.
         sides: How inputs become tensors, fitted to the training.
         fingerprint: What a run keeps of the data.
     """
@@ -119,7 +110,7 @@ class _Given:
     manifest: Manifest
     parts: Mapping[str, Manifest]
     datasets: Mapping[str, Dataset]
-    supervision: Supervision
+    task: Task
     sides: Sides
     fingerprint: Fingerprint
 
@@ -129,20 +120,17 @@ def _given(recipe: Recipe, cache: Path, reader: Reader, begun: Path | None, star
     manifest = reader.manifest(recipe.data)
     for note in manifest.notes:
         logger.warning("%s", note)
-    supervision = _supervision(recipe, manifest)
+    task = task_of(recipe, manifest)
     parts, fingerprint = _divided(recipe, manifest, reader, begun, start)
-    if supervision != "pair":
-        manifest = replace(manifest, pairs=None, pair_kind=None)
-        parts = {name: replace(part, pairs=None, pair_kind=None) for name, part in parts.items()}
-    labels: Supervision = "example" if supervision == "pair" and manifest.pairs is None else supervision
+    manifest, parts = of_use(task, manifest), {name: of_use(task, part) for name, part in parts.items()}
     sides = Sides.of(recipe.model, manifest)
-    train = _renumbered(load_dataset(parts["train"], sides.query, labels, sides.partner, cache=cache))
-    sides = sides.fit(train)
-    datasets = {
-        name: train if name == "train" else load_dataset(part, sides.query, labels, sides.partner, cache=cache)
-        for name, part in parts.items()
-    }
-    return _Given(manifest, parts, datasets, supervision, sides, fingerprint)
+
+    def loaded(part: Manifest) -> Dataset:
+        return load_dataset(part, sides.query, task.labels, sides.partner, cache=cache)
+
+    train = numbered(task, loaded(parts["train"]))
+    datasets = {name: train if name == "train" else loaded(part) for name, part in parts.items()}
+    return _Given(manifest, parts, datasets, task, sides.fit(train), fingerprint)
 
 
 def _divided(
@@ -161,46 +149,6 @@ def _divided(
         return parts, now.divided(parts)
     parts = divide(manifest, split, Earlier(given, dict(zip(now.ids, now.contents, strict=True))))
     return parts, now.divided(parts).after(given)
-
-
-def _refuse_words(recipe: Recipe) -> None:
-    """What reads running text has no use for separate examples."""
-    named = [] if losses.registry[recipe.loss.name].supervision != "target" else [f"loss = {recipe.loss.name!r}"]
-    if "corpus" in inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters:
-        named.append(f"batch = {recipe.batch.name!r}")
-    if named:
-        raise RecipeError(
-            f"{' and '.join(named)} learns from running text, and {recipe.data.source} holds separate examples.",
-            hint="Name a file of plain text (.txt), or start from a preset for examples: tuplet train --list",
-            reference="words-recipe",
-        )
-
-
-def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
-    """What the loss learns from: what it is made for, or what the data has in place of one class per example."""
-    loss = losses.registry[recipe.loss.name]
-    supervision: Supervision = loss.supervision
-    compares_rows = "references" in loss.takes  # and not each row with class weights
-    if supervision == "class" and manifest.label_sets is not None:
-        if not compares_rows:
-            raise RecipeError(
-                f"loss = {recipe.loss.name!r} knows one class per example; data.columns.several asks for several.",
-                hint="Type --set data.columns.several='', or take a loss that compares examples: --set loss=supcon.",
-                reference="several-labels",
-            )
-        return "multi"
-    is_paired = compares_rows and manifest.labels is None and manifest.pairs is not None
-    return "pair" if supervision == "class" and is_paired else supervision
-
-
-def _renumbered(train: Dataset) -> Dataset:
-    """The labels of classes as 0, 1, 2, ..., which is how class weights count them; `classes` keep their ids."""
-    if train.labels.supervision != "class":
-        return train
-    values = train.labels.values
-    numbered = torch.full_like(values, -1)
-    numbered[values >= 0] = torch.unique(values[values >= 0], return_inverse=True)[1]
-    return replace(train, labels=Labels("class", numbered))
 
 
 def _embedder(recipe: Recipe, train: Dataset, sides: Sides, *, trust: bool) -> Embedder:
@@ -225,20 +173,14 @@ def _embedder(recipe: Recipe, train: Dataset, sides: Sides, *, trust: bool) -> E
     return Embedder(embedder.encoder, sides.query, encoder_config=embedder.encoder_config, partner=partner)
 
 
-def _facts(recipe: Recipe, train: Dataset, embedder: Embedder) -> Mapping[str, Any]:
+def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Mapping[str, Any]:
     """What constructors may ask for beyond their options."""
-    groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
     return {
+        **facts_of(task, train),
         "dim": embedder.dim,
         "latent_dim": getattr(embedder.encoder, "latent_dim", None),
         "context_dim": embedder.dim,
         "seed": recipe.seed,
-        "labels": train.classes if train.labels.supervision == "multi" else train.labels.values,
-        "targets": train.labels.values if train.labels.supervision == "graded" else None,
-        "groups": groups,
-        "count": len(train),
-        "num_classes": int(train.labels.values.max()) + 1 if train.labels.supervision == "class" else 0,
-        "num_instances": len(train),
     }
 
 
@@ -286,16 +228,17 @@ def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, A
     return given | options
 
 
-def _described(recipe: Recipe, manifest: Manifest, parts: Mapping[str, Manifest], cache: Path) -> Mapping[str, Any]:
+def _described(recipe: Recipe, given: _Given, cache: Path) -> Mapping[str, Any]:
     """What a report says about the data."""
+    manifest, parts = given.manifest, given.parts
     counts = {name: {"examples": len(part), "classes": len(classes_of(part))} for name, part in parts.items()}
-    for name in counts.keys() - {"train"} if recipe.data.split.by == "row" else ():
+    for name in counts.keys() - {"train"} if given.task.split_by == "row" else ():
         if unseen := classes_of(parts[name]) - classes_of(parts["train"]):
             counts[name]["unseen"] = len(unseen)
     described: dict[str, Any] = {
         "source": Path(manifest.source).name,  # its folder would be wrong wherever the run is moved
         "kind": manifest.kind,
-        "by": recipe.data.split.by,
+        "by": given.task.split_by,
         "splits": counts,
     }
     if manifest.left_out:

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError, create_model
 
 from tuplet.errors import RecipeError
-from tuplet.recipes.options import SLOTS, Slot, schema_of
+from tuplet.recipes.options import SLOT, SLOTS, schema_of
 from tuplet.recipes.schema import Component, Model, Recipe, Train
 from tuplet.registry import did_you_mean
 
 Path = tuple[str | int, ...]
 Narrowed = TypeVar("Narrowed", bound=BaseModel)
-SLOT_AT: Mapping[Path, Slot] = {slot.path: slot for slot in SLOTS}
 
 
 def check(document: Mapping[str, Any], origin: str) -> Recipe:
@@ -109,7 +108,7 @@ def _expectation(detail: Any, path: Path, schema: type[BaseModel]) -> str:
     if detail["type"] != "extra_forbidden":
         return detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
     *parents, key = path
-    slot = SLOT_AT.get(tuple(parents))
+    slot = SLOT.get(tuple(map(str, parents)))
     if slot and key in slot.given:
         return "is taken from the data or from another section; delete it"
     return f"unknown. {did_you_mean(str(key), _keys_at(schema, tuple(parents)))}"

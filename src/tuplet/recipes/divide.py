@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tuplet.data import Manifest
 from tuplet.data.fingerprint import Fingerprint, Seen
 from tuplet.data.labels import SPLITS
-from tuplet.data.split import find_leaks, split_by_class, split_by_row
+from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row
 from tuplet.errors import DataError, counted
 from tuplet.recipes.doubts import class_sizes
 from tuplet.recipes.schema import Split
@@ -148,7 +148,7 @@ def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> No
 
 def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str, Manifest]:
     """Some of the classes, or rows, under `name`; the rest trains."""
-    draw = split_by_class if split.by == "class" and manifest.labels is not None else split_by_row
+    draw = split_by_class if shared_by(manifest, split.by) == "class" else split_by_row
     labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
     drawn = np.array(draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels))
     return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}

@@ -73,6 +73,7 @@ SLOTS = (
     Slot(("batch",), "sampler", sampling.registry, SAMPLER_IS_GIVEN),
     Slot(("train", "augment"), "augmentation", augment.registry, frozenset()),
 )
+SLOT: Mapping[tuple[str, ...], Slot] = {slot.path: slot for slot in SLOTS}
 
 
 def constructor(slot: Slot, name: str) -> Constructor:

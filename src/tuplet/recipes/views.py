@@ -6,10 +6,10 @@ from tuplet.data import Dataset, augment
 from tuplet.errors import RecipeError
 from tuplet.models import Embedder
 from tuplet.recipes.schema import Recipe
-from tuplet.types import Supervision
+from tuplet.training import Task
 
 
-def check_views(recipe: Recipe, train: Dataset, embedder: Embedder, supervision: Supervision) -> None:
+def check_views(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> None:
     """Refuse what would learn nothing, or fail at the first step.
 
     Raises:
@@ -18,14 +18,15 @@ def check_views(recipe: Recipe, train: Dataset, embedder: Embedder, supervision:
     """
     if recipe.train.augment is not None:
         _require_kind(recipe.train.augment.name, embedder)
-    elif supervision == "pair" and train.partners is None and not _is_random(embedder.encoder):
+    elif task.supervision == "pair" and train.partners is None and not _is_random(embedder.encoder):
         raise RecipeError(
             f"loss = {recipe.loss.name!r} learns from two views of each example, and without an augmentation they are "
             "the same.",
-            hint=f"Type --set train.augment={_augmentations(embedder)[0]}, or give the data a column `pair`.",
+            hint=f"Use --set train.augment={_augmentations(embedder)[0]}, or give the data a column `pair`; if it "
+            "has classes, --set batch.name=per-class makes pairs of the examples of each.",
             reference="two-equal-views",
         )
-    if supervision == "none" and not hasattr(embedder.encoder, "unroll"):
+    if task.supervision == "none" and not hasattr(embedder.encoder, "unroll"):
         raise RecipeError(
             f"loss = {recipe.loss.name!r} predicts along series; the encoder {recipe.model.encoder.name!r} gives no "
             "contexts.",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -24,6 +24,9 @@ class Sampler(ABC):
     Attributes:
         together: So many neighbouring rows of a batch belong together and go to the same process.
     """
+
+    keeps_classes_together: ClassVar[bool] = False
+    """Whether the examples that a batch takes of a class stand side by side and go to the same process."""
 
     def __init__(self, batches_per_epoch: int, seed: int, *, together: int = 1) -> None:
         self.batches_per_epoch = batches_per_epoch

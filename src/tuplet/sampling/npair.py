@@ -1,6 +1,6 @@
 """Batches of classes that are hard to tell apart, for N-pair losses."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class HardClassSampler(Sampler):
     References:
         Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016, section 3.2.
     """
+
+    keeps_classes_together: ClassVar[bool] = True
 
     def __init__(
         self,

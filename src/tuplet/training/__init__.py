@@ -1,7 +1,7 @@
 """Training: one exact step, a loop on one screen, checkpoints that survive anything."""
 
 from tuplet.training.events import CLOCKS, Event
-from tuplet.training.job import Embed, Job, Task
+from tuplet.training.job import Arguments, Embed, Job, Task
 from tuplet.training.run import run
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 from tuplet.training.trial import Trial, tried
@@ -9,6 +9,7 @@ from tuplet.training.word_job import WordJob
 
 __all__ = [
     "CLOCKS",
+    "Arguments",
     "Embed",
     "EvaluateSettings",
     "Event",

@@ -106,7 +106,7 @@ def advice(job: Job) -> str:
         job: The training that collapsed.
     """
     tips = []
-    if job.loss.supervision in ("class", "multi") and "references" in job.loss.takes:
+    if job.task.is_told_classes and job.task.compares_examples:
         tips += [] if isinstance(job.loss, SupConLoss) else ["--set loss=supcon"]
         classes = getattr(job.sampler, "classes_per_batch", 0)
         if classes > FEWEST:

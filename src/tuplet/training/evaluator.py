@@ -100,15 +100,14 @@ class Evaluator:
 def protocols_of(job: Job, dataset: Dataset) -> list[EvaluationProtocol]:
     """Protocols for some examples of a training: the supervision of the loss first, then what else is known."""
     found = protocols_for(dataset, job.evaluate)
-    if job.loss.supervision == "graded":
+    if job.task.supervision == "graded":
         found.sort(key=lambda protocol: not isinstance(protocol, GradedRetrieval))
     if dataset.partners is not None:
         found.sort(key=lambda protocol: not isinstance(protocol, PairRetrieval))
-    if job.facts.get("by") == "row":  # the classes are fixed: the examples are a sample
+    if job.task.split_by == "row":  # the classes are fixed: the examples are a sample
         found = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in found]
     if _shares_classes(job, dataset):
-        is_supervised = job.loss.supervision in ("class", "multi")
-        found.insert(1 if is_supervised and found else 0, KnnClassification(dataset, job.train))
+        found.insert(1 if job.task.is_told_classes and found else 0, KnnClassification(dataset, job.train))
     if not found and job.augment is not None:
         found.append(ViewRetrieval(dataset, job.augment, job.embedder.preprocessing, job.seed))
     return found
@@ -252,6 +251,6 @@ def _targets_differ(dataset: Dataset) -> bool:
 
 def _shares_classes(job: Job, dataset: Dataset) -> bool:
     """Whether the training examples can tell the classes of others: the split was by row."""
-    if dataset is job.train or dataset.classes is None or job.train.classes is None or job.facts.get("by") != "row":
+    if dataset is job.train or dataset.classes is None or job.train.classes is None or job.task.split_by != "row":
         return False
     return len(torch.unique(job.train.classes[job.train.classes >= 0])) > 1 and bool((dataset.classes >= 0).any())

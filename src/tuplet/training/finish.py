@@ -80,7 +80,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "step": best_step,
         "split": split,
         "geometry": embedder.geometry,
-        "supervision": job.loss.supervision,
+        "supervision": job.task.supervision,
         "data": job.facts,
         "raw": baseline.to_dict(),
         "main": {"protocol": main.name, "measure": main.primary_metric} if main else None,

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from tuplet.data import Batch, Dataset
+from tuplet.data import Batch, Columns, Dataset
 from tuplet.data.fingerprint import Fingerprint
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
 from tuplet.sampling import Sampler
 from tuplet.seeding import Draws
 from tuplet.training.settings import EvaluateSettings, TrainSettings
-from tuplet.types import Side
+from tuplet.types import GeometryName, Side, Supervision
 
 
 @runtime_checkable
@@ -28,9 +28,43 @@ class Embed(Protocol):
         """Stored series to latents, contexts and how many times of each series hold one."""
 
 
-Task = Callable[[Embed, Batch], Mapping[str, Any]]
+Arguments = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
 Augment = Callable[[Any, Draws], Any]
+ProtocolName = Literal["all", "query_gallery", "reid", "other_groups", "train", "targets", "pairs", "views"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a training is about, decided once: see `tuplet.recipes.task`. Everyone else reads it.
+
+    Attributes:
+        supervision: What the loss is told.
+        arguments: How a batch becomes the arguments of the loss.
+        compares_examples: Whether the loss compares examples, and not each with class weights or a bank.
+        split_by: What the splits share: "class" holds whole classes out, "row" examples.
+        protocols: By what examples are judged, the most telling first: each where the examples at hand give it
+            something to measure, and `views` only if no other does.
+        labels: What the labels of the data set mean.
+        has_partners: Whether the second items of pairs are read.
+        columns: Of a table, which column was read as what: an embedder finds its inputs by these names.
+        geometry: How embeddings are compared after training; None as the loss compares them.
+    """
+
+    supervision: Supervision
+    arguments: Arguments
+    compares_examples: bool = True
+    split_by: Literal["class", "row"] = "class"
+    protocols: tuple[ProtocolName, ...] = ()
+    labels: Supervision = "class"
+    has_partners: bool = False
+    columns: Columns | None = None
+    geometry: GeometryName | None = None
+
+    @property
+    def is_told_classes(self) -> bool:
+        """Whether the loss learns which examples are of one class."""
+        return self.supervision in ("class", "multi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +80,7 @@ class Job:
         sampler: Positions in `train` of each global batch.
         embedder: Encoder with its preprocessing, trained in place.
         loss: With everything it owns: class weights, bank, queue.
-        task: Maps a batch to the arguments of the loss.
+        task: What the loss learns from, how it is called with a batch, what judges it.
         augment: Changes a batch of preprocessed inputs; None leaves them alone.
         recipe: Recipe as TOML, paths relative to the folder it is given.
         settings: How to train.

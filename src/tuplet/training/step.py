@@ -64,7 +64,7 @@ def take_step(
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
     embed = _Embed(job, draws)
-    arguments = job.task(embed, batch)
+    arguments = job.task.arguments(embed, batch)
     try:
         outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
     except ShapeError as error:

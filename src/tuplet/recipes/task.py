@@ -1,0 +1,225 @@
+"""What a training is about, decided here and nowhere else: from what the loss declares, and what the data has.
+
+| what the loss is told | the data has | a batch becomes |
+| --- | --- | --- |
+| class, multi | classes; several labels an example | one view of each example, and its labels |
+| class, for a loss that prefers pairs | classes, drawn two of each | the first of each class, and the second |
+| graded | targets | one view of each example, and its targets |
+| pair | pairs | both sides of each pair |
+| pair | no pairs, and batches are not drawn by class | two views of each example |
+| example | anything | one view of each example, and its row in the data set |
+| none | series | latents and contexts along each series |
+
+A loss that declares pairs is told classes where batches hold two examples or more of each: these are pairs too. One
+that declares classes is told pairs, where the data has pairs and no classes and the loss compares examples.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuplet import losses
+from tuplet.data import Batch, Dataset, Labels, Manifest
+from tuplet.data.split import shared_by
+from tuplet.errors import RecipeError
+from tuplet.losses import MetricLoss
+from tuplet.models import Embedder
+from tuplet.recipes.options import SLOT, constructor
+from tuplet.recipes.schema import Recipe
+from tuplet.training import Arguments, Embed, Task
+from tuplet.training.job import ProtocolName
+from tuplet.types import Supervision
+
+
+def task_of(recipe: Recipe, manifest: Manifest) -> Task:
+    """What the training of a recipe on some examples is about.
+
+    Args:
+        recipe: From `load_recipe`.
+        manifest: The data, before it is divided.
+
+    Raises:
+        RecipeError: If the loss learns from what these examples cannot tell, or batches are drawn by what they do not
+            have.
+    """
+    _refuse_running_text(recipe, manifest)
+    declared = losses.registry[recipe.loss.name]
+    supervision = _supervision(recipe, manifest)
+    has_partners = supervision == "pair" and manifest.pairs is not None
+    if _per_class(recipe) and manifest.labels is None and supervision != "class":
+        raise RecipeError(
+            f"batch = {recipe.batch.name!r} draws by class, and {manifest.source} names no classes.",
+            hint="Use --set data.columns.label=NAME to name the column of classes, or --set batch.name=uniform.",
+            reference="batch-needs-classes",
+        )
+    return Task(
+        supervision=supervision,
+        arguments=_arguments(recipe, supervision),
+        compares_examples=_compares_examples(declared),
+        split_by=shared_by(manifest, recipe.data.split.by),
+        protocols=_protocols(recipe, manifest, supervision),
+        labels="example" if supervision == "pair" and not has_partners else supervision,
+        has_partners=has_partners,
+        columns=manifest.columns,
+        geometry=None if recipe.model.geometry == "loss" else recipe.model.geometry,
+    )
+
+
+def of_use(task: Task, manifest: Manifest) -> Manifest:
+    """Some data without second items that nobody reads."""
+    return manifest if task.has_partners else replace(manifest, pairs=None, pair_kind=None)
+
+
+def numbered(task: Task, train: Dataset) -> Dataset:
+    """The labels of classes as 0, 1, 2, ..., which is how class weights count them; `classes` keep their ids."""
+    if task.labels != "class":
+        return train
+    values = train.labels.values
+    numbers = torch.full_like(values, -1)
+    numbers[values >= 0] = torch.unique(values[values >= 0], return_inverse=True)[1]
+    return replace(train, labels=Labels("class", numbers))
+
+
+def facts_of(task: Task, train: Dataset) -> Mapping[str, Any]:
+    """What the constructors of loss and sampler may ask of the training examples, which are `numbered`."""
+    values = train.labels.values
+    groups = None if train.groups is None else torch.from_numpy(np.unique(train.groups, return_inverse=True)[1])
+    return {
+        "labels": values if task.labels == "class" else train.classes,
+        "targets": train.targets,
+        "groups": groups,
+        "count": len(train),
+        "num_classes": int(values.max()) + 1 if task.labels == "class" else 0,
+        "num_instances": len(train),
+    }
+
+
+def inform(task: Task, embedder: Embedder, loss: MetricLoss) -> None:
+    """Tell both sides of an embedder how embeddings are compared, and which columns its inputs come from."""
+    for side in (embedder, embedder.side("partner")):
+        side.columns = task.columns
+        side.geometry = loss.geometry if task.geometry is None else task.geometry
+
+
+def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
+    """What the loss is made for, or what it can be told in its place."""
+    declared = losses.registry[recipe.loss.name]
+    supervision: Supervision = declared.supervision
+    if supervision == "pair":
+        has_pairs_of_classes = manifest.labels is not None and _per_class(recipe) > 1
+        if manifest.pairs is not None or not has_pairs_of_classes:
+            return "pair"
+        supervision = "class"
+    if supervision != "class":
+        return supervision
+    if manifest.label_sets is not None:
+        if not _compares_examples(declared):
+            raise RecipeError(
+                f"loss = {recipe.loss.name!r} knows one class per example; data.columns.several asks for several.",
+                hint="Type --set data.columns.several='', or take a loss that compares examples: --set loss=supcon.",
+                reference="several-labels",
+            )
+        return "multi"
+    has_only_pairs = manifest.labels is None and manifest.pairs is not None
+    return "pair" if has_only_pairs and _compares_examples(declared) else "class"
+
+
+def _compares_examples(declared: type[MetricLoss]) -> bool:
+    return "references" in declared.takes
+
+
+def _per_class(recipe: Recipe) -> int:
+    """Examples that a batch takes of each class; 0 if it is not drawn by class."""
+    return int(getattr(recipe.batch, "per_class", 1)) if _batch_asks(recipe, "labels") else 0
+
+
+def _batch_asks(recipe: Recipe, argument: str) -> bool:
+    return argument in inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters
+
+
+def _refuse_running_text(recipe: Recipe, manifest: Manifest) -> None:
+    """What reads running text has no use for separate examples."""
+    named = [] if losses.registry[recipe.loss.name].supervision != "target" else [f"loss = {recipe.loss.name!r}"]
+    named += [f"batch = {recipe.batch.name!r}"] if _batch_asks(recipe, "corpus") else []
+    if named:
+        raise RecipeError(
+            f"{' and '.join(named)} learns from running text, and {manifest.source} holds separate examples.",
+            hint="Name a file of plain text (.txt), or start from a preset for examples: tuplet train --list",
+            reference="words-recipe",
+        )
+
+
+def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision) -> tuple[ProtocolName, ...]:
+    """See `Task.protocols`."""
+    found: list[ProtocolName] = []
+    has_classes = manifest.labels is not None
+    if has_classes:
+        is_grouped = recipe.evaluate.groups and manifest.groups is not None
+        has_roles = {"query", "gallery"} <= {*(manifest.roles or ())}
+        if has_roles:
+            found.append("reid" if is_grouped else "query_gallery")
+        found.append("all")
+        if is_grouped and not has_roles:
+            found.append("other_groups" if recipe.evaluate.junk == "group" else "reid")
+    if manifest.targets is not None:
+        found.insert(0 if supervision == "graded" else len(found), "targets")
+    if supervision == "pair" and manifest.pairs is not None:
+        found.insert(0, "pairs")
+    if has_classes and recipe.data.split.by == "row":  # the training examples know the classes of the others
+        found.insert(1 if supervision in ("class", "multi") else 0, "train")
+    if recipe.train.augment is not None:
+        found.append("views")
+    return tuple(found)
+
+
+def _arguments(recipe: Recipe, supervision: Supervision) -> Arguments:
+    """See the table at the top. Of a queue only labels tell which rows are of the classes of a batch."""
+    sampler, declared = constructor(SLOT["batch",], recipe.batch.name), losses.registry[recipe.loss.name]
+    side_by_side = getattr(sampler, "keeps_classes_together", False) and _per_class(recipe) == 2
+    has_queue = getattr(recipe.loss, "queue", None) is not None
+    if supervision == "class" and declared.prefers_pairs and side_by_side and not has_queue:
+        return class_pairs
+    return _ARGUMENTS[supervision]
+
+
+def labelled(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """One view of each example, and its class (or classes, or graded values)."""
+    return {"embeddings": embed(batch.inputs), "labels": batch.labels}
+
+
+def class_pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Two examples of each class, side by side: the first is the anchor, the second its positive."""
+    embeddings = embed(batch.inputs)
+    return {"embeddings": embeddings[::2], "references": embeddings[1::2]}
+
+
+def pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Both sides of each pair; without a second side, two views of each example."""
+    if batch.partners is None:
+        return {"embeddings": embed(batch.inputs), "references": embed(batch.inputs)}
+    return {"embeddings": embed(batch.inputs), "references": embed(batch.partners, "partner")}
+
+
+def examples(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """One view of each example, and its row in the data set."""
+    return {"embeddings": embed(batch.inputs), "labels": batch.positions}
+
+
+def series(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Latents and contexts along each series, up to its end."""
+    latents, contexts, lengths = embed.unroll(batch.inputs)
+    return {"embeddings": latents, "labels": contexts, "lengths": lengths}
+
+
+_ARGUMENTS: Mapping[Supervision, Arguments] = {
+    "class": labelled,
+    "multi": labelled,
+    "graded": labelled,
+    "pair": pairs,
+    "example": examples,
+    "none": series,
+}
