@@ -8,7 +8,7 @@ would take the gradient from the worst examples.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -198,8 +198,25 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
     return Bend(at, bent, rate * mine, rate * theirs)
 
 
-def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit: bool = False) -> Tensor:
-    """The margin's score of each anchor with its own reference, differentiable and accurate at every angle.
+@dataclass(frozen=True)
+class Targets:
+    """Scores of the positives, one per anchor, and their derivatives.
+
+    Args:
+        score: T(θ), (anchors,).
+        mine: Derivative by the anchor, (anchors, dim).
+        theirs: Derivative by the anchor's own reference as it was given, (anchors, dim).
+        at: Position of that reference, among all centers where a reference has several.
+    """
+
+    score: Tensor
+    mine: Tensor
+    theirs: Tensor
+    at: Tensor
+
+
+def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit: bool = False) -> Targets:
+    """The margin's score of each anchor with its own reference, accurate at every angle.
 
     Args:
         margin: What to do with an angle.
@@ -207,43 +224,22 @@ def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit
         r: Unit references (references, dim), or (references, centers, dim), of which the nearest counts.
         partner: Position of each anchor's reference; -1 for none, whose score is that of some other.
         unit: True if the references still have to be scaled to length one.
-
-    Returns:
-        T(θ) of each anchor, (anchors,).
     """
-    if not len(r):  # a process whose classes were not drawn has no reference, and no anchor has its own there
-        return a.new_zeros(len(a))
-    return _Target.apply(margin, a, r, partner, unit)  # type: ignore[no-untyped-call]
-
-
-class _Target(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, margin: Margin, a: Tensor, r: Tensor, partner: Tensor, unit: bool) -> Tensor:
-        at = partner.clamp_min(0)
-        rate = None
-        own = r[at]
-        if own.ndim == 3:
-            length = torch.linalg.vector_norm(own, dim=2, keepdim=True)
-            units = own / length.clamp_min(1e-12)
-            which = torch.einsum("rd,rkd->rk", a, units).argmax(1)
-            own, at = r[at, which], at * r.shape[1] + which
-        if unit:
-            length = torch.linalg.vector_norm(own, dim=1, keepdim=True)
-            rate = torch.where(length > 1e-12, 1 / length.clamp_min(1e-12), 0.0)
-            own = own / length.clamp_min(1e-12)
-        every = torch.arange(len(a), device=a.device)
-        bent = bend(margin, Entries(every, every), a, own)
-        theirs = bent.theirs if rate is None else bent.theirs * rate
-        ctx.save_for_backward(bent.mine, theirs, at)
-        ctx.shape = r.shape
-        return bent.score
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        mine, theirs, at = ctx.saved_tensors
-        table = grad.new_zeros(ctx.shape).flatten(0, -2)
-        table.index_put_((at,), theirs * grad[:, None], accumulate=True)
-        return None, mine * grad[:, None], table.view(ctx.shape), None, None
+    at = partner.clamp_min(0)
+    own = r[at]
+    if own.ndim == 3:
+        length = torch.linalg.vector_norm(own, dim=2, keepdim=True)
+        units = own / length.clamp_min(1e-12)
+        which = torch.einsum("rd,rkd->rk", a, units).argmax(1)
+        own, at = r[at, which], at * r.shape[1] + which
+    rate = None
+    if unit:
+        length = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+        rate = torch.where(length > 1e-12, 1 / length.clamp_min(1e-12), 0.0)
+        own = own / length.clamp_min(1e-12)
+    every = torch.arange(len(a), device=a.device)
+    bent = bend(margin, Entries(every, every), a, own)
+    return Targets(bent.score, bent.mine, bent.theirs if rate is None else bent.theirs * rate, at)
 
 
 def nearest_cosine(classes: int, dim: int) -> float:

@@ -15,6 +15,9 @@ def multiplied(saved: Sequence[Tensor | None], grad: Tensor) -> list[Tensor | No
     The inputs are there so that asking for a second derivative is noticed and not answered with a wrong number.
     """
     half = len(saved) // 2
+    if not torch._C._autograd._get_current_graph_task_keep_graph():  # noqa: SLF001  # the name that compiled code uses
+        with torch.no_grad():  # nobody comes back for them: no second copy of what may be as large as a class head
+            return [None if found is None else found.mul_(grad) for found in saved[half:]]
     inputs = [x for x in saved[:half] if x is not None]
     return [
         None if found is None else _Once.apply(found, grad, *inputs)  # type: ignore[no-untyped-call]

@@ -3,13 +3,15 @@
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from tuplet.engine.gather import ALONE, Processes
 from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import Spec, Values
+from tuplet.margin import Margin
 
-HEAD_ENTRIES = 2**23
-"""Most numbers in a tile of class weights, with the weights scaled to length one and their gradient: 32 MB."""
+HEAD_ENTRIES = 7 * 2**20
+"""Most scores in a tile of class weights: with their slopes 56 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class Problem:
         budget: How much may be held.
         processes: Who adds up losses and counts.
         shards: Who has other references of the same anchors.
-        unit_cols: True to scale references to length one tile by tile, and to project their gradient.
+        unit_cols: True to scale references to length one, in the tile, and to project their gradient.
         low: Type in which matrix products take their operands; None for that of the embeddings.
         ring: Processes that have a block of the references each; None if all references are here.
+        margin: What becomes of the scores of positives, and the position of each anchor's, -1 for none; or None.
+        stat_names: Of the statistics that a pass returned.
     """
 
     spec: Spec
@@ -54,4 +58,5 @@ class Problem:
     unit_cols: bool = False
     low: torch.dtype | None = None
     ring: Ring | None = None
+    margin: tuple[Margin, Tensor] | None = None
     stat_names: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Matrix products of tiles, rows of length one, and spans of one size."""
+"""Matrix products of tiles, and spans of one size."""
 
 import torch
 from torch import Tensor
@@ -13,11 +13,13 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
     return x @ y
 
 
-def unit_rows(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
-    """Rows of length one, and 1 / length; 0 where there is no direction."""
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    rate = length.clamp_min(eps).reciprocal()
-    return rows * rate, torch.where(length > eps, rate, 0.0)
+def add_product(goal: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add a matrix product to what is there; x is rounded to the type of y first."""
+    x = x.to(y.dtype)
+    if x.dtype == goal.dtype:
+        goal.addmm_(x, y)
+    else:
+        goal += multiply(x, y)
 
 
 def equal_spans(total: int, size: int) -> list[tuple[slice, int]]:

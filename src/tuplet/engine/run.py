@@ -19,7 +19,7 @@ from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
-from tuplet.margin import Margin, target_scores
+from tuplet.margin import Margin
 from tuplet.relation import Graded, Paired, Relation
 
 
@@ -123,7 +123,9 @@ class _Inputs:
         everyone = (lambda x: x) if ring is None else partial(gather, processes=ring.processes)
         self.everyone: Callable[[Tensor], Tensor] = everyone
         self.values: Values = {}
-        self.bent = terms.margin is not None
+        if terms.margin is not None and not isinstance(relation, Paired):
+            raise TypeError("a margin belongs to anchors with one positive each")
+        self.margin = (terms.margin, relation.partner) if terms.margin and isinstance(relation, Paired) else None
         self.of_row: tuple[str, ...] = ()
         self.of_col: tuple[str, ...] = ()
         if isinstance(geometry, SquaredEuclidean):
@@ -131,8 +133,6 @@ class _Inputs:
             theirs = mine if r is a and ring is None else r.square().sum(1)
             self.values |= {"row:square": mine, "col:square": self.everyone(theirs)}
         self.add_scores(terms.scale, terms.offset)
-        if terms.margin is not None:
-            self.add_targets(terms.margin)
         if terms.weights is not None:
             self.rows["weight"] = terms.weights.to(a.dtype)
 
@@ -149,14 +149,6 @@ class _Inputs:
             self.values["scalar:scale"] = torch.full((), scale, dtype=wide, device=device)
         if offset is not None:
             self.values["col:offset"] = self.everyone(offset.to(wide))
-
-    def add_targets(self, margin: Margin) -> None:
-        """The scores of the positives, one per row."""
-        if not isinstance(self.relation, Paired):
-            raise TypeError("a margin belongs to anchors with one positive each")
-        self.values["row:target"] = target_scores(
-            margin, self.a, self.r, self.relation.partner, unit=self.geometry.narrow
-        )
 
     def add_values(self, of_row: Mapping[str, Tensor], of_col: Mapping[str, Tensor]) -> None:
         """What the program names itself."""
@@ -184,6 +176,7 @@ class _Inputs:
             self.geometry.narrow,
             how.execution.low(how.given_type, self.a.device),
             how.ring,
+            self.margin,
         )
 
     def _spec(self, program: Program) -> Spec:
@@ -197,7 +190,7 @@ class _Inputs:
             distance,
             self.geometry.flip if self.geometry.kind != program.reads else None,
             self.r.shape[1] if self.r.ndim == 3 else 1,
-            self.bent,
+            self.margin is not None,
             self.one_set,
             self.of_row,
             self.of_col,

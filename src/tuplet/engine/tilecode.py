@@ -73,8 +73,11 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     live = down["live"] & across["live"] & (down["position"] != across["place"])
     positive, negative = positive & live, negative & live
     raw = product
+    if "rate" in across:  # references of any length; those of none get no gradient
+        there = across["there"].flatten(1)
+        raw = torch.where(there, raw, raw.detach()) * across["rate"].flatten(1)
     if spec.centers > 1:
-        raw = product.view(len(product), -1, spec.centers)
+        raw = raw.view(len(product), -1, spec.centers)
         best = raw[..., 0]
         for center in range(1, spec.centers):
             best = torch.where(raw[..., center] > best, raw[..., center], best)

@@ -1,0 +1,215 @@
+"""One call of a pass: tensors by name, what has been summed so far, and what every plan does with a tile."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuplet.engine.gather import Processes, largest_of, sum_of
+from tuplet.engine.problem import Problem
+from tuplet.engine.products import add_product, multiply
+from tuplet.engine.program import Mean
+from tuplet.engine.tilecode import Values, compiled, stat_names, weighted
+from tuplet.margin import Margin, Targets, target_scores
+
+SHORTEST = 1e-12
+"""References no longer than this have no direction: they are divided by it, and get no gradient."""
+
+Sums = tuple[Tensor, Tensor, dict[str, Tensor]]
+"""Total, count and statistics of this process."""
+
+
+class Work:
+    """Tensors by name, gradients so far, and the parts of which plans are made.
+
+    Args:
+        problem: What the pass is about.
+        a: Anchors, (rows, dim).
+        r: References that are here, (cols, dim) or (cols, centers, dim).
+        values: Further differentiable tensors, named by `problem.names`.
+        asked: For which of anchors, references and values gradients are asked for.
+    """
+
+    def __init__(self, problem: Problem, a: Tensor, r: Tensor, values: Sequence[Tensor], asked: Sequence[bool]) -> None:
+        self.alone = not len(r) and problem.shards.size > 1  # no reference here, but all shards reduce together
+        r = r.new_zeros(1, *r.shape[1:]) if self.alone else r
+        self.problem, self.a, self.r = problem, a, r
+        self.wide = torch.promote_types(a.dtype, torch.float32)
+        self.rows, self.cols, self.scalars = dict(problem.rows), dict(problem.cols), dict[str, Tensor]()
+        homes = {"row": self.rows, "col": self.cols, "scalar": self.scalars}
+        wanted = {"product"} if asked[0] or asked[1] else set()
+        self.sums: dict[str, Tensor] = {}
+        for name, x, need in zip(problem.names, values, asked[2:], strict=True):
+            kind, _, own = name.partition(":")
+            homes[kind][own] = x
+            if need:
+                wanted.add(name)
+                self.sums[name] = torch.zeros_like(x) if kind != "col" or not self.alone else x.new_zeros(1)
+        if self.alone:  # one that takes no part
+            self.cols = {name: x.new_zeros(1, *x.shape[1:]) for name, x in self.cols.items()}
+        one_set = problem.spec.one_set
+        self.grad_a = torch.zeros_like(a, dtype=self.wide) if asked[0] else None
+        self.grad_r = torch.zeros_like(r, dtype=self.wide) if asked[1] and not one_set else None
+        if problem.unit_cols:
+            wanted |= self._add_lengths(need=asked[1])
+        self.targets: Targets | None = None
+        if problem.margin is not None:
+            wanted |= self._add_targets(*problem.margin, need=asked[0] or asked[1])
+        self.spec = replace(problem.spec, wanted=frozenset(wanted))
+        self.held, self.begin, self.goal = r, 0, self.grad_r  # references that are here, from which one on
+        low = problem.low
+        self.mine = a if low is None else a.to(low)
+        self.theirs = self.mine if one_set else self.lowered(r)
+
+    def _add_lengths(self, *, need: bool) -> set[str]:
+        """References are divided by their lengths in the tile, score by score: no copy of unit length is made."""
+        length = torch.linalg.vector_norm(self.r, dim=-1)
+        self.cols["rate"], self.cols["there"] = length.clamp_min(SHORTEST).reciprocal(), length > SHORTEST
+        if need:
+            self.sums["col:rate"] = torch.zeros_like(length)
+        return {"col:rate"} if need else set()
+
+    def _add_targets(self, margin: Margin, partner: Tensor, *, need: bool) -> set[str]:
+        """Scores of the positives, one per row, and how they pull."""
+        if self.alone:  # no anchor has its own reference here
+            self.rows["target"] = self.a.new_zeros(len(self.a))
+            return set()
+        self.targets = target_scores(margin, self.a, self.r, partner, unit=self.problem.unit_cols)
+        self.rows["target"] = self.targets.score
+        if need:
+            self.sums["row:target"] = torch.zeros_like(self.targets.score)
+        return {"row:target"} if need else set()
+
+    def lowered(self, references: Tensor) -> Tensor:
+        """References as operands of products; class weights, of which there is no copy, are converted tile by tile."""
+        low = self.problem.low
+        return references if low is None or self.problem.unit_cols else references.to(low)
+
+    def finish(self) -> None:
+        """Gradients by way of lengths and targets, which are values of the call's own."""
+        by_rate = self.sums.pop("col:rate", None)
+        if by_rate is not None and self.grad_r is not None:
+            rate = self.cols["rate"]
+            along = torch.where(self.cols["there"], by_rate * rate * rate.square(), 0.0)
+            self.grad_r.addcmul_(self.r, along[..., None], value=-1)  # along a reference only its length changes
+        by_target = self.sums.pop("row:target", None)
+        if by_target is None or self.targets is None:
+            return
+        if self.grad_a is not None:
+            self.grad_a.addcmul_(self.targets.mine, by_target[:, None])
+        goal = self.grad_a if self.problem.spec.one_set else self.grad_r
+        if goal is not None:
+            goal.flatten(0, -2).index_put_(
+                (self.targets.at,), self.targets.theirs * by_target[:, None], accumulate=True
+            )
+
+    def gradients(self, asked: Sequence[bool]) -> list[Tensor | None]:
+        """By anchors, references and values, in this order; None for what is not asked for."""
+        by_references = self.grad_r[:0] if self.alone and self.grad_r is not None else self.grad_r
+        cut = {name: x[:0] if self.alone and name.startswith("col:") else x for name, x in self.sums.items()}
+        names = self.problem.names
+        return [self.grad_a if asked[0] else None, by_references, *(cut.get(name) for name in names)]
+
+    # -- a tile
+
+    def product(self, rows: slice, cols: slice) -> Tensor:
+        """Inner products of a tile, (rows, cols x centers)."""
+        theirs = self.theirs[cols.start - self.begin : cols.stop - self.begin].flatten(0, -2)
+        return multiply(self.mine[rows], theirs.to(self.mine.dtype).T)
+
+    def pull(self, rows: slice, cols: slice, slope: Tensor | None, grads: Values, *, mirrored: bool) -> None:
+        """Turn slopes of a tile into gradients of its anchors and references."""
+        for name, x in grads.items():
+            kind = name.partition(":")[0]
+            span: Any = {"row": rows, "col": cols, "scalar": ...}[kind]
+            self.sums[name][span] += x
+        if slope is None:
+            return
+        here = slice(cols.start - self.begin, cols.stop - self.begin)
+        if self.grad_a is not None:
+            add_product(self.grad_a[rows], slope, self.theirs[here].flatten(0, -2).to(self.mine.dtype))
+        goal = self.grad_a if self.spec.one_set else self.goal
+        if not mirrored and goal is not None:
+            add_product(goal[here].flatten(0, -2), slope.T, self.mine[rows])
+
+    def row_values(self, rows: slice, fresh: int) -> Values:
+        """Values of a tile's rows; those that an earlier tile had take no part."""
+        return _cut(self.rows, rows, fresh)
+
+    def col_values(self, cols: slice, new: int) -> Values:
+        """The same of its columns."""
+        return _cut(self.cols, cols, new)
+
+    def code(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Tile code of this program, compiled if that is asked for."""
+        return compiled(function, self.spec) if self.problem.budget.compiled else partial(function, self.spec)
+
+    # -- sums
+
+    def weighted(self, mean: Mean) -> Mean:
+        """A mean with the weights of anchors, and without rows that take no part."""
+        values = self.rows if mean.over == "row" else self.cols
+        weight = values.get("weight") if mean.over == "row" else None
+        loss, number, stats = weighted(mean, values["live"], weight)
+        return Mean(loss, number, mean.over, mean.share, stats)
+
+    def count(self, mean: Mean) -> Tensor:
+        """What a mean divides by, over all processes; at least 1 where there is nothing."""
+        number = self.sum(mean.count.detach())
+        number = number if mean.over == "column" else sum_of(number, self.problem.processes)
+        return torch.where(number > 0, number, 1.0)
+
+    def summed(self, means: Sequence[Mean]) -> Sums:
+        """Total, count and statistics of this process."""
+        stats: dict[str, Tensor] = {}
+        size = self.problem.processes.size
+        for mean in means:
+            for name, x in mean.stats.items():
+                stats[name] = stats.get(name, 0) + self.sum(x) / (size if mean.over == "column" else 1)
+        if len(means) == 1:
+            return self.sum(means[0].loss).to(self.wide), self.sum(means[0].count), stats
+        total = self.zero()
+        for mean in means:
+            part = mean.share * self.sum(mean.loss) / self.count(mean)
+            total = total + (part / size if mean.over == "column" else part)
+        return total.to(self.wide), self.zero() + 1.0 / size, stats
+
+    def across(self, x: Tensor, monoid: Any, group: Processes) -> Tensor:
+        """The same over several processes."""
+        if group.size == 1:
+            return x
+        match monoid:
+            case "total":
+                return sum_of(x, group)
+            case "lse":
+                peak = largest_of(x, group)
+                safe = torch.where(peak > -torch.inf, peak, 0.0)
+                return sum_of((x - safe).exp(), group).log() + safe
+            case "largest":
+                return largest_of(x, group)
+            case _:
+                return -largest_of(-x, group)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum in float64 where the device has it."""
+        return x.sum() if x.device.type == "mps" else x.sum(dtype=torch.float64)
+
+    def zero(self) -> Tensor:
+        """Nothing, of the type of sums."""
+        return self.sum(self.a.new_zeros(1, dtype=self.wide))
+
+    def nothing(self) -> Sums:
+        """What there is where no anchor meets a reference."""
+        names = stat_names(self.spec.program, self.spec.of_row, self.spec.of_col)
+        return self.zero().to(self.wide), self.zero(), {name: self.zero() for name in names}
+
+
+def _cut(values: Values, span: slice, old: int) -> Values:
+    whole = {name for name, x in values.items() if span.start == 0 and span.stop == len(x)}
+    cut = {name: x if name in whole else x[span] for name, x in values.items()}
+    if old:
+        cut["live"] = cut["live"] & (torch.arange(span.stop - span.start, device=cut["live"].device) >= old)
+    return cut
