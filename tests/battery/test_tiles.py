@@ -7,7 +7,9 @@ from battery.setups import batch, build
 from battery.test_battery import assert_equal, call, every_loss, value_and_gradients
 from engine.test_programs import _HostReads
 from tuplet.engine import Execution
+from tuplet.engine.recording import Recording, recorded
 from tuplet.errors import TupletError
+from tuplet.losses.base import MetricLoss
 
 TILES = Execution(engine="tiles")
 
@@ -74,3 +76,44 @@ def test_rows_that_are_no_numbers_are_told_now_or_at_the_next_call(name):
     with pytest.raises(TupletError) as refused:
         call(late, batch(name))
     assert refused.value.reference == "non-finite-embeddings"
+
+
+def recordable(name, **options):
+    """A loss whose calls may be recorded, or a skip."""
+    loss = on_tiles(name, **options)
+    if loss.remembers or type(loss).forward is not MetricLoss.forward:
+        pytest.skip("what it remembers or is given differs from call to call")
+    return loss
+
+
+@every_loss
+def test_a_recorded_call_asks_for_nothing_and_says_when_it_does_not_stand(name):
+    given, loss, held = batch(name), recordable(name), Recording()
+    sides = given.given | dict(zip(["labels"], given.tensors[1:], strict=False))
+    expected = call(loss, given)
+    with recorded(held):
+        loss.recorded_value(given.tensors[0], sides)  # finds room
+        held.conditions.clear()
+        with _HostReads() as reads:
+            value = loss.recorded_value(given.tensors[0], sides)
+            value.backward()
+            stands = held.stands()
+    assert not reads.found
+    torch.testing.assert_close(value, expected)
+    assert stands.item()
+    given.tensors[0].data[3, 1] = torch.inf
+    held.conditions.clear()
+    with recorded(held):
+        loss.recorded_value(given.tensors[0], sides)
+    assert not held.stands().item()
+
+
+def test_more_positives_than_there_is_room_for_do_not_stand():
+    loss, x, held = recordable("triplet", check="off"), torch.randn(12, 4), Recording()
+    with recorded(held):
+        loss.recorded_value(x, {"labels": torch.arange(12) // 2})
+        held.conditions.clear()
+        loss.recorded_value(x, {"labels": torch.arange(12) // 2})
+        assert held.stands().item()
+        loss.recorded_value(x, {"labels": torch.arange(12) // 6})
+    assert not held.stands().item()

@@ -42,6 +42,8 @@ class Execution:
         exchange: How several processes meet each other's embeddings: "gather" brings all of them to each, "ring"
             passes blocks round, so that each holds its own and one other, and takes a product more. "auto" takes the
             ring where all together are more than 64 MB. Panels always gather, and so do losses that need whole rows.
+        graphs: True to record small calls of a loss module on CUDA as a graph when the same shapes come again, and to
+            replay it; see `tuplet.losses.replay`.
     """
 
     engine: Literal["auto", "panels", "tiles"] = "auto"
@@ -50,6 +52,7 @@ class Execution:
     precision: Precision = "exact"
     check: Literal["now", "deferred", "off"] = "now"
     exchange: Literal["auto", "gather", "ring"] = "auto"
+    graphs: bool = True
 
     def takes_ring(self, rows: int, dim: int, size: int, device: torch.device) -> bool:
         """Whether the embeddings of so many processes, `rows` on this one at most, travel round a ring."""

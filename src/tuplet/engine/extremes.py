@@ -37,17 +37,24 @@ def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
     with torch.no_grad():
         for span, fresh in equal_spans(len(a), min(len(a), height)):
             product = multiply(a[span], r.T)
-            tile_rows = {name: x[span] for name, x in constant[0].items()}
+            tile_rows = {name: x[span] for name, x in constant[0].items()} if len(a) > height else constant[0]
             for name, (value, index) in code(product, tile_rows, constant[1], constant[2]).items():
                 best.setdefault(name, []).append((value[fresh:], None if index is None else index[fresh:]))
     again = partial(_scores, spec, a, r, rows, cols, scalars)
     found: dict[str, Tensor] = {name: rows[name] for name in spec.of_row}
     if "listed" in rows:
         found["near"] = torch.where(rows["listed"], again(rows["places"]), -torch.inf)
-    for name, parts in best.items():
-        value = torch.cat([part[0] for part in parts])
-        places = [part[1] for part in parts if part[1] is not None]
-        found[name] = torch.where(value.isfinite(), again(torch.cat(places)), value) if places else value
+    values = {name: torch.cat([part[0] for part in parts]) for name, parts in best.items()}
+    places = {
+        name: torch.cat([part[1] for part in parts if part[1] is not None])
+        for name, parts in best.items()
+        if parts[0][1] is not None
+    }
+    lists = [place if place.ndim == 2 else place[:, None] for place in places.values()]
+    scores = torch.split(again(torch.cat(lists, 1)), [each.shape[1] for each in lists], 1)  # all lists in one go
+    seen = {name: score.view_as(places[name]) for name, score in zip(places, scores, strict=True)}
+    for name, value in values.items():
+        found[name] = torch.where(value.isfinite(), seen[name], value) if name in seen else value
     mean = program.finish(found)
     if not isinstance(mean, Mean):
         raise TypeError("a program of extremes has one mean")
@@ -58,13 +65,11 @@ def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
 
 
 def _scores(spec: Spec, a: Tensor, r: Tensor, rows: Values, cols: Values, scalars: Values, places: Tensor) -> Tensor:
-    """Scores of each anchor with the references at its places, differentiable; (rows,) or (rows, k) like `places`."""
-    lists = places if places.ndim == 2 else places[:, None]
-    raw = listed_products(a, r, lists, apart=spec.distance != "none")
+    """Scores of each anchor with the references at its places, (rows, k) like `places`; differentiable."""
+    raw = listed_products(a, r, places, apart=spec.distance != "none")
     if spec.distance == "plain":
         there = raw > 0  # the root's derivative at 0 is set to 0; both branches have to stay finite
         raw = torch.where(there, torch.where(there, raw, 1.0).sqrt(), 0.0)
     raw = raw if spec.flip is None else spec.flip - raw
     score = raw * (rows["scale"][:, None] if "scale" in rows else scalars["scale"])
-    score = score if "offset" not in cols else score + cols["offset"][lists]
-    return score if places.ndim == 2 else score[:, 0]
+    return score if "offset" not in cols else score + cols["offset"][places]

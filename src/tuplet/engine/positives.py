@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuplet.engine.recording import most_of
 from tuplet.engine.tiles import spans
 from tuplet.relation import Paired, Relation, SameLabel
 
@@ -19,7 +20,7 @@ GATHERED = 2**24
 def positive_places(relation: Relation) -> tuple[Tensor, Tensor]:
     """Places of each anchor's positives among the references, padded, and which of them exist: both (anchors, most).
 
-    The number of columns is the one value that is read back from an accelerator.
+    The number of columns is read back from an accelerator.
     """
     if isinstance(relation, Paired):
         return relation.partner.clamp_min(0)[:, None], (relation.partner >= 0)[:, None]
@@ -30,7 +31,7 @@ def positive_places(relation: Relation) -> tuple[Tensor, Tensor]:
     begin = torch.searchsorted(ordered, mine)
     known = mine != -1
     counts = torch.where(known, torch.searchsorted(ordered, mine, right=True) - begin, 0)
-    step = torch.arange(_most(counts), device=mine.device)
+    step = torch.arange(most_of(counts), device=mine.device)
     there = step < counts[:, None]
     places = torch.where(there, begin[:, None] + step, 0)
     places = order[places] if len(theirs) else places
@@ -44,7 +45,7 @@ def _by_masks(relation: Relation) -> tuple[Tensor, Tensor]:
     """For labels in common, which no order brings together: some rows of the mask at a time."""
     everything = slice(0, relation.references)
     blocks = spans(relation.anchors, GATHERED // max(1, relation.references))
-    most = max(_most(relation.masks(rows, everything)[0].sum(1)) for rows in blocks)
+    most = max(most_of(relation.masks(rows, everything)[0].sum(1)) for rows in blocks)
     places, there = [], []
     for rows in blocks:
         positive = relation.masks(rows, everything)[0]
@@ -52,10 +53,6 @@ def _by_masks(relation: Relation) -> tuple[Tensor, Tensor]:
         places.append(found.indices[:, :most])
         there.append(found.values[:, :most] > 0)
     return torch.cat(places), torch.cat(there)
-
-
-def _most(counts: Tensor) -> int:
-    return max(1, int(counts.max())) if len(counts) else 1
 
 
 def listed_products(a: Tensor, r: Tensor, places: Tensor, *, apart: bool) -> Tensor:

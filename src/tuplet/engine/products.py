@@ -18,6 +18,8 @@ def add_product(goal: Tensor, x: Tensor, y: Tensor) -> None:
     x = x.to(y.dtype)
     if x.dtype == goal.dtype:
         goal.addmm_(x, y)
+    elif goal.device.type == "cuda" and goal.dtype == torch.float32:
+        torch.addmm(goal, x, y, out_dtype=torch.float32, out=goal)
     else:
         goal += multiply(x, y)
 

@@ -41,6 +41,7 @@ class Spec:
         of_col: The same of references.
         layout: Name, monoid, axis and whether it only counts, of each term.
         wanted: Names of what gradients are asked for: "product", "row:…", "col:…", "scalar:…".
+        low: Type of the slopes, which are operands of products; None for that of the scores.
     """
 
     program: Program
@@ -54,6 +55,7 @@ class Spec:
     of_col: tuple[str, ...]
     layout: tuple[tuple[str, Monoid, Over, bool], ...]
     wanted: frozenset[str] = frozenset()
+    low: torch.dtype | None = None
 
 
 def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values, *, swapped: bool) -> Any:
@@ -146,8 +148,7 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
         return loss, number, stats, None, {}
     value, back, (loss, number, stats) = torch.func.vjp(losses, {"product": product, **own}, has_aux=True)  # type: ignore[misc]
     (grads,) = back(torch.ones_like(value))
-    slope = grads.pop("product")
-    return loss, number, stats, slope, grads
+    return loss, number, stats, _lowered(spec, grads.pop("product")), grads
 
 
 def slopes(
@@ -193,7 +194,11 @@ def slopes(
         seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
         (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
         slope = slope + other
-    return slope, grads
+    return _lowered(spec, slope), grads
+
+
+def _lowered(spec: Spec, slope: Tensor) -> Tensor:
+    return slope if spec.low is None else slope.to(spec.low)
 
 
 def local_pass(

@@ -58,7 +58,7 @@ class Work:
         self.targets: Targets | None = None
         if problem.margin is not None:
             wanted |= self._add_targets(*problem.margin, need=asked[0] or asked[1])
-        self.spec = replace(problem.spec, wanted=frozenset(wanted))
+        self.spec = replace(problem.spec, wanted=frozenset(wanted), low=problem.low)
         self.held, self.begin, self.goal = r, 0, self.grad_r  # references that are here, from which one on
         low = problem.low
         self.mine = a if low is None else a.to(low)

@@ -15,6 +15,7 @@ from tuplet.engine.gather import sum_of
 from tuplet.errors import ShapeError
 from tuplet.losses import operator
 from tuplet.losses.door import PAIRS
+from tuplet.losses.replay import Replays
 from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
@@ -71,6 +72,7 @@ class MetricLoss(nn.Module):
         self._known: dict[str, Any] = {}  # see counters.py
         self._number = operator.enlist(self)
         self._has_counted = False
+        self._replays = Replays()
         self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
@@ -83,12 +85,22 @@ class MetricLoss(nn.Module):
                 embeddings,
                 {name: side for name, side in given.items() if side is not None},
             )
+        if isinstance(embeddings, Tensor) and embeddings.is_cuda:
+            value = self._replays.call(self, embeddings, {"labels": labels, **sides})
+            if value is not None:
+                return value
         return self._called(embeddings, labels, sides).value
+
+    def recorded_value(self, embeddings: Tensor, sides: dict[str, Any]) -> Tensor:
+        """Value of a call with tensors that are fine as they are; see `tuplet.losses.replay`."""
+        own = self._with_own({name: side for name, side in sides.items() if name != "labels"})
+        return self._outcome(embeddings, sides.get("labels"), **own).value
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy is a module of its own."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._number = operator.enlist(self)
+        self._replays = Replays()
 
     def measure(self, embeddings: Tensor, labels: Tensor | None = None, *, stats: bool = True, **sides: Any) -> Outcome:
         """Like calling the module; returns sum, count and statistics.

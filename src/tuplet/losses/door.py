@@ -12,6 +12,7 @@ from tuplet.engine import ALONE, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones
 from tuplet.engine.once import refuse_transforms
+from tuplet.engine.recording import recording
 from tuplet.engine.ring import Ring
 from tuplet.errors import LabelError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
@@ -87,7 +88,11 @@ class Checks:
             if not bool(condition):
                 explain()
         elif self.execution.check == "now":
-            self._asked.append((condition, explain))
+            held = recording()
+            if held is None:
+                self._asked.append((condition, explain))
+            else:
+                held.conditions.append(condition)
 
     def done(self) -> None:
         """Read what was asked."""
@@ -223,18 +228,20 @@ def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None
         ShapeError: See above; where `checks` are given, at their end.
     """
     check_shape(x, name)
-    peaks = x.detach().abs().amax(1) if x.shape[1] else x.detach().new_zeros(len(x))
+    whole = x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))  # finite only if every number is
 
     def explain() -> None:
-        rows = (~torch.isfinite(peaks)).nonzero()[:, 0].tolist()
+        rows = (~torch.isfinite(x.detach()).all(1)).nonzero()[:, 0].tolist()
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        if not rows:  # the sum alone is beyond the largest number
+            return
         raise ShapeError(
             f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
             hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
             reference="non-finite-embeddings",
         )
 
-    _asked(checks, torch.isfinite(peaks).all(), explain)
+    _asked(checks, whole.abs() < torch.inf, explain)
 
 
 def check_shape(x: Tensor, name: str) -> None:
