@@ -4,7 +4,6 @@ Keys are scores turned so that larger is nearer.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,11 +39,6 @@ class Rough:
         moved = prepared(rows, geometry).to(dtype) - centre
         return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
 
-    @cached_property
-    def longest(self) -> float:
-        """Length of the longest row; NaN if a row holds NaN."""
-        return float(self.norms.max())
-
     def beside(self, rows: Tensor) -> "Rough":
         """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
         moved = rows.to(self.rows.dtype) - self.centre
@@ -60,8 +54,12 @@ class Rough:
             return keys
         return keys.mul_(2).sub_(tile.norms.square()).sub_(self.norms[rows, None].square())
 
-    def error(self, longest: float) -> Tensor:
-        """Bound of |rough key - exact key| for each query: a product of n terms errs by n roundings at most."""
+    def error(self, longest: Tensor) -> Tensor:
+        """Bound of |rough key - exact key| for each query, where no row of the gallery is longer than `longest`.
+
+        A product of n terms errs by n roundings at most.
+        """
+        longest = longest.double()
         norms, limits = self.norms.double(), torch.finfo(self.rows.dtype)
         if self.geometry == "cosine":
             size = torch.ones_like(norms)
