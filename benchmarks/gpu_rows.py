@@ -321,7 +321,7 @@ def rows(*, small: bool, compiles: bool) -> Iterator[Row]:
         huge,
         wide,
         whole=small,
-        execution=Execution(precision="bfloat16"),
+        execution=Execution(precision="bfloat16", memory=2**29),
         dtype=torch.bfloat16,
     )
     promises = (Promise("x limit", 2.5), Promise("ms", None, 45), Promise("MB", 2000, 1500), reads)
