@@ -18,8 +18,6 @@ KNOWN = {
     "sets": {"labels": LABELS, "class_names": tuple("abcd"), "label_sets": np.eye(4, dtype=bool)[LABELS]},
     "targets": {"targets": ROWS},
     "pairs": {"pairs": ROWS + 1},
-    "groups": {"groups": tuple("xyz") * 4},
-    "roles": {"roles": ("query", "gallery", "") * 4},
 }
 PER_CLASS = "batch={name='per-class', classes_per_batch=2, per_class=2}"
 UNIFORM = "batch={name='uniform', batch_size=4}"
@@ -87,17 +85,13 @@ def test_what_the_data_cannot_tell_is_refused(recipe, loss, batch, known, refere
 @pytest.mark.parametrize(
     ("loss", "batch", "known", "changes", "protocols"),
     [
-        ("supcon", PER_CLASS, ["labels"], [], ("all", "views")),
-        ("supcon", PER_CLASS, ["labels"], ["train.augment=none"], ("all",)),
-        ("supcon", PER_CLASS, ["labels"], ["data.split.by=row"], ("all", "train", "views")),
-        ("log_ratio", UNIFORM, ["labels", "targets"], ["data.split.by=row"], ("train", "targets", "all", "views")),
-        ("supcon", PER_CLASS, ["labels", "targets"], [], ("all", "targets", "views")),
-        ("info_nce", UNIFORM, ["labels", "pairs"], ["data.split.by=row"], ("train", "pairs", "all", "views")),
-        ("supcon", PER_CLASS, ["labels", "groups"], [], ("all", "other_groups", "views")),
-        ("supcon", PER_CLASS, ["labels", "groups"], ["evaluate.groups=false"], ("all", "views")),
-        ("supcon", PER_CLASS, ["labels", "groups"], ["evaluate.junk='class_and_group'"], ("all", "reid", "views")),
-        ("supcon", PER_CLASS, ["labels", "roles"], [], ("query_gallery", "all", "views")),
-        ("supcon", PER_CLASS, ["labels", "roles", "groups"], [], ("reid", "all", "views")),
+        ("supcon", PER_CLASS, ["labels"], [], ("classes", "views")),
+        ("supcon", PER_CLASS, ["labels"], ["train.augment=none"], ("classes",)),
+        ("supcon", PER_CLASS, ["labels"], ["data.split.by=row"], ("classes", "train", "views")),
+        ("log_ratio", UNIFORM, ["labels", "targets"], ["data.split.by=row"], ("train", "targets", "classes", "views")),
+        ("supcon", PER_CLASS, ["labels", "targets"], [], ("classes", "targets", "views")),
+        ("info_nce", UNIFORM, ["labels", "pairs"], ["data.split.by=row"], ("train", "pairs", "classes", "views")),
+        ("supcon", PER_CLASS, ["labels", "pairs"], [], ("classes", "views")),
         ("nt_xent", UNIFORM, [], [], ("views",)),
     ],
 )

@@ -31,7 +31,7 @@ from tuplet.models import Embedder
 from tuplet.recipes.options import SLOT, constructor
 from tuplet.recipes.schema import Recipe
 from tuplet.training import Arguments, Embed, Task
-from tuplet.training.job import ProtocolName
+from tuplet.training.job import ProtocolKind
 from tuplet.types import Supervision
 
 
@@ -153,27 +153,19 @@ def _refuse_running_text(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
-def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision) -> tuple[ProtocolName, ...]:
-    """See `Task.protocols`."""
-    found: list[ProtocolName] = []
-    has_classes = manifest.labels is not None
-    if has_classes:
-        is_grouped = recipe.evaluate.groups and manifest.groups is not None
-        has_roles = {"query", "gallery"} <= {*(manifest.roles or ())}
-        if has_roles:
-            found.append("reid" if is_grouped else "query_gallery")
-        found.append("all")
-        if is_grouped and not has_roles:
-            found.append("other_groups" if recipe.evaluate.junk == "group" else "reid")
-    if manifest.targets is not None:
-        found.insert(0 if supervision == "graded" else len(found), "targets")
-    if supervision == "pair" and manifest.pairs is not None:
-        found.insert(0, "pairs")
-    if has_classes and recipe.data.split.by == "row":  # the training examples know the classes of the others
+def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision) -> tuple[ProtocolKind, ...]:
+    """What the loss is told comes first, then what else is known."""
+    there = {
+        "pairs": supervision == "pair" and manifest.pairs is not None,
+        "classes": manifest.labels is not None,
+        "targets": manifest.targets is not None,
+    }
+    first: tuple[ProtocolKind, ...] = ("targets",) if supervision == "graded" else ()
+    others: tuple[ProtocolKind, ...] = ("pairs", "classes", "targets")
+    found = [kind for kind in dict.fromkeys((*first, *others)) if there[kind]]
+    if there["classes"] and recipe.data.split.by == "row":  # the training examples know the classes of the others
         found.insert(1 if supervision in ("class", "multi") else 0, "train")
-    if recipe.train.augment is not None:
-        found.append("views")
-    return tuple(found)
+    return (*found, "views") if recipe.train.augment is not None else tuple(found)
 
 
 def _arguments(recipe: Recipe, supervision: Supervision) -> Arguments:

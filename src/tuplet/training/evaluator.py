@@ -13,7 +13,7 @@ from tuplet.errors import DataError, LabelError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.models import Embedder
 from tuplet.training.features import FeatureExtractor, Features, ModelExtractor, RawExtractor
-from tuplet.training.job import Job
+from tuplet.training.job import Job, ProtocolKind
 from tuplet.training.protocols import (
     ClassRetrieval,
     EvaluationProtocol,
@@ -98,39 +98,42 @@ class Evaluator:
 
 
 def protocols_of(job: Job, dataset: Dataset) -> list[EvaluationProtocol]:
-    """Protocols for some examples of a training: the supervision of the loss first, then what else is known."""
-    found = protocols_for(dataset, job.evaluate)
-    if job.task.supervision == "graded":
-        found.sort(key=lambda protocol: not isinstance(protocol, GradedRetrieval))
-    if dataset.partners is not None:
-        found.sort(key=lambda protocol: not isinstance(protocol, PairRetrieval))
+    """Protocols for some examples of a training, in the order of its task."""
+    found: list[EvaluationProtocol] = []
+    for kind in job.task.protocols:
+        if kind == "train" and _shares_classes(job, dataset):
+            found.append(KnnClassification(dataset, job.train))
+        elif kind == "views" and not found and job.augment is not None:
+            found.append(ViewRetrieval(dataset, job.augment, job.embedder.preprocessing, job.seed))
+        else:
+            found += _protocols(kind, dataset, job.evaluate)
     if job.task.split_by == "row":  # the classes are fixed: the examples are a sample
         found = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in found]
-    if _shares_classes(job, dataset):
-        found.insert(1 if job.task.is_told_classes and found else 0, KnnClassification(dataset, job.train))
-    if not found and job.augment is not None:
-        found.append(ViewRetrieval(dataset, job.augment, job.embedder.preprocessing, job.seed))
     return found
 
 
 def protocols_for(dataset: Dataset, settings: EvaluateSettings) -> list[EvaluationProtocol]:
-    """Protocols for examples by their own labels, targets and pairs."""
-    found: list[EvaluationProtocol] = []
-    if has_class_pairs(dataset):
-        grouped = bool(settings.groups and dataset.groups and _crosses_groups(dataset))
-        has_gallery = {"query", "gallery"} <= {*(dataset.roles or ())}
-        if has_gallery:
-            name = "reid" if grouped else "query_gallery"
-            groups = dataset.groups if grouped else None
-            found.append(QueryGalleryRetrieval(dataset, groups, name, "class_and_group"))
-        found.append(ClassRetrieval(dataset, shares=grouped and not has_gallery))
-        if grouped and not has_gallery:
-            found.append(ClassRetrieval(dataset, dataset.groups, _grouped(settings), settings.junk, shares=True))
-    if dataset.targets is not None and _targets_differ(dataset):
-        found.append(GradedRetrieval(dataset))
-    if dataset.partners is not None:
-        found.append(PairRetrieval(dataset))
-    return found
+    """Protocols for examples that no training is known of, by their own labels, targets and pairs."""
+    kinds: tuple[ProtocolKind, ...] = ("classes", "targets", "pairs")
+    return [protocol for kind in kinds for protocol in _protocols(kind, dataset, settings)]
+
+
+def _protocols(kind: ProtocolKind, dataset: Dataset, settings: EvaluateSettings) -> list[EvaluationProtocol]:
+    """The protocols of a kind that these examples give something to measure."""
+    if kind == "targets" and _targets_differ(dataset):
+        return [GradedRetrieval(dataset)]
+    if kind == "pairs" and dataset.partners is not None:
+        return [PairRetrieval(dataset)]
+    if kind != "classes" or not has_class_pairs(dataset):
+        return []
+    groups = dataset.groups if settings.groups and dataset.groups and _crosses_groups(dataset) else None
+    if {"query", "gallery"} <= {*(dataset.roles or ())}:
+        name = "query_gallery" if groups is None else "reid"
+        return [QueryGalleryRetrieval(dataset, groups, name, "class_and_group"), ClassRetrieval(dataset)]
+    if groups is None:
+        return [ClassRetrieval(dataset)]
+    across = ClassRetrieval(dataset, groups, _grouped(settings), settings.junk, shares=True)
+    return [ClassRetrieval(dataset, shares=True), across]
 
 
 def not_applicable(dataset: Dataset, settings: EvaluateSettings) -> list[str]:
@@ -250,7 +253,7 @@ def _targets_differ(dataset: Dataset) -> bool:
 
 
 def _shares_classes(job: Job, dataset: Dataset) -> bool:
-    """Whether the training examples can tell the classes of others: the split was by row."""
-    if dataset is job.train or dataset.classes is None or job.train.classes is None or job.task.split_by != "row":
+    """Whether the training examples can tell the classes of others."""
+    if dataset is job.train or dataset.classes is None or job.train.classes is None:
         return False
     return len(torch.unique(job.train.classes[job.train.classes >= 0])) > 1 and bool((dataset.classes >= 0).any())

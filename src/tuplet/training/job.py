@@ -31,7 +31,8 @@ class Embed(Protocol):
 Arguments = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
 Augment = Callable[[Any, Draws], Any]
-ProtocolName = Literal["all", "query_gallery", "reid", "other_groups", "train", "targets", "pairs", "views"]
+ProtocolKind = Literal["classes", "train", "targets", "pairs", "views"]
+"""Retrieval by class, its classification from training examples, by targets, of partners, of changed examples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Task:
         arguments: How a batch becomes the arguments of the loss.
         compares_examples: Whether the loss compares examples, and not each with class weights or a bank.
         split_by: What the splits share: "class" holds whole classes out, "row" examples.
-        protocols: By what examples are judged, the most telling first: each where the examples at hand give it
-            something to measure, and `views` only if no other does.
+        protocols: What evaluates it, the most telling first: each where the examples at hand give it something to
+            measure, and `views` only if no other has anything.
         labels: What the labels of the data set mean.
         has_partners: Whether the second items of pairs are read.
         columns: Of a table, which column was read as what: an embedder finds its inputs by these names.
@@ -55,7 +56,7 @@ class Task:
     arguments: Arguments
     compares_examples: bool = True
     split_by: Literal["class", "row"] = "class"
-    protocols: tuple[ProtocolName, ...] = ()
+    protocols: tuple[ProtocolKind, ...] = ()
     labels: Supervision = "class"
     has_partners: bool = False
     columns: Columns | None = None
