@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from battery.setups import batch, build
 from tuplet import losses
 from tuplet.bounds import Positive
 from tuplet.engine.program import Mean, count, total
@@ -79,13 +80,13 @@ def test_an_option_that_is_not_described_is_refused():
 def test_the_function_has_the_options_of_the_module_and_describes_each(name):
     module, function = registry[name], getattr(losses, name)
     asked = inspect.signature(module).parameters
-    options = [key for key in asked if key not in {"queue", "processes"} and key not in module.sizes]
+    options = [key for key in asked if key not in module.of_module]
     found = inspect.signature(function).parameters
-    assert next(iter(found)) == "embeddings"
-    assert [key for key in found if found[key].kind is inspect.Parameter.KEYWORD_ONLY] == options
-    for key in options:
-        if key not in module.learnable:
-            assert found[key].default == asked[key].default
+    assert [*found][: len(module.inputs)] == [*module.inputs]
+    by_keyword = [key for key in found if found[key].kind is inspect.Parameter.KEYWORD_ONLY]
+    assert by_keyword == [*options, *module.keyword_inputs]
+    for key in {*options} - {*module.learnable, *module.of_function}:
+        assert found[key].default == asked[key].default
     for thing in (module, function):
         text = inspect.getdoc(thing)
         assert [key for key in inspect.signature(thing).parameters if f"    {key}: " not in text] == []
@@ -102,13 +103,11 @@ def test_recipes_know_the_options(name):
 
 @declared
 def test_a_declared_loss_can_be_copied_and_pickled(name):
-    sizes = {"num_classes": 4, "dim": 4}
-    loss = registry[name](**{key: x for key, x in sizes.items() if key in registry[name].options}).double()
-    given = {"references": X.flip(0)} if loss.supervision == "pair" else {"labels": IDS}
-    value = loss(X, **given)
+    loss, given = build(name), batch(name)
+    value = loss(*given.tensors, **given.given)
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):  # noqa: S301  # what this test wrote
         assert isinstance(other, registry[name])
-        assert torch.equal(other(X, **given), value)
+        assert torch.equal(other(*given.tensors, **given.given), value)
 
 
 def test_a_queue_is_a_module_of_the_loss():

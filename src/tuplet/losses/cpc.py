@@ -1,66 +1,27 @@
 """Contrastive predictive coding: the context at a time tells the latents some steps ahead from those of others."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tuplet.bounds import Count, bounded
+from tuplet.bounds import Count
 from tuplet.engine import ALONE, Execution, Outcome, Processes, combine, gather, stream
 from tuplet.engine.gather import everyones, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
-from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.base import register
+from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
+from tuplet.losses.head import RowOptions
 from tuplet.reductions import Softmax
-from tuplet.registry import check_choice
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import Supervision
-
-Negatives = Literal["batch", "all"]
-
-
-@bounded
-def cpc(
-    latents: Float[Tensor, "batch time latent"],
-    contexts: Float[Tensor, "batch time context"],
-    maps: Float[Tensor, "steps latent context"],
-    *,
-    negatives: Negatives = "batch",
-    lengths: Int[Tensor, " batch"] | None = None,
-    weights: Float[Tensor, " batch"] | None = None,
-    processes: Processes = ALONE,
-) -> Float[Tensor, ""]:
-    r"""Cross-entropy of the latent k steps ahead among its candidates, under one bilinear critic per step.
-
-    $$f_k(x_{t+k}, c_t) = e^{z_{t+k}^\top W_k c_t}, \quad
-    L = -\mathrm{E}_{n,t,k} \log \frac{f_k(x_{t+k}, c_t)}{\sum_{j} f_k(x_j, c_t)}$$
-
-    The best critic is proportional to the density ratio p(x|c) / p(x), and log N - L bounds the mutual information from
-    below (`mutual_information_bound`).
-
-    Args:
-        latents: z.
-        contexts: c, each made of the latents up to its time.
-        maps: W_k for k = 1 to steps; steps that no sequence is long enough for have no terms.
-        negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of
-            the batch ("all", N T of them).
-        lengths: Times of each sequence that count, from the start; what comes later takes no part, neither as something
-            to predict nor as a candidate. None: all of them.
-        weights: One per sequence, at all its times.
-        processes: Who computes the loss together; all have as many times.
-
-    Returns:
-        Mean over all (n, t, k) with t + k inside the sequence; 0 if there is none.
-
-    References:
-        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 3 and 4.
-    """
-    return _outcome(latents, contexts, maps, negatives, lengths, weights, Walk(processes)).value
+from tuplet.types import GeometryName, Supervision
 
 
 def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
@@ -79,35 +40,67 @@ def mutual_information_bound(value: float | Tensor, candidates: int) -> float | 
 
 
 @register("cpc")
-class CPCLoss(MetricLoss):
-    """Module form of `cpc`: `loss(latents, contexts, lengths=...)`, both `(batch, time, dim)`; owns the maps.
+class CPCLoss(DeclaredLoss):
+    r"""Cross-entropy of the latent k steps ahead among its candidates, under one bilinear critic per step.
+
+    $$f_k(x_{t+k}, c_t) = e^{z_{t+k}^\top W_k c_t}, \quad
+    L = -\mathrm{E}_{n,t,k} \log \frac{f_k(x_{t+k}, c_t)}{\sum_{j} f_k(x_j, c_t)}$$
+
+    The best critic is proportional to the density ratio p(x|c) / p(x), and log N - L bounds the mutual information from
+    below (`mutual_information_bound`). A module owns the maps and is called as `loss(latents, contexts)`, both
+    `(batch, time, dim)`. A weight belongs to a sequence, at all its times.
+
+    Inputs:
+        latents: z.
+        contexts: c, each made of the latents up to its time.
+        maps: W_k for k = 1 to steps; steps that no sequence is long enough for have no terms.
+        lengths: Times of each sequence that count, from the start; what comes later takes no part, neither as something
+            to predict nor as a candidate. None: all of them.
 
     Args:
         latent_dim: Length of a latent.
         context_dim: Length of a context.
         steps: How many steps ahead are predicted.
-        negatives: "batch" or "all".
+        negatives: Candidates are the latents at time t + k of all sequences ("batch", N of them), or every latent of
+            the batch ("all", N T of them).
         seed: Of the maps' first values.
-        processes: Who computes the loss together.
+        processes: Who computes the loss together; all have as many times.
+
+    References:
+        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 3 and 4.
     """
 
-    supervision: ClassVar[Supervision] = "none"
-    takes: ClassVar[frozenset[str]] = ROWS | {"lengths"}
+    latent_dim: Count
+    context_dim: Count
+    steps: Count
+    negatives: Literal["batch", "all"] = "batch"
+    _: KW_ONLY
+    seed: int = 0
+    processes: Processes = ALONE
 
-    def __init__(
-        self,
-        latent_dim: Count,
-        context_dim: Count,
-        steps: Count,
-        negatives: Negatives = "batch",
-        *,
-        seed: int = 0,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__("dot", processes=processes)
-        self.negatives = negatives
-        start = torch.randn(steps, latent_dim, context_dim, generator=derive(seed, "cpc maps"))
-        self.maps = nn.Parameter(start / math.sqrt(context_dim))
+    supervision: ClassVar[Supervision] = "none"
+    fixed_geometry: ClassVar[GeometryName] = "dot"
+    divides_by: ClassVar[str] = "all (n, t, k) with t + k inside the sequence"
+    takes: ClassVar[frozenset[str]] = ROWS
+    sides: ClassVar[Any] = RowOptions
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "latents": Float[Tensor, "batch time latent"],
+        "contexts": Float[Tensor, "batch time context"],
+        "maps": Float[Tensor, "steps latent context"],
+    }
+    keyword_inputs: ClassVar[Mapping[str, Any]] = {"lengths": Int[Tensor, " batch"] | None}
+    of_module: ClassVar[frozenset[str]] = frozenset({"latent_dim", "context_dim", "steps", "seed", "processes"})
+
+    def setup(self) -> None:
+        """Draw the maps."""
+        shape = self.steps, self.latent_dim, self.context_dim
+        start = torch.randn(*shape, generator=derive(self.seed, "cpc maps"))
+        self.maps = nn.Parameter(start / math.sqrt(self.context_dim))
+
+    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
+        """Maps given as a tensor."""
+        vars(self)["maps"] = inputs["maps"]
+        return self._outcome(inputs["latents"], inputs["contexts"], **sides)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         if labels is None or labels.ndim != 3:
@@ -116,11 +109,12 @@ class CPCLoss(MetricLoss):
                 hint="Call loss(latents, contexts), both of shape (batch, time, dim).",
                 reference="embedding-shape",
             )
-        processes = sides["processes"]
-        maps = shared(self.maps, processes)
-        lengths, weights = sides.get("lengths"), sides.get("weights")
-        walk = Walk(processes, sides.get("stats", False), sides.get("execution"))
-        return _outcome(embeddings, labels, maps, self.negatives, lengths, weights, walk)
+        walk = Walk(sides.get("processes", ALONE), sides.get("stats", False), sides.get("execution"))
+        maps = shared(self.maps, walk.processes)
+        return _outcome(embeddings, labels, maps, self.negatives, sides.get("lengths"), sides.get("weights"), walk)
+
+
+cpc = CPCLoss.function()
 
 
 @dataclass(frozen=True)
@@ -136,12 +130,11 @@ def _outcome(
     latents: Tensor,
     contexts: Tensor,
     maps: Tensor,
-    negatives: Negatives,
+    negatives: str,
     lengths: Tensor | None,
     weights: Tensor | None,
     walk: Walk,
 ) -> Outcome:
-    check_choice(negatives, get_args(Negatives), "negatives")
     batch, times, dim = latents.shape
     if contexts.shape[:2] != latents.shape[:2] or maps.shape[1:] != (dim, contexts.shape[2]):
         raise ShapeError(

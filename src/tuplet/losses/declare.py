@@ -21,11 +21,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tuplet.bounds import bounded
-from tuplet.engine import ALONE, Outcome, Processes, stream
+from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.engine.program import Program
 from tuplet.losses.base import MetricLoss, registry
 from tuplet.losses.door import Problem, Sides, pose
-from tuplet.losses.wording import of_function, of_module
+from tuplet.losses.wording import Described, described, of_function, of_module
 from tuplet.memory import FeatureQueue
 from tuplet.registry import did_you_mean
 from tuplet.types import GeometryName
@@ -54,7 +54,8 @@ class DeclaredLoss(MetricLoss):
 
     Annotated attributes are options, in the order of the constructor's arguments; `bounds` has their types. The methods
     `terms` and `finish` (and `then`) are those of a `Program`, whose `self` has the options; a loss whose program
-    stands elsewhere overrides `program`.
+    stands elsewhere overrides `program`. The docstring describes options under `Args:`, and tensors of the function
+    that are not the usual ones under `Inputs:`.
     """
 
     fixed_geometry: ClassVar[GeometryName | None] = None
@@ -63,13 +64,21 @@ class DeclaredLoss(MetricLoss):
     """What its mean is over, in words."""
     learnable: ClassVar[Mapping[str, float]] = {}
     """Options that may be "learned", and where they start; the function takes a tensor then."""
-    owns: ClassVar[Mapping[str, Any]] = {}
-    """Parameters that the module owns and the function takes as arguments, with their shapes."""
-    sizes: ClassVar[frozenset[str]] = frozenset()
-    """Options that only serve to make what the module owns."""
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "embeddings": Float[Tensor, "anchors dim"],
+        "labels": Shaped[Tensor, "anchors *classes"] | None,
+    }
+    """What the function takes by position, with shapes: what the module owns is among it; `| None` may be left out."""
+    keyword_inputs: ClassVar[Mapping[str, Any]] = {}
+    """Tensors that a call takes by keyword besides, with shapes."""
+    of_module: ClassVar[frozenset[str]] = frozenset()
+    """Options that the function lacks: they make what the module owns, remembers and shares."""
+    of_function: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
+    """Type and default of options that are others in the function."""
     sides: ClassVar[Any] = Sides
-    """What a call takes by keyword."""
+    """What the function takes by keyword besides."""
     options: ClassVar[dict[str, Option]] = {}
+    described: ClassVar[Described | None] = None
     _rows: ClassVar[type[Program]]
 
     def __init_subclass__(cls, **given: Any) -> None:
@@ -77,22 +86,26 @@ class DeclaredLoss(MetricLoss):
         super().__init_subclass__(**given)
         told = {**cls.options, **_declared(cls)}
         cls.options = dict(sorted(told.items(), key=lambda item: item[1].by_keyword))
-        fields = [(name, option.hint) for name, option in cls._plain().items()]
-        own = _program_parts(cls)
-        cls._rows = make_dataclass(f"{cls.__name__}Program", fields, bases=(Program,), namespace=own, frozen=True)
+        cls.takes = cls.takes | cls.keyword_inputs.keys()
+        if cls.program is DeclaredLoss.program:
+            fields = [(name, option.hint) for name, option in cls._plain().items()]
+            own = _program_parts(cls)
+            cls._rows = make_dataclass(f"{cls.__name__}Program", fields, bases=(Program,), namespace=own, frozen=True)
         if "__init__" not in vars(cls):
             setattr(cls, "__init__", _constructor(cls))  # noqa: B010  # mypy holds methods for constants
-        cls.__doc__ = of_module(cls, cls.__doc__)
+        cls.described = described(cls, cls.__doc__)
+        cls.__doc__ = of_module(cls)
 
     def setup(self) -> None:
-        """Make parameters; the options are attributes already."""
+        """Make parameters and memory; the options are attributes already."""
 
     def compares(self) -> GeometryName:
         """How two embeddings are compared."""
         return self.fixed_geometry or self.geometry
 
-    def program(self) -> Program:
-        """The loss as a row program."""
+    def program(self, problem: Problem | None = None) -> Program | Reduction[Any]:
+        """The loss as a row program, or as a reduction that is written out for panels too."""
+        del problem
         return self._rows(**{name: getattr(self, name) for name in self._plain()})
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
@@ -104,6 +117,12 @@ class DeclaredLoss(MetricLoss):
         del problem, processes
         return {}
 
+    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
+        """The function's call; what the module owns is among the inputs."""
+        embeddings, labels = inputs.pop("embeddings"), inputs.pop("labels")
+        vars(self).update(inputs)
+        return self._outcome(embeddings, labels, **sides)
+
     @classmethod
     def function(cls) -> Callable[..., Tensor]:
         """The loss as a function of tensors, with the options as keywords."""
@@ -112,21 +131,16 @@ class DeclaredLoss(MetricLoss):
     @classmethod
     def _plain(cls) -> dict[str, Option]:
         """Options that the program sees."""
-        left_out = {*cls.learnable, *cls.sizes}
-        return {name: x for name, x in cls.options.items() if name not in left_out and not x.by_keyword}
+        left_out = {*cls.learnable, *cls.of_module}
+        return {name: option for name, option in cls.options.items() if name not in left_out}
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        problem = self.problem(embeddings, labels, sides)
-        values = self.values(problem, sides.get("processes", ALONE))
-        return stream(
-            self.program(),
-            problem.anchors,
-            problem.references,
-            problem.relation,
-            self.compares(),
-            **values,
-            **problem.walk,
-        )
+        return self._streamed(self.problem(embeddings, labels, sides), sides.get("processes", ALONE))
+
+    def _streamed(self, problem: Problem, processes: Processes) -> Outcome:
+        values = self.values(problem, processes) | problem.walk
+        sets = problem.anchors, problem.references, problem.relation
+        return stream(self.program(problem), *sets, self.compares(), **values)
 
 
 def _declared(cls: type[DeclaredLoss]) -> dict[str, Option]:
@@ -175,17 +189,20 @@ def _constructor(cls: type[DeclaredLoss]) -> Callable[..., None]:
 
 def _function(cls: type[DeclaredLoss]) -> Callable[..., Tensor]:
     signature = _function_signature(cls)
+    allowed = {*cls.takes, *cls.sides.__annotations__}
 
     def compute(*given: Any, **named: Any) -> Tensor:
         bound = signature.bind(*given, **named)
         bound.apply_defaults()
         options = dict(bound.arguments)
-        embeddings, labels, sides = options.pop("embeddings"), options.pop("labels"), options.pop("sides", {})
-        if unknown := sorted(sides.keys() - cls.takes):
-            raise TypeError(f"unknown argument {unknown[0]!r}. {did_you_mean(unknown[0], sorted(cls.takes))}")
+        sides = options.pop("sides", {})
+        if unknown := sorted(sides.keys() - allowed):
+            raise TypeError(f"unknown argument {unknown[0]!r}. {did_you_mean(unknown[0], sorted(allowed))}")
+        inputs = {name: options.pop(name) for name in cls.inputs}
+        sides = sides | {name: options.pop(name) for name in cls.keyword_inputs}
         loss = cls.__new__(cls)  # the options alone: nothing is owned, nothing remembered
         vars(loss).update(options)
-        return loss._outcome(embeddings, labels, **sides).value  # noqa: SLF001  # of this module
+        return loss.of_tensors(inputs, sides).value
 
     name = registry.name_of(cls) or cls.__name__
     function = _signed(compute, name, "", cls.__module__, signature)
@@ -195,24 +212,27 @@ def _function(cls: type[DeclaredLoss]) -> Callable[..., Tensor]:
 
 
 def _function_signature(cls: type[DeclaredLoss]) -> inspect.Signature:
-    """Embeddings, what the module would own, labels, options, and what a call takes."""
+    """Tensors, options, and what a call takes."""
     positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    labels: Any = Shaped[Tensor, "anchors *classes"] | None
-    first = [inspect.Parameter("embeddings", positional, annotation=Float[Tensor, "anchors dim"])]
-    first += [inspect.Parameter(name, positional, annotation=shape) for name, shape in cls.owns.items()]
-    if cls.owns:
-        first.append(inspect.Parameter("labels", positional, annotation=Shaped[Tensor, " anchors"]))
-    else:
-        first.append(inspect.Parameter("labels", positional, annotation=labels, default=None))
+    first = [
+        inspect.Parameter(name, positional, annotation=hint, default=None if _may_be_none(hint) else EMPTY)
+        for name, hint in cls.inputs.items()
+    ]
     for name, option in cls.options.items():
-        if not option.by_keyword and name not in cls.sizes:
-            hint, default = option.hint, option.default
+        if name not in cls.of_module:
+            hint, default = cls.of_function.get(name, (option.hint, option.default))
             if name in cls.learnable:
                 arms = [arm for arm in get_args(hint) if arm != Literal["learned"]]
                 hint, default = arms[0] | Tensor, cls.learnable[name] if default == "learned" else default
             first.append(inspect.Parameter(name, keyword, annotation=hint, default=default))
+    for name, hint in cls.keyword_inputs.items():
+        first.append(inspect.Parameter(name, keyword, annotation=hint, default=None))
     sides = inspect.Parameter("sides", inspect.Parameter.VAR_KEYWORD, annotation=Unpack[cls.sides])
     return inspect.Signature([*first, sides], return_annotation=Float[Tensor, ""])
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in get_args(hint)
 
 
 def _signed(
@@ -231,8 +251,15 @@ def _signed(
 
 
 class PairLoss(DeclaredLoss):
-    """A declaration over pairs of examples: one set, two sets, a queue; class ids, several labels, or pairs."""
+    """A declaration over pairs of examples: one set, two sets, a queue; class ids, several labels, or pairs.
+
+    Args:
+        queue: Latest batches as further references.
+        processes: Who computes the loss together.
+    """
 
     _: KW_ONLY
     queue: FeatureQueue | None = None
     processes: Processes = ALONE
+
+    of_module: ClassVar[frozenset[str]] = frozenset({"queue", "processes"})

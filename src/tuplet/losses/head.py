@@ -3,23 +3,27 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, TypedDict
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from tuplet.bounds import Count
 from tuplet.engine import ALONE, Execution, Outcome, Processes, gather, stream
 from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import everyones, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
-from tuplet.losses.base import MetricLoss
 from tuplet.losses.counters import count_on
+from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights, known, row_ids
 from tuplet.losses.since import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
+from tuplet.types import GeometryName
 
 logger = logging.getLogger(__name__)
 
@@ -58,56 +62,64 @@ class HeadOptions(RowOptions, total=False):
     correction: bool
 
 
-class HeadLoss(MetricLoss):
-    """A loss that owns class weights.
+class HeadLoss(DeclaredLoss):
+    """A declaration over class weights, which the module owns.
+
+    Inputs:
+        weight: Vectors of the classes; their length does not count.
+        labels: Class ids, 0 to classes - 1; -1 leaves a row out.
 
     Args:
         num_classes: How many classes there are.
         dim: Length of an embedding.
-        margin: Of the own class.
-        scale: Of all cosines; None for the length of the embedding.
-        sub_centers: Vectors for each class.
-        sample_rate: Share of the classes in a step.
-        correction: True to raise the scores of drawn classes by log(1 / probability to be drawn).
-        sharded: Each process owns a range of the classes.
-        seed: Of the first weights and of the draws.
+        sharded: Each process owns a range of the classes; see `tuplet.heads.ClassWeights`.
+        seed: Of the first weights.
         processes: Who computes the loss together.
     """
 
-    takes: ClassVar[frozenset[str]] = ROWS
+    num_classes: Count
+    dim: Count
+    _: KW_ONLY
+    sharded: bool = False
+    seed: int = 0
+    processes: Processes = ALONE
 
-    def __init__(
-        self,
-        num_classes: int,
-        dim: int,
-        margin: Margin,
-        scale: float | None,
-        *,
-        sub_centers: int = 1,
-        sample_rate: float = 1.0,
-        correction: bool = False,
-        sharded: bool = False,
-        seed: int = 0,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__("cosine", processes=processes)
-        self.classes = ClassWeights(
-            num_classes,
-            dim,
-            sub_centers,
-            sample_rate=sample_rate,
-            correction=correction,
-            shards=processes if sharded else ALONE,
-            seed=seed,
-        )
-        self.target_margin, self.scale = margin, scale
-        if scale is not None:
-            _remark(num_classes, dim, margin, scale)
+    divides_by: ClassVar[str] = "the rows with a label"
+    fixed_geometry: ClassVar[GeometryName] = "cosine"
+    takes: ClassVar[frozenset[str]] = ROWS
+    sides: ClassVar[Any] = RowOptions
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "embeddings": Float[Tensor, "anchors dim"],
+        "weight": Float[Tensor, "vectors dim"],
+        "labels": Shaped[Tensor, " anchors"],
+    }
+    of_module: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "sharded", "seed", "processes"})
+
+    def target_margin(self) -> Margin:
+        """Margin of the own class."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        """Draw the class weights."""
+        shards = self.processes if self.sharded else ALONE
+        self.classes = ClassWeights(self.num_classes, self.dim, shards=shards, seed=self.seed, **self._sampling())
+
+    def _sampling(self) -> dict[str, Any]:
+        return {}
+
+    def _scale(self) -> float | None:
+        """Of all cosines; None for the length of the embedding."""
+        return None
 
     @property
     def weight(self) -> nn.Parameter:
         """Vectors of the classes, (classes · sub_centers, dim); if sharded, those of this process's classes."""
         return self.classes.weight
+
+    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
+        """Class weights given as a tensor."""
+        vars(self)["classes"] = head_of(inputs["weight"], sides)
+        return self._outcome(inputs["embeddings"], inputs["labels"], **sides)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         if labels is None:
@@ -116,10 +128,7 @@ class HeadLoss(MetricLoss):
                 hint="Pass the class id of each row, 0 to num_classes - 1.",
                 reference="labels-missing",
             )
-        return outcome_of(embeddings, labels, self.classes, self._margin(), self.scale, sides)
-
-    def _margin(self) -> Margin:
-        return self.target_margin
+        return outcome_of(embeddings, labels, self.classes, self.target_margin(), self._scale(), sides)
 
     @property
     def remembers(self) -> bool:
@@ -129,6 +138,38 @@ class HeadLoss(MetricLoss):
     def _take_in(self, calls: list[Call]) -> None:
         del calls
         count_on(self.classes, "calls")
+
+
+class ScaledHeadLoss(HeadLoss):
+    """A declaration over class weights whose cosines are scaled by a number, and of which a sample may take part.
+
+    A subclass declares its margin first, then `scale`, `sub_centers` and `sample_rate`.
+
+    Args:
+        scale: s > 0.
+        sub_centers: Vectors for each class.
+        sample_rate: Share of the classes in a step; see `tuplet.heads.ClassWeights`.
+        correction: True to raise the scores of drawn classes by log(1 / probability to be drawn).
+        seed: Of the first weights and of the draws.
+    """
+
+    _: KW_ONLY
+    correction: bool = False
+
+    sides: ClassVar[Any] = HeadOptions
+    of_module: ClassVar[frozenset[str]] = HeadLoss.of_module | {"sub_centers", "sample_rate", "correction"}
+
+    def setup(self) -> None:
+        """Say what cannot work well."""
+        super().setup()
+        _remark(self.num_classes, self.dim, self.target_margin(), self._scale() or 1.0)
+
+    def _scale(self) -> float | None:
+        return float(vars(self)["scale"])
+
+    def _sampling(self) -> dict[str, Any]:
+        told = vars(self)
+        return {"centers": told["sub_centers"], "sample_rate": told["sample_rate"], "correction": self.correction}
 
 
 def outcome_of(
@@ -180,7 +221,7 @@ def outcome_of(
     )
 
 
-def head_of(weight: Tensor, options: HeadOptions) -> Head:
+def head_of(weight: Tensor, options: Mapping[str, Any]) -> Head:
     """Class weights given as a tensor.
 
     Raises:
@@ -196,7 +237,7 @@ def head_of(weight: Tensor, options: HeadOptions) -> Head:
         )
     num_classes = len(weight) // centers
     if classes is not None:
-        classes = classes.unique()  # type: ignore[no-untyped-call]
+        classes = classes.unique()
         if len(classes) and not 0 <= int(classes[0]) <= int(classes[-1]) < num_classes:
             raise LabelError(
                 f"classes holds ids from {int(classes[0])} to {int(classes[-1])}; there are {num_classes} classes.",

@@ -1,7 +1,8 @@
 """Instance discrimination: every example is a class of its own, and a memory bank holds the class weights."""
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,61 +17,19 @@ from tuplet.engine.listed import BUDGET, listed
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
-from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
+from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_shape, check_weights, row_ids
+from tuplet.losses.head import RowOptions
 from tuplet.losses.since import Call
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, positions_in
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import Supervision
-
-
-@bounded
-def instance_discrimination(
-    embeddings: Float[Tensor, "anchors dim"],
-    bank: Float[Tensor, "instances dim"],
-    positions: Int[Tensor, " anchors"],
-    noise: Int[Tensor, "anchors samples"] | None = None,
-    log_z: float | Tensor | None = None,
-    *,
-    temperature: Tau | Tensor = 0.07,
-    proximal: NotNegative = 0.0,
-    weights: Float[Tensor, " anchors"] | None = None,
-    tile_size: Count | None = None,
-    processes: Processes = ALONE,
-) -> Float[Tensor, ""]:
-    r"""Each example against all others, through a bank of their embeddings that is a constant.
-
-    $$P(i|v) = \frac{e^{v_i \cdot v / \tau}}{\sum_j e^{v_j \cdot v / \tau}}, \quad
-    L = -\log P(i|f_i) \;\text{ or }\; \mathrm{softplus}(-\delta_i) + \sum_{j=1}^m \mathrm{softplus}(\delta_j), \quad
-    \delta = s/\tau - \log Z - \log(m/n)$$
-
-    Args:
-        embeddings: f; normalised by the loss.
-        bank: v, unit rows.
-        positions: Row of each example in the bank; -1 leaves it out.
-        noise: m positions per example, drawn uniformly from all n. Without them the sum over the bank is exact.
-        log_z: log Z, a constant that belongs to the noise form; see `estimate_log_z`.
-        temperature: tau > 0.
-        proximal: lambda; adds lambda ‖f - v_i‖².
-        weights: One per example.
-        tile_size: Most entries of a tile.
-        processes: Who computes the loss together.
-
-    Returns:
-        Mean over the examples.
-
-    References:
-        Wu, Xiong, Yu, Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, eq. 2, 7
-        and 10.
-    """
-    options = {"weights": weights, "tile_size": tile_size, "processes": processes}
-    rows = BankRows(bank.detach(), len(bank))
-    return _outcome(embeddings, rows, positions, noise, log_z, temperature, proximal, options).value
+from tuplet.types import GeometryName, Supervision
 
 
 @bounded
@@ -108,55 +67,88 @@ def _log_z(
 
 
 @register("instance_discrimination")
-class InstanceDiscriminationLoss(MetricLoss):
-    """Module form of `instance_discrimination`; labels are positions of the examples in the data set.
+class InstanceDiscriminationLoss(DeclaredLoss):
+    r"""Each example against all others, through a bank of their embeddings that is a constant.
 
-    The bank is a constant in the gradient; `advance` updates it with the embeddings of a step. Z is estimated in the
-    first step and frozen by its `advance`; both are saved.
+    $$P(i|v) = \frac{e^{v_i \cdot v / \tau}}{\sum_j e^{v_j \cdot v / \tau}}, \quad
+    L = -\log P(i|f_i) \;\text{ or }\; \mathrm{softplus}(-\delta_i) + \sum_{j=1}^m \mathrm{softplus}(\delta_j), \quad
+    \delta = s/\tau - \log Z - \log(m/n)$$
+
+    A module owns the bank, and `advance` updates it with the embeddings of a step; its labels are positions of the
+    examples in the data set. Z is estimated in the first step and frozen by its `advance`; both are saved.
+
+    Inputs:
+        embeddings: f; normalised by the loss.
+        bank: v, unit rows.
+        positions: Row of each example in the bank; -1 leaves it out.
+        noise: m positions per example, drawn uniformly from all n. Without them the sum over the bank is exact.
+        log_z: log Z, a constant that belongs to the noise form; see `estimate_log_z`.
 
     Args:
         num_instances: n, examples in the data set.
         dim: Length of an embedding.
-        temperature: tau.
+        temperature: tau > 0.
         noise_samples: m; None for the exact softmax over the bank.
         momentum: Of the bank's rows.
-        proximal: lambda.
+        proximal: lambda; adds lambda ‖f - v_i‖².
         sharded: Each process owns a range of the bank's rows; see `tuplet.memory.MemoryBank`.
         seed: Of the noise and of the bank's first rows.
         processes: Who computes the loss together.
+
+    References:
+        Wu, Xiong, Yu, Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, eq. 2, 7
+        and 10.
     """
 
-    supervision: ClassVar[Supervision] = "example"
-    takes: ClassVar[frozenset[str]] = ROWS
-    log_z: Tensor
-    calls: Tensor
+    num_instances: Count
+    dim: Count
+    temperature: Tau = 0.07
+    noise_samples: int | None = 4096
+    momentum: Share = 0.5
+    proximal: NotNegative = 0.0
+    _: KW_ONLY
+    sharded: bool = False
+    seed: int = 0
+    processes: Processes = ALONE
 
-    def __init__(
-        self,
-        num_instances: Count,
-        dim: Count,
-        temperature: Tau = 0.07,
-        noise_samples: int | None = 4096,
-        momentum: Share = 0.5,
-        proximal: NotNegative = 0.0,
-        *,
-        sharded: bool = False,
-        seed: int = 0,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__("cosine", processes=processes)
-        scale_of(temperature)
-        if noise_samples is not None and noise_samples < 1:
+    supervision: ClassVar[Supervision] = "example"
+    fixed_geometry: ClassVar[GeometryName] = "cosine"
+    divides_by: ClassVar[str] = "the examples"
+    takes: ClassVar[frozenset[str]] = ROWS
+    sides: ClassVar[Any] = RowOptions
+    of_function: ClassVar[Mapping[str, tuple[Any, Any]]] = {"temperature": (Tau | Tensor, 0.07)}
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "embeddings": Float[Tensor, "anchors dim"],
+        "bank": Float[Tensor, "instances dim"],
+        "positions": Int[Tensor, " anchors"],
+        "noise": Int[Tensor, "anchors samples"] | None,
+        "log_z": float | Tensor | None,
+    }
+    of_module: ClassVar[frozenset[str]] = frozenset(
+        {"num_instances", "dim", "noise_samples", "momentum", "sharded", "seed", "processes"}
+    )
+
+    def setup(self) -> None:
+        """Fill the bank."""
+        samples = self.noise_samples
+        if samples is not None and samples < 1:
             raise ShapeError(
-                f"noise_samples is {noise_samples}; a number from 1 on, or None, is expected.",
+                f"noise_samples is {samples}; a number from 1 on, or None, is expected.",
                 hint="Usual values lie between 256 and 4096; None takes the exact softmax over the bank.",
                 reference="noise-samples",
             )
-        self.temperature, self.noise_samples, self.proximal, self.seed = temperature, noise_samples, proximal, seed
-        self._since.rows = num_instances
-        self.bank = MemoryBank(num_instances, dim, momentum, shards=processes if sharded else ALONE, seed=seed)
+        self._since.rows = self.num_instances
+        shards = self.processes if self.sharded else ALONE
+        self.bank = MemoryBank(self.num_instances, self.dim, self.momentum, shards=shards, seed=self.seed)
+        self.log_z: Tensor
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
+        """Bank and noise given as tensors."""
+        embeddings, bank, positions, noise, log_z = inputs.values()
+        rows = BankRows(bank.detach(), len(bank))
+        return _outcome(embeddings, rows, positions, noise, log_z, self.temperature, self.proximal, sides)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         if labels is None:
@@ -202,6 +194,9 @@ class InstanceDiscriminationLoss(MetricLoss):
             self.log_z.copy_(_log_z(*seen, self.temperature, processes))
         self.bank.update(embeddings, labels, processes)
         count_on(self, "calls")
+
+
+instance_discrimination = InstanceDiscriminationLoss.function()
 
 
 def _outcome(

@@ -2,96 +2,50 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import KW_ONLY, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tuplet.bounds import Count, Finite, NotNegative, bounded
+from tuplet.bounds import Count, Finite, NotNegative
 from tuplet.engine import ALONE, Outcome, Processes, combine, stream
 from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError, ShapeError
-from tuplet.losses.base import MetricLoss, register
+from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
+from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_weights, row_ids
+from tuplet.losses.head import RowOptions
 from tuplet.losses.since import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
-from tuplet.registry import check_choice
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import Supervision
-
-Objective = Literal["nce", "negative_sampling"]
+from tuplet.types import GeometryName, Supervision
 
 
-@bounded
-def nce(
-    embeddings: Float[Tensor, "anchors dim"],
-    weight: Float[Tensor, "words dim"],
-    bias: Float[Tensor, " words"],
-    targets: Int[Tensor, " anchors"],
-    noise: Int[Tensor, "*anchors samples"],
-    noise_probability: Float[Tensor, " words"] | None = None,
-    *,
-    objective: Objective = "nce",
-    log_partition: Finite | Tensor = 0.0,
-    weights: Float[Tensor, " anchors"] | None = None,
-    tile_size: Count | None = None,
-    processes: Processes = ALONE,
-) -> Float[Tensor, ""]:
+@register("nce")
+class NCELoss(DeclaredLoss):
     r"""Tells the target word from k noise words, so that no sum over the vocabulary is needed.
 
     $$L = \mathrm{E}\Big[\mathrm{softplus}(-\Delta(w^+)) + \sum_{j=1}^{k} \mathrm{softplus}(\Delta(w_j))\Big], \quad
     \Delta(w) = h \cdot q_w + b_w - c - \log(k P_n(w))$$
 
-    Negative sampling leaves $\log(k P_n)$ out; its scores are then not log-probabilities.
+    Negative sampling leaves $\log(k P_n)$ out; its scores are then not log-probabilities. A module owns the words'
+    vectors `weight` and `bias` and draws the noise; its labels are target ids.
 
-    Args:
+    Inputs:
         embeddings: h, one context per row.
         weight: q, one row per word.
         bias: b.
         targets: The word that belongs to each context; -1 leaves the row out.
         noise: k words drawn from P_n for each row, or k words shared by all rows.
         noise_probability: P_n of every word; not needed for negative sampling.
-        objective: "nce" or "negative_sampling".
-        log_partition: c, a number or a learned tensor without shape.
-        weights: One per row.
-        tile_size: Most entries of a tile, for shared noise.
-        processes: Who computes the loss together.
-
-    Returns:
-        Mean over rows of the sum over the k noise words.
-
-    Raises:
-        LabelError: If a target or noise word lies outside the vocabulary, or `noise_probability` is missing.
-
-    References:
-        Mnih, Kavukcuoglu, "Learning word embeddings efficiently with noise-contrastive estimation", 2013, eq. 7 and 8.
-        Mikolov, Sutskever, Chen, Corrado, Dean, "Distributed Representations of Words and Phrases", 2013, eq. 4.
-    """
-    check_choice(objective, get_args(Objective), "objective")
-    if objective == "nce" and noise_probability is None:
-        raise LabelError(
-            "The NCE objective was called without noise_probability.",
-            hint="Pass P_n of every word, or objective='negative_sampling'.",
-            reference="noise-probability",
-        )
-    expected = None
-    if objective == "nce" and noise_probability is not None:
-        expected = noise_probability.log() + math.log(max(1, noise.shape[-1]))
-    options = {"weights": weights, "tile_size": tile_size, "processes": processes}
-    return _outcome(embeddings, weight, bias, targets, noise, expected, log_partition, options).value
-
-
-@register("nce")
-class NCELoss(MetricLoss):
-    """Module form of `nce`: owns the words' vectors `weight` and `bias`, and draws the noise; labels are target ids.
 
     Args:
         counts: How often each word of the vocabulary occurs.
@@ -103,42 +57,65 @@ class NCELoss(MetricLoss):
         shared_noise: True to draw k words once for the whole batch; the noise term is then one matrix product.
         seed: Of the noise.
         processes: Who computes the loss together.
+
+    Raises:
+        LabelError: If a target or noise word lies outside the vocabulary, or `noise_probability` is missing.
+
+    References:
+        Mnih, Kavukcuoglu, "Learning word embeddings efficiently with noise-contrastive estimation", 2013, eq. 7 and 8.
+        Mikolov, Sutskever, Chen, Corrado, Dean, "Distributed Representations of Words and Phrases", 2013, eq. 4.
     """
 
-    supervision: ClassVar[Supervision] = "target"
-    takes: ClassVar[frozenset[str]] = ROWS
-    calls: Tensor
+    counts: Sequence[int] | Tensor
+    dim: Count
+    noise_samples: int = 10
+    power: NotNegative = 0.75
+    objective: Literal["nce", "negative_sampling"] = "nce"
+    log_partition: Finite | Literal["learned"] = 0.0
+    shared_noise: bool = False
+    _: KW_ONLY
+    seed: int = 0
+    processes: Processes = ALONE
 
-    def __init__(
-        self,
-        counts: Sequence[int] | Tensor,
-        dim: Count,
-        noise_samples: int = 10,
-        power: NotNegative = 0.75,
-        objective: Objective = "nce",
-        log_partition: Finite | Literal["learned"] = 0.0,
-        shared_noise: bool = False,
-        *,
-        seed: int = 0,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__("dot", processes=processes)
-        check_choice(objective, get_args(Objective), "objective")
-        if noise_samples < 1:
+    supervision: ClassVar[Supervision] = "target"
+    fixed_geometry: ClassVar[GeometryName] = "dot"
+    divides_by: ClassVar[str] = "rows, of the sum over the k noise words"
+    learnable: ClassVar[Mapping[str, float]] = {"log_partition": 0.0}
+    takes: ClassVar[frozenset[str]] = ROWS
+    sides: ClassVar[Any] = RowOptions
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "embeddings": Float[Tensor, "anchors dim"],
+        "weight": Float[Tensor, "words dim"],
+        "bias": Float[Tensor, " words"],
+        "targets": Int[Tensor, " anchors"],
+        "noise": Int[Tensor, "*anchors samples"],
+        "noise_probability": Float[Tensor, " words"] | None,
+    }
+    of_module: ClassVar[frozenset[str]] = frozenset(
+        {"counts", "dim", "noise_samples", "power", "shared_noise", "seed", "processes"}
+    )
+
+    def setup(self) -> None:
+        """Make the table of the noise and the words' vectors."""
+        if self.noise_samples < 1:
             raise ShapeError(
-                f"noise_samples is {noise_samples}; a number from 1 on is expected.",
+                f"noise_samples is {self.noise_samples}; a number from 1 on is expected.",
                 hint="Usual values lie between 5 and 25.",
                 reference="noise-samples",
             )
-        self.noise = AliasTable(counts, power)
-        self.noise_samples, self.objective, self.shared_noise, self.seed = noise_samples, objective, shared_noise, seed
+        self.noise = AliasTable(vars(self).pop("counts"), self.power)
         words = len(self.noise.probability)
-        self.weight = nn.Parameter(torch.zeros(words, dim))
+        self.weight = nn.Parameter(torch.zeros(words, self.dim))
         self.bias = nn.Parameter(torch.zeros(words))
-        learned = log_partition == "learned"
-        self.fixed = 0.0 if learned else float(log_partition)
-        self.log_partition = nn.Parameter(torch.zeros(())) if learned else None
+        constant: Any = vars(self).pop("log_partition")
+        self.fixed = 0.0 if constant == "learned" else float(constant)
+        self.register_parameter("log_partition", nn.Parameter(torch.zeros(())) if constant == "learned" else None)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def constant(self) -> nn.Parameter | None:
+        """c, if it is learned; else `fixed` is its value."""
+        return self._parameters.get("log_partition")
 
     def draw(self, rows: int, processes: Processes = ALONE) -> Tensor:
         """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples): a slice of the batch's."""
@@ -148,6 +125,21 @@ class NCELoss(MetricLoss):
         sizes = counts(rows, processes, self.weight.device)
         begin = sum(sizes[: processes.rank])
         return self.noise.draw((sum(sizes), self.noise_samples), generator)[begin : begin + rows]
+
+    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
+        """Words and noise given as tensors."""
+        embeddings, weight, bias, targets, noise, probability = inputs.values()
+        if self.objective == "negative_sampling":
+            expected = None
+        elif probability is None:
+            raise LabelError(
+                "The NCE objective was called without noise_probability.",
+                hint="Pass P_n of every word, or objective='negative_sampling'.",
+                reference="noise-probability",
+            )
+        else:
+            expected = probability.log() + math.log(max(1, noise.shape[-1]))
+        return _outcome(embeddings, weight, bias, targets, noise, expected, self.log_partition, sides)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         if labels is None:
@@ -160,7 +152,7 @@ class NCELoss(MetricLoss):
         noise = self.draw(len(labels), processes)
         expected = self.noise.log_expected(self.noise_samples) if self.objective == "nce" else None
         weight, bias = shared(self.weight, processes), shared(self.bias, processes)
-        constant = self.fixed if self.log_partition is None else shared(self.log_partition, processes)
+        constant = self.fixed if self.constant is None else shared(self.constant, processes)
         return _outcome(embeddings, weight, bias, labels, noise, expected, constant, sides)
 
     @property
@@ -173,6 +165,9 @@ class NCELoss(MetricLoss):
         count_on(self, "calls")
 
 
+nce = NCELoss.function()
+
+
 def _outcome(
     embeddings: Tensor,
     weight: Tensor,
@@ -180,7 +175,7 @@ def _outcome(
     targets: Tensor,
     noise: Tensor,
     expected: Tensor | None,
-    log_partition: Finite | Tensor,
+    log_partition: Any,
     options: Mapping[str, Any],
 ) -> Outcome:
     weights, processes = options.get("weights"), options.get("processes", ALONE)

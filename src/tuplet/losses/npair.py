@@ -1,34 +1,27 @@
 """N-pair losses: one positive against the negatives of many classes at once."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from tuplet.bounds import NotNegative, bounded
-from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
+from tuplet.bounds import NotNegative
+from tuplet.engine import ALONE, Outcome, Processes, Reduction
 from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import MetricLoss, register
-from tuplet.losses.door import PAIRS, Sides, check_embeddings, check_weights, pose
-from tuplet.memory import FeatureQueue
+from tuplet.losses.base import register
+from tuplet.losses.declare import PairLoss
+from tuplet.losses.door import Problem, check_embeddings, check_weights
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
-from tuplet.types import Supervision
+from tuplet.relation import Paired
+from tuplet.types import GeometryName
 
 
-@bounded
-def npair(
-    embeddings: Float[Tensor, "anchors dim"],
-    labels: Shaped[Tensor, "anchors *classes"] | None = None,
-    *,
-    negatives: Float[Tensor, "anchors n dim"] | None = None,
-    norm_penalty: NotNegative = 0.0,
-    one_vs_one: bool = False,
-    **sides: Unpack[Sides],
-) -> Float[Tensor, ""]:
+@register("npair")
+class NPairLoss(PairLoss):
     r"""The positive's similarity against that of all negatives, by dot products of embeddings as they are.
 
     $$L = \frac{1}{N} \sum_i \log\Big(1 + \sum_{j \ne i} e^{f_i \cdot f_j^+ - f_i \cdot f_i^+}\Big)$$
@@ -36,92 +29,65 @@ def npair(
     Pairs (`references`): the N-pair-mc loss above. Pairs and `negatives`: the (N+1)-tuplet loss, each anchor with its
     own negatives. Labels: each positive alone against the anchor's negatives, mean over positives, then over anchors.
 
-    Args:
+    Inputs:
         embeddings: Anchors f.
         labels: Class ids; without them row i of `references` is f_i^+.
         negatives: Each anchor's own negatives.
+
+    Args:
         norm_penalty: Adds this times the mean of ‖f‖² over all embeddings, which takes the place of normalising.
         one_vs_one: $\sum_j \log(1 + e^{\dots})$ in the place of the log of the sum; for pairs.
-        sides: See `Sides`.
-
-    Returns:
-        Mean over the anchors that have a positive; 0 if none has one.
 
     References:
         Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016, eq. 6 and 7.
     """
-    return _outcome(embeddings, labels, negatives, norm_penalty, sides, one_vs_one=one_vs_one).value
 
+    norm_penalty: NotNegative = 0.0
+    one_vs_one: bool = False
 
-@register("npair")
-class NPairLoss(MetricLoss):
-    """Module form of `npair`: `loss(anchors, references=positives)`, also with `negatives=`, or class ids.
-
-    Args:
-        norm_penalty: Times the mean squared norm of all embeddings.
-        one_vs_one: True for a sum of logs, one per negative.
-        queue: Latest batches as further references.
-        processes: Who computes the loss together.
-    """
-
-    supervision: ClassVar[Supervision] = "class"
-    takes: ClassVar[frozenset[str]] = PAIRS | {"negatives"}
+    fixed_geometry: ClassVar[GeometryName] = "dot"
     prefers_pairs: ClassVar[bool] = True
+    keyword_inputs: ClassVar[Mapping[str, Any]] = {"negatives": Float[Tensor, "anchors n dim"] | None}
 
-    def __init__(
-        self,
-        norm_penalty: NotNegative = 0.0,
-        one_vs_one: bool = False,
-        *,
-        queue: FeatureQueue | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__("dot", queue=queue, processes=processes)
-        self.norm_penalty, self.one_vs_one = norm_penalty, one_vs_one
+    def program(self, problem: Problem | None = None) -> Reduction[Any]:
+        """One positive against all negatives; with class ids each of several."""
+        if self.one_vs_one:
+            return Triplet(soft=True, mean_over="anchors")  # of -dot as the distance
+        return Softmax() if problem is None or isinstance(problem.relation, Paired) else SoftmaxEach()
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        negatives = sides.pop("negatives", None)
-        return _outcome(embeddings, labels, negatives, self.norm_penalty, sides, one_vs_one=self.one_vs_one)
+        references, negatives = sides.get("references"), sides.pop("negatives", None)
+        self._check(labels, references, negatives)
+        if negatives is None or references is None:
+            outcome = super()._outcome(embeddings, labels, **sides)
+        else:
+            outcome = _tuplet(embeddings, references, negatives, sides)
+        if not self.norm_penalty:
+            return outcome
+        weights = sides.get("weights")
+        sets = [(embeddings, _of_known(labels, weights))]
+        if references is not None:
+            theirs = sides.get("reference_labels")
+            sets.append((references, weights if labels is None else _of_known(theirs, None)))
+        norms = self.norm_penalty * _mean_square(sets, sides.get("processes", ALONE))
+        return Outcome(outcome.total + norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
+
+    def _check(self, labels: Tensor | None, references: Tensor | None, negatives: Tensor | None) -> None:
+        if self.one_vs_one and (labels is not None or negatives is not None):
+            raise LabelError(
+                "The one-vs-one form is defined for pairs; labels or negatives were given.",
+                hint="Call loss(anchors, references=positives), or use one_vs_one=False.",
+                reference="one-vs-one",
+            )
+        if negatives is not None and (references is None or labels is not None):
+            raise LabelError(
+                "negatives were given with labels or without references; they belong to pairs.",
+                hint="Call loss(anchors, references=positives, negatives=(anchors, n, dim)).",
+                reference="labels-missing",
+            )
 
 
-def _outcome(
-    embeddings: Tensor,
-    labels: Tensor | None,
-    negatives: Tensor | None,
-    norm_penalty: float,
-    sides: Mapping[str, Any],
-    *,
-    one_vs_one: bool,
-) -> Outcome:
-    if one_vs_one and (labels is not None or negatives is not None):
-        raise LabelError(
-            "The one-vs-one form is defined for pairs; labels or negatives were given.",
-            hint="Call loss(anchors, references=positives), or use one_vs_one=False.",
-            reference="one-vs-one",
-        )
-    references, weights = sides.get("references"), sides.get("weights")
-    if negatives is not None and (references is None or labels is not None):
-        raise LabelError(
-            "negatives were given with labels or without references; they belong to pairs.",
-            hint="Call loss(anchors, references=positives, negatives=(anchors, n, dim)).",
-            reference="labels-missing",
-        )
-    if negatives is not None and references is not None:
-        outcome = _tuplet(embeddings, references, negatives, sides)
-    else:
-        problem = pose(embeddings, labels, sides)
-        reduction: Reduction[Any] = SoftmaxEach() if labels is not None else Softmax()
-        if one_vs_one:
-            reduction = Triplet(soft=True, mean_over="anchors")  # of -dot as the distance
-        outcome = stream(reduction, problem.anchors, problem.references, problem.relation, "dot", **problem.walk)
-    if not norm_penalty:
-        return outcome
-    theirs = sides.get("reference_labels")
-    sets = [(embeddings, _of_known(labels, weights))]
-    if references is not None:
-        sets.append((references, weights if labels is None else _of_known(theirs, None)))
-    norms = _mean_square(sets, sides.get("processes", ALONE))
-    return Outcome(outcome.total + norm_penalty * norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
+npair = NPairLoss.function()
 
 
 def _of_known(labels: Tensor | None, weights: Tensor | None) -> Tensor | None:

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tuplet.bounds import Count
@@ -34,6 +34,16 @@ class ProxyLoss(DeclaredLoss):
 
     A program finds the logarithm of an example's weight, relative to the mean of all, as `pair.of_col["log_weight"]`
     where weights were given.
+
+    Inputs:
+        proxies: One vector per class; its length does not count.
+        labels: Class ids, 0 to classes - 1; -1 leaves a row out.
+
+    Args:
+        num_classes: How many classes there are.
+        dim: Length of an embedding.
+        seed: Of the first proxies.
+        processes: Who computes the loss together.
     """
 
     num_classes: Count
@@ -44,8 +54,12 @@ class ProxyLoss(DeclaredLoss):
 
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
-    owns: ClassVar[Mapping[str, Any]] = {"proxies": Float[Tensor, "classes dim"]}
-    sizes: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "seed"})
+    inputs: ClassVar[Mapping[str, Any]] = {
+        "embeddings": Float[Tensor, "anchors dim"],
+        "proxies": Float[Tensor, "classes dim"],
+        "labels": Shaped[Tensor, " anchors"],
+    }
+    of_module: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "seed", "processes"})
     fixed_geometry: ClassVar[GeometryName] = "cosine"
 
     def setup(self) -> None:

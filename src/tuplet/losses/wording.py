@@ -3,53 +3,70 @@
 import inspect
 import re
 import textwrap
+from dataclasses import dataclass, field
 from typing import Any
 
-ARGS = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+SECTION = re.compile(r"^(Inputs|Args):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
 
-OF_MODULE = {
-    "num_classes": "How many classes there are.",
-    "dim": "Length of an embedding.",
-    "seed": "Of the first proxies.",
-    "queue": "Latest batches as further references.",
-    "processes": "Who computes the loss together.",
-}
-OWNED = {"proxies": "One vector per class; its length does not count."}
 LABELS = {
     "class": "Class ids, or multi-hot rows; without them row i of `references` is the positive of row i.",
     "pair": "Class ids or pair ids; without them row i of `references` is the positive of row i.",
-    "target": "Class ids, 0 to classes - 1; -1 leaves a row out.",
 }
 
 
-def of_module(cls: Any, text: str | None) -> str | None:
-    """The docstring of a declaration, with the arguments that all have.
+@dataclass(frozen=True)
+class Described:
+    """What a docstring says.
+
+    Args:
+        head: What comes before the arguments.
+        options: What each option is.
+        inputs: What each tensor of the function is.
+        tail: What comes behind: errors, sources.
+    """
+
+    head: str
+    options: dict[str, str]
+    inputs: dict[str, str] = field(default_factory=dict)
+    tail: str = ""
+
+
+def described(cls: Any, text: str | None) -> Described | None:
+    """Read the docstring of a declaration; what it leaves out its bases say.
 
     Raises:
         TypeError: If an option is not described.
     """
     if text is None:  # python -OO
         return None
-    head, told, tail = _parts(text)
-    if missing := [name for name in cls.options if name not in told and name not in OF_MODULE]:
+    clean = inspect.cleandoc(text) + "\n"
+    told = {found[1]: _entries(found[2]) for found in SECTION.finditer(clean)}
+    head, tail = _around(clean)
+    bases = [kind.described for kind in reversed(cls.__mro__[1:]) if getattr(kind, "described", None)]
+    options, inputs = ({k: v for base in bases for k, v in vars(base)[part].items()} for part in ("options", "inputs"))
+    options |= told.get("Args", {})
+    if missing := [name for name in cls.options if name not in options]:
         raise TypeError(f"{cls.__name__}: the docstring does not describe {', '.join(missing)} under Args")
-    entries = {name: told.get(name, OF_MODULE.get(name, "")) for name in cls.options}
-    return _joined(head, entries, "", tail)
+    return Described(head, options, inputs | told.get("Inputs", {}), tail)
+
+
+def of_module(cls: Any) -> str | None:
+    """The docstring of a module: its options, its sources."""
+    told = cls.described
+    return told and _joined(told.head, {name: told.options[name] for name in cls.options}, "", told.tail)
 
 
 def of_function(cls: Any) -> str | None:
-    """The same for the function: with embeddings and labels, and what the number is a mean over."""
-    if cls.__doc__ is None:
+    """The same for the function: with its tensors, and what the number is a mean over."""
+    told = cls.described
+    if told is None:
         return None
-    head, told, tail = _parts(cls.__doc__)
-    entries = {"embeddings": "One row per example."}
-    entries |= {name: OWNED.get(name, "Owned by the module.") for name in cls.owns}
-    entries["labels"] = LABELS["target" if cls.owns else cls.supervision]
-    options = {name: option for name, option in cls.options.items() if not option.by_keyword}
-    entries |= {name: _of_tensor(cls, name, told[name]) for name in options if name not in cls.sizes}
-    entries["sides"] = f"See `{cls.sides.__name__}`."
+    inputs = {"embeddings": "One row per example.", "labels": LABELS.get(cls.supervision, "")} | told.inputs
+    entries = {name: inputs[name] for name in cls.inputs}
+    entries |= {name: _of_tensor(cls, name, told.options[name]) for name in cls.options if name not in cls.of_module}
+    entries |= {name: inputs[name] for name in cls.keyword_inputs} | {"sides": f"See `{cls.sides.__name__}`."}
     returns = f"Returns:\n    Mean over {cls.divides_by}; 0 if there is none.\n"
-    return _joined(head, entries, returns, tail)
+    return _joined(told.head, entries, returns, told.tail)
 
 
 def _of_tensor(cls: Any, name: str, told: str) -> str:
@@ -57,16 +74,18 @@ def _of_tensor(cls: Any, name: str, told: str) -> str:
     return told.replace('"learned"', "a tensor that is learned") if name in cls.learnable else told
 
 
-def _parts(text: str) -> tuple[str, dict[str, str], str]:
-    """What comes before the arguments, the arguments, what comes after."""
-    clean = inspect.cleandoc(text) + "\n"
-    found = ARGS.search(clean)
-    if not found:
-        head, mark, tail = clean.partition("References:\n")
-        return head.rstrip(), {}, mark + tail
-    entries = re.split(r"^ {4}(?=\w)", found[1], flags=re.MULTILINE)[1:]
-    told = {name.strip(): " ".join(note.split()) for name, _, note in (entry.partition(":") for entry in entries)}
-    return clean[: found.start()].rstrip(), told, clean[found.end() :].lstrip("\n")
+def _around(clean: str) -> tuple[str, str]:
+    """What stands before the arguments, and behind them."""
+    rest = SECTION.sub("", clean)
+    mark = re.search(r"^(Raises|References):\n", rest, re.MULTILINE)
+    cut = mark.start() if mark else len(rest)
+    return rest[:cut].rstrip(), rest[cut:]
+
+
+def _entries(text: str) -> dict[str, str]:
+    """Names and what is said of them."""
+    entries = re.split(r"^ {4}(?=\w)", text, flags=re.MULTILINE)[1:]
+    return {name.strip(): " ".join(note.split()) for name, _, note in (entry.partition(":") for entry in entries)}
 
 
 def _joined(head: str, entries: dict[str, str], returns: str, tail: str) -> str:

@@ -60,12 +60,12 @@ class WordState:
         tables = {"vectors": self._vectors, "weight": self._weight}
         self._level: Level | None = None
         if loss.objective == "nce":  # negative sampling has no bias
-            constant = loss.fixed if loss.log_partition is None else loss.log_partition.detach()
+            constant = loss.fixed if loss.constant is None else loss.constant.detach()
             expected = loss.noise.log_expected(loss.noise_samples).to(self._bias.dtype)
             self._level = Level(self._bias, expected, constant)
             tables["bias"] = self._bias[:, None]
-            if loss.log_partition is not None:
-                tables["log_partition"] = loss.log_partition.detach().view(1, 1)
+            if loss.constant is not None:
+                tables["log_partition"] = loss.constant.detach().view(1, 1)
         self._movers = {
             key: RowOptimizer(table, "adagrad" if name == "adagrad" else "sgd", cap=cap)
             for key, table in tables.items()
