@@ -63,8 +63,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     _set_thresholds(embedder, model, job.validation, job.seed)
     embedder.save(folder / "model")
     save_gallery(folder, model, splits_of(job))
-    baseline = state.baseline
-    raw = evaluator.extract({"raw": baseline.extractor})
+    raw = evaluator.extract({"raw": state.baseline.extractor})
     features = [{**one, **other} for one, other in zip(raw, features, strict=True)]
     results, left_out = evaluator.evaluate(features)
     left_out += not_applicable(dataset, job.evaluate)
@@ -82,7 +81,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         "geometry": embedder.geometry,
         "supervision": job.task.supervision,
         "data": job.facts,
-        "raw": baseline.to_dict(),
+        "raw": state.baseline.to_dict(),
         "main": {"protocol": main.name, "measure": main.primary_metric} if main else None,
         "protocols": evaluator.compare(results)
         | verified(model, dataset, job.seed)
