@@ -108,15 +108,18 @@ def write_json(path: Path, content: Mapping[str, Any], *, version: int, seal: bo
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str, seal: bool = False) -> dict[str, Any]:
+def read_json(
+    path: Path, *, version: int, error: type[TupletError], remedy: str, seal: bool = False, oldest: int | None = None
+) -> dict[str, Any]:
     """Read a JSON object written by `write_json`.
 
     Args:
         path: The file.
-        version: The one `format` number that is understood.
+        version: The `format` number that is written today.
         error: What to raise.
         remedy: How to write the file again, for hints.
-        seal: Whether it must end with its checksum.
+        seal: Whether it must end with its checksum, if it is of this format.
+        oldest: The first number that is understood; by default only `version` is.
 
     Raises:
         TupletError: Of the given kind, if the file is missing, damaged, or of another format.
@@ -127,13 +130,16 @@ def read_json(path: Path, *, version: int, error: type[TupletError], remedy: str
         raise error(f"{path} is damaged: {problem}.", hint=remedy, reference="damaged-file") from problem
     if not isinstance(content, dict):
         raise error(f"{path} is damaged: expected a JSON object.", hint=remedy, reference="damaged-file")
-    if content.get("format") != version:
+    oldest = version if oldest is None else oldest
+    found = content.get("format")
+    if not isinstance(found, int) or not oldest <= found <= version:
+        known = f"format {version}" if oldest == version else f"formats {oldest} to {version}"
         raise error(
-            f"{path} has format {content.get('format')!r}; this version of tuplet reads format {version}.",
+            f"{path} has format {found!r}; this version of tuplet reads {known}.",
             hint=f"Update tuplet (pip install --upgrade tuplet), or: {remedy}",
             reference="unknown-format",
         )
-    if seal and not is_sealed(content):
+    if seal and found == version and not is_sealed(content):
         message = f"{path} is damaged: it was changed after it was written, its checksum is another one."
         raise error(message, hint=remedy, reference="damaged-file")
     return content

@@ -38,7 +38,8 @@ def open(folder: Path | str, *, trust: bool = False) -> Index:  # noqa: A001  # 
             hint="Name a run that has ended (`tuplet runs` shows them), or make an index: tuplet index build",
             reference="no-index",
         )
-    backend = read_json(home / CONFIG, version=FORMAT, error=IndexFormatError, remedy=REMEDY, seal=True).get("backend")
+    content = read_json(home / CONFIG, version=FORMAT, oldest=1, error=IndexFormatError, remedy=REMEDY, seal=True)
+    backend = content.get("backend")
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise IndexFormatError(
             f"{home / CONFIG} names the backend {backend!r}; this version of tuplet knows {', '.join(BACKENDS)}.",

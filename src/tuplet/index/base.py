@@ -78,8 +78,11 @@ class Index(ABC):
     def __init__(self, folder: Path | str, *, trust: bool = False) -> None:
         self.folder = Path(folder)
         self._trust = trust
-        self._take(read_config(self.folder, self._FIELDS))
+        self._take(self._read())
         require_model(self._model, self.model_hash)
+
+    def _read(self) -> dict[str, Any]:
+        return read_config(self.folder, self._FIELDS)
 
     def _take(self, content: dict[str, Any]) -> None:
         """Be what a description says."""
@@ -91,7 +94,7 @@ class Index(ABC):
 
     def _refresh(self) -> None:
         """Another process may have written."""
-        content = read_config(self.folder, self._FIELDS)
+        content = self._read()
         if content != self._config:
             self._take(content)
 

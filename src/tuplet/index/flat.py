@@ -17,7 +17,7 @@ from tuplet.errors import IndexFormatError, ShapeError
 from tuplet.index import where as filters
 from tuplet.index.base import ColumnKind, Facts, Hits, Index, merged_columns, require_finite, require_queries
 from tuplet.index.facts import facts_of, require_facts, wrong_facts
-from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header
+from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header, of_first_format
 from tuplet.index.writing import CONFIG, LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
 from tuplet.models import Embedder
 from tuplet.storage import replaced_folder
@@ -44,6 +44,9 @@ class FlatIndex(Index):
     recall: Mapping[str, Any] = {"measured": 1.0, "exact": True}
     _FIELDS: ClassVar[Mapping[str, type]] = {"count": int, "removed": int, "columns": dict, "files": dict}
 
+    def _read(self) -> dict[str, Any]:
+        return read_config(self.folder, self._FIELDS, first=of_first_format)
+
     def _take(self, content: dict[str, Any], lines: list[bytes] | None = None) -> None:
         """See `Index`; `lines` are the items, where this process has written them itself."""
         super()._take(content)
@@ -53,6 +56,15 @@ class FlatIndex(Index):
         self._lines = self._pages.items  # of all rows, removed ones too
         for name in ("_live",) if lines is not None else ("_live", "_rows", "_holders"):
             self.__dict__.pop(name, None)
+
+    def _refresh(self) -> None:
+        super()._refresh()
+        if self._config["format"] == 1:  # what tuplet 0.1 wrote gets what it lacks before anything is added
+            (self.folder / CONTENTS).write_bytes(bytes.fromhex(UNKNOWN) * len(self))
+            (self.folder / REMOVED).write_bytes(b"")
+            files = self._config["files"] | Pages.sums(self.folder, {CONTENTS: 0, REMOVED: 0})
+            replace_config(self.folder, {**self._config, "files": files})
+            self._take(self._read())
 
     @classmethod
     def create(cls, folder: Path | str, embedder: Embedder) -> "FlatIndex":
@@ -293,7 +305,7 @@ class FlatIndex(Index):
         content = {**self._config, **changed, "count": count, "removed": self._config["removed"] + removed}
         self._pages.write_header(header(count, self.dim))
         replace_config(self.folder, content)
-        self._take(read_config(self.folder, self._FIELDS), [*self._pages.items.lines, *lines])
+        self._take(self._read(), [*self._pages.items.lines, *lines])
 
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:  # noqa: ARG002
         """Nothing is to be tuned: every item is compared."""

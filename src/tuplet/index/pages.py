@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuplet.checksums import Blocks
 from tuplet.errors import IndexFormatError
-from tuplet.index.base import Facts
+from tuplet.index.base import Facts, merged_columns
 from tuplet.index.writing import CONFIG, REMEDY, damaged
 
 EMBEDDINGS, ITEMS, CONTENTS, REMOVED = "embeddings.npy", "items.jsonl", "contents.bin", "removed.bin"
@@ -40,12 +40,14 @@ class Pages:
         self.folder, self.dim, self.count = folder, int(content["dim"]), int(content["count"])
         try:
             self.blocks = {str(name): Blocks.from_json(blocks) for name, blocks in content["files"].items()}
-            sizes = {name: self.blocks[name].end for name in (EMBEDDINGS, ITEMS, CONTENTS, REMOVED)}
+            self._has_contents = content["format"] > 1
+            written = (EMBEDDINGS, ITEMS, CONTENTS, REMOVED) if self._has_contents else (EMBEDDINGS, ITEMS)
+            sizes = {name: self.blocks[name].end for name in written}
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise damaged(folder / CONFIG, f"its checksums cannot be read ({problem!r})") from problem
         size = {EMBEDDINGS: HEADER + 4 * self.count * self.dim, CONTENTS: 16 * self.count}
         expected = size | {REMOVED: 8 * int(content["removed"])}
-        if any(sizes[name] != size for name, size in expected.items()):
+        if any(sizes.get(name, size) != size for name, size in expected.items()):
             raise damaged(folder / CONFIG, "its counts and the sizes of its files do not fit together")
         self.items = Items(self._checked_lines() if lines is None else lines)
 
@@ -77,14 +79,15 @@ class Pages:
     @cached_property
     def contents(self) -> NDArray[np.uint8]:
         """Hash of the content of each item (items, 16)."""
-        if not self.count:
-            return np.empty((0, 16), dtype=np.uint8)
+        if not self.count or not self._has_contents:
+            return np.zeros((self.count, 16), dtype=np.uint8)
         return np.memmap(self.folder / CONTENTS, dtype=np.uint8, mode="r", shape=(self.count, 16))
 
     @cached_property
     def removed(self) -> NDArray[np.int64]:
         """Rows that no longer count."""
-        return np.frombuffer(self._bytes(REMOVED), dtype="<i8").astype(np.int64)
+        content = self._bytes(REMOVED) if self._has_contents else b""
+        return np.frombuffer(content, dtype="<i8").astype(np.int64)
 
     def array(self, name: str) -> NDArray[Any] | None:
         """An array beside the items."""
@@ -149,6 +152,30 @@ class Pages:
         except OSError as problem:
             message = f"{self.folder / name} could not be read: {problem.strerror or problem}."
             raise IndexFormatError(message, hint=REMEDY, reference="missing-file") from problem
+
+
+def of_first_format(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the description of an index of tuplet 0.1 does not say.
+
+    Nothing was ever added or removed, and there were no checksums: the files count as they are now.
+
+    Raises:
+        IndexFormatError: If files are missing or of other sizes than the description says.
+    """
+    count, dim = content.get("count"), content.get("dim")
+    if not isinstance(count, int) or not isinstance(dim, int):
+        raise damaged(folder / CONFIG, "'count' or 'dim' missing or of the wrong kind")
+    try:
+        lines = Items((folder / ITEMS).read_bytes().splitlines())
+        files = Pages.sums(folder, {EMBEDDINGS: HEADER, ITEMS: 0})
+    except OSError as problem:
+        message = f"{problem.filename or folder} could not be read: {problem.strerror or problem}."
+        raise IndexFormatError(message, hint=REMEDY, reference="missing-file") from problem
+    try:
+        columns = merged_columns({}, lines)
+    except (ValueError, AttributeError) as problem:
+        raise damaged(folder / ITEMS, f"a line is no item ({problem})") from problem
+    return {"removed": 0, "columns": columns, "files": files}
 
 
 class Items(Sequence[Facts]):

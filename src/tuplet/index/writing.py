@@ -1,7 +1,7 @@
 """One writer at a time, and the description of an index, replaced as a whole."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,26 @@ def alone(folder: Path) -> Iterator[None]:
         lock.give_back()
 
 
-def read_config(folder: Path, fields: Mapping[str, type]) -> dict[str, Any]:
+def read_config(
+    folder: Path,
+    fields: Mapping[str, type],
+    first: Callable[[Path, Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """The description of an index, with all `fields`.
+
+    Args:
+        folder: Of the index.
+        fields: What it says beside what that of every index does, and of which kind that is.
+        first: What a description of format 1, which tuplet 0.1 wrote, does not say; without, that is refused.
 
     Raises:
         IndexFormatError: If it is missing, damaged or of an unknown format.
     """
     path = folder / CONFIG
-    content = read_json(path, version=FORMAT, error=IndexFormatError, remedy=REMEDY, seal=True)
+    oldest = None if first is None else 1
+    content = read_json(path, version=FORMAT, oldest=oldest, error=IndexFormatError, remedy=REMEDY, seal=True)
+    if content["format"] == 1 and first is not None:
+        content |= first(folder, content)
     wrong = [name for name, kind in {**COMMON, **fields}.items() if not isinstance(content.get(name), kind)]
     if wrong:
         raise damaged(path, f"{', '.join(map(repr, wrong))} missing or of the wrong kind")

@@ -299,7 +299,9 @@ def _hash(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 def _read_config(folder: Path) -> dict[str, Any]:
     settle(folder)
     path = folder / _CONFIG
-    content = read_json(path, version=FORMAT, error=CheckpointError, remedy=_REMEDY, seal=True)
+    content = read_json(path, version=FORMAT, oldest=1, error=CheckpointError, remedy=_REMEDY, seal=True)
+    if content["format"] == 1:  # tuplet 0.1 kept no checksums of an encoder's files and no rates of false accepts
+        content = {"files": {}, "verification": {}, **content}
     wrong = [name for name, kind in _FIELDS.items() if not isinstance(content.get(name), kind)]
     if not wrong and content["geometry"] not in get_args(GeometryName):
         wrong = ["geometry"]

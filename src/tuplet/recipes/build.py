@@ -32,7 +32,7 @@ from tuplet.sampling import Sampler
 from tuplet.sampling.paired import sharing
 from tuplet.seeding import derive_seed
 from tuplet.training import Job, Task
-from tuplet.training.record import other_data, read_fingerprint
+from tuplet.training.record import has_no_record, other_data, read_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,8 @@ def _divided(
 ) -> tuple[Mapping[str, Manifest], Fingerprint]:
     """The parts of the data, and what a run keeps of them."""
     split, now = recipe.data.split, Fingerprint.of(manifest, reader.cache)
-    kept, given = (None if run is None else read_fingerprint(run) for run in (begun, start))
+    kept = None if begun is None or has_no_record(begun) else read_fingerprint(begun)
+    given = None if start is None else read_fingerprint(start)
     if begun is not None and kept is not None:
         there = kept.present()
         if found := differences(there, now) or other_splits(manifest, split, there):

@@ -26,7 +26,7 @@ from torch import Tensor
 from tuplet.errors import CheckpointError
 from tuplet.storage import read_json, replaced_folder, write_json
 
-FORMAT = 1
+FORMAT = 2
 TENSORS = ("model", "objective", "averaged", "sampler")
 FILES = (*(f"{name}.safetensors" for name in TENSORS), "optimizer.pt", "progress.json")
 _NAME = re.compile(r"step-(\d{6,})")
@@ -123,9 +123,11 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: If it is torn, or of a format that this version does not know.
     """
-    progress = read_json(folder / "progress.json", version=FORMAT, error=CheckpointError, remedy=REMEDY)
-    del progress["format"]
-    if progress.pop("check", None) != check_of(progress) or not set(progress.get("files", ())) <= set(FILES):
+    progress = read_json(folder / "progress.json", version=FORMAT, oldest=1, error=CheckpointError, remedy=REMEDY)
+    is_checked = progress.pop("format") > 1 or "check" in progress  # tuplet 0.1 kept no digest of this file
+    if (is_checked and progress.pop("check", None) != check_of(progress)) or not set(progress.get("files", ())) <= set(
+        FILES
+    ):
         message = f"The checkpoint {folder} is torn: progress.json was changed."
         raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
     try:
@@ -139,6 +141,19 @@ def load(folder: Path) -> Checkpoint:
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
         message = f"The checkpoint {folder} does not hold what a checkpoint holds: {error}."
         raise CheckpointError(message, hint=REMEDY, reference="damaged-file") from error
+
+
+def is_of_first_format(folder: Path) -> bool:
+    """Whether the latest of some checkpoints was written by tuplet 0.1; False if there is none."""
+    steps = steps_in(folder)
+    if not steps:
+        return False
+    path = folder / name_of(steps[-1]) / "progress.json"
+    try:
+        found = read_json(path, version=FORMAT, oldest=1, error=CheckpointError, remedy=REMEDY)
+    except CheckpointError:
+        return False
+    return found["format"] == 1 and "check" not in found
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:

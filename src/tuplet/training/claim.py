@@ -11,7 +11,7 @@ from tuplet.storage import Lock, numbered
 from tuplet.training import checkpoint
 from tuplet.training.events import Event, note, read_events
 from tuplet.training.job import Job
-from tuplet.training.record import EXAMPLES, RECORD, compare, extend_to, keep
+from tuplet.training.record import EXAMPLES, RECORD, compare, extend_to, has_no_record, keep, refuse_other_start
 from tuplet.training.word_job import WordJob
 
 LOCK = ".lock"
@@ -140,6 +140,12 @@ def prepare(
         RecipeError: See `compare`.
     """
     if resume and ((folder / RECORD).exists() or has_saved(folder)):
+        if has_no_record(folder):
+            events = read_events(folder / DIARY)
+            refuse_other_start(folder, job, next((event for event in events if event["kind"] == "start"), {}))
+            if extend:
+                _refuse_fewer(folder, job.settings.steps)
+            return
         before = compare(folder, job, extend=extend)
         if before is not None:
             _refuse_fewer(folder, job.settings.steps)

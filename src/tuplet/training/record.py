@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.errors import DataError, RecipeError
 from tuplet.storage import read_json
-from tuplet.training.checkpoint import check_of, write_file
+from tuplet.training.checkpoint import check_of, is_of_first_format, write_file
 from tuplet.training.job import Job
+from tuplet.training.optim import count_parameters
 from tuplet.training.word_job import WordJob
 
 RECORD, EXAMPLES = "resume.json", "examples.jsonl"
@@ -51,6 +54,47 @@ def keep(folder: Path, job: Job | WordJob) -> None:
     _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, origin))
 
 
+def has_no_record(folder: Path) -> bool:
+    """Whether tuplet 0.1 began a run, which kept no record, and nobody has gone on with it since."""
+    return not (folder / RECORD).exists() and is_of_first_format(folder / "checkpoints")
+
+
+def refuse_other_start(folder: Path, job: Job | WordJob, start: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run of tuplet 0.1 on other data, as far as its first event can tell.
+
+    Args:
+        folder: The run.
+        job: What shall go on.
+        start: That event; it counts examples, classes, batches and parameters.
+
+    Raises:
+        DataError: If there are others now.
+    """
+    now = start_facts(job)
+    known = (start.keys() & now.keys()) - {"name", "steps"}
+    if found := [f"{now[key]} {key}, was {start[key]}" for key in now if key in known and now[key] != start[key]]:
+        raise other_data(folder, found)
+
+
+def adopt(folder: Path, job: Job | WordJob) -> None:
+    """Begin the record of a run of tuplet 0.1; its recipe is written as it is understood today."""
+    keep(folder, job)
+    write_file(folder / "recipe.toml", job.recipe(folder))
+
+
+def start_facts(job: Job | WordJob) -> dict[str, Any]:
+    """What the first event of a run says of it."""
+    facts: dict[str, Any] = {"name": job.name, "seed": job.seed, "steps": job.settings.steps}
+    if isinstance(job, WordJob):
+        facts |= {"examples": len(job.corpus), "words": len(job.corpus.words)}
+    else:
+        classes = job.train.classes
+        count = 0 if classes is None else len(torch.unique(classes[classes >= 0]))
+        facts |= {"examples": len(job.train), "classes": count, "batch": job.sampler.batch_size}
+    facts["batches_per_epoch"] = job.sampler.batches_per_epoch
+    return {**facts, "parameters": count_parameters([job.embedder, job.loss])}
+
+
 def read_record(folder: Path) -> Record:
     """What `keep` wrote.
 
@@ -72,8 +116,15 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
         folder: The run.
 
     Raises:
-        DataError: If it is missing or damaged.
+        DataError: If it is missing or damaged, or tuplet 0.1 made the run, which kept none.
     """
+    if has_no_record(folder):
+        raise DataError(
+            f"{folder} is a run of tuplet 0.1, which kept no record of its examples: nobody can tell which ones it has "
+            "seen.",
+            hint=f"If its data is as it was, go on with it: tuplet train --resume {folder} --steps N. Or train anew.",
+            reference="no-record",
+        )
     digest = read_record(folder).examples
     return None if digest is None else Fingerprint.read(folder / EXAMPLES, digest)
 

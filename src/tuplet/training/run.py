@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from tuplet.data import Dataset
 from tuplet.engine import ALONE, Processes
 from tuplet.errors import CheckpointError, DivergedError
 from tuplet.training import checkpoint
@@ -16,16 +15,19 @@ from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
 from tuplet.training.claim import DIARY, Claim, has_saved, is_finished, prepare, writing
 from tuplet.training.environment import environment
-from tuplet.training.evaluator import Selection, evaluate_raw, event_values, protocols_of, selection_of
-from tuplet.training.events import Diary, Event, note
+from tuplet.training.evaluator import Selection, evaluate_raw, event_values, protocols_of, selection_of, validate
+from tuplet.training.events import Diary, Event, note, read_events
 from tuplet.training.finish import finish
 from tuplet.training.job import Job
 from tuplet.training.loop import train
-from tuplet.training.optim import count_parameters
+from tuplet.training.record import adopt, has_no_record, other_data, start_facts
 from tuplet.training.state import State
 from tuplet.training.together import agreed, refuse_batch_of_one
 from tuplet.training.word_job import WordJob
 from tuplet.training.words import WordState, begin_words, finish_words, refuse_several, train_words
+
+_ROUNDING = 1e-3
+"""How far a score may be from that of the same weights on another machine."""
 
 
 def run(
@@ -114,6 +116,7 @@ def _run_job(
     """The same for batches of examples."""
     state = State(job, device, processes)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
+    is_first = resume and agreed(has_no_record(folder), processes)
     with writing(folder):
         if is_chief:
             yield from prepare(folder, job, environment(state.device, processes), resume=resume, extend=extend)
@@ -126,6 +129,8 @@ def _run_job(
                     checkpoint.save(checkpoints, state.capture(diary.settle(), planned=False))
             elif found is not None:
                 yield from _go_on(state, found, diary, checkpoints if is_chief else None)
+                if is_first:
+                    yield from _adopt(state, folder, processes)
             with _telling(diary, state):
                 yield from train(state, diary, checkpoints, processes)
             yield from finish(state, diary, folder, processes)
@@ -134,6 +139,7 @@ def _run_job(
 def _run_words(job: WordJob, folder: Path, *, resume: bool, extend: bool) -> Iterator[Event]:
     """The same for word vectors."""
     state, checkpoints = WordState(job), folder / "checkpoints"
+    is_first = resume and has_no_record(folder)
     with writing(folder):
         yield from prepare(folder, job, environment(torch.device("cpu"), ALONE), resume=resume, extend=extend)
         found, remarks = _find(folder, ALONE) if resume else (None, [])
@@ -143,6 +149,8 @@ def _run_words(job: WordJob, folder: Path, *, resume: bool, extend: bool) -> Ite
                 yield from begin_words(job, diary)
             else:
                 yield from _go_on(state, found, diary, checkpoints)
+                if is_first:
+                    yield from _adopt(state, folder, ALONE)
             with _telling(diary, state):
                 yield from train_words(state, diary, checkpoints)
             yield from finish_words(state, diary, folder)
@@ -191,6 +199,31 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
         state.progress = replace(state.progress, waited=0, lost=False)
 
 
+def _adopt(state: State | WordState, folder: Path, processes: Processes) -> Iterator[Event]:
+    """Begin the record of a run of tuplet 0.1, which kept none, if its weights validate as they did."""
+    said = "as many examples and parameters as then"
+    selection = selection_of(state.job) if isinstance(state, State) else None
+    if isinstance(state, State) and selection is not None:
+        step, metric = state.progress.step, selection.reported
+        values = [
+            event["values"].get(metric, {}).get("value")
+            for event in read_events(folder / DIARY)
+            if (event["kind"], event.get("step"), event.get("of")) == ("evaluation", step, "model")
+        ]
+        result = validate(state.job, selection.protocol, state.evaluated, processes)
+        if result is not None and values:
+            if abs(result.values[metric] - values[-1]) > _ROUNDING:
+                found = f"the weights of step {step} validate at {metric} {result.values[metric]:.4f}"
+                raise other_data(folder, [f"{found}, and then at {values[-1]:.4f}"])
+            said += ", and the validation examples give the same score"
+    if processes.rank == 0:
+        adopt(folder, state.job)
+        yield note(
+            f"{folder} was begun by tuplet 0.1, which kept no record of its data. There are {said}; more cannot be "
+            "told. Its record begins now: whatever changes from here on is noticed."
+        )
+
+
 def _begin(state: State, diary: Diary) -> Iterator[Event]:
     """What is known before the first step, and how far the raw input gets."""
     job = state.job
@@ -198,17 +231,7 @@ def _begin(state: State, diary: Diary) -> Iterator[Event]:
         yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
     if job.batch_exceeds_dataset:
         yield note(job.batch_exceeds_dataset)
-    yield diary.write(
-        "start",
-        name=job.name,
-        seed=job.seed,
-        steps=job.settings.steps,
-        examples=len(job.train),
-        classes=_count_classes(job.train),
-        batches_per_epoch=job.sampler.batches_per_epoch,
-        batch=job.sampler.batch_size,
-        parameters=count_parameters([job.embedder, job.loss]),
-    )
+    yield diary.write("start", **start_facts(job))
     selection, split = selection_of(job), "validation"
     if selection is None:
         split, dataset = job.evaluation_split
@@ -217,10 +240,6 @@ def _begin(state: State, diary: Diary) -> Iterator[Event]:
     if selection is not None and result is not None:
         by, values = selection.reported, event_values(result)
         yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)
-
-
-def _count_classes(dataset: Dataset) -> int:
-    return 0 if dataset.classes is None else len(torch.unique(dataset.classes[dataset.classes >= 0]))
 
 
 def _knows_bfloat16() -> bool:

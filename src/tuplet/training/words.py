@@ -21,6 +21,7 @@ from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
 from tuplet.training.optim import learning_rate
+from tuplet.training.record import start_facts
 from tuplet.training.rows import RowOptimizer
 from tuplet.training.word_job import WordJob
 
@@ -146,16 +147,7 @@ class WordState:
 
 def begin_words(job: WordJob, diary: Diary) -> Iterator[Event]:
     """What is known before the first step."""
-    yield diary.write(
-        "start",
-        name=job.name,
-        seed=job.seed,
-        steps=job.settings.steps,
-        examples=len(job.corpus),
-        words=len(job.corpus.words),
-        batches_per_epoch=job.sampler.batches_per_epoch,
-        parameters=sum(p.numel() for module in (job.embedder, job.loss) for p in module.parameters()),
-    )
+    yield diary.write("start", **start_facts(job))
 
 
 @torch.no_grad()
