@@ -11,8 +11,7 @@ from shapes import unchecked
 from tuplet.engine.topk import pair_scores
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation import compare, graded, ndcg, rank_correlation
-from tuplet.evaluation.correlation import weighted_spearman
-from tuplet.evaluation.kendall import Kendall
+from tuplet.evaluation.correlation import Kendall, weighted_spearman
 from tuplet.evaluation.pairs import scores_of
 
 

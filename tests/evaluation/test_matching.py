@@ -5,10 +5,14 @@ import resource
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shapes import unchecked
+from tuplet.engine.topk import nearness, pair_scores
 from tuplet.errors import ShapeError
 from tuplet.evaluation import matching
+from tuplet.evaluation.ranking import Ranker
 
 
 def rows(count: int, dim: int, seed: int = 0):
@@ -85,3 +89,22 @@ def test_arguments_that_do_not_fit_are_refused(wrong):
     with unchecked(), pytest.raises(ShapeError) as caught:
         matching(rows(3, 2), rows(3, 2), **wrong)
     assert caught.value.reference in {"matching-arguments", "option-range"}
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["cosine", "dot", "euclidean", "squared_euclidean"]),
+    st.sampled_from([1, 60, 1 << 22]),
+)
+def test_ranks_count_the_exact_scores_of_all_pairs(seed, geometry, tile_size):
+    draw = torch.Generator().manual_seed(seed)
+    queries, gallery = (torch.randint(-1, 2, (count, 3), generator=draw).float() for count in (12, 25))
+    gallery[::2] *= 1 + 1e-7  # ties by rounding, near ties, rows that share no entry with a query
+    wanted = torch.randint(25, (12,), generator=draw)
+    above, ties = Ranker(queries, gallery, geometry, tile_size=tile_size).rank_of(wanted)
+    scores = pair_scores(queries[:, None].expand(12, 25, 3), gallery.expand(12, 25, 3), geometry)
+    keys = nearness(scores, geometry)
+    own = keys.gather(1, wanted[:, None])
+    assert above.tolist() == (keys > own).sum(1).tolist()
+    assert ties.tolist() == (keys == own).sum(1).tolist()

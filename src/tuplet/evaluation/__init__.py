@@ -1,15 +1,13 @@
 """What an embedding is worth: measures with intervals and counts, exact and streamed."""
 
 from tuplet.evaluation.bootstrap import Comparison, compare
+from tuplet.evaluation.classification import KnnResult, knn, knn_curve, linear_probe
 from tuplet.evaluation.clustering import ClusteringResult, clustering, clustering_agreement
 from tuplet.evaluation.correlation import rank_correlation
 from tuplet.evaluation.graded import GradedResult, graded, ndcg
 from tuplet.evaluation.health import HealthResult, health
-from tuplet.evaluation.knn import KnnResult, knn, knn_curve
-from tuplet.evaluation.matching import matching
-from tuplet.evaluation.probe import linear_probe
 from tuplet.evaluation.result import Estimates, QueryResult, Result
-from tuplet.evaluation.retrieval import RetrievalResult, retrieval
+from tuplet.evaluation.retrieval import RetrievalResult, matching, retrieval
 from tuplet.evaluation.verification import Curve, VerificationResult, verification, verification_from_scores
 from tuplet.evaluation.words import WordPairs, WordSimilarityResult, read_word_pairs, word_similarity
 

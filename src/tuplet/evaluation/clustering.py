@@ -11,8 +11,7 @@ from torch import Tensor
 from tuplet.bounds import Count, Number, bounded
 from tuplet.errors import DataError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
-from tuplet.evaluation.extras import scientific
-from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows, scientific
 from tuplet.evaluation.result import Result
 from tuplet.seeding import derive_seed
 from tuplet.types import GeometryName

@@ -15,7 +15,7 @@ from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average, percentile_
 from tuplet.evaluation.correlation import rank_correlation, resampled_correlations
 from tuplet.evaluation.inputs import Arrays, as_tensor, embedding_rows
 from tuplet.evaluation.pairs import product_pairs, scores_of, unordered_pairs
-from tuplet.evaluation.ranking import Ranking, ranked, tie_bounds
+from tuplet.evaluation.ranking import Ranker, Ranking, tie_bounds
 from tuplet.evaluation.result import Estimates, QueryResult
 from tuplet.seeding import derive
 from tuplet.types import GeometryName
@@ -29,7 +29,7 @@ class GradedResult(QueryResult):
     """What `graded` found: `ndcg@K`, `label_distance@K`, `label_gap@K` (means over queries), `spearman`, `kendall`.
 
     `label_gap@K` is `label_distance@K` divided by the mean label distance of the pairs that the correlations are taken
-    over: 1 for neighbours drawn by lot. Every query is a class of its own, so the macro averages are the micro
+    over: 1 for neighbours sampled at random. Every query is a class of its own, so the macro averages are the micro
     averages, and queries are what is resampled.
     """
 
@@ -48,14 +48,14 @@ def graded(
     bootstrap: Number = DRAWS,
     seed: int = 0,
 ) -> GradedResult:
-    r"""Judge neighbours by how far their labels are: D is the Euclidean distance of two labels.
+    r"""Evaluate neighbours by how far their labels are: D is the Euclidean distance of two labels.
 
     $$\mathrm{NDCG@K} = \frac{\sum_{i \le K} g_i / \log_2(i + 1)}{\text{the same for the } K \text{ nearest labels}}$$
 
     Args:
-        embeddings: Embeddings that ask.
+        embeddings: Embeddings of the queries.
         targets: Their labels: one number or several for each.
-        gallery: Embeddings that answer; by default the queries, none to itself.
+        gallery: Embeddings that are ranked; by default the queries, none to itself.
         gallery_targets: Their labels.
         geometry: How two embeddings are compared.
         top: Every K.
@@ -76,8 +76,8 @@ def graded(
     answers = None if gallery is None else embedding_rows(gallery, "gallery")
     task = _task(asked, targets, answers, gallery_targets, geometry, tuple(top), gain)
     per_query, pairs = task.values(), task.distances_of_pairs(max_pairs, seed)
-    by_lot = pairs[1].mean()
-    per_query |= {f"label_gap@{k}": per_query[f"label_distance@{k}"] / by_lot for k in task.top}
+    random = pairs[1].mean()
+    per_query |= {f"label_gap@{k}": per_query[f"label_distance@{k}"] / random for k in task.top}
     micro, _ = average(per_query, torch.arange(len(asked)), bootstrap, seed)
     return _result(task, per_query, micro, pairs, bootstrap, seed)
 
@@ -117,18 +117,14 @@ class _Task:
     def values(self) -> dict[str, Float[Tensor, " queries"]]:
         """Every measure of every query."""
         depth = min(max(self.top), len(self.gallery) - int(self.is_one_set))
-        own = torch.arange(len(self.embeddings)) if self.is_one_set else None
+        device = self.embeddings.device
+        own = torch.arange(len(self.embeddings), device=device) if self.is_one_set else None
         nearest = topk(self.targets, self.gallery_targets, depth, "euclidean", exclude=own)
         ideal = self._gains(nearest.scores)
         names = [*(f"ndcg@{k}" for k in self.top), *(f"label_distance@{k}" for k in self.top)]
-        values = {name: torch.zeros(len(self.embeddings), dtype=torch.float64) for name in names}
-        for block in ranked(
-            self.embeddings,
-            self.gallery,
-            torch.full((len(self.embeddings),), depth),
-            self.geometry,
-            exclude=None if own is None else own.to(self.embeddings.device),
-        ):
+        values = {name: torch.zeros(len(self.embeddings), dtype=torch.float64, device=device) for name in names}
+        ranker = Ranker(self.embeddings, self.gallery, self.geometry, exclude=own)
+        for block in ranker.to_depth(torch.full((len(self.embeddings),), depth)):
             distances = self._label_distances(block)
             expected = _tie_means(self._gains(distances), block.start, block.stop)
             distances = _tie_means(distances, block.start, block.stop)
@@ -136,7 +132,7 @@ class _Task:
                 share = _discounted(expected, min(k, depth)) / _discounted(ideal[block.queries], k)
                 values[f"ndcg@{k}"][block.queries] = share
                 values[f"label_distance@{k}"][block.queries] = distances[:, : min(k, depth)].mean(1)
-        return values
+        return {name: found.cpu() for name, found in values.items()}
 
     def distances_of_pairs(self, most: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Distance of embeddings and of labels of each pair, and the rows it is made of that can be resampled."""
@@ -177,10 +173,10 @@ def _task(
             hint="Give gallery and gallery_targets together, or two queries or more; each K is at least 1.",
             reference="graded-arguments",
         )
-    mine = _numbers(targets, len(embeddings), "targets")
+    mine = _numbers(targets, len(embeddings), "targets").to(embeddings.device)
     if gallery is None or gallery_targets is None:
         return _Task(embeddings, mine, embeddings, mine, geometry, top, gain, is_one_set=True)
-    theirs = _numbers(gallery_targets, len(gallery), "gallery_targets")
+    theirs = _numbers(gallery_targets, len(gallery), "gallery_targets").to(embeddings.device)
     return _Task(embeddings, mine, gallery, theirs, geometry, top, gain, is_one_set=False)
 
 
@@ -245,4 +241,4 @@ def _tie_means(values: Tensor, start: Tensor, stop: Tensor) -> Tensor:
 
 def _discounted(gains: Tensor, k: int) -> Tensor:
     gains = gains[:, :k]
-    return (gains / torch.log2(torch.arange(2, gains.shape[1] + 2, dtype=torch.float64))).sum(1)
+    return (gains / torch.log2(torch.arange(2, gains.shape[1] + 2, dtype=torch.float64, device=gains.device))).sum(1)

@@ -1,9 +1,10 @@
-"""What measures take, converted and checked at the door: embeddings, labels, groups, numbers.
+"""What metrics take, converted and checked: embeddings, labels, groups, numbers; and the libraries that some need.
 
 Tensors, NumPy arrays and nested lists are all taken; what is none of these, or ragged, is refused.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.engine.topk import Rows
-from tuplet.errors import LabelError, ShapeError
+from tuplet.errors import LabelError, MissingExtraError, ShapeError
 
 Arrays = NDArray[Any] | Sequence[Any]
 """What stands for a tensor: a NumPy array, or a list of numbers or of rows."""
@@ -81,6 +82,16 @@ def finite_rows(embeddings: Tensor | Arrays, name: str = "embeddings") -> Float[
         ShapeError: If they are no matrix, or a row holds NaN or infinity.
     """
     rows = embedding_rows(embeddings, name).detach().cpu().double()
+    refuse_non_finite(rows, name)
+    return rows
+
+
+def refuse_non_finite(rows: Float[Tensor, "rows dim"], name: str) -> None:
+    """Name the rows that hold NaN or infinity.
+
+    Raises:
+        ShapeError: If there are any.
+    """
     bad = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
     if bad:
         shown = ", ".join(map(str, bad[:10])) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
@@ -89,7 +100,6 @@ def finite_rows(embeddings: Tensor | Arrays, name: str = "embeddings") -> Float[
             hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
             reference="non-finite-embeddings",
         )
-    return rows
 
 
 def class_labels(labels: Shaped[Tensor, " rows"] | Arrays, rows: int, name: str = "labels") -> Int64[Tensor, " rows"]:
@@ -138,3 +148,19 @@ def common_codes(first: np.ndarray, second: np.ndarray) -> tuple[Tensor, Tensor]
     """The same group, the same number, in both."""
     codes = torch.from_numpy(np.unique(np.concatenate([first, second]), return_inverse=True)[1])
     return codes[: len(first)], codes[len(first) :]
+
+
+def scientific(module: str) -> Any:
+    """Import a module of scipy or scikit-learn.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(
+            f"This measure needs {module.partition('.')[0]}, which is not installed.",
+            hint='Type: pip install "tuplet[app]"',
+            reference="missing-extra",
+        ) from missing

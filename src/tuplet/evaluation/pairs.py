@@ -1,11 +1,12 @@
-"""Pairs of rows by number, so that a few of very many can be drawn without listing the rest."""
+"""Pairs of rows by number, so that a few of very many can be sampled without listing the rest; and their scores."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import SEARCH_TILE, pair_scores, unit_rows
+from tuplet.seeding import derive
 from tuplet.types import GeometryName
 
 _LISTED = 1 << 24  # up to here a random order of all numbers is drawn
@@ -55,6 +56,35 @@ def product_pairs(
 ) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
     """All pairs of a row and another set's row, or `most` of them drawn at random."""
     return pairs_at(distinct_integers(rows * others, most, generator), torch.full((rows,), others))
+
+
+def sample_pairs(
+    labels: Int64[Tensor, " rows"], most: int, seed: int
+) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Bool[Tensor, " pairs"], dict[str, int]]:
+    """Pairs of rows of one class and of two.
+
+    Args:
+        labels: Class of each row.
+        most: Pairs at most, half of them of one class if there are enough.
+        seed: Of the sample.
+
+    Returns:
+        First and second rows, whether they are of one class, and how many pairs of either kind there are.
+    """
+    order = labels.argsort(stable=True)
+    behind = torch.arange(len(labels) - 1, -1, -1)
+    _, codes, sizes = torch.unique_consecutive(labels[order], return_inverse=True, return_counts=True)
+    ends = sizes.cumsum(0)[codes]  # in the order of labels, the partners of one class come first
+    same = ends - 1 - torch.arange(len(labels))
+    available = {"n_same_available": int(same.sum()), "n_different_available": int((behind - same).sum())}
+    count_same, count_different = available.values()
+    count_same = min(count_same, max(most // 2, most - count_different))
+    numbers = distinct_integers(int(same.sum()), count_same, derive(seed, "same pairs"))
+    first, partner = pairs_at(numbers, same)
+    numbers = distinct_integers(count_different, most - count_same, derive(seed, "different pairs"))
+    third, stranger = pairs_at(numbers, behind - same)
+    one, other = torch.cat([first, third]), torch.cat([first + 1 + partner, ends[third] + stranger])
+    return order[one], order[other], torch.arange(len(one)) < count_same, available
 
 
 def scores_of(

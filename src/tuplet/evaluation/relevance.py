@@ -1,7 +1,7 @@
 """Which gallery rows are relevant to which query, and which are left out of its ranking."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -22,7 +22,7 @@ from tuplet.evaluation.inputs import (
     gallery_rows,
     group_codes,
 )
-from tuplet.evaluation.ranking import Neighbours, Ranking, ranked
+from tuplet.evaluation.ranking import Neighbours, Ranker, Ranking
 from tuplet.types import GeometryName
 
 Junk = Literal["group", "class_and_group"]
@@ -43,6 +43,9 @@ class Relevance(Protocol):
 
     def own(self, hidden: tuple[Tensor, Tensor] | None, *, is_one_set: bool) -> Int64[Tensor, " queries"]:
         """Relevant rows that are left out of each query's ranking."""
+
+    def to(self, device: torch.device) -> "Relevance":
+        """The same where `hits` is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +71,14 @@ class SameClass:
         both = paired_codes(codes, torch.cat(hidden))  # class and group as one number
         return tally(both[: len(self.labels)], both[len(self.labels) :])
 
+    def to(self, device: torch.device) -> "SameClass":
+        """See `Relevance`."""
+        return SameClass(self.labels.to(device), self.gallery_labels.to(device))
+
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Rows that were judged relevant to each query."""
+class GivenRelevance:
+    """Rows that qrels name for each query."""
 
     queries: int
     gallery: int
@@ -94,14 +101,18 @@ class Judged:
         left_out = hidden[0][query] == hidden[1][row] if hidden is not None else (query == row) & is_one_set
         return query[left_out].bincount(minlength=self.queries)
 
+    def to(self, device: torch.device) -> "GivenRelevance":
+        """See `Relevance`."""
+        return replace(self, codes=self.codes.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Who asks, who answers, and who counts.
+    """Queries, the gallery that is ranked for them, and what is relevant.
 
     Attributes:
         embeddings: Of the queries.
-        gallery: Rows that answer; the queries themselves if they are one set.
+        gallery: Rows that are ranked; the queries themselves if they are one set.
         relevance: What is relevant.
         classes: What is resampled together: the class of each query, or the query itself.
         hidden: Codes of queries and gallery; a query does not see rows of its own code.
@@ -138,19 +149,13 @@ class Search:
         tile_size: int,
         known: Neighbours | None = None,
     ) -> Iterator[Ranking]:
-        """Rankings of the scored queries, in blocks."""
+        """Rankings of the scored queries, in blocks; see `Ranker.to_depth`."""
         device = self.embeddings.device
         own = self.scored.to(device)
-        return ranked(
-            self.embeddings[own],
-            self.gallery,
-            depth,
-            geometry,
-            exclude=own if self.is_one_set else None,
-            groups=(self.hidden[0][self.scored].to(device), self.hidden[1].to(device)) if self.hidden else None,
-            tile_size=tile_size,
-            known=known if self.is_one_set else None,
-        )
+        hidden = (self.hidden[0][self.scored].to(device), self.hidden[1].to(device)) if self.hidden else None
+        exclude = own if self.is_one_set else None
+        ranker = Ranker(self.embeddings[own], self.gallery, geometry, exclude, hidden, tile_size)
+        return ranker.to_depth(depth, known)
 
 
 def search_of(
@@ -180,7 +185,7 @@ def search_of(
         codes = torch.unique(codes, return_inverse=True)[1]
         hidden = codes[: len(mine)], codes[len(mine) :]
     if qrels is not None:
-        relevance: Relevance = Judged(len(asked), len(answers), _judgements(qrels, len(asked), len(answers)))
+        relevance: Relevance = GivenRelevance(len(asked), len(answers), _qrels_codes(qrels, len(asked), len(answers)))
         classes = torch.arange(len(asked)) if mine is None else mine
     else:
         assert mine is not None and theirs is not None  # noqa: S101, PT018  `_check` asks for both
@@ -234,7 +239,7 @@ def _check(
         raise mismatch(f"junk is {junk!r}, but no groups are given")
 
 
-def _judgements(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " judgements"]:
+def _qrels_codes(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " judgements"]:
     """Numbers query * gallery + row of each relevant row, sorted, each once."""
     if isinstance(qrels, Mapping):
         rows = [
@@ -246,23 +251,23 @@ def _judgements(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " jud
     else:
         found = as_tensor(qrels, "qrels")
     if found.ndim != 2 or found.shape[1] not in (2, 3):
-        raise _no_judgements(f"they have shape {tuple(found.shape)}")
+        raise _no_qrels_codes(f"they have shape {tuple(found.shape)}")
     if found.shape[1] == 3:
         found = found[found[:, 2] > 0, :2]
     query, row = found.detach().cpu().long().T
     outside = (query < 0) | (query >= queries) | (row < 0) | (row >= gallery)
     if outside.any():
         at = int(outside.nonzero()[0, 0])
-        raise _no_judgements(
+        raise _no_qrels_codes(
             f"{int(outside.sum())} of them name rows that are not there, the first query {int(query[at])} and gallery "
             f"row {int(row[at])}, of {queries} queries and {gallery} gallery rows"
         )
     if not len(query):
-        raise _no_judgements("no row is relevant to any query")
+        raise _no_qrels_codes("no row is relevant to any query")
     return torch.unique(query * gallery + row)
 
 
-def _no_judgements(what: str) -> LabelError:
+def _no_qrels_codes(what: str) -> LabelError:
     return LabelError(
         f"qrels cannot be used: {what}.",
         hint="Pass {query: [gallery rows]}, or rows (query, gallery row) or (query, gallery row, grade), from 0.",

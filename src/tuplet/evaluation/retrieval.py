@@ -1,20 +1,23 @@
-"""How well neighbours share the class of the query: Recall@K, Precision@K, R-Precision, MAP@R, MAP@K, MRR, mAP."""
+"""Retrieval: do neighbours share the class of the query, and does each query of a pair find its own answer?
+
+Recall@K, Precision@K, R-Precision, MAP@R, MAP@K, MRR and mAP of neighbour lists; Recall@K and MRR of pairs.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Unpack, get_args
 
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Bool, Float, Int, Int64, Integer
 from torch import Tensor
 
-from tuplet.bounds import Count, bounded
+from tuplet.bounds import Count, Number, bounded
 from tuplet.engine.topk import SEARCH_TILE, Rows
-from tuplet.errors import DataError
-from tuplet.evaluation.bootstrap import Resampling, averaged
-from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups
-from tuplet.evaluation.ranking import Neighbours, Ranking, without_ties
-from tuplet.evaluation.relevance import Junk, Qrels, SameClass, Search, mismatch, search_of
+from tuplet.errors import DataError, ShapeError
+from tuplet.evaluation.bootstrap import DRAWS, Resampling, averaged
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups, as_tensor, embedding_rows, refuse_non_finite
+from tuplet.evaluation.ranking import Neighbours, Ranker, Ranking
+from tuplet.evaluation.relevance import Junk, Qrels, Relevance, SameClass, Search, mismatch, search_of
 from tuplet.evaluation.result import QueryResult
 from tuplet.types import GeometryName
 
@@ -68,15 +71,16 @@ def retrieval(
     ties: Ties = "expected",
     average_precision: bool = False,
     tile_size: Count = SEARCH_TILE,
+    neighbours: Neighbours | None = None,
     **resampling: Unpack[Resampling],
 ) -> RetrievalResult:
-    """Judge neighbour lists by labels, exactly and without holding the queries x gallery matrix.
+    """Evaluate neighbour lists by labels, exactly and without holding the queries x gallery matrix.
 
     Without a gallery the queries are each other's, and none sees itself; copies of it count.
 
     Args:
         embeddings: Embeddings of the queries.
-        labels: Their class ids; a query with label -1 is not asked. Not needed with `qrels`.
+        labels: Their class ids; a query with label -1 is not scored. Not needed with `qrels`.
         gallery: Embeddings that are ranked, in memory or memory-mapped.
         gallery_labels: Their class ids; a row with label -1 is there but never relevant.
         geometry: How two embeddings are compared.
@@ -92,6 +96,7 @@ def retrieval(
             first; `worst`: irrelevant rows are first.
         average_precision: Also `map`.
         tile_size: Numbers in one tile; no value depends on it.
+        neighbours: Neighbours of the queries among themselves, from `neighbours_of`; no value depends on it.
         resampling: Of the 95 % intervals. `resample`: what is drawn again, `classes` (the default), as if other classes
             had been met, or `examples` where the classes are fixed; `bootstrap`: resamples, 0 for none; `seed`.
 
@@ -109,39 +114,83 @@ def retrieval(
     search = search_of(embeddings, labels, gallery, gallery_labels, groups, gallery_groups, junk, qrels)
     asked = (*measures, *(("map",) if average_precision and "map" not in measures else ()))
     relevance = {"junk": None if search.hidden is None else junk, "relevance": "labels" if qrels is None else "qrels"}
-    return _Judge(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling)
+    return _Retrieval(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling, neighbours)
 
 
-def retrieved(
-    search: Search,
-    geometry: GeometryName,
-    top: Sequence[int],
-    junk: Junk,
-    known: Neighbours | None = None,
-    **resampling: Unpack[Resampling],
-) -> RetrievalResult:
-    """What `retrieval` says by default of a search that is checked.
+def neighbours_of(
+    embeddings: Float[Tensor, "rows dim"], labels: Int64[Tensor, " rows"], top: Sequence[int], geometry: GeometryName
+) -> Neighbours | None:
+    """Neighbours of each row among the others, for several calls of `retrieval`; None where they pay for nothing.
 
     Args:
-        search: Who asks, who answers, who counts.
-        geometry: As for `retrieval`.
+        embeddings: As for `retrieval`, which gets no gallery.
+        labels: As for `retrieval`.
         top: As for `retrieval`.
-        junk: As for `retrieval`.
-        known: Neighbours of the queries among themselves, found before.
-        resampling: As for `retrieval`.
+        geometry: As for `retrieval`.
     """
-    relevance = {"junk": None if search.hidden is None else junk, "relevance": "labels"}
-    return _Judge(search, tuple(top), NAMES, "expected").result(geometry, SEARCH_TILE, relevance, resampling, known)
-
-
-def ranks_needed(labels: Int64[Tensor, " queries"], top: Sequence[int]) -> Int64[Tensor, " scored"]:
-    """How many ranks the measures look at for each example that has its class among the others."""
     relevant = SameClass(labels, labels).tally() - 1
-    return relevant.clamp_min(max(top)).clamp_max(len(labels) - 1)[relevant > 0]
+    depth = relevant.clamp_min(max(top)).clamp_max(len(labels) - 1)
+    return Neighbours.of(embeddings, depth[relevant > 0], geometry)
+
+
+@bounded
+def matching(
+    queries: Float[Tensor, "queries dim"] | Arrays,
+    answers: Float[Tensor, "answers dim"] | Arrays,
+    wanted: Int[Tensor, " queries"] | Arrays | None = None,
+    *,
+    geometry: GeometryName = "cosine",
+    top: Sequence[Count] = (1, 5, 10),
+    bootstrap: Number = DRAWS,
+    seed: int = 0,
+    tile_size: Count = SEARCH_TILE,
+) -> QueryResult:
+    r"""Rank of the one right answer of each query among all answers.
+
+    With g answers nearer than the right one and t as near (itself included), its rank is uniform over g + 1 to g + t:
+
+    $$\mathrm{Recall@K} = \frac{\min(t, \max(0, K - g))}{t}, \quad
+    \mathrm{MRR} = \frac{1}{t} \sum_{i=1}^{t} \frac{1}{g + i}$$
+
+    Args:
+        queries: Embeddings of the queries.
+        answers: Embeddings that are ranked, each different answer once.
+        wanted: Row of the right answer of each query; by default answer i belongs to query i.
+        geometry: How two embeddings are compared.
+        top: Every K of Recall@K.
+        bootstrap: Resamples of answers, with the queries that want them, behind the 95 % intervals; 0 for none.
+        seed: Of the resamples.
+        tile_size: Numbers in one tile; no value depends on it.
+
+    Returns:
+        `recall@K` and `mrr`, means over queries: expected values over all orders of equal scores.
+
+    Raises:
+        ShapeError: If the arguments do not fit together, or a row holds NaN or infinity.
+    """
+    asked, given = embedding_rows(queries, "queries").detach(), embedding_rows(answers, "answers").detach()
+    right = torch.arange(len(asked)) if wanted is None else as_tensor(wanted, "wanted rows").detach().cpu().long()
+    outside = len(right) and not 0 <= int(right.min()) <= int(right.max()) < len(given)
+    if right.shape != (len(asked),) or not len(asked) or outside or not top or min(top) < 1:
+        raise ShapeError(
+            f"Matching got {len(asked)} queries, {len(given)} answers, {len(right)} wanted rows and top={top}.",
+            hint="Give one row of `answers` for each query, one query or more, and each K at least 1.",
+            reference="matching-arguments",
+        )
+    refuse_non_finite(asked, "queries")
+    refuse_non_finite(given, "answers")
+    ranker = Ranker(asked, given, geometry, tile_size=tile_size)
+    above, ties = (part.double().cpu() for part in ranker.rank_of(right.to(asked.device)))
+    per_query = {f"recall@{k}": (k - above).clamp_min(0).minimum(ties) / ties for k in top}
+    per_query["mrr"] = (torch.digamma(above + ties + 1) - torch.digamma(above + 1)) / ties
+    counts = {"n_gallery": len(given)}
+    settings = {"geometry": geometry, "top": tuple(top)}
+    everyone = torch.arange(len(asked))
+    return averaged(per_query, everyone, right, counts=counts, settings=settings, bootstrap=bootstrap, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
-class _Judge:
+class _Retrieval:
     search: Search
     top: tuple[int, ...]
     measures: tuple[str, ...]
@@ -184,25 +233,33 @@ class _Judge:
         if not len(scored):
             raise DataError(
                 f"None of {len(self.search.embeddings)} queries has a row of its class in the gallery; one is needed.",
-                hint="Judge on classes of two examples or more, or give a gallery that holds the queries' classes.",
+                hint="Evaluate classes of two examples or more, or give a gallery that holds the queries' classes.",
                 reference="nothing-to-retrieve",
             )
         relevant, available = self.search.relevant[scored], self.search.available[scored]
         deep = any(name in _WHOLE for name in self.measures)
         depth = available if deep else relevant.clamp_min(max(self.top)).minimum(available)
-        values: dict[str, Tensor] = {}
+        device, values = self.search.embeddings.device, dict[str, Tensor]()
+        relevance, queries = self.search.relevance.to(device), scored.to(device)
         for block in self.search.rank(depth, geometry, tile_size, known):
-            for name, found in self._measure(block, relevant[block.queries], available[block.queries]).items():
-                values.setdefault(name, torch.zeros(len(scored), dtype=torch.float64))[block.queries] = found
-        return values
+            hits = _Hits(relevance, queries[block.queries])
+            counts = (part[block.queries].to(device) for part in (relevant, available))
+            for name, found in self._measure(block, hits, *counts).items():
+                empty = torch.zeros(len(scored), dtype=torch.float64, device=device)
+                values.setdefault(name, empty)[block.queries] = found
+        return {name: found.cpu() for name, found in values.items()}
 
     def _measure(
-        self, block: Ranking, relevant: Int64[Tensor, " queries"], available: Int64[Tensor, " queries"]
+        self,
+        block: Ranking,
+        relevance: "_Hits",
+        relevant: Int64[Tensor, " queries"],
+        available: Int64[Tensor, " queries"],
     ) -> dict[str, Float[Tensor, " queries"]]:
-        hits = self._hits(block)
+        hits = relevance.of(block)
         if self.ties != "expected":
-            block = without_ties(block, ~hits if self.ties == "worst" else None)
-            hits = self._hits(block)
+            block = block.without_ties(~hits if self.ties == "worst" else None)
+            hits = relevance.of(block)
         ties = _Ties.of(block, hits)
         values: dict[str, Tensor] = {}
         for name in self.measures:
@@ -217,8 +274,15 @@ class _Judge:
                 values |= {f"{stem}@{k}": ties.at(stem, k, relevant, available) for k in self.top}
         return values
 
-    def _hits(self, block: Ranking) -> Tensor:
-        found = self.search.relevance.hits(self.search.scored[block.queries], block.positions.clamp_min(0))
+
+@dataclass(frozen=True, eq=False)
+class _Hits:
+    relevance: Relevance
+    queries: Int64[Tensor, " queries"]  # of the block, on the device of its positions
+
+    def of(self, block: Ranking) -> Bool[Tensor, "queries ranks"]:
+        """Which ranks hold a relevant row."""
+        found = self.relevance.hits(self.queries, block.positions.clamp_min(0))
         return found & (block.positions >= 0)
 
 
@@ -237,7 +301,8 @@ class _Ties:
         seen = torch.nn.functional.pad(hits.long().cumsum(1), (1, 0))
         above = seen.gather(1, block.start)
         inside = seen.gather(1, block.stop) - above
-        return cls(above, inside, block.start, block.stop - block.start, torch.arange(1, hits.shape[1] + 1))
+        ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        return cls(above, inside, block.start, block.stop - block.start, ranks)
 
     @property
     def chance(self) -> Float[Tensor, "queries ranks"]:

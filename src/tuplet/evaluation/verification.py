@@ -15,7 +15,7 @@ from tuplet.engine.topk import SEARCH_TILE, nearness
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows
-from tuplet.evaluation.pairs import distinct_integers, pairs_at, scores_of
+from tuplet.evaluation.pairs import sample_pairs, scores_of
 from tuplet.evaluation.result import Result
 from tuplet.evaluation.roc import Accepted, midway, tie_ends
 from tuplet.geometry import geometry_of
@@ -54,7 +54,7 @@ class VerificationResult(Result):
             every observed score is too low.
         not_measurable: Values that rest on fewer pairs than they need, such as a FAR below one pair.
         curve: The ROC.
-        scores: Of the pairs that were judged, in the unit of the score.
+        scores: Of the evaluated pairs, in the unit of the score.
         same: Which of them are of one class.
     """
 
@@ -91,14 +91,14 @@ def verification(
     bootstrap: Number = 200,
     seed: int = 0,
 ) -> VerificationResult:
-    """Judge whether scores tell pairs of one class from pairs of two.
+    """Evaluate whether scores tell pairs of one class from pairs of two.
 
     Args:
         embeddings: One row per example.
         labels: Their class ids; rows with -1 are left out.
         geometry: How two embeddings are compared.
         far: False accept rates at which the true accept rate is wanted.
-        folds: Folds of classes for `accuracy`: the pairs of a fold are judged by the threshold of classes outside it.
+        folds: Folds of classes for `accuracy`: pairs of a fold are accepted by the threshold of classes outside it.
         max_pairs: If there are more pairs, so many are drawn, half of them of one class if there are enough; the
             counts and `sampled` in the settings say so.
         bootstrap: Resamples of classes behind the 95 % intervals, each of which walks all pairs; 0 for none.
@@ -115,14 +115,14 @@ def verification(
     finite = finite_rows(embeddings)
     known = class_labels(labels, len(finite))
     rows = (known != UNKNOWN).nonzero()[:, 0]
-    first, second, same, found = draw_pairs(known[rows], max_pairs, seed)
+    first, second, same, found = sample_pairs(known[rows], max_pairs, seed)
     scores = scores_of(finite, rows[first], finite, rows[second], geometry)
     classes, codes = torch.unique(known[rows], return_inverse=True)
     codes = torch.stack([codes[first], codes[second]], 1)
     pairs = _Pairs(nearness(scores, geometry), same, codes, len(classes), _odds(same, *found.values()))
-    judge = _Judge(pairs.sorted(), geometry_of(geometry).kind == "similarity", tuple(far), folds, bootstrap, seed)
+    verifier = _Verifier(pairs.sorted(), geometry_of(geometry).kind == "similarity", tuple(far), folds, bootstrap, seed)
     counts = {"n_examples": len(rows), "n_unlabelled": len(known) - len(rows), **found}
-    return judge.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
+    return verifier.result(counts, {"geometry": geometry, "sampled": len(same) < sum(found.values())})
 
 
 @bounded
@@ -174,7 +174,7 @@ def verification_from_scores(
     keys = found * (1 if larger_is_same else -1)
     pairs = _Pairs(keys, kinds, codes, count, folds=given).sorted()
     number = folds if isinstance(folds, int) else 0
-    return _Judge(pairs, larger_is_same, tuple(far), number, bootstrap, seed).result({}, {})
+    return _Verifier(pairs, larger_is_same, tuple(far), number, bootstrap, seed).result({}, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +201,7 @@ class _Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judge:
+class _Verifier:
     pairs: _Pairs
     larger_is_same: bool
     far: tuple[float, ...]
@@ -315,23 +315,3 @@ def _odds(same: Tensor, same_available: int, different_available: int) -> float:
     """How many pairs one of two classes stands for, relative to one of one class."""
     drawn = int(same.sum())
     return different_available * max(1, drawn) / (max(1, len(same) - drawn) * max(1, same_available))
-
-
-def draw_pairs(
-    labels: Int64[Tensor, " rows"], most: int, seed: int
-) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"], Bool[Tensor, " pairs"], dict[str, int]]:
-    """Pairs of rows, whether they are of one class, and how many of either kind there are."""
-    order = labels.argsort(stable=True)
-    behind = torch.arange(len(labels) - 1, -1, -1)
-    _, codes, sizes = torch.unique_consecutive(labels[order], return_inverse=True, return_counts=True)
-    ends = sizes.cumsum(0)[codes]  # in the order of labels, the partners of one class come first
-    same = ends - 1 - torch.arange(len(labels))
-    available = {"n_same_available": int(same.sum()), "n_different_available": int((behind - same).sum())}
-    count_same, count_different = available.values()
-    count_same = min(count_same, max(most // 2, most - count_different))
-    numbers = distinct_integers(int(same.sum()), count_same, derive(seed, "same pairs"))
-    first, partner = pairs_at(numbers, same)
-    numbers = distinct_integers(count_different, most - count_same, derive(seed, "different pairs"))
-    third, stranger = pairs_at(numbers, behind - same)
-    one, other = torch.cat([first, third]), torch.cat([first + 1 + partner, ends[third] + stranger])
-    return order[one], order[other], torch.arange(len(one)) < count_same, available

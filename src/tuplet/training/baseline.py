@@ -15,7 +15,7 @@ from torch import Tensor
 from tuplet.data import Dataset, RawChoice, raw_choices, raw_features
 from tuplet.data.dataset import take
 from tuplet.errors import DataError, LabelError
-from tuplet.evaluation.extras import scientific
+from tuplet.evaluation.inputs import scientific
 from tuplet.evaluation.pairs import distinct_integers
 from tuplet.seeding import derive, derive_seed
 from tuplet.training.evaluator import evaluate_raw, protocols_of

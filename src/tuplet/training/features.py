@@ -1,7 +1,7 @@
 """Feature extraction: the rows that a protocol ranks, as a model embeds the examples or as the raw input has them."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from tuplet.engine import ALONE, Processes
 from tuplet.engine.gather import everyones
 from tuplet.engine.tiles import spans
 from tuplet.evaluation.ranking import Neighbours
+from tuplet.evaluation.retrieval import neighbours_of
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive
 from tuplet.training.job import Augment
@@ -43,10 +44,10 @@ class Features:
     geometry: GeometryName
     _neighbours: list[Neighbours | None] = field(default_factory=list)
 
-    def neighbours(self, depth: Tensor) -> Neighbours | None:
-        """Nearest neighbours of each query among the others, searched for once; see `Neighbours.of`."""
+    def neighbours(self, labels: Tensor, top: Sequence[int]) -> Neighbours | None:
+        """Nearest neighbours of each query among the others, searched for once; see `neighbours_of`."""
         if not self._neighbours:
-            self._neighbours.append(Neighbours.of(self.queries, depth, self.geometry))
+            self._neighbours.append(neighbours_of(self.queries, labels, top, self.geometry))
         return self._neighbours[0]
 
 

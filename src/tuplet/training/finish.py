@@ -9,7 +9,7 @@ from typing import Any
 from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.errors import CheckpointError, DataError
-from tuplet.evaluation.operating import operating_points
+from tuplet.evaluation.roc import operating_points
 from tuplet.models import Embedder
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint

@@ -11,9 +11,8 @@ from tuplet.data import Dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
 from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
-from tuplet.evaluation.relevance import Junk, search_of
+from tuplet.evaluation.relevance import Junk
 from tuplet.evaluation.result import Resample, joined
-from tuplet.evaluation.retrieval import ranks_needed, retrieved
 from tuplet.training.features import FeatureExtractor, Features
 from tuplet.training.job import Augment
 from tuplet.training.settings import EvaluateSettings
@@ -65,14 +64,14 @@ class ClassRetrieval:
     def evaluate(self, features: Features, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
         """Retrieval of each example among the others."""
         labels, top = classes_of(self.dataset), _ks(settings)
-        search = search_of(features.queries, labels, None, None, self.groups, None, self.junk, None)
-        known = features.neighbours(ranks_needed(labels, top)) if self.shares else None
-        return retrieved(
-            search,
-            features.geometry,
-            top,
-            self.junk,
-            known,
+        return retrieval(
+            features.queries,
+            labels,
+            geometry=features.geometry,
+            groups=self.groups,
+            junk=self.junk,
+            top=top,
+            neighbours=features.neighbours(labels, top) if self.shares else None,
             resample=self.resample,
             bootstrap=bootstrap,
             seed=seed,

@@ -1,5 +1,6 @@
-"""Classification by the neighbours' votes, majority or weighted."""
+"""Classification: by the votes of the neighbours, majority or weighted, and by a linear probe from scikit-learn."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +9,15 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from tuplet.bounds import Count, Number, Tau, bounded
-from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE, nearness, topk
+from tuplet.bounds import Count, Number, Positive, Tau, bounded
+from tuplet.engine.topk import SEARCH_TILE, TopK, nearness
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, averaged
-from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, embedding_rows
+from tuplet.evaluation.inputs import UNKNOWN, Arrays, class_labels, embedding_rows, finite_rows, scientific
+from tuplet.evaluation.pairs import distinct_integers
+from tuplet.evaluation.ranking import Ranker
 from tuplet.evaluation.result import QueryResult, Resample
+from tuplet.seeding import derive
 from tuplet.types import GeometryName
 
 
@@ -71,9 +74,9 @@ def knn(
     asked = embedding_rows(embeddings)
     mine = class_labels(labels, len(asked))
     voters = _voters(asked, mine, gallery, gallery_labels)
-    election = _Election((neighbours,), temperature, geometry, tile_size)
-    (predictions,) = election.held(asked, voters)
-    settings: dict[str, Any] = {"neighbours": neighbours, **election.settings}
+    vote = _Vote((neighbours,), temperature, geometry, tile_size)
+    (predictions,) = vote.predict(asked, voters)
+    settings: dict[str, Any] = {"neighbours": neighbours, **vote.settings}
     scored = _scored({"accuracy": predictions}, mine, settings, resample, bootstrap, seed)
     return KnnResult(**vars(scored), predictions=predictions)
 
@@ -119,10 +122,68 @@ def knn_curve(
     asked = embedding_rows(embeddings)
     mine = class_labels(labels, len(asked))
     voters = _voters(asked, mine, gallery, gallery_labels)
-    election = _Election(tuple(neighbours), temperature, geometry, tile_size)
-    predictions = election.held(asked, voters)
+    vote = _Vote(tuple(neighbours), temperature, geometry, tile_size)
+    predictions = vote.predict(asked, voters)
     named = {f"knn@{count}": voted for count, voted in zip(neighbours, predictions, strict=True)}
-    return _scored(named, mine, {"neighbours": election.neighbours, **election.settings}, resample, bootstrap, seed)
+    return _scored(named, mine, {"neighbours": vote.neighbours, **vote.settings}, resample, bootstrap, seed)
+
+
+@bounded
+def linear_probe(
+    embeddings: Float[Tensor, "queries dim"] | Arrays,
+    labels: Integer[Tensor, " queries"] | Arrays,
+    train: Float[Tensor, "train dim"] | Arrays,
+    train_labels: Integer[Tensor, " train"] | Arrays,
+    *,
+    strength: Positive = 1.0,
+    steps: Count = 1000,
+    max_rows: Count = 20_000,
+    resample: Resample = "classes",
+    bootstrap: Number = DRAWS,
+    seed: int = 0,
+) -> QueryResult:
+    """Accuracy of a logistic regression on embeddings, each column scaled to mean 0 and deviation 1 in training.
+
+    Args:
+        embeddings: Embeddings to classify.
+        labels: Their class ids; those with -1 are not scored.
+        train: Embeddings to learn from.
+        train_labels: Their class ids; rows with -1 are left out.
+        strength: Inverse weight of the squared norm that is added to the loss (scikit-learn's C).
+        steps: Most steps of the solver; whether they were enough is in the settings, as `converged`.
+        max_rows: If there are more training rows, so many are drawn.
+        resample: What the intervals draw again: `classes`, as if other classes had been met, or `examples` where the
+            classes are fixed.
+        bootstrap: Resamples behind the 95 % interval; 0 for none.
+        seed: Of drawn rows and resamples.
+
+    Returns:
+        `probe`: share of queries whose class is right.
+
+    Raises:
+        LabelError: If labels are not one integer per row.
+        ShapeError: If a row holds NaN or infinity.
+        DataError: If there are fewer than two classes to learn, or no query has a label.
+        MissingExtraError: If scikit-learn is not installed.
+    """
+    judged, learned = finite_rows(embeddings), finite_rows(train, "train embeddings")
+    mine, theirs = class_labels(labels, len(judged)), class_labels(train_labels, len(learned), "train_labels")
+    able, scored = ((known != UNKNOWN).nonzero()[:, 0] for known in (theirs, mine))
+    able = able[distinct_integers(len(able), max_rows, derive(seed, "probe"))]
+    if len(torch.unique(theirs[able])) < 2 or not len(scored):
+        raise DataError(
+            f"A linear probe learns from {len(torch.unique(theirs[able]))} classes and is scored on {len(scored)} "
+            "examples; two classes and one example are needed.",
+            hint="Give labels other than -1 to training rows and queries.",
+            reference="no-labels",
+        )
+    predictions, is_settled = _predicted(learned[able], theirs[able], judged[scored], strength, steps)
+    right = {"probe": (predictions == mine[scored]).double()}
+    settings = {"strength": strength, "converged": is_settled}
+    counts = {"n_probe_rows": len(able)}
+    return averaged(
+        right, scored, mine[scored], counts=counts, settings=settings, resample=resample, bootstrap=bootstrap, seed=seed
+    )
 
 
 def _voters(
@@ -156,7 +217,7 @@ class _Voters:
 
 
 @dataclass(frozen=True, eq=False)
-class _Election:
+class _Vote:
     neighbours: tuple[int, ...]
     temperature: Tau | None
     geometry: GeometryName
@@ -170,28 +231,27 @@ class _Election:
     def settings(self) -> dict[str, Any]:
         return {"temperature": self.temperature, "geometry": self.geometry}
 
-    def held(self, asked: Tensor, voters: _Voters) -> tuple[Int64[Tensor, " queries"], ...]:
-        """What is voted for each query, for each number of neighbours."""
-        most = min(max(self.neighbours), len(voters.codes))
-        block = max(1, self.tile_size // (8 * max(most, len(voters.classes))))
-        parts = [self._votes(asked[rows], rows, most, voters) for rows in spans(len(asked), block)]
+    def predict(self, queries: Tensor, voters: _Voters) -> tuple[Int64[Tensor, " queries"], ...]:
+        """The class of each query, for each number of neighbours."""
+        own = None if voters.own is None else voters.own.to(queries.device)
+        ranker = Ranker(queries, voters.gallery, self.geometry, exclude=own, tile_size=self.tile_size)
+        blocks = ranker.nearest(max(self.neighbours), beside=len(voters.classes))
+        parts = [self._count(found, voters) for _, found in blocks]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
-    def _votes(self, asked: Tensor, rows: slice, most: int, voters: _Voters) -> list[Int64[Tensor, " rows"]]:
-        own = None if voters.own is None else voters.own[rows].to(asked.device)
-        found = topk(asked, voters.gallery, most, self.geometry, exclude=own, tile_size=self.tile_size)
-        scores, positions = found.scores.cpu(), found.positions.cpu()
-        keys = nearness(scores, self.geometry)
+    def _count(self, found: TopK, voters: _Voters) -> list[Int64[Tensor, " rows"]]:
+        # On the CPU: an accelerator adds the votes of a class in no fixed order.
+        keys, positions = nearness(found.scores.cpu(), self.geometry), found.positions.cpu()
         weights = torch.ones_like(keys) if self.temperature is None else ((keys - keys[:, :1]) / self.temperature).exp()
         weights = weights.where(positions >= 0, 0.0)
         codes = voters.codes[positions.clamp_min(0)]
-        elected = []
+        predictions = []
         for count in self.neighbours:
-            votes = torch.zeros(len(asked), len(voters.classes), dtype=torch.float64)
+            votes = torch.zeros(len(keys), len(voters.classes), dtype=torch.float64)
             votes.scatter_add_(1, codes[:, :count], weights[:, :count])
             # argmax takes the first of equal votes: the lowest class id.
-            elected.append(voters.classes[votes.argmax(1)].where(positions[:, 0] >= 0, UNKNOWN))
-        return elected
+            predictions.append(voters.classes[votes.argmax(1)].where(positions[:, 0] >= 0, UNKNOWN))
+        return predictions
 
 
 def _scored(
@@ -229,3 +289,21 @@ def _wrong(what: str) -> ShapeError:
 
 def _nobody(what: str) -> DataError:
     return DataError(what, hint="Give labels other than -1 to queries and gallery.", reference="no-labels")
+
+
+def _predicted(
+    rows: Float[Tensor, "train dim"],
+    classes: Int64[Tensor, " train"],
+    asked: Float[Tensor, "queries dim"],
+    strength: float,
+    steps: int,
+) -> tuple[Int64[Tensor, " queries"], bool]:
+    """Classes of rows by a regression fitted to others, and whether its solver came to an end."""
+    mean, deviation = rows.mean(0), rows.std(0, correction=0)
+    deviation = deviation.where(deviation > 0, 1.0)
+    model = scientific("sklearn.linear_model").LogisticRegression(C=strength, max_iter=steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scientific("sklearn.exceptions").ConvergenceWarning)
+        model.fit(((rows - mean) / deviation).numpy(), classes.numpy())
+    predictions = torch.from_numpy(model.predict(((asked - mean) / deviation).numpy()))
+    return predictions, int(max(model.n_iter_)) < steps
