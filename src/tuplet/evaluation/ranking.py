@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.engine.keys import Rough, exact_keys, prepared
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE, Rows, TopK, topk
+from tuplet.engine.topk import ON_DEVICE, SEARCH_TILE, Rows, TopK, topk
 from tuplet.geometry import geometry_of
 from tuplet.types import GeometryName
 
@@ -82,7 +82,7 @@ class Ranker:
             Which queries, and their neighbours.
         """
         top = min(top, len(self.gallery))
-        for rows in spans(len(self.queries), self.tile_size // (_BESIDE * max(top, beside))):
+        for rows in spans(len(self.queries), self._tile // (_BESIDE * max(top, beside))):
             yield rows, self._search(rows, top, exact_scores=True)
 
     def to_depth(self, depth: Int64[Tensor, " queries"], known: "Neighbours | None" = None) -> Iterator[Ranking]:
@@ -130,9 +130,10 @@ class Ranker:
         unsure = (ties > 1).nonzero()[:, 0]  # the one time that the device is waited for, but for these
         if not len(unsure):
             return above, ties
-        ties[unsure] = 0
-        for rows, cols, _, close in self._compared(unsure, own[unsure]):
+        above[unsure] = ties[unsure] = 0  # both anew: the bound of a product depends on the queries beside it
+        for rows, cols, nearer, close in self._compared(unsure, own[unsure]):
             asking = unsure[rows]
+            above[asking] += nearer.sum(1)
             if geometry_of(self.geometry).kind == "similarity":
                 apart = self._share_nothing(asking, wanted[asking], cols)  # exactly 0, as is usual among texts
                 ties[asking] += apart.sum(1)
@@ -149,16 +150,21 @@ class Ranker:
         """Tiles of some queries and the gallery: what is surely nearer than `own`, and what a product cannot tell."""
         asked = Rough.of(self.queries[which], torch.float64, self.geometry)
         limit = -own.square() if self.geometry == "euclidean" else own  # rough keys of distances are squares
-        for cols in spans(len(self.gallery), self.tile_size // max(self.queries.shape[1], min(len(which), 256))):
+        for cols in spans(len(self.gallery), self._tile // max(self.queries.shape[1], min(len(which), 256))):
             tile = asked.beside(self._rows(cols))
             error = 2 * asked.error(tile.norms.max())  # of the product, and of the square of `own`
-            for rows in spans(len(which), self.tile_size // (cols.stop - cols.start)):
+            for rows in spans(len(which), self._tile // (cols.stop - cols.start)):
                 lead = asked.keys(tile, rows) - limit[rows, None]
                 yield rows, cols, lead > error[rows, None], lead.abs() <= error[rows, None]
 
     @property
+    def _tile(self) -> int:
+        is_larger = self.tile_size == SEARCH_TILE and self.queries.device.type != "cpu"  # as `topk` does
+        return self.tile_size * ON_DEVICE if is_larger else self.tile_size
+
+    @property
     def _pairs_at_once(self) -> int:
-        return max(1, self.tile_size // (16 * self.queries.shape[1]))
+        return max(1, self._tile // (16 * self.queries.shape[1]))
 
     def _keys(self, queries: Tensor, positions: Tensor) -> Float[Tensor, " pairs"]:
         """Exact keys of pairs; larger is nearer."""
@@ -190,7 +196,7 @@ class Ranker:
 
     def _blocks(self, widths: Int64[Tensor, " queries"]) -> Iterator[slice]:
         """Spans of queries whose lists fit a tile together; widths ascend, and the last of a block is that of all."""
-        start, room = 0, max(1, self.tile_size // _BESIDE)
+        start, room = 0, max(1, self._tile // _BESIDE)
         while start < len(widths):
             fits = torch.arange(1, len(widths) - start + 1) * widths[start:] <= room
             stop = start + max(1, int(fits.sum()))  # true, then false
@@ -203,7 +209,7 @@ class Ranker:
         """Rankings of the queries for which lists found before are deep enough; the others are returned."""
         assert self.exclude is not None  # noqa: S101  it names the rows of the queries
         left = []
-        for part in spans(len(order), self.tile_size // (_BESIDE * known.positions.shape[1])):
+        for part in spans(len(order), self._tile // (_BESIDE * known.positions.shape[1])):
             queries = order[part]
             groups = None if self.groups is None else (self.groups[0][queries], self.groups[1])
             scores, positions, enough = known.visible(self.exclude[queries], depth[queries], groups)
