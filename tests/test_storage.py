@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tuplet import storage
 from tuplet.errors import CheckpointError, IndexFormatError
 from tuplet.storage import read_json, replaced_file, replaced_folder, settle, write_json
-from tuplet.training import checkpoint
 
 OWNS = {"a.txt", "b.txt"}
 
@@ -97,7 +97,7 @@ def test_a_folder_without_permission_cannot_be_written():
             with pytest.raises(IndexFormatError, match=r"a\.csv could not be written: Permission denied"):
                 write_file(locked / "a.csv", "new")
             with pytest.raises(PermissionError) as refused:
-                checkpoint.write_file(locked / "a.csv", "new")
+                storage.write_file(locked / "a.csv", "new")
             assert refused.value.filename == str(locked / "a.csv")
 
         locked.chmod(0o555)
@@ -121,6 +121,9 @@ def test_a_full_disk_leaves_the_old_content_and_says_so(tmp_path):
         with pytest.raises(IndexFormatError, match=r"y\.bin could not be written") as caught:
             write_file(tmp_path / "y.bin", "new" * 1000)
         assert "Free some space" in caught.value.hint
+        with pytest.raises(OSError, match="File too large") as refused:
+            storage.write_file(tmp_path / "y.bin", "new" * 1000)
+        assert refused.value.filename == str(tmp_path / "y.bin")
 
     assert in_child(fill) == 0
     assert content(tmp_path / "x") == {"a.txt": "old", "b.txt": "old"}

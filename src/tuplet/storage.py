@@ -74,18 +74,43 @@ def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Pat
         TupletError: Of the given kind, if the file cannot be written.
     """
     target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _sync(partial)
-        partial.replace(target)
-        _sync(target.parent)
+        with _drafted(target) as draft:
+            yield draft
     except OSError as problem:
         raise _cannot_write(path, problem, error) from problem
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, into a folder that is there.
+
+    Raises:
+        OSError: If it cannot be written; it names the file.
+    """
+    try:
+        with _drafted(Path(os.path.realpath(path))) as draft:
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem  # nobody asked for the draft
+
+
+def draft_of(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+@contextmanager
+def _drafted(target: Path) -> Iterator[Path]:
+    draft = draft_of(target)
+    try:
+        yield draft
+        _sync(draft)
+        draft.replace(target)
+        _sync(target.parent)
     finally:
         with suppress(OSError):
-            partial.unlink()
+            draft.unlink()
 
 
 def settle(folder: Path | str) -> None:
@@ -256,7 +281,9 @@ def _flush(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if sys.platform == "win32" and path.is_dir():
+        return  # which has no handle there
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

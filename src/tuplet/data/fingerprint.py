@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from tuplet.data.decoded import key_of
 from tuplet.data.manifest import Items, Manifest
 from tuplet.errors import DataError, counted
-from tuplet.storage import replaced_file
+from tuplet.storage import replaced_file, write_file
 
 SEEN = ("train", "earlier")
 """Splits whose examples have moved weights; earlier: those of the run that the weights come from."""
@@ -136,19 +136,11 @@ class Fingerprint:
             classes=frozenset(name for name in classes if name is not None),
         )
 
-    def write(self, path: Path, put: Callable[[Path, str], None]) -> str:
-        """Write one example a line, whole or not at all.
-
-        Args:
-            path: The file.
-            put: Writes a text to a file.
-
-        Returns:
-            Digest of the file.
-        """
+    def write(self, path: Path) -> str:
+        """Write one example a line, whole or not at all; the digest of the file."""
         head = {"format": _FORMAT, "kind": self.kind, "columns": self.columns}
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *self._lines()))
-        put(path, text)
+        write_file(path, text)
         return _digest(text.encode())
 
     @staticmethod

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.manifest import Manifest
 from tuplet.errors import DataError, MissingExtraError
+from tuplet.storage import write_file
 
 FORMAT = 1
 SIZE = 32  # pixels of an image, each way
@@ -120,8 +120,8 @@ def _cached(cache: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         np.save(buffer, images, allow_pickle=False)
         pixels = buffer.getvalue()
         table = {**wanted, "sha256": hashlib.sha256(pixels).hexdigest(), "facts": asdict(facts), "rows": rows}
-        _write(cache / "glyphs.npy", pixels)
-        _write(cache / "glyphs.json", json.dumps(table).encode())  # last: it vouches for the pixels
+        write_file(cache / "glyphs.npy", pixels)
+        write_file(cache / "glyphs.json", json.dumps(table))  # last: it vouches for the pixels
     except OSError as error:
         raise DataError(
             f"The glyphs cannot be kept in {cache}: {error.strerror or error}.",
@@ -138,19 +138,6 @@ def _require(*modules: str) -> None:
             hint='Type: pip install "tuplet[demo]"',
             reference="missing-extra",
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none of it, also after a power cut."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _draw() -> tuple[NDArray[np.uint8], list[tuple[int, int]], GlyphFacts]:

@@ -9,11 +9,9 @@
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tuplet.errors import CheckpointError
-from tuplet.storage import read_json, replaced_folder, write_json
+from tuplet.storage import read_json, replaced_folder, write_file, write_json
 
 FORMAT = 2
 TENSORS = ("model", "objective", "averaged", "sampler")
@@ -235,22 +233,6 @@ def _is_own(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True  # ours, and torn
     return folder.name.startswith(".") or folder.name == name_of(step)
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: under another name, forced to the disk, renamed."""
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as problem:
-        raise OSError(problem.errno, problem.strerror, str(path)) from problem  # nobody asked for the draft
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def _point_at(checkpoint: Path) -> None:

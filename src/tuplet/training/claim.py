@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuplet.errors import DataError
-from tuplet.storage import Lock, numbered
+from tuplet.storage import Lock, draft_of, numbered, write_file
 from tuplet.training import checkpoint
 from tuplet.training.events import Event, note, read_events
 from tuplet.training.job import Job
@@ -168,7 +168,7 @@ def _complete(folder: Path, job: Job | WordJob, environment: Mapping[str, Any]) 
     texts = {"environment.json": json.dumps(environment, indent=2) + "\n", "recipe.toml": job.recipe(folder)}
     for name, text in texts.items():
         if not (folder / name).exists():
-            checkpoint.write_file(folder / name, text)
+            write_file(folder / name, text)
 
 
 def _refuse_fewer(folder: Path, steps: int) -> None:
@@ -200,7 +200,7 @@ def _others(folder: Path) -> list[str]:
     if not folder.is_dir():
         return [folder.name]
     names = sorted(entry.name for entry in folder.iterdir())
-    ours = {*BEFORE_THE_FIRST_STEP, LOCK, *(f".{name}.partial" for name in BEFORE_THE_FIRST_STEP)}
+    ours = {*BEFORE_THE_FIRST_STEP, LOCK, *(draft_of(Path(name)).name for name in BEFORE_THE_FIRST_STEP)}
     if has_saved(folder):
         return names
     return [name for name in names if name not in ours and not _is_empty(folder / name)]

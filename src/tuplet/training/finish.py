@@ -11,6 +11,7 @@ from tuplet.engine import Processes
 from tuplet.errors import CheckpointError, DataError
 from tuplet.evaluation.roc import operating_points
 from tuplet.models import Embedder
+from tuplet.storage import write_file
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.evaluator import (
@@ -88,7 +89,7 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         | _health(model, dataset, evaluator, features),
         "left_out": left_out,
     }
-    checkpoint.write_file(folder / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
+    write_file(folder / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
     diary.settle()
 

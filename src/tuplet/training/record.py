@@ -11,8 +11,8 @@ import torch
 
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.errors import DataError, RecipeError
-from tuplet.storage import read_json
-from tuplet.training.checkpoint import check_of, is_of_first_format, write_file
+from tuplet.storage import read_json, write_file
+from tuplet.training.checkpoint import check_of, is_of_first_format
 from tuplet.training.job import Job
 from tuplet.training.optim import count_parameters
 from tuplet.training.word_job import WordJob
@@ -49,7 +49,7 @@ def keep(folder: Path, job: Job | WordJob) -> None:
     if isinstance(job, WordJob):
         corpus = job.digest()
     elif job.fingerprint is not None:
-        examples = job.fingerprint.write(folder / EXAMPLES, write_file)
+        examples = job.fingerprint.write(folder / EXAMPLES)
     origin = None if isinstance(job, WordJob) else job.origin
     _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, origin))
 

@@ -16,6 +16,7 @@ from tuplet.evaluation.words import WordSimilarityResult, word_similarity
 from tuplet.index import FlatIndex
 from tuplet.losses.word_block import BlockOutcome, Level, Slope, WordBlock, word_block
 from tuplet.seeding import derive
+from tuplet.storage import write_file
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.events import Diary, Event
@@ -251,7 +252,7 @@ def finish_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event
         "data": job.facts,
         "protocols": {name: {"model": result.to_dict()} for name, result in judged.items()},
     }
-    checkpoint.write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
     yield diary.write("end", step=step, best_step=step, stopped_early=False)
     diary.settle()
 

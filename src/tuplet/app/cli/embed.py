@@ -52,7 +52,7 @@ def embed(
     from tuplet.app.cli.running import device_of
     from tuplet.app.queries import read_queries
     from tuplet.models import Embedder
-    from tuplet.training.checkpoint import write_file
+    from tuplet.storage import write_file
 
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust).to(device_of(device))
     items, names, remarks = read_queries(embedder, inputs, side, skip_broken=skip_broken)

@@ -40,7 +40,7 @@ def init(
         raise typer.BadParameter(f"{path} is there already. Type --force to write over it, or -o for another name.")
     from tuplet.app.described import told
     from tuplet.recipes import propose, tell_mirroring
-    from tuplet.training.checkpoint import write_file
+    from tuplet.storage import write_file
 
     made = propose(data, with_skip_broken(changes, skip_broken=skip_broken))
     if measure and made.kind == "image":

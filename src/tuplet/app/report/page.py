@@ -51,7 +51,7 @@ from tuplet.engine.topk import nearness, pair_scores
 from tuplet.evaluation import rank_correlation, verification
 from tuplet.evaluation.pairs import unordered_pairs
 from tuplet.seeding import derive
-from tuplet.training.checkpoint import write_file
+from tuplet.storage import write_file
 from tuplet.training.evaluator import PAIR_DRAWS, PAIRS
 from tuplet.training.events import read_events
 
