@@ -13,21 +13,17 @@ Keys = dict[str, Tensor]
 
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
 """Keys of rows (rows, 1, ...) and of columns (1, cols, ...), `place` of the columns among them -> positive and negative
-pairs, both bool (rows, cols), and label distances or None. Plain tensor code that asks for no value."""
+pairs, both bool (rows, cols), and label distances or None. Plain tensor code that asks for no value, and reads as few
+keys of columns as it can: each is read for every row."""
 
 LabelDistance = Callable[[Tensor, Tensor], Tensor]
 """Labels of anchors (rows, values) and of references (cols, values) -> their distances >= 0, (rows, cols)."""
 
 
-def keyed(labels: Tensor) -> Keys:
-    """Class ids; unknown ones do not live."""
-    return {"label": labels, "live": labels != -1}
-
-
 def equal_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
-    """Positive if the ids are one."""
+    """Positive if the ids are one, negative if they differ; -1 is unknown."""
     same = rows["label"] == cols["label"]
-    return same, ~same, None
+    return same & (rows["label"] != -1), ~same & (cols["label"] != -1), None
 
 
 def shared_labels(rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:

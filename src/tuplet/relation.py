@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.errors import LabelError
 from tuplet.geometry import geometry_of
-from tuplet.keys import ByDistance, Compare, Keys, LabelDistance, equal_labels, keyed, paired, shared_labels
+from tuplet.keys import ByDistance, Compare, Keys, LabelDistance, equal_labels, paired, shared_labels
 from tuplet.types import DistanceName
 
 SPARSE = 8
@@ -69,7 +69,10 @@ class Relation(Protocol):
         """The same pairs with references as anchors."""
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
-        """Keys of the anchors and of the references, and how two of them are compared; `live` is False for unknowns."""
+        """Keys of the anchors and of the references, and how two of them are compared.
+
+        `live` is False for unknown ones; references do without where all are known or the comparison tells.
+        """
 
 
 class SameLabel:
@@ -142,7 +145,7 @@ class SameLabel:
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The labels."""
-        return keyed(self.labels), keyed(self.reference_labels), equal_labels
+        return {"label": self.labels, "live": self.labels != -1}, {"label": self.reference_labels}, equal_labels
 
 
 class SharedLabel:
@@ -240,13 +243,7 @@ class Paired:
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Positions."""
-        device = self.partner.device
-        live = torch.ones(self.references, dtype=torch.bool, device=device)
-        return (
-            {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)},
-            {"live": live},
-            paired,
-        )
+        return {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)}, {}, paired
 
 
 class Graded:
@@ -318,11 +315,9 @@ class Graded:
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The values."""
-        mine, theirs = (
-            {"values": x, "live": torch.ones(len(x), dtype=torch.bool, device=x.device)}
-            for x in (self.labels, self.reference_labels)
-        )
-        return mine, theirs, ByDistance(self.geometry)
+        live = torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
+        mine, theirs = self.labels, self.reference_labels
+        return {"values": mine, "live": live}, {"values": theirs}, ByDistance(self.geometry)
 
 
 def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:

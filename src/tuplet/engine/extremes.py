@@ -30,7 +30,8 @@ def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
         nothing = torch.zeros_like(zero.detach(), dtype=torch.float32 if a.device.type == "mps" else torch.float64)
         names = stat_names(program, spec.of_row, spec.of_col)
         return Outcome(zero, nothing, dict.fromkeys(names, nothing))
-    constant = [{name: x.detach() for name, x in part.items()} for part in (rows, cols, scalars)]
+    places_of = {"begin": cols["place"][0], "new": cols.pop("place")[0]}
+    constant = [{name: x.detach() for name, x in part.items()} for part in (rows, {**cols, **places_of}, scalars)]
     best: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
     height = max(1, problem.budget.entries // len(r))
     code = compiled(fold, spec) if problem.budget.compiled else partial(fold, spec)

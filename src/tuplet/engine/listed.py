@@ -64,10 +64,8 @@ class Leading:
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Places in the list tell positives."""
-        device = self.device or torch.device("cpu")
-        live = torch.ones(self.references, dtype=torch.bool, device=device)
-        mine = torch.ones(self.anchors, dtype=torch.bool, device=device)
-        return {"live": mine}, {"live": live}, _Places(self.positives)
+        live = torch.ones(self.anchors, dtype=torch.bool, device=self.device or torch.device("cpu"))
+        return {"live": live}, {}, _Places(self.positives)
 
     def transposed(self) -> Relation:
         """Lists belong to anchors; there is no other direction."""
@@ -239,7 +237,7 @@ def _plan(
     anchors, candidates, positives = shape
     if not uses_tiles(execution, like.device):
         return partial(_reduced, reduction, shape, like), BUDGET
-    code = _tile_code(reduction, positives, candidates, execution.compiles(like.device, anchors * candidates))
+    code = _tile_code(reduction, positives, execution.compiles(like.device, anchors * candidates))
     return code, max(BUDGET, execution.memory // (4 * like.element_size()))  # gathered rows, and their pulls
 
 
@@ -258,7 +256,7 @@ def _reduced(
     return done.loss, done.count, slope
 
 
-def _tile_code(reduction: Reduction[Any], positives: int, candidates: int, is_compiled: bool) -> Code:
+def _tile_code(reduction: Reduction[Any], positives: int, is_compiled: bool) -> Code:
     """The same by tile code."""
     program, _ = reduction.program()
     spec = Spec(
@@ -277,13 +275,11 @@ def _tile_code(reduction: Reduction[Any], positives: int, candidates: int, is_co
     code = compiled(whole_rows, spec) if is_compiled else partial(whole_rows, spec)
 
     def lists(scores: Tensor, _: slice) -> tuple[Tensor, Tensor, Tensor]:
-        live = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-        place = torch.arange(candidates, device=scores.device)
-        rows = {"live": live, "position": torch.full_like(place[:1], -1).expand(len(scores))}
-        cols = {"live": torch.ones_like(place, dtype=torch.bool), "place": place}
-        loss, number, _, slope, _ = code(
-            scores, rows, cols, {"scale": torch.ones((), dtype=scores.dtype, device=scores.device)}
-        )
+        rows = {"live": torch.ones(len(scores), dtype=torch.bool, device=scores.device)}
+        rows["position"] = torch.full_like(rows["live"], -1, dtype=torch.int64)
+        begin = torch.zeros((), dtype=torch.int64, device=scores.device)
+        one = torch.ones((), dtype=scores.dtype, device=scores.device)
+        loss, number, _, slope, _ = code(scores, rows, {"begin": begin, "new": begin}, {"scale": one})
         return loss, number, slope
 
     return lists

@@ -9,13 +9,18 @@ from torch import Tensor
 from tuplet.errors import TupletError
 
 
-def multiplied(saved: Sequence[Tensor | None], grad: Tensor) -> list[Tensor | None]:
+def multiplied(saved: Sequence[Tensor | None], grad: Tensor, *, in_place: bool = True) -> list[Tensor | None]:
     """Inputs and their accumulated gradients, in this order and one after the other -> gradients times `grad`.
 
     The inputs are there so that asking for a second derivative is noticed and not answered with a wrong number.
+
+    Args:
+        saved: See above.
+        grad: Without shape.
+        in_place: True if the gradients are nobody else's.
     """
     half = len(saved) // 2
-    if not torch._C._autograd._get_current_graph_task_keep_graph():  # noqa: SLF001  # the name that compiled code uses
+    if in_place and not will_come_back():
         with torch.no_grad():  # nobody comes back for them: no second copy of what may be as large as a class head
             return [None if found is None else found.mul_(grad) for found in saved[half:]]
     inputs = [x for x in saved[:half] if x is not None]
@@ -23,6 +28,11 @@ def multiplied(saved: Sequence[Tensor | None], grad: Tensor) -> list[Tensor | No
         None if found is None else _Once.apply(found, grad, *inputs)  # type: ignore[no-untyped-call]
         for found in saved[half:]
     ]
+
+
+def will_come_back() -> bool:
+    """Whether the backward pass that is under way keeps its graph, so that there may be another one."""
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())  # noqa: SLF001  # as compiled code asks
 
 
 def refuse_transforms() -> None:

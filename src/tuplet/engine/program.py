@@ -163,13 +163,14 @@ def reduce_term(term: Term) -> tuple[Tensor, Tensor | None]:
         best = value.max(1) if term.monoid == "largest" else value.min(1)
         return best.values, best.indices
     axes = {"row": (1,), "column": (0,), "all": (0, 1)}[term.over]
-    if term.monoid == "total":
-        return value.sum(axes), None  # of a mask an exact int64
-    # a row of nothing but -inf has no derivative; its exponentials must not meet inf - inf
-    some = (value > -torch.inf).any(axes[0], keepdim=True)
-    some = some if len(axes) == 1 else some.any(1, keepdim=True)
-    whole = torch.where(some, value, 0.0).logsumexp(axes)
-    return torch.where(some.squeeze(axes), whole, -torch.inf), None
+    if term.monoid == "total":  # of a mask an exact whole number
+        narrow = value.dtype == torch.bool and term.over != "all"
+        return value.sum(axes, dtype=torch.int32 if narrow else None), None
+    peak = value.detach().amax(axes, keepdim=True)
+    peak = torch.where(peak == -torch.inf, 0.0, peak)  # of nothing; inf - inf is no number
+    mass = (value - peak).exp().sum(axes)
+    nothing = mass == 0
+    return torch.where(nothing, -torch.inf, torch.where(nothing, 1.0, mass).log() + peak.squeeze(axes)), None
 
 
 def merge(monoid: Monoid, before: Tensor, tile: Tensor) -> Tensor:

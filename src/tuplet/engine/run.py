@@ -114,12 +114,12 @@ class _Inputs:
         self.a, self.r, self.relation, self.geometry = a, r, relation, geometry
         row_keys, col_keys, self.compare = relation.keys()
         self.rows, self.cols = dict(row_keys), dict(col_keys)
-        place, first = torch.arange(relation.references, device=a.device), relation.first
-        self.cols["place"] = place
-        own = torch.arange(len(a), device=a.device)
-        self.rows["position"] = torch.full_like(own, -1) if first is None else own + first
-        if self.one_set:
-            self.cols["position"], self.rows["place"] = self.rows["position"], place
+        self.cols["place"] = place = torch.arange(relation.references, device=a.device)
+        first = relation.first
+        if first is None:
+            self.rows["position"] = place.new_full((len(a),), -1)
+        else:
+            self.rows["position"] = place if self.one_set else torch.arange(first, first + len(a), device=a.device)
         everyone = (lambda x: x) if ring is None else partial(gather, processes=ring.processes)
         self.everyone: Callable[[Tensor], Tensor] = everyone
         self.values: Values = {}

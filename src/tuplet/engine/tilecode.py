@@ -5,7 +5,7 @@ host and no index lists, so that the functions run eagerly, and compiled into on
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FunctionType
@@ -20,6 +20,13 @@ Values = dict[str, Tensor]
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
 
 logger = logging.getLogger(__name__)
+
+RECOMPUTED: dict[str, Any] = {
+    "realize_reads_threshold": 999,
+    "realize_acc_reads_threshold": 999,
+    "realize_opcount_threshold": 999,
+}
+"""Options of the compiler: masks and terms are computed again in each loop over a row, never written to memory."""
 
 NOISE = 8.0
 """Squared distances below so many units in the last place of ‖a‖² + ‖r‖² are rounding: they count as 0."""
@@ -65,14 +72,18 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
         spec: See there.
         product: Inner products of the tile, (rows, cols · centers).
         rows: One entry per row of the tile for each name: live, position, square, scale, offset, target, keys.
-        cols: The same for its columns.
+        cols: The same for its columns; `begin`, without shape, is the place of the first, and the first `new` of them
+            take no part.
         scalars: Tensors without shape.
         swapped: True to read the tile with its columns as anchors and its rows as references.
     """
     down = {name: x[:, None] for name, x in rows.items()}
-    across = {name: x[None, :] for name, x in cols.items()}
+    across = {name: x[None, :] for name, x in cols.items() if x.ndim}
+    step = torch.arange(product.shape[1] // spec.centers, device=product.device)[None, :]  # counted, not read
+    across["place"] = across["position"] = step + cols["begin"]
     positive, negative, distance = spec.compare(down, across)
-    live = down["live"] & across["live"] & (down["position"] != across["place"])
+    live = down["live"] & (down["position"] != across["place"]) & (step >= cols["new"])
+    live = live & across["live"] if "live" in across else live
     positive, negative = positive & live, negative & live
     raw = product
     if "rate" in across:  # references of any length; those of none get no gradient
@@ -106,7 +117,7 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
         positive,
         negative,
         mine["position"],
-        theirs["place"] if "place" in theirs else theirs["position"],
+        theirs["position"],
         distance,
         offset,
         of_row,
@@ -247,7 +258,8 @@ def _share(
         raise AssertionError("a term over exponentials or extremes comes with what it was reduced to")
     if monoid == "lse":
         return coefficient * _softmax(value, reduced.unsqueeze(axis))
-    place = (rows["position"] if swapped else cols["place"]).unsqueeze(1 - axis)
+    place = rows["position"] if swapped else torch.arange(value.shape[1], device=value.device) + cols["begin"]
+    place = place.unsqueeze(1 - axis)
     place = place if value.ndim == 2 else place[..., None]
     return torch.where(place == reduced.unsqueeze(axis), coefficient, 0.0).expand_as(value)
 
@@ -310,18 +322,19 @@ def _one_pair(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]
 
 
 @lru_cache(maxsize=1024)
-def compiled(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
-    """The same function as one or a few kernels; compiled once for each class of shapes.
+def compiled(function: Callable[..., Any], fixed: Hashable) -> Callable[..., Any]:
+    """The same function of tensors, whose first argument is fixed, as one or a few kernels.
 
-    Every pair of function and program gets a code object of its own, since the compiler counts variants by code object.
+    It is compiled once for each class of shapes. Every pair gets a code object of its own, since the compiler counts
+    variants by code object.
     """
 
     def tile(*given: Any) -> Any:
-        return function(spec, *given)
+        return function(fixed, *given)
 
-    name = f"{function.__name__}_{type(spec.program).__name__}"
+    name = f"{function.__name__}_{type(getattr(fixed, 'program', fixed)).__name__}"
     own = FunctionType(tile.__code__.replace(co_name=name), globals(), name, None, tile.__closure__)
-    return _OrEager(torch.compile(own, fullgraph=True), tile)
+    return _OrEager(torch.compile(own, fullgraph=True, options=RECOMPUTED), tile)
 
 
 class _OrEager:

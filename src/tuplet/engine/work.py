@@ -13,7 +13,7 @@ from tuplet.engine.problem import Problem
 from tuplet.engine.products import add_product, multiply
 from tuplet.engine.program import Mean
 from tuplet.engine.tilecode import Values, compiled, stat_names, weighted
-from tuplet.margin import Margin, Targets, target_scores
+from tuplet.margin import Combined, Margin, Targets, target_scores
 
 SHORTEST = 1e-12
 """References no longer than this have no direction: they are divided by it, and get no gradient."""
@@ -50,6 +50,7 @@ class Work:
                 self.sums[name] = torch.zeros_like(x) if kind != "col" or not self.alone else x.new_zeros(1)
         if self.alone:  # one that takes no part
             self.cols = {name: x.new_zeros(1, *x.shape[1:]) for name, x in self.cols.items()}
+            self.cols["live"] = torch.zeros(1, dtype=torch.bool, device=a.device)
         one_set = problem.spec.one_set
         self.grad_a = torch.zeros_like(a, dtype=self.wide) if asked[0] else None
         self.grad_r = torch.zeros_like(r, dtype=self.wide) if asked[1] and not one_set else None
@@ -77,7 +78,11 @@ class Work:
         if self.alone:  # no anchor has its own reference here
             self.rows["target"] = self.a.new_zeros(len(self.a))
             return set()
-        self.targets = target_scores(margin, self.a, self.r, partner, unit=self.problem.unit_cols)
+        given = self.a, self.r, partner
+        if self.problem.budget.compiled and isinstance(margin, Combined):  # others may change from step to step
+            self.targets = Targets(*compiled(_targets, (margin, self.problem.unit_cols))(*given))
+        else:
+            self.targets = target_scores(margin, *given, unit=self.problem.unit_cols)
         self.rows["target"] = self.targets.score
         if need:
             self.sums["row:target"] = torch.zeros_like(self.targets.score)
@@ -137,11 +142,16 @@ class Work:
 
     def row_values(self, rows: slice, fresh: int) -> Values:
         """Values of a tile's rows; those that an earlier tile had take no part."""
-        return _cut(self.rows, rows, fresh)
+        cut = _cut(self.rows, rows)
+        if fresh:
+            cut["live"] = cut["live"] & (torch.arange(len(cut["live"]), device=cut["live"].device) >= fresh)
+        return cut
 
     def col_values(self, cols: slice, new: int) -> Values:
-        """The same of its columns."""
-        return _cut(self.cols, cols, new)
+        """The same of its columns; of their places only the first, and how many of them an earlier tile had."""
+        place = self.cols["place"]
+        cut = _cut({name: x for name, x in self.cols.items() if name != "place"}, cols)
+        return {**cut, "begin": place[cols.start], "new": place[new] - place[0]}
 
     def code(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Tile code of this program, compiled if that is asked for."""
@@ -151,9 +161,10 @@ class Work:
 
     def weighted(self, mean: Mean) -> Mean:
         """A mean with the weights of anchors, and without rows that take no part."""
-        values = self.rows if mean.over == "row" else self.cols
-        weight = values.get("weight") if mean.over == "row" else None
-        loss, number, stats = weighted(mean, values["live"], weight)
+        weight = self.rows.get("weight") if mean.over == "row" else None
+        live = self.rows["live"] if mean.over == "row" else self.cols.get("live")
+        live = torch.ones_like(self.cols["place"], dtype=torch.bool) if live is None else live
+        loss, number, stats = weighted(mean, live, weight)
         return Mean(loss, number, mean.over, mean.share, stats)
 
     def count(self, mean: Mean) -> Tensor:
@@ -207,9 +218,10 @@ class Work:
         return self.zero().to(self.wide), self.zero(), {name: self.zero() for name in names}
 
 
-def _cut(values: Values, span: slice, old: int) -> Values:
-    whole = {name for name, x in values.items() if span.start == 0 and span.stop == len(x)}
-    cut = {name: x if name in whole else x[span] for name, x in values.items()}
-    if old:
-        cut["live"] = cut["live"] & (torch.arange(span.stop - span.start, device=cut["live"].device) >= old)
-    return cut
+def _targets(fixed: tuple[Margin, bool], a: Tensor, r: Tensor, partner: Tensor) -> tuple[Tensor, ...]:
+    found = target_scores(fixed[0], a, r, partner, unit=fixed[1])
+    return found.score, found.mine, found.theirs, found.at
+
+
+def _cut(values: Values, span: slice) -> Values:
+    return {name: x if span.start == 0 and span.stop == len(x) else x[span] for name, x in values.items()}

@@ -6,7 +6,9 @@ after the replay, once.
 """
 
 import logging
+import weakref
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass
 from types import NoneType
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.engine.execution import DEFAULT, Execution
-from tuplet.engine.once import multiplied
+from tuplet.engine.once import multiplied, will_come_back
 from tuplet.engine.recording import Recording, recorded
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,14 @@ AFTER = 3
 KEPT = 4
 """Graphs that a module keeps."""
 
-ROOM = 2**24
+ROOM = 2**28
 """Most pairs of anchors and references in a recorded call: what it holds stays allocated."""
+
+LARGEST = 2**24
+"""Most numbers in a parameter of a recorded call, of whose gradient the graph has a copy."""
+
+_pools: dict[torch.device, Any] = {}
+"""Memory of all graphs of a device. Results are copied out before another one is replayed."""
 
 Key = tuple[Any, ...]
 
@@ -91,7 +99,10 @@ def _may_record(module: Any, x: Tensor, sides: dict[str, Any]) -> bool:
     others = [side for side in sides.values() if isinstance(side, Tensor)]
     if any(other.device != x.device for other in others):
         return False
-    tables = [len(other) for other in (*others, *module.parameters()) if other.ndim]
+    parameters = list(module.parameters())
+    if any(each.numel() > LARGEST for each in parameters):
+        return False
+    tables = [len(other) for other in (*others, *parameters) if other.ndim]
     return len(x) * max([len(x), *tables]) <= ROOM and not torch.cuda.is_current_stream_capturing()
 
 
@@ -128,10 +139,26 @@ class _Graph:
             self._run(module, given)  # finds room for positives, and lets libraries set themselves up
         held.conditions.clear()
         now.wait_stream(stream)
+        if x.device not in _pools:
+            _pools[x.device] = torch.cuda.graph_pool_handle()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=stream), recorded(held):
+        with torch.cuda.graph(self.graph, pool=_pools[x.device], stream=stream), recorded(held):
             self.value, self.grads = self._run(module, given)
             self.stands = held.stands()
+        self.latest: weakref.ref[_Results] | None = None
+
+    def replay(self, leaves: Sequence[Tensor]) -> "_Results":
+        """Copy inputs in and launch everything; results of the call before are put aside if they are still wanted."""
+        earlier = None if self.latest is None else self.latest()
+        if earlier is not None:
+            earlier.grads = [None if grad is None else grad.clone() for grad in earlier.grads]
+        with torch.no_grad():
+            for static, given in zip(self.inputs, leaves, strict=False):
+                static.copy_(given)
+        self.graph.replay()
+        results = _Results(self.grads)
+        self.latest = weakref.ref(results)
+        return results
 
     def _run(self, module: Any, given: dict[str, Any]) -> tuple[Tensor, list[Tensor | None]]:
         leaves = [*self.inputs, *self.parameters]
@@ -141,19 +168,23 @@ class _Graph:
         return value.detach(), [next(found, None) if leaf in set(asked) else None for leaf in leaves]
 
 
+@dataclass(eq=False)
+class _Results:
+    """Gradients of a call: the graph's own until it is replayed again."""
+
+    grads: list[Tensor | None]
+
+
 class _Replayed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, graph: _Graph, *leaves: Tensor) -> Any:
-        for static, given in zip(graph.inputs, leaves, strict=False):
-            static.detach().copy_(given)
-        graph.graph.replay()
-        wanted = [None if grad is None else grad.clone() for grad in graph.grads]
-        ctx.save_for_backward(*leaves, *wanted)
-        stands = None if graph.stands is None else graph.stands.clone()
-        if stands is not None:
-            ctx.mark_non_differentiable(stands)
-        return graph.value.clone(), stands
+    def forward(ctx: Any, graph: _Graph, *leaves: Tensor) -> Tensor:
+        ctx.results = graph.replay(leaves)
+        ctx.save_for_backward(*leaves)
+        return graph.value.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (None, *multiplied(ctx.saved_tensors, grad))
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        by = multiplied([*ctx.saved_tensors, *ctx.results.grads], grad, in_place=False)
+        if not will_come_back():
+            ctx.results.grads = []  # nothing to put aside
+        return (None, *by)
