@@ -69,8 +69,37 @@ def normalise(x: Float[Tensor, "*rows dim"], eps: float = 1e-12) -> Float[Tensor
     The exact derivative of this definition at a zero row is $1/\epsilon$; it is set to zero because no direction exists
     there.
     """
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return torch.where(length > eps, x / length.clamp_min(eps), (x / eps).detach())
+    return _Unit.apply(x, eps)  # type: ignore[no-untyped-call]
+
+
+class _Unit(torch.autograd.Function):
+    """A third of the launches that autograd takes; differentiable again, and by torch.func."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, eps: float) -> Tensor:
+        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+        ctx.eps = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, unit = ctx.saved_tensors
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        rate = torch.where(length > ctx.eps, length, torch.inf)
+        return (grad - (grad * unit).sum(-1, keepdim=True) * unit) / rate, None
+
+    @staticmethod
+    def jvp(ctx: Any, step: Tensor, _: None) -> Tensor:
+        x, unit = ctx.saved_tensors
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        rate = torch.where(length > ctx.eps, length, torch.inf)
+        return (step - (step * unit).sum(-1, keepdim=True) * unit) / rate
 
 
 @dataclass(frozen=True)

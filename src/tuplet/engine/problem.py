@@ -10,8 +10,8 @@ from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import Spec, Values
 from tuplet.margin import Margin
 
-HEAD_ENTRIES = 7 * 2**20
-"""Most scores in a tile of class weights: with their slopes 56 MB."""
+HEAD_ENTRIES = 6 * 2**20
+"""Most scores in a tile of class weights: with their slopes 48 MB."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
     Returns:
         Weighted loss and count (rows,), statistics by name, derivative by the product or None, and by each value.
     """
-    own = {name: x for name, x in _named(rows, cols, scalars).items() if name in spec.wanted}
+    own = _own(spec, rows, cols, scalars)
 
     def losses(tensors: Values) -> tuple[Tensor, Any]:
         r, c, s = _with(tensors, rows, cols, scalars)
@@ -159,7 +159,7 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
         return loss, number, stats, None, {}
     value, back, (loss, number, stats) = torch.func.vjp(losses, {"product": product, **own}, has_aux=True)  # type: ignore[misc]
     (grads,) = back(torch.ones_like(value))
-    return loss, number, stats, _lowered(spec, grads.pop("product")), grads
+    return loss, number, stats, *_pulls(spec, grads.pop("product"), grads)
 
 
 def slopes(
@@ -184,7 +184,7 @@ def slopes(
         of_cols: For one set, the same of the columns as anchors: the derivative is then that of an entry plus that of
             its mirror image. None otherwise.
     """
-    own = {name: x for name, x in _named(rows, cols, scalars).items() if name in spec.wanted}
+    own = _own(spec, rows, cols, scalars)
 
     graded = [entry for entry in spec.layout if not entry[3]]
 
@@ -205,11 +205,26 @@ def slopes(
         seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
         (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
         slope = slope + other
-    return _lowered(spec, slope), grads
+    return _pulls(spec, slope, grads)
 
 
-def _lowered(spec: Spec, slope: Tensor) -> Tensor:
-    return slope if spec.low is None else slope.to(spec.low)
+def _own(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values:
+    """What is differentiated by; squares are not: -2 times their derivative is that of the products."""
+    named = _named(rows, cols, scalars)
+    return {name: x for name, x in named.items() if name in spec.wanted and not name.endswith(":square")}
+
+
+def _pulls(spec: Spec, slope: Tensor, grads: Values) -> tuple[Tensor, Values]:
+    """Slopes as operands of products, and with the derivative by the squares of the rows."""
+    slope = slope if spec.low is None else slope.to(spec.low)
+    if "row:square" in spec.wanted:
+        grads["row:square"] = slope.sum(1, dtype=sum_type(slope)) * -0.5
+    return slope, grads
+
+
+def sum_type(slope: Tensor) -> torch.dtype:
+    """Type in which slopes are summed."""
+    return torch.promote_types(slope.dtype, torch.float32)
 
 
 def local_pass(

@@ -12,7 +12,7 @@ from tuplet.engine.gather import Processes, largest_of, sum_of
 from tuplet.engine.problem import Problem
 from tuplet.engine.products import add_product, multiply
 from tuplet.engine.program import Mean
-from tuplet.engine.tilecode import Values, compiled, stat_names, weighted
+from tuplet.engine.tilecode import Values, compiled, stat_names, sum_type, weighted
 from tuplet.margin import Combined, Margin, Targets, target_scores
 
 SHORTEST = 1e-12
@@ -137,7 +137,11 @@ class Work:
         if self.grad_a is not None:
             add_product(self.grad_a[rows], slope, self.theirs[here].flatten(0, -2).to(self.mine.dtype))
         goal = self.grad_a if self.spec.one_set else self.goal
-        if not mirrored and goal is not None:
+        if mirrored:
+            return
+        if "col:square" in self.sums:
+            self.sums["col:square"][cols].add_(slope.sum(0, dtype=sum_type(slope)), alpha=-0.5)
+        if goal is not None:
             add_product(goal[here].flatten(0, -2), slope.T, self.mine[rows])
 
     def row_values(self, rows: slice, fresh: int) -> Values:
@@ -151,7 +155,7 @@ class Work:
         """The same of its columns; of their places only the first, and how many of them an earlier tile had."""
         place = self.cols["place"]
         cut = _cut({name: x for name, x in self.cols.items() if name != "place"}, cols)
-        return {**cut, "begin": place[cols.start], "new": place[new] - place[0]}
+        return {**cut, "begin": place[cols.start], "new": place[new]}
 
     def code(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Tile code of this program, compiled if that is asked for."""

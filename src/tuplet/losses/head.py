@@ -277,10 +277,10 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
         LabelError: See above.
     """
     labels = row_ids(labels, x, "labels")
-    outside = (labels < -1) | (labels >= num_classes)
+    inside = labels.clamp(-1, num_classes - 1) == labels
 
     def explain() -> None:
-        rows = outside.nonzero()[:, 0]
+        rows = (~inside).nonzero()[:, 0]
         shown = ", ".join(f"{row} ({labels[row]})" for row in rows[:10].tolist())
         raise LabelError(
             f"labels hold no class of this head in {len(rows)} of {len(x)} rows: {shown}"
@@ -289,7 +289,7 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
             reference="class-outside-head",
         )
 
-    checks.require(~outside.any(), explain)
+    checks.require(inside.all(), explain)
 
 
 def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:

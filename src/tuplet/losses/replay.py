@@ -91,7 +91,7 @@ class Replays:
 
 
 def _may_record(module: Any, x: Tensor, sides: dict[str, Any]) -> bool:
-    execution: Execution = sides.get("execution") or module.execution or DEFAULT
+    execution = _execution(module, sides)
     wanted = execution.graphs and execution.engine != "panels" and execution.check != "deferred"
     plain = all(side is None or isinstance(side, (Tensor, Execution)) for side in sides.values())
     if not x.is_cuda or not wanted or not plain or not len(x) or module.remembers or module.processes.size > 1:
@@ -106,6 +106,10 @@ def _may_record(module: Any, x: Tensor, sides: dict[str, Any]) -> bool:
     return len(x) * max([len(x), *tables]) <= ROOM and not torch.cuda.is_current_stream_capturing()
 
 
+def _execution(module: Any, sides: dict[str, Any]) -> Execution:
+    return sides.get("execution") or module.execution or DEFAULT
+
+
 def _key(module: nn.Module, x: Tensor, sides: dict[str, Any]) -> Key:
     """All that decides what a call launches, but the numbers in its inputs."""
     inputs = [("", x), *((name, side) for name, side in sides.items() if isinstance(side, Tensor))]
@@ -118,7 +122,8 @@ def _key(module: nn.Module, x: Tensor, sides: dict[str, Any]) -> Key:
         for name, value in vars(part).items()
         if name[0] != "_" and (isinstance(value, (int, float, str, NoneType)) or is_dataclass(value))
     )
-    return shapes, options, tables, own, torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+    modes = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), _execution(module, sides)
+    return shapes, options, tables, own, modes
 
 
 class _Graph:
