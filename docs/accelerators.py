@@ -21,6 +21,10 @@ Each row has a bound and an aim, and says whether tuplet is within the aim, with
 whether a dense form or the peer is faster there.
 """
 NOTHING = "No card has run it yet, so nothing is claimed here about time or memory on an accelerator.\n"
+EARLIER = """Rows with † were measured the same day one state of the engine earlier: since then masks are computed again
+in the place of being stored, calls of up to 2²⁸ pairs are replayed as graphs, and class heads project their gradient
+once, at the end. The script measures all rows anew where there is a card.
+"""
 COUNTED = """### Host reads and operators
 
 Counted without an accelerator: the same passes on a CPU, not compiled, one value and gradient of {rows:,} rows of 128
@@ -38,6 +42,7 @@ def section() -> str:
         report = json.loads(TABLE.read_text())
         parts += [*_table(report["rows"]), ""]
         parts += [f"{report['date']}, {report['card']}: torch {report['torch']}, Triton {report['triton']}.\n"]
+        parts += [EARLIER] if any(row.get("earlier") for row in report["rows"]) else []
     else:
         parts += [NOTHING]
     if COUNTS.exists():
@@ -57,7 +62,8 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         errors = [ours[key] for key in ("value_error", "gradient_error") if ours.get(key) is not None]
         error = f"{max(errors):.0e}" if errors else ""
         said = "; ".join(map(_promise, row["promises"])) or row.get("note", "")
-        yield f"| {' | '.join((row['row'], row['size'], *times, memory, error, said, ', '.join(row['faster'])))} |"
+        name = f"{row['row']} †" if row.get("earlier") else row["row"]
+        yield f"| {' | '.join((name, row['size'], *times, memory, error, said, ', '.join(row['faster'])))} |"
 
 
 def _time(own: dict[str, Any]) -> str:

@@ -204,14 +204,14 @@ class _Measured(Program):
 
     inner: Program
 
+    def __post_init__(self) -> None:
+        """It is read, and reduced, as the program is."""
+        for name in ("reads", "local", "means", "extremes", "near"):
+            object.__setattr__(self, name, getattr(self.inner, name))
+
     @property
     def whole_rows(self) -> bool:
         return self.inner.whole_rows
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in {"reads", "local", "means", "extremes", "near"}:
-            return getattr(object.__getattribute__(self, "inner"), name)
-        return object.__getattribute__(self, name)
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         seen = score.detach() if pair.offset is None else (score - pair.offset).detach()

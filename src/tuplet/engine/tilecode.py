@@ -22,9 +22,9 @@ Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, T
 logger = logging.getLogger(__name__)
 
 RECOMPUTED: dict[str, Any] = {
-    "realize_reads_threshold": 999,
-    "realize_acc_reads_threshold": 999,
-    "realize_opcount_threshold": 999,
+    "realize_reads_threshold": 16,
+    "realize_acc_reads_threshold": 16,
+    "realize_opcount_threshold": 100,
 }
 """Options of the compiler: masks and terms are computed again in each loop over a row, never written to memory."""
 
@@ -343,13 +343,14 @@ def compiled(function: Callable[..., Any], fixed: Hashable) -> Callable[..., Any
     It is compiled once for each class of shapes. Every pair gets a code object of its own, since the compiler counts
     variants by code object.
     """
+    options = RECOMPUTED if isinstance(fixed, Spec) else None
 
     def tile(*given: Any) -> Any:
         return function(fixed, *given)
 
     name = f"{function.__name__}_{type(getattr(fixed, 'program', fixed)).__name__}"
     own = FunctionType(tile.__code__.replace(co_name=name), globals(), name, None, tile.__closure__)
-    return _OrEager(torch.compile(own, fullgraph=True, options=RECOMPUTED), tile)
+    return _OrEager(torch.compile(own, fullgraph=True, options=options), tile)
 
 
 class _OrEager:

@@ -13,10 +13,14 @@ from tuplet.engine.problem import Problem
 from tuplet.engine.products import add_product, multiply
 from tuplet.engine.program import Mean
 from tuplet.engine.tilecode import Values, compiled, stat_names, sum_type, weighted
+from tuplet.engine.tiles import spans
 from tuplet.margin import Combined, Margin, Targets, target_scores
 
 SHORTEST = 1e-12
 """References no longer than this have no direction: they are divided by it, and get no gradient."""
+
+PROJECTED = 2**22
+"""Numbers of a gradient that are projected at once: 16 MB."""
 
 Sums = tuple[Tensor, Tensor, dict[str, Tensor]]
 """Total, count and statistics of this process."""
@@ -54,8 +58,9 @@ class Work:
         one_set = problem.spec.one_set
         self.grad_a = torch.zeros_like(a, dtype=self.wide) if asked[0] else None
         self.grad_r = torch.zeros_like(r, dtype=self.wide) if asked[1] and not one_set else None
-        if problem.unit_cols:
-            wanted |= self._add_lengths(need=asked[1])
+        if problem.unit_cols:  # divided score by score, in the tile: no copy of unit length is made
+            length = torch.linalg.vector_norm(r, dim=-1)
+            self.cols["rate"], self.cols["there"] = length.clamp_min(SHORTEST).reciprocal(), length > SHORTEST
         self.targets: Targets | None = None
         if problem.margin is not None:
             wanted |= self._add_targets(*problem.margin, need=asked[0] or asked[1])
@@ -64,14 +69,6 @@ class Work:
         low = problem.low
         self.mine = a if low is None else a.to(low)
         self.theirs = self.mine if one_set else self.lowered(r)
-
-    def _add_lengths(self, *, need: bool) -> set[str]:
-        """References are divided by their lengths in the tile, score by score: no copy of unit length is made."""
-        length = torch.linalg.vector_norm(self.r, dim=-1)
-        self.cols["rate"], self.cols["there"] = length.clamp_min(SHORTEST).reciprocal(), length > SHORTEST
-        if need:
-            self.sums["col:rate"] = torch.zeros_like(length)
-        return {"col:rate"} if need else set()
 
     def _add_targets(self, margin: Margin, partner: Tensor, *, need: bool) -> set[str]:
         """Scores of the positives, one per row, and how they pull."""
@@ -95,11 +92,11 @@ class Work:
 
     def finish(self) -> None:
         """Gradients by way of lengths and targets, which are values of the call's own."""
-        by_rate = self.sums.pop("col:rate", None)
-        if by_rate is not None and self.grad_r is not None:
-            rate = self.cols["rate"]
-            along = torch.where(self.cols["there"], by_rate * rate * rate.square(), 0.0)
-            self.grad_r.addcmul_(self.r, along[..., None], value=-1)  # along a reference only its length changes
+        if self.problem.unit_cols and self.grad_r is not None:
+            project = compiled(_projected, ()) if self.problem.budget.compiled else partial(_projected, ())
+            every, rate = self.grad_r.flatten(0, -2), self.cols["rate"].flatten()
+            for some in spans(len(every), max(1, PROJECTED // every.shape[1])):
+                every[some] = project(every[some], self.r.flatten(0, -2)[some], rate[some])
         by_target = self.sums.pop("row:target", None)
         if by_target is None or self.targets is None:
             return
@@ -225,6 +222,12 @@ class Work:
 def _targets(fixed: tuple[Margin, bool], a: Tensor, r: Tensor, partner: Tensor) -> tuple[Tensor, ...]:
     found = target_scores(fixed[0], a, r, partner, unit=fixed[1])
     return found.score, found.mine, found.theirs, found.at
+
+
+def _projected(_: tuple[()], grad: Tensor, r: Tensor, rate: Tensor) -> Tensor:
+    """Gradients of references by way of their direction: what is along one of them changes its length only."""
+    unit = r * rate[:, None]
+    return grad - (grad * unit).sum(1, keepdim=True) * unit
 
 
 def _cut(values: Values, span: slice) -> Values:

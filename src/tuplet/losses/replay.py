@@ -34,8 +34,8 @@ ROOM = 2**28
 LARGEST = 2**24
 """Most numbers in a parameter of a recorded call, of whose gradient the graph has a copy."""
 
-_pools: dict[torch.device, Any] = {}
-"""Memory of all graphs of a device. Results are copied out before another one is replayed."""
+_pools: dict[tuple[torch.device, int], Any] = {}
+"""Memory of all graphs of a stream. Results are copied out before another one is replayed."""
 
 Key = tuple[Any, ...]
 
@@ -71,8 +71,8 @@ class Replays:
             return None
         self.graphs.move_to_end(key)
         leaves = [x, *(side for side in sides.values() if isinstance(side, Tensor)), *module.parameters()]
-        value, stands = _Replayed.apply(graph, *leaves)  # type: ignore[no-untyped-call]
-        if stands is not None and not bool(stands):  # the call itself says why, or finds more room
+        value: Tensor = _Replayed.apply(graph, *leaves)  # type: ignore[no-untyped-call]
+        if graph.stands is not None and not bool(graph.stands):  # the call itself says why, or finds more room
             del self.graphs[key]
             self.calls[key] = 0
             return None
@@ -123,7 +123,12 @@ def _key(module: nn.Module, x: Tensor, sides: dict[str, Any]) -> Key:
         if name[0] != "_" and (isinstance(value, (int, float, str, NoneType)) or is_dataclass(value))
     )
     modes = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), _execution(module, sides)
-    return shapes, options, tables, own, modes
+    return shapes, options, tables, own, modes, _place(x)
+
+
+def _place(x: Tensor) -> tuple[torch.device, int]:
+    """Device and stream of a call: on one stream graphs are replayed one after the other."""
+    return x.device, torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
 
 
 class _Graph:
@@ -144,10 +149,9 @@ class _Graph:
             self._run(module, given)  # finds room for positives, and lets libraries set themselves up
         held.conditions.clear()
         now.wait_stream(stream)
-        if x.device not in _pools:
-            _pools[x.device] = torch.cuda.graph_pool_handle()
+        pool = _pools.setdefault(_place(x), torch.cuda.graph_pool_handle())
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=_pools[x.device], stream=stream), recorded(held):
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream), recorded(held):
             self.value, self.grads = self._run(module, given)
             self.stands = held.stands()
         self.latest: weakref.ref[_Results] | None = None

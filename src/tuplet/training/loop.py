@@ -52,7 +52,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             state.advance()
             seen += len(positions)
 
-            if is_logged:
+            if taken.outcome is not None and is_logged:
                 spread = _spread(state, batch, taken, processes)
                 collapses = spread is not None and spread.is_collapsed and step >= settings.warmup * settings.steps
                 passed = time.monotonic() - since

@@ -25,13 +25,13 @@ class Taken(NamedTuple):
     """What a step leaves behind.
 
     Attributes:
-        outcome: What the loss measured.
+        outcome: What the loss measured, if the step was watched.
         norm: Of the gradient before clipping, if it was taken.
         embeddings: Of this process's slice, from before the step, as the encoder was last called; None if the task
             called it in another way.
     """
 
-    outcome: Outcome
+    outcome: Outcome | None
     norm: Tensor | None
     embeddings: Tensor | None
 
@@ -66,12 +66,15 @@ def take_step(
     embed = _Embed(job, draws)
     arguments = job.task.arguments(embed, batch)
     try:
-        outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
+        if watched or processes.size > 1:
+            outcome = job.loss.measure(**arguments, stats=watched, processes=processes)
+            value = outcome.value
+        else:  # a plain call is all that can be replayed on an accelerator
+            outcome, value = None, job.loss(**arguments)
     except ShapeError as error:
         if error.reference != "non-finite-embeddings":
             raise
         raise explain(job, batch, step) from error
-    value = outcome.value
     if not value.isfinite():
         raise explain(job, batch, step)
     value.backward()  # type: ignore[no-untyped-call]  # as torch ships it
