@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tuplet.engine import ALONE, Processes
 from tuplet.models import Embedder
@@ -121,7 +122,7 @@ class State:
         """Move averaged weights towards the present ones, fast in the first steps, which are worth little."""
         step, embedder = self.progress.step, self.job.embedder
         decay = min(self.job.settings.ema, step / (step + 9))
-        for mine, latest in zip(average.parameters(), embedder.parameters(), strict=True):
-            mine.lerp_(latest, 1 - decay)
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move(list(average.parameters()), list(embedder.parameters()), step)
         for kept, newest in zip(average.buffers(), embedder.buffers(), strict=True):
             kept.copy_(newest)
