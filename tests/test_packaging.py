@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -12,8 +13,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import tuplet
+from tuplet.errors import install
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -153,6 +156,17 @@ def test_the_address_of_the_project_is_declared_once():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     texts = [(ROOT / name).read_text(errors="ignore") for name in listed.splitlines() if (ROOT / name).is_file()]
     assert {home.rpartition("github.com/")[2]} == {found for text in texts for found in owner.findall(text)}
+
+
+def test_what_hints_say_to_type_installs_from_the_declared_address_and_extras_that_there_are():
+    sources = [path.read_text() for path in sorted((ROOT / "src").rglob("*.py"))]
+    named = {extra for text in sources for extra in re.findall(r'MissingExtraError\((?s:.*?)extra="(\w+)"', text)}
+    assert named
+    for extra in named:
+        wanted = Requirement(shlex.split(install(extra))[-1])
+        assert (wanted.name, wanted.url) == ("tuplet", f"git+{PROJECT['urls']['Homepage']}")
+        assert wanted.extras == {extra} <= EXTRAS.keys()
+    assert shlex.split(install())[-1] == f"git+{PROJECT['urls']['Homepage']}"
 
 
 def test_no_requirement_is_a_package_that_must_not_come_along():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuplet import storage
-from tuplet.errors import CheckpointError, IndexFormatError
+from tuplet.errors import CheckpointError, IndexFormatError, install
 from tuplet.storage import read_json, replaced_file, replaced_folder, settle, write_json
 
 OWNS = {"a.txt", "b.txt"}
@@ -194,7 +194,7 @@ def test_json_says_its_format_and_only_that_one_is_read(tmp_path):
     assert read_json(path, version=3, error=CheckpointError, remedy="Do it.") == {"format": 3, "name": "naïve"}
     with pytest.raises(CheckpointError, match="has format 3; this version of tuplet reads format 4") as caught:
         read_json(path, version=4, error=CheckpointError, remedy="Do it.")
-    assert caught.value.hint == "Update tuplet (pip install --upgrade tuplet), or: Do it."
+    assert caught.value.hint == f"Update tuplet ({install()}), or: Do it."
 
 
 @pytest.mark.parametrize(

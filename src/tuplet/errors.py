@@ -17,6 +17,12 @@ and names its section of `docs/errors.md` (`reference`), which `tuplet explain` 
 from typing import ClassVar
 
 
+def install(extra: str = "") -> str:
+    """What installs tuplet, or an extra of it, from where it is published."""
+    source = "git+https://github.com/tuplet-dev/tuplet"
+    return f'pip install "tuplet[{extra}] @ {source}"' if extra else f'pip install --upgrade "{source}"'
+
+
 def counted(number: int, one: str, many: str) -> str:
     """A number and the word for it: "1 class", "2 classes"."""
     return f"{number:,} {one if number == 1 else many}"
@@ -92,9 +98,18 @@ class IndexFormatError(TupletError):
 
 
 class MissingExtraError(TupletError):
-    """An optional part that is not installed."""
+    """An optional part that is not installed.
+
+    Args:
+        message: What needs it.
+        extra: The extra of tuplet that brings it.
+        otherwise: What else could be done, as the end of the sentence.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, *, extra: str, otherwise: str = "") -> None:
+        super().__init__(message, hint=f"Type: {install(extra)}{otherwise}", reference="missing-extra")
 
 
 class DivergedError(TupletError):

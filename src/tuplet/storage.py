@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuplet.checksums import is_sealed, sealed
-from tuplet.errors import TupletError
+from tuplet.errors import TupletError, install
 
 if sys.platform == "win32":
     import msvcrt
@@ -161,7 +161,7 @@ def read_json(
         known = f"format {version}" if oldest == version else f"formats {oldest} to {version}"
         raise error(
             f"{path} has format {found!r}; this version of tuplet reads {known}.",
-            hint=f"Update tuplet (pip install --upgrade tuplet), or: {remedy}",
+            hint=f"Update tuplet ({install()}), or: {remedy}",
             reference="unknown-format",
         )
     if seal and found == version and not is_sealed(content):

@@ -170,7 +170,7 @@ def test_without_its_optional_part_the_command_line_names_the_line_to_type():
         "from tuplet.app.cli import main; main()"
     )
     done = python(text, "--help", code=5)
-    assert 'pip install "tuplet[app]"' in done.stderr
+    assert 'pip install "tuplet[app] @ git+https://' in done.stderr
     assert "Traceback" not in done.stderr
     *_, explain, reference = done.stderr.split()
     assert python(text, explain, reference, code=0).stdout.strip() == explanations()[reference]

@@ -172,6 +172,19 @@ def test_arrays_in_one_file_are_examples_and_their_classes(tmp_path, names):
     assert (manifest.ids, manifest.splits) == (tuple("wxyz"), ("train", "train", "train", "validation"))
 
 
+def test_an_array_of_roles_says_who_asks_and_who_answers(tmp_path):
+    rows, labels = np.arange(8, dtype=np.float32).reshape(4, 2), np.array(["a", "a", "b", "b"])
+    path = tmp_path / "t.npz"
+    np.savez(path, x=rows, y=labels, role=np.array(["query", "gallery", "gallery", ""]))
+    manifest = read_manifest(path)
+    assert (manifest.roles, manifest.splits) == (("query", "gallery", "gallery", ""), ("test", "test", "test", "train"))
+    np.savez(path, x=rows, y=labels, role=np.array(["hero", "villain", "hero", "extra"]))
+    assert read_manifest(path).roles is None  # of persons in a film
+    assert fault(path, columns=Columns(role="asks")).reference == "missing-column"
+    np.savez(path, x=rows, y=labels, asks=np.array(["query", "gallery", "hero", ""]))
+    assert fault(path, columns=Columns(role="asks")).reference == "unknown-role"
+
+
 def test_arrays_that_cannot_be_told_apart_are_asked_for(tmp_path):
     rows = np.zeros((4, 2), np.float32)
     np.savez(tmp_path / "t.npz", left=rows, right=rows + 1)

@@ -36,5 +36,5 @@ def test_a_missing_part_is_named_with_what_to_type(absent, call):
         f"try:\n    {call}\nexcept MissingExtraError as error:\n    print(error, error.exit_code)\n"
     )
     assert f"needs {absent}, which is not installed" in done.stdout, done.stderr
-    assert 'pip install "tuplet[app]"' in done.stdout
+    assert 'pip install "tuplet[app] @ git+https://' in done.stdout
     assert done.stdout.endswith(" 5\n")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tuplet.data.transforms import ImagePreprocessing, SeriesPreprocessing, TextPreprocessing, VectorPreprocessing
-from tuplet.errors import CheckpointError, DataError, MissingExtraError
+from tuplet.errors import CheckpointError, DataError, MissingExtraError, install
 from tuplet.models import Embedder, build_encoder
 from tuplet.models.export import export
 
@@ -55,7 +55,7 @@ def test_an_onnx_file_gives_the_same_embeddings(kind, tmp_path):
 def test_onnx_that_is_not_installed_is_named_with_the_line_that_installs_it(tmp_path):
     with pytest.raises(MissingExtraError, match="Export to ONNX needs") as caught:
         export(make("vector"), tmp_path / "model.onnx")
-    assert caught.value.hint == 'pip install "tuplet[export]"'
+    assert caught.value.hint == f"Type: {install('export')}"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import torch
 import tuplet
 from pretrained import write
 from tuplet.data.transforms import TextPreprocessing
-from tuplet.errors import CheckpointError, MissingExtraError
+from tuplet.errors import CheckpointError, MissingExtraError, install
 from tuplet.models import Embedder, build_encoder
 
 INSTALLED = importlib.util.find_spec("sentence_transformers") is not None
@@ -53,7 +53,7 @@ def test_the_embedding_of_a_text_is_the_same_in_every_process():
 def test_a_missing_package_is_named_with_the_line_that_installs_it():
     with pytest.raises(MissingExtraError) as caught:
         build_encoder({"name": "sentence-transformers", "folder": "anywhere"})
-    assert caught.value.hint == 'pip install "tuplet[models]"'
+    assert caught.value.hint == f"Type: {install('models')}"
 
 
 @pytest.fixture

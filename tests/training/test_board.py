@@ -66,5 +66,5 @@ def test_without_tensorboard_a_run_says_what_to_install(recipe, tmp_path):
         text=True,
         check=True,
     )
-    assert 'pip install "tuplet[tensorboard]"' in done.stdout
+    assert 'pip install "tuplet[tensorboard] @ git+https://' in done.stdout
     assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """What runs of every kind are judged by, against counts by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -297,12 +298,20 @@ def test_the_rule_of_re_identification_is_a_protocol_of_its_own():
     cameras = tuple(str(row % 3) for row in range(60))
     names, ids = tuple(map(str, range(10))), tuple(map(str, range(60)))
     dataset = Dataset("vector", rows, ids, Labels("class", labels), names, cameras, classes=labels)
-    for junk, name in (("group", "other_groups"), ("class_and_group", "reid")):
+    asking = replace(dataset, roles=tuple("query" if row < 20 else "gallery" for row in range(60)))
+    for data, junk, name in (
+        (dataset, "auto", "other_groups"),
+        (dataset, "group", "other_groups"),
+        (dataset, "class_and_group", "reid"),
+        (asking, "auto", "reid"),
+        (asking, "group", "other_groups"),
+        (asking, "class_and_group", "reid"),
+    ):
         settings = EvaluateSettings(junk=junk)
-        _, protocol = protocols_for(dataset, settings)
+        [protocol] = [one for one in protocols_for(data, settings) if one.name != "all"]
         assert protocol.name == name
         found = protocol.evaluate(protocol.extract(RawExtractor()), settings, bootstrap=0, seed=0)
-        assert found.settings["junk"] == junk
+        assert found.settings["junk"] == ("group" if name == "other_groups" else "class_and_group")
 
 
 @pytest.mark.parametrize("by_camera", [True, False])

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.arrays import encode, graded, of_rows
 from tuplet.data.faults import Faults
-from tuplet.data.labels import distinct_groups, split_name
+from tuplet.data.labels import distinct_groups, role_name, says_who_asks, split_name, splits_of_roles
 from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
 
 _NAMES = {
@@ -21,6 +21,7 @@ _NAMES = {
     "id": r"ids?|names?",
     "split": r"splits?",
     "group": r"groups?",
+    "role": r"roles?",
 }
 """What arrays are usually called, by what they hold."""
 
@@ -36,14 +37,16 @@ def read_archive(path: Path, *, kind: Kind | None, columns: Columns, needs: Coll
     labels: tuple[NDArray[np.int64] | None, tuple[str, ...]] = (None, ())
     if "label" in of:
         labels = encode(arrays[of["label"]], of["label"], faults)
-    ids = _texts(arrays, of, "id")
+    ids, roles = _texts(arrays, of, "id"), _named(_texts(arrays, of, "role"), "role", role_name, faults)
+    splits = _named(_texts(arrays, of, "split"), "split", split_name, faults)
     known = Annotations(
         ids=ids,
         labels=labels[0],
         class_names=labels[1],
         targets=graded(arrays[of["target"]], of["target"], faults) if "target" in of else None,
-        splits=_splits(_texts(arrays, of, "split"), faults),
+        splits=splits_of_roles(roles) if splits is None else splits,
         groups=_groups(_texts(arrays, of, "group")),
+        roles=roles,
     )
     _check_counts(arrays, of, faults)
     if ids is not None and len({*ids}) < len(ids):
@@ -68,7 +71,7 @@ def _load(path: Path, faults: Faults) -> Mapping[str, NDArray[Any]]:
 def _roles(arrays: Mapping[str, NDArray[Any]], columns: Columns, faults: Faults) -> dict[str, str]:
     """Names of arrays by what they hold: as asked for, by what they are called, or the only one that it can be."""
     usual = Columns()
-    asked = {role: getattr(columns, role) for role in ("label", "id", "split", "group")}
+    asked = {role: getattr(columns, role) for role in ("label", "id", "split", "group", "role")}
     asked = {role: name for role, name in asked.items() if name != getattr(usual, role)}
     for role, names in ("input", columns.inputs), ("target", columns.targets):
         if names is not None:
@@ -79,6 +82,7 @@ def _roles(arrays: Mapping[str, NDArray[Any]], columns: Columns, faults: Faults)
             faults.add("missing-column", f"there is no array {name!r}, only {', '.join(arrays)}", hint=_hint(role))
     for role, pattern in _NAMES.items():
         called = [name for name in arrays if re.fullmatch(pattern, name, re.IGNORECASE) and name not in of.values()]
+        called = [name for name in called if role != "role" or says_who_asks(_words(arrays[name]))]
         if role not in asked and len(called) == 1:
             of[role] = called[0]
         elif role not in asked and called:
@@ -98,19 +102,24 @@ def _hint(role: str) -> str:
 
 
 def _texts(arrays: Mapping[str, NDArray[Any]], of: Mapping[str, str], role: str) -> tuple[str, ...] | None:
-    if role not in of:
-        return None
-    values = arrays[of[role]].reshape(-1)
+    return _words(arrays[of[role]]) if role in of else None
+
+
+def _words(array: NDArray[Any]) -> tuple[str, ...]:
+    values = array.reshape(-1)
     return tuple(map(str, (values.astype(np.str_) if values.dtype.kind == "S" else values).tolist()))
 
 
-def _splits(cells: tuple[str, ...] | None, faults: Faults) -> tuple[str, ...] | None:
+def _named(
+    cells: tuple[str, ...] | None, what: str, name_of: Callable[[str], str | None], faults: Faults
+) -> tuple[str, ...] | None:
+    """Splits or roles by their names."""
     if cells is None:
         return None
-    names = [split_name(cell) for cell in cells]
+    names = [name_of(cell) for cell in cells]
     for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
         if name is None:
-            faults.add("unknown-split", f"the split of row {row} is {cell!r}")
+            faults.add(f"unknown-{what}", f"the {what} of row {row} is {cell!r}")
     return tuple(name or "" for name in names)
 
 

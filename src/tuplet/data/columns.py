@@ -9,7 +9,7 @@ import numpy as np
 
 from tuplet.data.cells import Table
 from tuplet.data.faults import Faults
-from tuplet.data.labels import MISSING, role_name
+from tuplet.data.labels import MISSING, says_who_asks
 from tuplet.data.manifest import Columns, Kind
 from tuplet.registry import did_you_mean
 
@@ -142,8 +142,7 @@ def _named(
 
 def _says_who_asks(table: Table, place: int) -> bool:
     """Whether the cells of a column are query and gallery."""
-    names = set() if table.is_numeric(place) else {role_name(cell) for cell in table.texts(place)}
-    return {"query", "gallery"} <= names <= {"query", "gallery", ""}
+    return not table.is_numeric(place) and says_who_asks(table.texts(place))
 
 
 def _targets(

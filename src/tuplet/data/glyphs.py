@@ -135,8 +135,7 @@ def _require(*modules: str) -> None:
     if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
         raise MissingExtraError(
             f"The built-in glyphs are drawn with matplotlib's fonts and Pillow; not installed: {', '.join(missing)}.",
-            hint='Type: pip install "tuplet[demo]"',
-            reference="missing-extra",
+            extra="demo",
         )
 
 

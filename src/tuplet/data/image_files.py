@@ -151,8 +151,7 @@ def require_pillow() -> None:
     if importlib.util.find_spec("PIL") is None:
         raise MissingExtraError(
             "Images are decoded with Pillow, which is not installed.",
-            hint='Type: pip install "tuplet[app]"',
-            reference="missing-extra",
+            extra="app",
         )
 
 

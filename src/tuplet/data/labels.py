@@ -55,6 +55,17 @@ def role_name(text: str) -> str | None:
     return ROLES.get(plain_name(text).lower())
 
 
+def says_who_asks(cells: Sequence[str]) -> bool:
+    """Whether some cells are query and gallery, and nothing else."""
+    names = {role_name(cell) for cell in cells}
+    return {"query", "gallery"} <= names <= {"query", "gallery", ""}
+
+
+def splits_of_roles(roles: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Where no split is given: who asks and who answers is judged, the rest trains."""
+    return None if roles is None else tuple("test" if role else "train" for role in roles)
+
+
 def split_name(text: str) -> str | None:
     """The split that a cell or a folder names; "" for a cell that says nothing, None for anything else."""
     return _SPELLINGS.get(plain_name(text).lower())

@@ -14,7 +14,15 @@ from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotat
 from tuplet.data.faults import HINTS, Faults
 from tuplet.data.folders import printable
 from tuplet.data.image_files import looks_like_image, undecodable, what_is_wrong
-from tuplet.data.labels import SPLITS, distinct_groups, encode_names, encode_sets, role_name, split_name
+from tuplet.data.labels import (
+    SPLITS,
+    distinct_groups,
+    encode_names,
+    encode_sets,
+    role_name,
+    split_name,
+    splits_of_roles,
+)
 from tuplet.data.manifest import Annotations, Columns, Items, Kind, Manifest
 from tuplet.errors import DataError, counted
 from tuplet.registry import did_you_mean
@@ -142,14 +150,12 @@ def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -
         groups = distinct_groups(table.texts(of["group"]), [str(line) for line in table.lines])
     roles_of = _roles(table, of["role"], faults) if "role" in of else None
     splits = _splits(table, of["split"], faults) if "split" in of else None
-    if splits is None and roles_of is not None:  # who asks and who answers is judged, the rest trains
-        splits = tuple("test" if role else "train" for role in roles_of)
     return Annotations(
         ids=_unique(table, of["id"], faults) if "id" in of else None,
         labels=labels,
         class_names=names,
         targets=_numbers(table, roles.targets, faults) if roles.targets else None,
-        splits=splits,
+        splits=splits_of_roles(roles_of) if splits is None else splits,
         groups=groups,
         roles=roles_of,
         label_sets=sets,

@@ -33,8 +33,7 @@ def word_finder(pattern: str, *, lower: bool) -> Callable[[str], list[str]]:
     if importlib.util.find_spec("regex") is None:
         raise MissingExtraError(
             "Words are found with the package regex, which is not installed.",
-            hint='Type: pip install "tuplet[app]"',
-            reference="missing-extra",
+            extra="app",
         )
     import regex  # noqa: PLC0415  optional: part of the extra `app`
 

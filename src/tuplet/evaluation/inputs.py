@@ -161,6 +161,5 @@ def scientific(module: str) -> Any:
     except ModuleNotFoundError as missing:
         raise MissingExtraError(
             f"This measure needs {module.partition('.')[0]}, which is not installed.",
-            hint='Type: pip install "tuplet[app]"',
-            reference="missing-extra",
+            extra="app",
         ) from missing

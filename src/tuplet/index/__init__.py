@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tuplet.errors import DataError, IndexFormatError
+from tuplet.errors import DataError, IndexFormatError, install
 from tuplet.index.base import Hits, Index
 from tuplet.index.collect import Added, add
 from tuplet.index.flat import FlatIndex
@@ -43,7 +43,7 @@ def open(folder: Path | str, *, trust: bool = False) -> Index:  # noqa: A001  # 
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise IndexFormatError(
             f"{home / CONFIG} names the backend {backend!r}; this version of tuplet knows {', '.join(BACKENDS)}.",
-            hint=f"Update tuplet (pip install --upgrade tuplet), or: {REMEDY}",
+            hint=f"Update tuplet ({install()}), or: {REMEDY}",
             reference="unknown-backend",
         )
     return _backend(backend)(home, trust=trust)

@@ -18,8 +18,7 @@ def psycopg() -> Any:
     if missing is not None:
         raise MissingExtraError(
             f"An index of the kind postgres needs the package {missing}, which is not installed.",
-            hint='Type: pip install "tuplet[postgres]"',
-            reference="missing-extra",
+            extra="postgres",
         )
     import psycopg as driver
 

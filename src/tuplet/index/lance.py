@@ -205,8 +205,7 @@ def _lancedb() -> Any:
     except ModuleNotFoundError as problem:
         raise MissingExtraError(
             "An index of the kind lance needs the package lancedb, which is not installed.",
-            hint='Type: pip install "tuplet[search]"',
-            reference="missing-extra",
+            extra="search",
         ) from problem
     return lancedb
 

@@ -84,8 +84,7 @@ def _write_onnx(network: nn.Module, inputs: Tensor, path: Path) -> Any:
     if missing:
         raise MissingExtraError(
             f"Export to ONNX needs {', '.join(missing)}, not installed here.",
-            hint='pip install "tuplet[export]"',
-            reference="missing-extra",
+            extra="export",
         )
     import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: PLC0415  # optional
 

@@ -59,8 +59,7 @@ class SentenceTransformersFolder(nn.Module):
         except ImportError as problem:
             raise MissingExtraError(
                 "The encoder 'sentence-transformers' needs the package sentence-transformers, which is not installed.",
-                hint='pip install "tuplet[models]"',
-                reference="missing-extra",
+                extra="models",
             ) from problem
         refuse_code(Path(folder))
         absolute = str(Path(folder).resolve())  # never the name of something on a hub

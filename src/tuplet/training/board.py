@@ -19,8 +19,8 @@ def require_tensorboard() -> None:
     except ImportError as problem:
         raise MissingExtraError(
             "train.tensorboard needs the package tensorboard, which is not installed.",
-            hint='pip install "tuplet[tensorboard]", or leave train.tensorboard out.',
-            reference="missing-extra",
+            extra="tensorboard",
+            otherwise=", or leave train.tensorboard out",
         ) from problem
 
 

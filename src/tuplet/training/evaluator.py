@@ -11,6 +11,7 @@ from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.errors import DataError, LabelError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
+from tuplet.evaluation.relevance import Junk
 from tuplet.models import Embedder
 from tuplet.training.features import FeatureExtractor, Features, ModelExtractor, RawExtractor
 from tuplet.training.job import Job, ProtocolKind
@@ -27,6 +28,8 @@ from tuplet.training.protocols import (
 from tuplet.training.settings import EvaluateSettings
 from tuplet.types import GeometryName
 
+_PROTOCOLS: dict[Junk, str] = {"group": "other_groups", "class_and_group": "reid"}
+"""The protocol that leaves neighbours out, by which they are."""
 PAIRS, PAIR_DRAWS = 100_000, 200
 """Pairs of a verification, and resamples behind its intervals."""
 Values = dict[str, dict[str, float]]
@@ -127,12 +130,13 @@ def _protocols(kind: ProtocolKind, dataset: Dataset, settings: EvaluateSettings)
     if kind != "classes" or not has_class_pairs(dataset):
         return []
     groups = dataset.groups if settings.groups and dataset.groups and _crosses_groups(dataset) else None
-    if {"query", "gallery"} <= {*(dataset.roles or ())}:
-        name = "query_gallery" if groups is None else "reid"
-        return [QueryGalleryRetrieval(dataset, groups, name, "class_and_group"), ClassRetrieval(dataset)]
+    junk = _junk(dataset, settings)
+    if has_gallery(dataset):
+        name = "query_gallery" if groups is None else _PROTOCOLS[junk]
+        return [QueryGalleryRetrieval(dataset, groups, name, junk), ClassRetrieval(dataset)]
     if groups is None:
         return [ClassRetrieval(dataset)]
-    across = ClassRetrieval(dataset, groups, _grouped(settings), settings.junk, shares=True)
+    across = ClassRetrieval(dataset, groups, _PROTOCOLS[junk], junk, shares=True)
     return [ClassRetrieval(dataset, shares=True), across]
 
 
@@ -140,9 +144,8 @@ def not_applicable(dataset: Dataset, settings: EvaluateSettings) -> list[str]:
     """A sentence for each protocol that the data names the columns of, and that has nothing to measure there."""
     said = []
     if settings.groups and dataset.groups and has_class_pairs(dataset) and not _crosses_groups(dataset):
-        said.append(
-            f"The protocol {_grouped(settings)} is left out: each class lies in one group, so none is found in another."
-        )
+        name = _PROTOCOLS[_junk(dataset, settings)]
+        said.append(f"The protocol {name} is left out: each class lies in one group, so none is found in another.")
     if dataset.targets is not None and not _targets_differ(dataset):
         said.append("The protocol targets is left out: all examples have the same targets, so nothing can follow them.")
     return said
@@ -234,9 +237,16 @@ def has_class_pairs(dataset: Dataset) -> bool:
     return len(sizes) > 1 and int(sizes.max()) > 1
 
 
-def _grouped(settings: EvaluateSettings) -> str:
-    """The protocol that leaves groups out."""
-    return "other_groups" if settings.junk == "group" else "reid"
+def has_gallery(dataset: Dataset) -> bool:
+    """Whether the data says who asks and who answers."""
+    return {"query", "gallery"} <= {*(dataset.roles or ())}
+
+
+def _junk(dataset: Dataset, settings: EvaluateSettings) -> Junk:
+    """What is left out of the neighbours of a query."""
+    if settings.junk != "auto":
+        return settings.junk
+    return "class_and_group" if has_gallery(dataset) else "group"
 
 
 def _crosses_groups(dataset: Dataset) -> bool:

@@ -77,9 +77,9 @@ class EvaluateSettings(BaseModel):
     with pairs, else the last step, as `last` does."""
     groups: bool = True
     """Where the data names groups, also judge with neighbours left out as `junk` says."""
-    junk: Literal["group", "class_and_group"] = "group"
+    junk: Literal["auto", "group", "class_and_group"] = "auto"
     """Which: all of the query's own group; or only those of its class and its group, as person re-identification does
-    with the pictures of one camera."""
+    with the pictures of one camera. auto: these where the data says query and gallery, else all of the group."""
     bootstrap: Annotated[int, Ge(0), Le(100_000)] = 2000
     """Draws behind each interval."""
     words: tuple[str, ...] = ()

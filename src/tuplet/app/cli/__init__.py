@@ -136,8 +136,7 @@ def _from_system(error: OSError) -> TupletError:
 def _missing(module: str) -> TupletError:
     return MissingExtraError(
         f"This command needs the package {module}, which is not installed.",
-        hint=f'Type: pip install "tuplet[{_EXTRAS[module]}]"',
-        reference="missing-extra",
+        extra=_EXTRAS[module],
     )
 
 
