@@ -12,6 +12,7 @@ from tuplet.bounds import Count, check
 from tuplet.engine import ALONE, Execution, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import sum_of
+from tuplet.engine.recording import asked_together
 from tuplet.errors import ShapeError
 from tuplet.losses import operator
 from tuplet.losses.door import PAIRS
@@ -69,7 +70,6 @@ class MetricLoss(nn.Module):
         self.processes = processes
         self.execution: Execution | None = None
         self._is_finite: Tensor | None = None
-        self._known: dict[str, Any] = {}  # see counters.py
         self._number = operator.enlist(self)
         self._has_counted = False
         self._replays = Replays()
@@ -152,7 +152,8 @@ class MetricLoss(nn.Module):
         execution = sides["execution"] or DEFAULT
         deferred = execution.check == "deferred" and uses_tiles(execution, embeddings.device)
         self._refuse_earlier()
-        outcome = self._outcome(embeddings, labels, **sides)
+        with asked_together():
+            outcome = self._outcome(embeddings, labels, **sides)
         self._is_finite = embeddings.detach().isfinite().all() & outcome.total.detach().isfinite() if deferred else None
         if not self._has_counted and not deferred:
             self._notice(outcome, labels, len(embeddings))

@@ -1,16 +1,21 @@
 """Numbers in buffers, which are saved and moved with the module, as the host knows them without reading them back."""
 
+from typing import Any
+from weakref import WeakKeyDictionary
+
 from torch import nn
+
+_known: "WeakKeyDictionary[nn.Module, dict[str, Any]]" = WeakKeyDictionary()
 
 
 def known(module: nn.Module, name: str) -> float:
     """The number in a buffer; read back from an accelerator only after somebody else has changed it."""
     buffer = getattr(module, name)
-    state = (buffer.data_ptr(), buffer._version)  # noqa: SLF001  # torch has no other name for it
-    cached = module.__dict__.setdefault("_known", {})
+    state, cached = (buffer.data_ptr(), buffer._version), _known.setdefault(module, {})  # noqa: SLF001  # torch's name
     if name not in cached or cached[name][0] != state:
         cached[name] = state, buffer.item()
-    return cached[name][1]
+    found: float = cached[name][1]
+    return found
 
 
 def count_on(module: nn.Module, name: str) -> None:
@@ -18,4 +23,4 @@ def count_on(module: nn.Module, name: str) -> None:
     value = known(module, name) + 1
     buffer = getattr(module, name)
     buffer += 1
-    module.__dict__["_known"][name] = (buffer.data_ptr(), buffer._version), value  # noqa: SLF001  # as above
+    _known[module][name] = (buffer.data_ptr(), buffer._version), value  # noqa: SLF001  # as above

@@ -12,7 +12,7 @@ from tuplet.engine import ALONE, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones
 from tuplet.engine.once import refuse_transforms
-from tuplet.engine.recording import recording
+from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
 from tuplet.errors import LabelError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
@@ -80,7 +80,7 @@ class Checks:
 
     def __init__(self, execution: Execution | None = None) -> None:
         self.execution = execution or DEFAULT
-        self._asked: list[tuple[Tensor, Callable[[], None]]] = []
+        self._asked: list[Question] = []
 
     def require(self, condition: Tensor, explain: Callable[[], None]) -> None:
         """Call `explain`, which raises, if the condition, a bool without shape, does not hold."""
@@ -88,19 +88,15 @@ class Checks:
             if not bool(condition):
                 explain()
         elif self.execution.check == "now":
-            held = recording()
-            if held is None:
-                self._asked.append((condition, explain))
-            else:
-                held.conditions.append(condition)
+            self._asked.append((condition, explain))
 
-    def done(self) -> None:
-        """Read what was asked."""
-        if self._asked:
-            held = torch.stack([condition for condition, _ in self._asked]).tolist()
-            for holds, (_, explain) in zip(held, self._asked, strict=True):
-                if not holds:
-                    explain()
+    def done(self, *, wait: bool = False) -> None:
+        """Read what was asked.
+
+        Args:
+            wait: True where nothing goes wrong meanwhile: a module then asks at the end of the call.
+        """
+        ask(self._asked, wait=wait)
 
 
 def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
@@ -119,7 +115,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     check_weights(weights, embeddings, checks)
     if references is not None:
         check_embeddings(references, "references", checks)
-    checks.done()
+    checks.done(wait=True)
     walk = options_of(sides)
     if labels is None:
         return _pose_pairs(embeddings, references, sides, walk)
