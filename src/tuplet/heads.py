@@ -229,7 +229,10 @@ class ClassWeights(Shards):
             present = labels[labels != -1].unique()  # type: ignore[no-untyped-call]
             generator = derive(self.seed, "classes", int(self.calls))
             classes = draw_classes(present, self.num_classes, self.sample_rate, generator)
-        return Head(self.weight, self.num_classes, self.centers, classes, self.correction, self.first, self.shards)
+        weight: Tensor = self.weight
+        if hasattr(weight, "full_tensor"):  # torch's DTensor: gathered for the step, its gradient is dealt out
+            weight = weight.full_tensor()
+        return Head(weight, self.num_classes, self.centers, classes, self.correction, self.first, self.shards)
 
     @property
     def is_sampled(self) -> bool:

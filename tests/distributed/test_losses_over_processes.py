@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from distributed.cases import CASES, play
 from distributed.launch import launch
+from distributed.sharded_by_torch import Model, step
 from tuplet import losses
 
 pytestmark = pytest.mark.distributed
@@ -53,6 +54,13 @@ def test_some_of_the_processes_make_a_group(alone, tmp_path):
     assert bystander == {}
     for seen in members:
         assert_same(seen, {name: alone[name] for name in FEW})
+
+
+@pytest.mark.parametrize("way", ["by_fsdp", "as_distributed_tensor"])
+def test_a_head_that_torch_shards_is_the_whole_head(way, tmp_path):
+    expected = step(Model())
+    for seen in launch(f"distributed.sharded_by_torch:{way}", 2, tmp_path):
+        assert_same(seen, expected)
 
 
 def test_every_registered_loss_is_among_the_cases():
