@@ -5,12 +5,13 @@ A page is generated as a whole, or in part between `<!-- generated: NAME -->` an
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import accelerators
 import draw
@@ -20,10 +21,12 @@ import settings
 import tuplet
 from tuplet.app.cli import HELP
 from tuplet.app.cli.commands import command
+from tuplet.types import Family
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; `make fix` writes it again. -->\n\n"
 ERRORS = [name for name in tuplet.__all__ if name.endswith("Error")]
+FAMILIES = DOCS.parent / "src" / "tuplet" / "app" / "families.json"
 PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name), ModuleType)]
 
 
@@ -38,8 +41,9 @@ def pages() -> dict[Path, str]:
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))
-    for page, part, text in ((DOCS / "losses" / "index.md", "losses", loss_table()),):
-        texts[page] = between(page.read_text(), part, text)
+    texts |= {FAMILIES: families()}
+    guide = DOCS / "losses" / "index.md"
+    texts[guide] = between(between(guide.read_text(), "losses", loss_table()), "choosing", choosing())
     return texts
 
 
@@ -65,15 +69,61 @@ def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:
         yield from _help(below, child, parent=context, level=level + 1)
 
 
+KINDS = (
+    ("**classes**, a few examples of each in a batch", "class", False, "supcon"),
+    ("**classes**, a fixed set with many examples each", "class", True, "arcface"),
+    ("**pairs**: two views, a question and its answer", "pair", False, "info_nce"),
+    ("**numbers** whose differences matter", "graded", False, "log_ratio"),
+    ("**nothing** but the examples", "example", False, "info_nce"),
+    ("**series** whose future is to be predicted", "none", False, "cpc"),
+    ("**words** in text", "target", False, "nce"),
+)
+"""What a person has, the supervision, whether the loss owns class weights, and what to start with."""
+
+
+def choosing() -> str:
+    """One row for each kind of data: what to start with, and what the others are for."""
+    rows = ["| you have | start with | then |", "| --- | --- | --- |"]
+    for title, supervision, has_weights, start in KINDS:
+        found = {name: tuplet.losses.registry[name] for name in tuplet.losses.registry}
+        fits = {
+            name: loss
+            for name, loss in found.items()
+            if loss.supervision == supervision and ("num_classes" in loss.options) == has_weights
+        }
+        first = found[start]
+        then = [f"{_page(name)}: {loss.suits}" if loss.suits else _page(name) for name, loss in fits.items()]
+        others = [entry for name, entry in zip(fits, then, strict=True) if name != start]
+        head = f"{_page(start)}: {first.suits}" if start in fits else f"{_page(start)} on two augmented views"
+        rows.append(f"| {title} | {head} | {'<br>'.join(others)} |")
+    return "\n".join(rows) + "\n"
+
+
+def families() -> str:
+    """The losses of each family, for lists of presets that import nothing heavy."""
+    found: dict[str, list[str]] = {family: [] for family in get_args(Family)}
+    for name in tuplet.losses.registry:
+        loss = tuplet.losses.registry[name]
+        if loss.__module__.startswith("tuplet."):
+            found[loss.family].append(name)
+    return json.dumps(found, indent=2) + "\n"
+
+
 def loss_table() -> str:
     """One row per registered loss."""
     rows = ["| recipe name | what it is | labels | module | function |", "| --- | --- | --- | --- | --- |"]
     for name in tuplet.losses.registry:
-        shown = f"[`{name}`]({name}.md)" if (DOCS / "losses" / f"{name}.md").exists() else f"`{name}`"
-        module, function = tuplet.losses.registry[name], getattr(tuplet.losses, name)
+        module = tuplet.losses.registry[name]
+        function = getattr(sys.modules[module.__module__], name)
         links = " | ".join(f"[`{thing.__name__}`]{_link(thing)}" for thing in (module, function))
-        rows.append(f"| {shown} | {first_line(function)} | {module.supervision} | {links} |")
+        rows.append(f"| {_page(name)} | {first_line(module)} | {module.supervision} | {links} |")
     return "\n".join(rows) + "\n"
+
+
+def _page(name: str) -> str:
+    """Name of a loss, with its page if it has one of its own or shares one."""
+    page = {"supcon": "info_nce", "nt_xent": "info_nce", "instance_discrimination": "instance"}.get(name, name)
+    return f"[`{name}`]({page}.md)" if (DOCS / "losses" / f"{page}.md").exists() else f"`{name}`"
 
 
 def _link(thing: Any) -> str:

@@ -5,6 +5,8 @@ from typing import Literal
 GeometryName = Literal["cosine", "dot", "euclidean", "squared_euclidean"]
 DistanceName = Literal["euclidean", "squared_euclidean"]
 MeanOver = Literal["active", "all", "anchors"]
+Family = Literal["pair-wise", "softmax-based", "triplet", "instance-level"]
+"""Families of losses, as the pages of the docs sort them."""
 Side = Literal["query", "partner"]
 """The two sides of a pair: what asks, and what answers."""
 Supervision = Literal["class", "pair", "example", "graded", "multi", "target", "none"]

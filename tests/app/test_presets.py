@@ -15,6 +15,7 @@ from tuplet.recipes import load_recipe, preset_names
 
 SMALL = [name for name in preset_names() if name.endswith("-small")]
 PAPERS = {
+    "nca-2004",
     "hadsell-2006",
     "mnih-2013",
     "word2vec-2013",
@@ -27,8 +28,12 @@ PAPERS = {
     "instance-2018",
     "arcface-2019",
     "logratio-2019",
+    "multi-similarity-2019",
     "simclr-2020",
+    "circle-2020",
+    "proxy-anchor-2020",
     "supcon-2020",
+    "siglip-2023",
 }
 FEWER = {
     "per-class": ["classes_per_batch=4", "per_class=4"],

@@ -1,29 +1,10 @@
-"""Circle loss against its oracle and the peer."""
+"""Circle loss against the peer; the battery holds it to its oracle."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-import oracles
-from oracles.judge import assert_same, thorough
-from oracles.problems import Posed, posed
-from tuplet.losses import CircleLoss, circle
-
-
-@thorough
-@given(
-    posed=posed(pairs=True),
-    tile_size=st.sampled_from([1, 7, None]),
-    margin=st.sampled_from([0.0, 0.25, 0.4]),
-    gamma=st.sampled_from([1.0, 80.0]),
-)
-def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
-    truth = oracles.circle(posed.embeddings, posed.labels, **posed.sides, **options)
-    found = circle(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
-    assert_same(found, truth.value, *posed.leaves)
-    outcome = CircleLoss(**options).measure(posed.embeddings, posed.labels, **posed.sides)
-    assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
+from oracles.judge import assert_same
+from tuplet.losses import circle
 
 
 @pytest.mark.parametrize(("margin", "gamma"), [(0.4, 80), (0.25, 256)])

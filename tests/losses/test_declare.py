@@ -12,7 +12,8 @@ from torch import Tensor
 from battery.setups import batch, build
 from tuplet import losses
 from tuplet.bounds import Positive
-from tuplet.engine.program import Mean, count, total
+from tuplet.engine import Execution
+from tuplet.engine.program import Mean, count, largest, total
 from tuplet.errors import ShapeError
 from tuplet.losses import DeclaredLoss, FeatureQueue, PairLoss, registry
 from tuplet.recipes.options import SLOTS, schema_of
@@ -116,3 +117,51 @@ def test_a_queue_is_a_module_of_the_loss():
     loss.advance()
     assert isinstance(loss.queue.filled()[0], Tensor)
     assert len(loss.state_dict())
+
+
+@pytest.mark.parametrize("engine", ["panels", "tiles"])
+@pytest.mark.parametrize("kind", ["plain", "local", "extremes", "whole rows", "columns"])
+def test_no_row_function_meets_zero_rows(engine, kind):
+    met = []
+
+    class Watched(PairLoss):
+        """Mean score of the negatives."""
+
+        fixed_geometry = "cosine"
+        local = kind == "local"
+        extremes = kind == "extremes"
+        means = 2 if kind == "columns" else 1
+        whole_rows = kind == "whole rows"
+
+        def terms(self, score, pair):
+            met.append(score.numel())
+            if kind == "extremes":
+                return {"nearest": largest(score, where=pair.negative), "count": count(pair.negative)}
+            found = {"loss": total(score, where=pair.negative), "count": count(pair.negative)}
+            column = total(score, "column", where=pair.negative)
+            return {**found, "column": column} if kind == "columns" else found
+
+        def then(self, score, pair, found):
+            met.append(score.numel())
+            return {"again": total(score - found["loss"], where=pair.negative)} if kind == "whole rows" else {}
+
+        def finish(self, found):
+            met.append(len(found["count"]))
+            if kind == "extremes":
+                valid = found["count"] > 0
+                return Mean(torch.where(valid, found["nearest"], 0.0), valid)
+            rows = Mean(found["loss"], found["count"])
+            return (
+                (rows, Mean(found["column"], torch.ones_like(found["column"]), "column")) if kind == "columns" else rows
+            )
+
+    loss = Watched()
+    loss.execution = Execution(engine=engine, compiled=False) if engine == "tiles" else None
+    for rows in (0, 1, 4):
+        for references in (None, 0, 3):
+            x = X[:rows].clone().requires_grad_()
+            second = {} if references is None else {"references": X[:references], "reference_labels": IDS[:references]}
+            loss(x, IDS[:rows], **second).backward()
+            assert torch.isfinite(x.grad).all()
+    assert met
+    assert 0 not in met

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +12,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "plugin"
 SOURCE = Path(__file__).parents[2] / "src"
-CHECK = """
-import json, sys, torch
-from tuplet.losses import registry
-import tuplet_lifted
+TESTS = Path(__file__).parents[1]
+GUIDE = """
+import json, sys
 sys.path.insert(0, sys.argv[1])
-from oracle import soft_lifted
-x = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-labels = torch.arange(12) % 4
-found, truth = registry["soft_lifted"](margin=0.5)(x, labels), soft_lifted(x, labels, 0.5)
-found_by, truth_by = (torch.autograd.grad(value, x)[0] for value in (found, truth))
-torch.testing.assert_close(found, truth, rtol=1e-10, atol=0)
-torch.testing.assert_close(found_by, truth_by, rtol=0, atol=1e-10)
-torch.testing.assert_close(tuplet_lifted.soft_lifted(x, labels, margin=0.5), found)
-print(json.dumps(list(registry)))
+import generate, tuplet.losses
+print(json.dumps([list(tuplet.losses.registry), generate.choosing(), generate.loss_table()]))
 """
 
 
@@ -48,10 +41,26 @@ def python(environment, *words, cwd=None):
     return done
 
 
-def test_a_plugin_is_listed_and_equals_its_oracle(installed):
-    names = json.loads(python(installed, "-c", CHECK, PACKAGE).stdout)
-    assert "soft_lifted" in names
-    assert "supcon" in names
+def test_the_walk_shows_what_the_package_holds():
+    walk = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", walk, re.DOTALL)
+    files = ("tuplet_lifted/__init__.py", "oracle.py", "pyproject.toml")
+    for block, file in zip(blocks, files, strict=True):
+        assert block in (PACKAGE / file).read_text(encoding="utf-8")
+
+
+def test_a_plugin_is_listed_in_the_guide(installed):
+    names, choosing, table = json.loads(python(installed, "-c", GUIDE, PACKAGE.parents[1] / "docs").stdout)
+    assert {"soft_lifted", "supcon"} <= {*names}
+    assert "`soft_lifted`: soft extremes" in choosing
+    assert "`SoftLiftedLoss`" in table
+
+
+def test_a_plugin_passes_the_battery_and_equals_its_oracle(installed):
+    found = os.pathsep.join([installed["PYTHONPATH"], str(PACKAGE), str(TESTS)])
+    words = ["-m", "pytest", TESTS / "battery", "-p", "oracle", "-k", "soft_lifted", "-q", "-n", "0"]
+    done = python({**installed, "PYTHONPATH": found}, *words, cwd=PACKAGE.parents[1])
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 40
 
 
 def test_a_plugin_trains_from_the_command_line(installed, tmp_path):

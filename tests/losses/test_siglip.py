@@ -3,28 +3,12 @@
 import math
 
 import pytest
-import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick, thorough
+from oracles.judge import assert_same, quick
 from oracles.problems import Posed, posed
-from tuplet.losses import SigLIPLoss, siglip
-
-
-@thorough
-@given(
-    posed=posed(pairs=True),
-    tile_size=st.sampled_from([1, 7, None]),
-    scale=st.sampled_from([1.0, 10.0]),
-    bias=st.sampled_from([-10.0, 0.5]),
-)
-def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, scale, bias):
-    t, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (scale, bias))
-    truth = oracles.siglip(posed.embeddings, posed.labels, scale=t, bias=b, **posed.sides)
-    found = siglip(posed.embeddings, posed.labels, scale=t, bias=b, tile_size=tile_size, **posed.sides)
-    assert_same(found, truth.value, *posed.leaves, t, b)
+from tuplet.losses import SigLIPLoss
 
 
 @quick

@@ -3,13 +3,30 @@
 import torch
 from torch import Tensor
 
+import oracles
+from oracles.rules import Term, Truth, distances, divide, relate, softplus, weight_list
 
-def soft_lifted(x: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Mean over the anchors with a positive."""
-    losses = []
+
+def soft_lifted(
+    x: Tensor,
+    labels: Tensor | None = None,
+    *,
+    margin: float = 1.0,
+    geometry: str = "squared_euclidean",
+    weights: Tensor | None = None,
+    **sides: Tensor,
+) -> Truth:
+    """log(1 + e^m sum_p e^(D_ap) sum_n e^(-D_an)), mean over the anchors with a positive and a negative."""
+    matrix = relate(x, labels, **sides)
+    d = distances(x, matrix.references, geometry)
+    w = weight_list(weights, len(x))
+    terms = []
     for a in range(len(x)):
-        far = [(x[a] - x[p]).square().sum().exp() for p in range(len(x)) if p != a and labels[p] == labels[a]]
-        near = [(-(x[a] - x[n]).square().sum()).exp() for n in range(len(x)) if labels[n] != labels[a]]
-        if far and near:
-            losses.append(torch.log(1 + torch.tensor(margin).double().exp() * sum(far) * sum(near)))
-    return torch.stack(losses).mean()
+        P, N = matrix.positive[a], matrix.negative[a]
+        if P and N:
+            exponents = torch.stack([margin + d[a, p] - d[a, n] for p in P for n in N])
+            terms.append(Term(w[a], softplus(torch.logsumexp(exponents, 0)), 1.0))
+    return divide(terms, x)
+
+
+oracles.soft_lifted = soft_lifted  # where the battery looks

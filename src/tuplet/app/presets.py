@@ -1,5 +1,6 @@
 """The presets that come with tuplet, by the kind of supervision they take; read without any of what trains them."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -8,24 +9,8 @@ from typing import Any
 
 # Not through `tuplet.recipes`, which imports torch.
 FOLDER = resources.files("tuplet") / "recipes" / "presets"
-FAMILIES = {
-    "pair-wise": (
-        "contrastive",
-        "nce",
-        "info_nce",
-        "nt_xent",
-        "supcon",
-        "cpc",
-        "multi_similarity",
-        "nca",
-        "circle",
-        "siglip",
-    ),
-    "softmax-based": ("a_softmax", "cosface", "arcface", "combined_margin", "proxy_anchor"),
-    "triplet": ("triplet", "npair", "log_ratio"),
-    "instance-level": ("instance_discrimination",),
-}
-"""Families of losses as the docs sort them (docs/losses/index.md says whose they are), and the losses of each."""
+FAMILIES: dict[str, list[str]] = json.loads((resources.files("tuplet.app") / "families.json").read_text("utf-8"))
+"""Families of losses and the losses of each; `docs/generate.py` writes them from the declarations."""
 YOURS = "your data"
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Monoid = Literal["total", "lse", "largest", "smallest"]
 Over = Literal["row", "column", "all"]
@@ -68,29 +69,38 @@ Found = Mapping[str, Tensor]
 """What the terms were reduced to, by name: (rows,), (rows, k), (cols,) or ()."""
 
 
-def total(value: Tensor, over: Over = "row") -> Term:
-    """Sum; write 0 where a pair does not take part."""
-    return Term(value, "total", over)
+def total(value: Tensor, over: Over = "row", *, where: Tensor | None = None) -> Term:
+    """Sum, over the pairs where a mask is true, if there is one."""
+    return Term(_among(value, where, 0.0), "total", over)
 
 
-def lse(value: Tensor, over: Over = "row") -> Term:
-    """Logarithm of the sum of exponentials; write -inf where a pair does not take part. Of nothing it is -inf."""
-    return Term(value, "lse", over)
+def lse(value: Tensor, over: Over = "row", *, where: Tensor | None = None) -> Term:
+    """Logarithm of the sum of exponentials, over the pairs where a mask is true. Of nothing it is -inf."""
+    return Term(_among(value, where, -torch.inf), "lse", over)
 
 
-def largest(value: Tensor) -> Term:
-    """Largest of the row, the first among equals; write -inf where a pair does not take part."""
-    return Term(value, "largest")
+def largest(value: Tensor, *, where: Tensor | None = None) -> Term:
+    """Largest of the row where a mask is true, the first among equals. Of nothing it is -inf."""
+    return Term(_among(value, where, -torch.inf), "largest")
 
 
-def smallest(value: Tensor) -> Term:
-    """Smallest of the row, the first among equals; write inf where a pair does not take part."""
-    return Term(value, "smallest")
+def smallest(value: Tensor, *, where: Tensor | None = None) -> Term:
+    """Smallest of the row where a mask is true, the first among equals. Of nothing it is inf."""
+    return Term(_among(value, where, torch.inf), "smallest")
 
 
 def count(chosen: Tensor, over: Over = "row") -> Term:
     """Number of pairs, or sum of numbers that have no derivative."""
     return Term(chosen, "total", over, counts=True)
+
+
+def _among(value: Tensor, where: Tensor | None, otherwise: float) -> Tensor:
+    return value if where is None else torch.where(where, value, otherwise)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), to the last digit of float64."""
+    return functional.softplus(x, threshold=40.0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
 from tuplet.tensors import as_tensor
-from tuplet.types import GeometryName, Supervision
+from tuplet.types import Family, GeometryName, Supervision
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,9 @@ class MetricLoss(nn.Module):
     """
 
     supervision: ClassVar[Supervision] = "class"
+    family: ClassVar[Family] = "pair-wise"
+    suits: ClassVar[str] = ""
+    """What it is chosen for among others of its kind, in a few words."""
     takes: ClassVar[frozenset[str]] = PAIRS
     """Keyword arguments of a call."""
     prefers_pairs: ClassVar[bool] = False

@@ -1,17 +1,11 @@
 """Circle loss on pairs of examples."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from tuplet.bounds import NotNegative, Positive
-from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
-from tuplet.reductions.programs import LINEAR
-from tuplet.types import GeometryName
+from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, softplus
+from tuplet.losses.declare import PairLoss, register
 
 
 @register("circle")
@@ -36,9 +30,10 @@ class CircleLoss(PairLoss):
     margin: NotNegative = 0.4
     gamma: Positive = 80.0
 
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
-    stops_gradient: ClassVar[bool] = True
-    divides_by: ClassVar[str] = "the anchors that have a positive and a negative"
+    suits = "pairs weighted by how far they are from their optimum"
+    fixed_geometry = "cosine"
+    stops_gradient = True
+    divides_by = "the anchors that have a positive and a negative"
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """The two sums."""
@@ -46,8 +41,8 @@ class CircleLoss(PairLoss):
         near = -self.gamma * torch.relu(1 + self.margin - fixed) * (score - 1 + self.margin)
         far = self.gamma * torch.relu(fixed + self.margin) * (score - self.margin)
         return {
-            "positive": lse(torch.where(pair.positive, near, -torch.inf)),
-            "negative": lse(torch.where(pair.negative, far, -torch.inf)),
+            "positive": lse(near, where=pair.positive),
+            "negative": lse(far, where=pair.negative),
             "positives": count(pair.positive),
             "negatives": count(pair.negative),
         }
@@ -55,8 +50,8 @@ class CircleLoss(PairLoss):
     def finish(self, found: Found) -> Mean:
         """Anchors that lack one of both are not counted."""
         valid = (found["positives"] > 0) & (found["negatives"] > 0)
-        exponent = torch.where(valid, found["positive"], 0.0) + torch.where(valid, found["negative"], 0.0)
-        return Mean(torch.where(valid, softplus(exponent, threshold=LINEAR), 0.0), valid)
+        exponent = torch.where(valid, found["positive"] + found["negative"], 0.0)
+        return Mean(torch.where(valid, softplus(exponent), 0.0), valid)
 
 
 circle = CircleLoss.function()

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Problem
 from tuplet.losses.listed import pairs, refuse_labels
 from tuplet.reductions import Hinge
@@ -50,7 +49,8 @@ class ContrastiveLoss(PairLoss):
     geometry: GeometryName | None = None  # type: ignore[assignment]  # then it is what the convention says
     mean_over: MeanOver = "all"
 
-    divides_by: ClassVar[str] = "n"
+    suits = "a threshold on the distance"
+    divides_by = "n"
     keyword_inputs: ClassVar[Mapping[str, Any]] = {"same": Shaped[Tensor, " anchors"] | None}
 
     def compares(self) -> GeometryName:

@@ -14,14 +14,12 @@ from tuplet.engine import ALONE, Execution, Outcome, Processes, combine, gather,
 from tuplet.engine.gather import everyones, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
-from tuplet.losses.base import register
-from tuplet.losses.declare import DeclaredLoss
+from tuplet.losses.declare import DeclaredLoss, register
 from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
 from tuplet.losses.head import RowOptions
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import GeometryName, Supervision
 
 
 def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
@@ -78,9 +76,10 @@ class CPCLoss(DeclaredLoss):
     seed: int = 0
     processes: Processes = ALONE
 
-    supervision: ClassVar[Supervision] = "none"
-    fixed_geometry: ClassVar[GeometryName] = "dot"
-    divides_by: ClassVar[str] = "all (n, t, k) with t + k inside the sequence"
+    suits = "the future of a series"
+    supervision = "none"
+    fixed_geometry = "dot"
+    divides_by = "all (n, t, k) with t + k inside the sequence"
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
     inputs: ClassVar[Mapping[str, Any]] = {

@@ -23,12 +23,14 @@ from torch import Tensor
 from tuplet.bounds import bounded
 from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
 from tuplet.engine.program import Program
-from tuplet.losses.base import MetricLoss, registry
+from tuplet.losses.base import MetricLoss, register, registry
 from tuplet.losses.door import Problem, Sides, pose
 from tuplet.losses.wording import Described, described, of_function, of_module
 from tuplet.memory import FeatureQueue
 from tuplet.registry import did_you_mean
 from tuplet.types import GeometryName
+
+__all__ = ["DeclaredLoss", "Option", "PairLoss", "register"]
 
 EMPTY = inspect.Parameter.empty
 

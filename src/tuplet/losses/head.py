@@ -23,7 +23,6 @@ from tuplet.losses.since import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
-from tuplet.types import GeometryName
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,9 @@ class HeadLoss(DeclaredLoss):
     seed: int = 0
     processes: Processes = ALONE
 
-    divides_by: ClassVar[str] = "the rows with a label"
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
+    family = "softmax-based"
+    divides_by = "the rows with a label"
+    fixed_geometry = "cosine"
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
     inputs: ClassVar[Mapping[str, Any]] = {

@@ -13,13 +13,12 @@ from tuplet.engine import ALONE, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import counts, everyones, first_row
 from tuplet.errors import LabelError
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Checks, Options, Problem, check_embeddings, check_weights, options_of, pose
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.reductions import Softmax, SoftmaxEach
 from tuplet.relation import Relation, SameLabel, SharedLabel
-from tuplet.types import GeometryName, Supervision
+from tuplet.types import GeometryName
 
 EARLIER = -2
 """Label of what lies in a queue where pairs are numbered anew in each batch: no number of a pair."""
@@ -75,7 +74,8 @@ class InfoNCELoss(TemperatureLoss):
     symmetric: bool = False
     geometry: GeometryName = "cosine"
 
-    supervision: ClassVar[Supervision] = "pair"
+    suits = "most pairs; a `FeatureQueue` for more negatives"
+    supervision = "pair"
     learnable: ClassVar[Mapping[str, float]] = {"temperature": 0.07}
     sides: ClassVar[Any] = Options
     inputs: ClassVar[Mapping[str, Any]] = {
@@ -141,6 +141,8 @@ class SupConLoss(TemperatureLoss):
     where: Literal["out", "in"] = "out"
     geometry: GeometryName = "cosine"
 
+    suits = "classes whose examples should all come together"
+
     def program(self, problem: Problem | None = None) -> Softmax:
         """Softmax over the batch."""
         del problem
@@ -175,8 +177,9 @@ class NTXentLoss(TemperatureLoss):
 
     geometry: GeometryName = "cosine"
 
-    supervision: ClassVar[Supervision] = "pair"
-    divides_by: ClassVar[str] = "all views that have a partner"
+    suits = "two augmented views of each example"
+    supervision = "pair"
+    divides_by = "all views that have a partner"
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
         """Both views as one set."""

@@ -29,7 +29,6 @@ from tuplet.memory import BankRows, MemoryBank, positions_in
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import GeometryName, Supervision
 
 
 @bounded
@@ -111,9 +110,11 @@ class InstanceDiscriminationLoss(DeclaredLoss):
     seed: int = 0
     processes: Processes = ALONE
 
-    supervision: ClassVar[Supervision] = "example"
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
-    divides_by: ClassVar[str] = "the examples"
+    family = "instance-level"
+    suits = "one view of each example, and a memory of all"
+    supervision = "example"
+    fixed_geometry = "cosine"
+    divides_by = "the examples"
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
     of_function: ClassVar[Mapping[str, tuple[Any, Any]]] = {"temperature": (Tau | Tensor, 0.07)}

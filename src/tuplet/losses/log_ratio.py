@@ -12,13 +12,12 @@ from tuplet.engine import ALONE, Outcome, Processes, gather
 from tuplet.engine.gather import everyones, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.keys import LabelDistance
-from tuplet.losses.base import register
-from tuplet.losses.declare import DeclaredLoss
+from tuplet.losses.declare import DeclaredLoss, register
 from tuplet.losses.door import ROWS, Checks, Problem, check_embeddings, check_weights, options_of
 from tuplet.losses.head import RowOptions
 from tuplet.reductions import LogRatio
 from tuplet.relation import Graded
-from tuplet.types import DistanceName, GeometryName, Supervision
+from tuplet.types import DistanceName, GeometryName
 
 
 @register("log_ratio")
@@ -59,8 +58,10 @@ class LogRatioLoss(DeclaredLoss):
     label_distance: LabelDistance | None = None
     processes: Processes = ALONE
 
-    supervision: ClassVar[Supervision] = "graded"
-    divides_by: ClassVar[str] = "anchors and unordered pairs"
+    family = "triplet"
+    suits = "distances that follow those of the labels"
+    supervision = "graded"
+    divides_by = "anchors and unordered pairs"
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
     inputs: ClassVar[Mapping[str, Any]] = {

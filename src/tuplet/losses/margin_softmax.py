@@ -38,6 +38,7 @@ class ASoftmaxLoss(HeadLoss):
     margin: Literal[1, 2, 3, 4] = 4
     annealing: NotNegative | Schedule = (1000.0, 5.0, 0.12, 1.0)
 
+    suits = "embeddings whose length counts"
     of_function: ClassVar[Mapping[str, tuple[Any, Any]]] = {"annealing": (NotNegative, 0.0)}
 
     @property
@@ -80,6 +81,8 @@ class CosFaceLoss(ScaledHeadLoss):
     sub_centers: Count = 1
     sample_rate: Part = 1.0
 
+    suits = "a margin in units of the score"
+
     def target_margin(self) -> Margin:
         """The cosine is lowered."""
         return Combined(m3=self.margin)
@@ -104,6 +107,8 @@ class ArcFaceLoss(ScaledHeadLoss):
     scale: Scale = 64.0
     sub_centers: Count = 1
     sample_rate: Part = 1.0
+
+    suits = "a margin on the angle; sub-centers for noisy labels, `sample_rate` for very many classes"
 
     def target_margin(self) -> Margin:
         """The angle is shifted."""
@@ -138,6 +143,8 @@ class CombinedMarginLoss(ScaledHeadLoss):
     sample_rate: Part = 1.0
     _: KW_ONLY
     gradient: Literal["exact", "straight_through"] = "exact"
+
+    suits = "margins of several kinds together"
 
     def target_margin(self) -> Margin:
         """All three."""

@@ -1,17 +1,11 @@
 """Multi-similarity loss, with or without its mining of pairs."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from tuplet.bounds import Finite, NotNegative, Positive
-from tuplet.engine.program import Found, Mean, Pair, Term, largest, lse, smallest
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
-from tuplet.reductions.programs import LINEAR
-from tuplet.types import GeometryName
+from tuplet.engine.program import Found, Mean, Pair, Term, largest, lse, smallest, softplus
+from tuplet.losses.declare import PairLoss, register
 
 
 @register("multi_similarity")
@@ -25,8 +19,8 @@ class MultiSimilarityLoss(PairLoss):
         alpha: How much far positives count above near ones.
         beta: How much near negatives count above far ones.
         base: λ, the cosine that parts positives from negatives.
-        epsilon: Mining: a positive is kept if s - ε is below the anchor's nearest negative, a negative if s + ε is
-            above its farthest positive. None keeps all pairs; the paper's is 0.1.
+        epsilon: Mining: keeps positives with s - ε below the anchor's nearest negative, and negatives with s + ε above
+            its farthest positive. None keeps all pairs; the paper's is 0.1.
 
     References:
         Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning", 2019, eq. 7, 8, 15.
@@ -37,8 +31,9 @@ class MultiSimilarityLoss(PairLoss):
     base: Finite = 0.5
     epsilon: NotNegative | None = None
 
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
-    divides_by: ClassVar[str] = "all anchors, those without a positive too"
+    suits = "hard pairs first, few examples of each class"
+    fixed_geometry = "cosine"
+    divides_by = "all anchors, those without a positive too"
 
     @property
     def whole_rows(self) -> bool:
@@ -46,30 +41,23 @@ class MultiSimilarityLoss(PairLoss):
         return self.epsilon is not None
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
-        """Both sums; for mining the extremes."""
+        """For mining the extremes, else both sums."""
         if self.epsilon is None:
-            return self._sums(score, pair.positive, pair.negative)
-        return {
-            "farthest": smallest(torch.where(pair.positive, score, torch.inf)),
-            "nearest": largest(torch.where(pair.negative, score, -torch.inf)),
-        }
+            return self.then(score, pair, {})
+        return {"farthest": smallest(score, where=pair.positive), "nearest": largest(score, where=pair.negative)}
 
     def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
-        """The sums over the pairs that are kept."""
-        slack = self.epsilon or 0.0
-        kept = pair.positive & (score - slack < found["nearest"])
-        return self._sums(score, kept, pair.negative & (score + slack > found["farthest"]))
-
-    def _sums(self, score: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Term]:
-        return {
-            "positive": lse(torch.where(positive, -self.alpha * (score - self.base), -torch.inf)),
-            "negative": lse(torch.where(negative, self.beta * (score - self.base), -torch.inf)),
-        }
+        """Both sums, over the pairs that are kept."""
+        positive, negative = pair.positive, pair.negative
+        if self.epsilon is not None:
+            positive = positive & (score - self.epsilon < found["nearest"])
+            negative = negative & (score + self.epsilon > found["farthest"])
+        near, far = -self.alpha * (score - self.base), self.beta * (score - self.base)
+        return {"positive": lse(near, where=positive), "negative": lse(far, where=negative)}
 
     def finish(self, found: Found) -> Mean:
         """Each anchor counts."""
-        near = softplus(found["positive"], threshold=LINEAR) / self.alpha
-        loss = near + softplus(found["negative"], threshold=LINEAR) / self.beta
+        loss = softplus(found["positive"]) / self.alpha + softplus(found["negative"]) / self.beta
         return Mean(loss, torch.ones_like(loss))
 
 

@@ -6,8 +6,7 @@ from torch import Tensor
 from tuplet.bounds import Positive
 from tuplet.engine import Processes
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Problem
 from tuplet.types import GeometryName
 
@@ -30,6 +29,8 @@ class NCALoss(PairLoss):
     scale: Positive = 1.0
     geometry: GeometryName = "squared_euclidean"
 
+    suits = "classes of several clusters, and classification by nearest neighbours"
+
     def values(self, problem: Problem, processes: Processes) -> dict[str, float]:
         """Scores are -s D."""
         del problem, processes
@@ -38,15 +39,15 @@ class NCALoss(PairLoss):
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of all candidates, and of the positives."""
         return {
-            "mass": lse(torch.where(pair.positive | pair.negative, score, -torch.inf)),
-            "wanted": lse(torch.where(pair.positive, score, -torch.inf)),
+            "mass": lse(score, where=pair.positive | pair.negative),
+            "wanted": lse(score, where=pair.positive),
             "positives": count(pair.positive),
         }
 
     def finish(self, found: Found) -> Mean:
         """Anchors without a positive are not counted."""
         valid = found["positives"] > 0
-        return Mean(torch.where(valid, found["mass"], 0.0) - torch.where(valid, found["wanted"], 0.0), valid)
+        return Mean(torch.where(valid, found["mass"] - found["wanted"], 0.0), valid)
 
 
 nca = NCALoss.function()

@@ -26,7 +26,6 @@ from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
 from tuplet.relation import Paired
 from tuplet.seeding import derive
-from tuplet.types import GeometryName, Supervision
 
 
 @register("nce")
@@ -77,9 +76,10 @@ class NCELoss(DeclaredLoss):
     seed: int = 0
     processes: Processes = ALONE
 
-    supervision: ClassVar[Supervision] = "target"
-    fixed_geometry: ClassVar[GeometryName] = "dot"
-    divides_by: ClassVar[str] = "rows, of the sum over the k noise words"
+    suits = "scores that are probabilities; `negative_sampling` for vectors alone"
+    supervision = "target"
+    fixed_geometry = "dot"
+    divides_by = "rows, of the sum over the k noise words"
     learnable: ClassVar[Mapping[str, float]] = {"log_partition": 0.0}
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions

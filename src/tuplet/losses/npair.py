@@ -12,12 +12,10 @@ from tuplet.engine import ALONE, Outcome, Processes, Reduction
 from tuplet.engine.gather import add_up
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Problem, check_embeddings, check_weights
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.relation import Paired
-from tuplet.types import GeometryName
 
 
 @register("npair")
@@ -45,8 +43,10 @@ class NPairLoss(PairLoss):
     norm_penalty: NotNegative = 0.0
     one_vs_one: bool = False
 
-    fixed_geometry: ClassVar[GeometryName] = "dot"
-    prefers_pairs: ClassVar[bool] = True
+    family = "triplet"
+    suits = "many classes at once, two examples of each"
+    fixed_geometry = "dot"
+    prefers_pairs = True
     keyword_inputs: ClassVar[Mapping[str, Any]] = {"negatives": Float[Tensor, "anchors n dim"] | None}
 
     def program(self, problem: Problem | None = None) -> Reduction[Any]:

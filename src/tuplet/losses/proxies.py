@@ -26,7 +26,6 @@ from tuplet.losses.door import (
 from tuplet.losses.head import RowOptions, check_classes
 from tuplet.relation import SameLabel
 from tuplet.seeding import normal_rows
-from tuplet.types import GeometryName
 
 
 class ProxyLoss(DeclaredLoss):
@@ -52,6 +51,7 @@ class ProxyLoss(DeclaredLoss):
     seed: int = 0
     processes: Processes = ALONE
 
+    family = "softmax-based"
     takes: ClassVar[frozenset[str]] = ROWS
     sides: ClassVar[Any] = RowOptions
     inputs: ClassVar[Mapping[str, Any]] = {
@@ -60,7 +60,7 @@ class ProxyLoss(DeclaredLoss):
         "labels": Shaped[Tensor, " anchors"],
     }
     of_module: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "seed", "processes"})
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
+    fixed_geometry = "cosine"
 
     def setup(self) -> None:
         """Draw the proxies."""

@@ -1,16 +1,12 @@
 """Proxy-Anchor loss."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from tuplet.bounds import Finite, Positive
-from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
+from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, softplus
 from tuplet.losses.base import register
 from tuplet.losses.proxies import ProxyLoss
-from tuplet.reductions.programs import LINEAR
 
 
 @register("proxy_anchor")
@@ -33,22 +29,23 @@ class ProxyAnchorLoss(ProxyLoss):
     margin: Finite = 0.1
     alpha: Positive = 32.0
 
-    divides_by: ClassVar[str] = "the classes in the batch, plus that over all classes"
-    means: ClassVar[int] = 2
+    suits = "few examples of each class, fast convergence"
+    divides_by = "the classes in the batch, plus that over all classes"
+    means = 2
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """The sums of a proxy's examples and of all others."""
         shift = pair.of_col.get("log_weight", torch.zeros_like(score))
         near, far = -self.alpha * (score - self.margin) + shift, self.alpha * (score + self.margin) + shift
         return {
-            "positive": lse(torch.where(pair.positive, near, -torch.inf)),
-            "negative": lse(torch.where(pair.negative, far, -torch.inf)),
+            "positive": lse(near, where=pair.positive),
+            "negative": lse(far, where=pair.negative),
             "positives": count(pair.positive & (shift > -torch.inf)),
         }
 
     def finish(self, found: Found) -> tuple[Mean, Mean]:
         """Over the classes that the batch has, and over all."""
-        pull, push = (softplus(found[name], threshold=LINEAR) for name in ("positive", "negative"))
+        pull, push = (softplus(found[name]) for name in ("positive", "negative"))
         return Mean(pull, found["positives"] > 0), Mean(push, torch.ones_like(push))
 
 

@@ -5,17 +5,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from tuplet.bounds import Finite, Positive
 from tuplet.engine import Processes
 from tuplet.engine.gather import shared
-from tuplet.engine.program import Found, Mean, Pair, Term, total
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.engine.program import Found, Mean, Pair, Term, softplus, total
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Problem
-from tuplet.reductions.programs import LINEAR
-from tuplet.types import GeometryName, Supervision
 
 
 @register("siglip")
@@ -35,10 +31,11 @@ class SigLIPLoss(PairLoss):
     scale: Positive | Literal["learned"] = "learned"
     bias: Finite | Literal["learned"] = "learned"
 
-    supervision: ClassVar[Supervision] = "pair"
-    fixed_geometry: ClassVar[GeometryName] = "cosine"
-    divides_by: ClassVar[str] = "all anchors"
-    local: ClassVar[bool] = True
+    suits = "very large batches, since each pair counts by itself"
+    supervision = "pair"
+    fixed_geometry = "cosine"
+    divides_by = "all anchors"
+    local = True
     learnable: ClassVar[Mapping[str, float]] = {"scale": 10.0, "bias": -10.0}
 
     def setup(self) -> None:
@@ -57,8 +54,8 @@ class SigLIPLoss(PairLoss):
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Binary cross-entropy of each pair."""
-        own, other = softplus(-score, threshold=LINEAR), softplus(score, threshold=LINEAR)
-        return {"loss": total(torch.where(pair.positive, own, torch.where(pair.negative, other, 0.0)))}
+        each = torch.where(pair.positive, softplus(-score), softplus(score))
+        return {"loss": total(each, where=pair.positive | pair.negative)}
 
     def finish(self, found: Found) -> Mean:
         """Each anchor counts."""

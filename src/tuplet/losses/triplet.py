@@ -9,8 +9,7 @@ from torch import Tensor
 from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome, Reduction
 from tuplet.errors import LabelError
-from tuplet.losses.base import register
-from tuplet.losses.declare import PairLoss
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.door import Problem
 from tuplet.losses.listed import refuse_labels, triplets
 from tuplet.reductions import HardestTriplet, NearestBeyond, Triplet
@@ -64,7 +63,9 @@ class TripletLoss(PairLoss):
     hard_offset: NotNegative | None = None
     mean_over: MeanOver | None = None
 
-    divides_by: ClassVar[str] = "n"
+    family = "triplet"
+    suits = "the order of distances; batch-hard for few epochs"
+    divides_by = "n"
     keyword_inputs: ClassVar[Mapping[str, Any]] = {
         "positives": Float[Tensor, "anchors dim"] | None,
         "negatives": Float[Tensor, "anchors *n dim"] | None,

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from tuplet.engine.program import Program
+from tuplet.engine.program import Program, softplus
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.programs import LINEAR, LogisticProgram
+from tuplet.reductions.programs import LogisticProgram
 from tuplet.reductions.softmax import add_at
 
 
@@ -38,8 +37,8 @@ class Logistic(Reduction[_State]):
         at = tile.positives
         state.drawn = tile.scores[at.rows, at.cols]
         state.positives = state.positives + tile.per_row(torch.ones_like(state.drawn))
-        drawn = tile.per_row(softplus(-state.drawn, threshold=LINEAR))
-        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf), threshold=LINEAR).sum(1)
+        drawn = tile.per_row(softplus(-state.drawn))
+        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf)).sum(1)
 
     def finish(self, state: _State) -> Partial:
         """One for each anchor that has a positive."""
@@ -54,7 +53,7 @@ class Logistic(Reduction[_State]):
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
         del gaps
-        terms = positive * softplus(-scores, threshold=LINEAR) + negative * softplus(scores, threshold=LINEAR)
+        terms = positive * softplus(-scores) + negative * softplus(scores)
         return terms.sum(1), positive.any(1).to(scores)
 
     def slope(self, state: _State, tile: Tile) -> Tensor:

@@ -5,13 +5,9 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from tuplet.engine.program import Found, Mean, Pair, Program, Term, count, largest, lse, smallest, total
+from tuplet.engine.program import Found, Mean, Pair, Program, Term, count, largest, lse, smallest, softplus, total
 from tuplet.types import MeanOver
-
-LINEAR = 40.0
-"""Above this softplus(x) is x to the last digit of float64."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +18,12 @@ class SoftmaxProgram(Program):
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of all candidates, and the positives' scores or their mass."""
-        candidates = torch.where(pair.positive | pair.negative, score, -torch.inf)
-        if self.where == "out":
-            wanted = total(torch.where(pair.positive, score, 0.0))
-        else:
-            wanted = lse(torch.where(pair.positive, score, -torch.inf))
-        return {"mass": lse(candidates), "wanted": wanted, "positives": count(pair.positive)}
+        wanted = total if self.where == "out" else lse
+        return {
+            "mass": lse(score, where=pair.positive | pair.negative),
+            "wanted": wanted(score, where=pair.positive),
+            "positives": count(pair.positive),
+        }
 
     def finish(self, found: Found) -> Mean:
         """Anchors without a positive are not counted."""
@@ -43,11 +39,11 @@ class SoftmaxEachProgram(Program):
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of the negatives."""
-        return {"mass": lse(torch.where(pair.negative, score, -torch.inf)), "positives": count(pair.positive)}
+        return {"mass": lse(score, where=pair.negative), "positives": count(pair.positive)}
 
     def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
         """With the log of that mass, a positive's term is softplus(mass - score)."""
-        return {"each": total(torch.where(pair.positive, softplus(found["mass"] - score, threshold=LINEAR), 0.0))}
+        return {"each": total(softplus(found["mass"] - score), where=pair.positive)}
 
     def finish(self, found: Found) -> Mean:
         """Anchors without a positive are not counted."""
@@ -62,8 +58,8 @@ class LogisticProgram(Program):
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Binary cross-entropy of each pair."""
-        each = torch.where(pair.negative, softplus(score, threshold=LINEAR), 0.0)
-        each = torch.where(pair.positive, softplus(-score, threshold=LINEAR), each)
+        each = torch.where(pair.negative, softplus(score), 0.0)
+        each = torch.where(pair.positive, softplus(-score), each)
         return {"loss": total(each), "positives": count(pair.positive)}
 
     def finish(self, found: Found) -> Mean:
@@ -127,7 +123,7 @@ class _Triplets(Program):
     def _loss(self, near: Tensor, far: Tensor) -> Tensor:
         """Of triplets with these distances."""
         if self.soft:
-            return softplus(near - far, threshold=LINEAR)
+            return softplus(near - far)
         lacking = torch.relu(near + self.margin - far)
         return lacking if self.power == 1 else lacking.square()
 
@@ -141,8 +137,8 @@ class HardestProgram(_Triplets):
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Farthest positive and nearest negative."""
         return {
-            "farthest": largest(torch.where(pair.positive, score, -torch.inf)),
-            "nearest": smallest(torch.where(pair.negative, score, torch.inf)),
+            "farthest": largest(score, where=pair.positive),
+            "nearest": smallest(score, where=pair.negative),
         }
 
     def finish(self, found: Found) -> Mean:
@@ -213,8 +209,8 @@ class NearestBeyondProgram(_Triplets):
         near = pair.of_row["near"]
         beyond = pair.negative[..., None] & (score[..., None] > near) & (near > -torch.inf)
         return {
-            "beyond": smallest(torch.where(beyond, score[..., None], torch.inf)),
-            "farthest": largest(torch.where(pair.negative, score, -torch.inf)),
+            "beyond": smallest(score[..., None], where=beyond),
+            "farthest": largest(score, where=pair.negative),
         }
 
     def finish(self, found: Found) -> Mean:

@@ -5,12 +5,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from tuplet.engine.gather import Processes, largest_of, sum_of
-from tuplet.engine.program import Program
+from tuplet.engine.program import Program, softplus
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.programs import LINEAR, SoftmaxEachProgram, SoftmaxProgram
+from tuplet.reductions.programs import SoftmaxEachProgram, SoftmaxProgram
 from tuplet.registry import check_choice
 from tuplet.relation import Entries
 
@@ -215,7 +214,7 @@ class SoftmaxEach(Reduction[_EachState]):
         gap = log_mass[at.rows] - drawn
         positives = tile.per_row(torch.ones_like(drawn))
         share = 1 / positives.clamp_min(1)
-        state.losses = tile.per_row(softplus(gap, threshold=LINEAR)) * share
+        state.losses = tile.per_row(softplus(gap)) * share
         state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
@@ -229,7 +228,7 @@ class SoftmaxEach(Reduction[_EachState]):
         del gaps
         meets = positive.any(1) & negative.any(1)
         mass = scores[meets].masked_fill(~negative[meets], -torch.inf).logsumexp(1, keepdim=True)
-        terms = torch.where(positive[meets], softplus(mass - scores[meets], threshold=torch.inf), 0.0)
+        terms = torch.where(positive[meets], softplus(mass - scores[meets]), 0.0)
         losses = terms.sum(1) / positive[meets].sum(1)
         return scores.new_zeros(len(scores)).index_put((meets.nonzero()[:, 0],), losses), positive.any(1).to(scores)
 

@@ -10,11 +10,10 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from tuplet.engine.program import Program
+from tuplet.engine.program import Program, softplus
 from tuplet.engine.reduction import Partial, Reduction, Tile
-from tuplet.reductions.programs import LINEAR, HardestProgram, NearestBeyondProgram, TripletProgram
+from tuplet.reductions.programs import HardestProgram, NearestBeyondProgram, TripletProgram
 from tuplet.reductions.softmax import add_at
 from tuplet.types import MeanOver
 
@@ -92,7 +91,7 @@ class _Whole(Reduction[State]):
     def _term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of triplets with these D_ap - D_an, and its derivative."""
         if self.soft:
-            return softplus(gap, threshold=LINEAR), gap.sigmoid()
+            return softplus(gap), gap.sigmoid()
         z = (gap + self.margin).clamp_min(0)
         return z**self.power, self.power * z ** (self.power - 1) * (z > 0)
 
@@ -234,7 +233,7 @@ class Triplet(_Whole):
             if chosen is not None:
                 z.masked_fill_(~chosen, -torch.inf)
             if self.soft:
-                loss += softplus(z, threshold=LINEAR).sum(1)
+                loss += softplus(z).sum(1)
                 steep = z.sigmoid_()
             else:
                 loss += (z.clamp_min_(0) if self.power == 1 else z.clamp_min_(0).square()).sum(1)

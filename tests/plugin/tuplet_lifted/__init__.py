@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from tuplet.bounds import NotNegative
-from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
+from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, softplus
 from tuplet.losses import PairLoss, register
 from tuplet.types import GeometryName
 
@@ -28,19 +27,22 @@ class SoftLiftedLoss(PairLoss):
     margin: NotNegative = 1.0
     geometry: GeometryName = "squared_euclidean"
 
+    suits = "soft extremes of the distances in the place of hard ones"
+    divides_by = "the anchors that have a positive and a negative"
+
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Soft extremes; scores are -D."""
         return {
-            "far": lse(torch.where(pair.positive, -score, -torch.inf)),
-            "near": lse(torch.where(pair.negative, score, -torch.inf)),
+            "far": lse(-score, where=pair.positive),
+            "near": lse(score, where=pair.negative),
             "positives": count(pair.positive),
+            "negatives": count(pair.negative),
         }
 
     def finish(self, found: Found) -> Mean:
-        """Anchors without a positive are not counted."""
-        valid = found["positives"] > 0
-        far = torch.where(valid, found["far"], 0.0)
-        return Mean(torch.where(valid, softplus(self.margin + far + found["near"], threshold=40.0), 0.0), valid)
+        """Anchors that lack one of both are not counted."""
+        valid = (found["positives"] > 0) & (found["negatives"] > 0)
+        return Mean(softplus(torch.where(valid, self.margin + found["far"] + found["near"], -torch.inf)), valid)
 
 
 soft_lifted = SoftLiftedLoss.function()
