@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tuplet.data import WordPreprocessing
 from tuplet.errors import CheckpointError, DataError, MissingExtraError
@@ -21,7 +22,7 @@ _TOLERANCE = 1e-4  # of the largest coordinate
 _CHECKED = (1, 2, 5)  # batch sizes
 
 
-def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> float:
+def export(embedder: Embedder, path: Path | str, *, example: Any = None, normalised: bool = False) -> float:
     """Write an embedder for use elsewhere, reload it and compare outputs. Nothing is written if they differ.
 
     Images go in as uint8 `(n, channels, size, size)` and rows as float32 `(n, dim)`, before preprocessing, which is
@@ -33,6 +34,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
             and `NAME.bin`, the formats of word2vec.
         example: Some items as for `Embedder.embed`; needed where the shape of an input is not known from the encoder's
             options.
+        normalised: Scale embeddings to length one, in the file.
 
     Returns:
         Largest absolute difference of a coordinate between the embedder and the reloaded file.
@@ -56,6 +58,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
     inputs = _inputs(embedder, example)
     whole = embedder.preprocessing.kind in ("image", "vector")
     network: nn.Module = copy.deepcopy(embedder if whole else embedder.encoder).cpu().eval()
+    network = _Normalised(network).eval() if normalised else network
     for weight in network.parameters():
         weight.data = weight.data.contiguous()  # torch.export cannot save another memory order
     with torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
@@ -71,6 +74,15 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None) -> floa
                 reference="export-differs",
             )
     return difference
+
+
+class _Normalised(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return functional.normalize(self.network(inputs), dim=1)
 
 
 def _write_pt2(network: nn.Module, inputs: Tensor, path: Path) -> Any:

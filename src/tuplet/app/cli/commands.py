@@ -6,7 +6,21 @@ from typing import Annotated, Any
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import demo, embed, evaluate, explain, index, init, plan, report, runs, search, train, verify
+from tuplet.app.cli import (
+    demo,
+    embed,
+    evaluate,
+    explain,
+    export,
+    index,
+    init,
+    plan,
+    report,
+    runs,
+    search,
+    train,
+    verify,
+)
 
 COMMANDS = {
     "demo": demo,
@@ -18,6 +32,7 @@ COMMANDS = {
     "index": index,
     "verify": verify,
     "embed": embed,
+    "export": export,
     "report": report,
     "runs": runs,
     "explain": explain,

@@ -1,0 +1,1 @@
+"""Programs that go along with an exported model and run without tuplet."""

@@ -1,0 +1,81 @@
+"""Embed with an exported model, without tuplet: `python embed.py a.jpg b.png` prints one row of numbers per item.
+
+Images are files; rows are those of a .npy array, or of a .csv table with the columns that `model.json` names. It needs
+numpy, onnxruntime or torch, and for images Pillow.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+
+def main(items: list[str]) -> None:
+    """Print the embeddings of some items, in their order."""
+    facts = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
+    is_image = facts["kind"] == "image"
+    inputs = np.stack([pixels(item, facts) for item in items]) if is_image else rows(items, facts)
+    for row in embed(inputs):
+        print(json.dumps(row.tolist()))
+
+
+def embed(inputs: Any) -> Any:
+    """Run the network: (n, ...) to (n, dim)."""
+    if (HERE / "model.onnx").exists():
+        import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # one of the two is enough
+
+        session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+        return session.run(None, {"inputs": inputs})[0]
+    import torch  # as above
+
+    with torch.no_grad():
+        return torch.export.load(HERE / "model.pt2").module()(torch.from_numpy(inputs)).numpy()
+
+
+def rows(items: list[str], facts: dict[str, Any]) -> Any:
+    """Rows of arrays and tables, float32 (n, columns)."""
+    parts = []
+    for item in items:
+        if item.endswith(".npy"):
+            parts.append(np.load(item).astype(np.float32))
+        else:
+            with Path(item).open(newline="", encoding="utf-8-sig") as file:
+                parts.append(np.array([[row[name] for name in facts["columns"]] for row in csv.DictReader(file)], "f4"))
+    return np.concatenate(parts)
+
+
+def pixels(item: str, facts: dict[str, Any]) -> Any:
+    """An image as the network reads it, uint8 (channels, size, size)."""
+    from PIL import Image, ImageOps  # rows do without
+
+    side, mode = (facts["size"], facts["size"]), "L" if facts["channels"] == 1 else "RGB"
+    with Image.open(item) as file:
+        file.draft(None, (2 * side[0], 2 * side[1]))  # JPEG decodes at a fraction
+        image = ImageOps.exif_transpose(file)
+    if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits a channel
+        low, high = facts["levels"]
+        values = (np.asarray(image).astype(np.float64) - low) * (255 / (high - low))
+        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert(mode)
+    if image.size != side and facts["fit_by"] == "stretch":
+        image = image.resize(side, Image.Resampling.BILINEAR)
+    elif image.size != side and facts["fit_by"] == "crop":
+        image = ImageOps.fit(image, side, Image.Resampling.BILINEAR)
+    elif image.size != side:  # pad with the mean colour of the border
+        edge = np.asarray(image).astype(np.float64)
+        mean = np.concatenate([edge[0], edge[-1], edge[:, 0], edge[:, -1]]).mean(0).round().astype(int)
+        color = int(mean) if mean.ndim == 0 else tuple(mean.tolist())
+        image = ImageOps.pad(image, side, Image.Resampling.BILINEAR, color=color)
+    values = np.asarray(image)
+    return values[None] if mode == "L" else values.transpose(2, 0, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
