@@ -1,4 +1,4 @@
-"""Writes the pages that the code already knows: commands, settings, losses, Python names, pictures.
+"""Writes the pages that the code already knows: commands, settings, losses, Python names, schemas, pictures.
 
 `python docs/generate.py` writes them, `python docs/generate.py --check` only says which are out of date.
 A page is generated as a whole, or in part between `<!-- generated: NAME -->` and `<!-- end -->`.
@@ -21,6 +21,7 @@ import settings
 import tuplet
 from tuplet.app.cli import HELP
 from tuplet.app.cli.commands import command
+from tuplet.results import schema
 from tuplet.types import Family
 
 DOCS = Path(__file__).parent
@@ -38,6 +39,7 @@ def pages() -> dict[Path, str]:
     context = command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
     texts |= {HELP: command.get_help(context) + "\n"}
     texts |= {DOCS / "reference" / "settings.md": NOTE + settings.page()}
+    texts |= {DOCS / "reference" / "evaluation.schema.json": json.dumps(schema(), indent=2) + "\n"}
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))

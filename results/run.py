@@ -24,10 +24,11 @@ import tuplet.training
 from tuplet.app.cli.follow import follow
 from tuplet.app.evaluating import evaluate_on
 from tuplet.data import read_corpus, read_manifest
-from tuplet.evaluation import knn
+from tuplet.evaluation import Result, knn
 from tuplet.evaluation.words import word_similarity
 from tuplet.recipes import build, build_words, load_recipe
 from tuplet.recipes.dump import dump_recipe
+from tuplet.results import Estimates, Evaluation
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results.csv"
@@ -75,21 +76,22 @@ def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
         for event, following in zip(events, [*events[1:], {"seconds": 0}], strict=True)
         if following["seconds"] < event["seconds"]
     )  # the clock starts again where a run was resumed
-    verdicts = {"": json.loads((folder / "evaluation.json").read_text())}
+    evaluations = {"": Evaluation.read(folder, remedy="")}
     for label, place in row["measures"].items():
         protocol, _, measure = place.partition("/")
         source, _, protocol = protocol.rpartition(":")
-        if source not in verdicts:
-            verdicts[source] = evaluate_on(folder, DATA / source)
-        judged = verdicts[source]["protocols"][protocol]
+        if source not in evaluations:
+            evaluations[source] = evaluate_on(folder, DATA / source)
+        found = evaluations[source].protocols[protocol]
         beside = row.get("beside", "raw")
-        raw = euclid(folder) if beside == "Euclid" else judged.get(beside, {"values": {}})["values"].get(measure)
-        yield line_of(label, raw, judged["model"], measure, seconds)
+        scores = None if beside == "Euclid" else getattr(found, beside)
+        raw = euclid(folder) if beside == "Euclid" else scores and scores.values.get(measure)
+        yield line_of(label, raw, found.model, measure, seconds)
 
 
-def line_of(label: str, raw: float | None, found: Mapping[str, Any], measure: str, seconds: float) -> Line:
+def line_of(label: str, raw: float | None, found: Estimates | Result, measure: str, seconds: float) -> Line:
     """A measure as the table holds it."""
-    value, low, high = (found[key].get(measure) for key in ("values", "lower", "upper"))
+    value, low, high = (ends.get(measure) for ends in (found.values, found.lower, found.upper))
     told = ("" if number is None else f"{number:.4f}" for number in (raw, value, low, high))
     return dict(zip(COLUMNS[3:9], (label, *told, f"{seconds / 60:.1f}"), strict=True))
 
@@ -122,7 +124,7 @@ def gensim(seed: int) -> Iterator[Line]:
     words, vectors = bench_words.peer(corpus, 4, seed + 1)()
     seconds = time.monotonic() - begin
     for label, file in (("WordSim-353", "wordsim353.tsv"), ("SimLex-999", "simlex999.txt")):
-        found = word_similarity(words, vectors, DATA / file).to_dict()
+        found = word_similarity(words, vectors, DATA / file)
         yield line_of(label, None, found, "spearman", seconds)
 
 

@@ -111,7 +111,7 @@ def test_verify_says_same_or_different_with_its_error_rates(workplace, run, embe
     finally:
         table.unlink()
     point = threshold_for(embedder, 0.02).point
-    assert [row["verdict"] for row in found] == ["same", "different"]
+    assert [row["decision"] for row in found] == ["same", "different"]
     assert found[0]["score"] == pytest.approx(0, abs=1e-3)
     for row in found:
         assert row["threshold"] == pytest.approx(point["threshold"]["value"])

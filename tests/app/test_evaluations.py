@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import typer
 from tuplet.app.cli.options import check_required, parse_required
 from tuplet.app.evaluating import evaluate_on
 from tuplet.app.history import read_runs
-from tuplet.app.metrics import is_measure, main_measure, measures, verdict_of
+from tuplet.app.metrics import is_metric, metrics_of, primary_of
 from tuplet.app.report import write_report
 from tuplet.app.summary import advice, read_evaluation, remarks, state_data, state_finding
+from tuplet.errors import DataError
 from tuplet.recipes import build, recipe_for
+from tuplet.results import FILE, Evaluation, Scores, Seen
 from tuplet.training import run
 
 STEPS = ("train.steps=6", "train.validate_every=3", "train.log_every=2", "evaluate.bootstrap=50", "train.patience=0")
@@ -71,7 +74,7 @@ def unlabelled(tmp_path_factory):
 def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded):
     folder, page = graded
     evaluation = read_evaluation(folder)
-    line = main_measure(evaluation)
+    line = primary_of(evaluation)
     assert (line.key, line.protocol) == ("spearman", "targets")
     assert f"Spearman is {line.model.value:.3f}" in state_finding(evaluation)
     assert [row["measure"] for row in read_runs(folder.parent)] == ["Spearman"]
@@ -81,7 +84,7 @@ def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded)
             check_required(wrong, evaluation)
     with pytest.raises(typer.BadParameter, match="spearman"):
         check_required({"recall@1": 0.5}, evaluation)
-    evaluation["protocols"]["targets"]["model"]["values"]["spearman"] = None  # all embeddings are one
+    evaluation.protocols["targets"].model.values["spearman"] = None  # all embeddings are one
     with pytest.raises(typer.Exit):
         check_required({"spearman": -1}, evaluation)
     charts = charts_of(page)
@@ -95,7 +98,7 @@ def test_targets_stand_in_the_headline_the_list_of_runs_and_requirements(graded)
 def test_pairs_are_asked_and_answered_in_words(pairs):
     folder, page = pairs
     evaluation = read_evaluation(folder)
-    assert {line.key for line in measures(evaluation) if line.is_main} == {"recall@1", "recall@10", "mrr"}
+    assert {line.key for line in metrics_of(evaluation) if line.is_main} == {"recall@1", "recall@10", "mrr"}
     assert "looks for its own answer" in state_data(evaluation)
     assert "&lt;i&gt;about&lt;/i&gt;" in page
     assert "<i>about" not in page
@@ -109,7 +112,7 @@ def test_pairs_are_asked_and_answered_in_words(pairs):
 
 def test_series_are_drawn_and_judged_beside_the_untrained_encoder(series):
     folder, page = series
-    lines = {(line.protocol, line.key): line for line in measures(read_evaluation(folder))}
+    lines = {(line.protocol, line.key): line for line in metrics_of(read_evaluation(folder))}
     assert lines["train", "knn@1"].untrained is not None
     assert lines["train", "probe"].untrained is not None
     assert page.count('class="outline"') > 40
@@ -123,23 +126,26 @@ def test_without_labels_the_page_says_what_nobody_knows(unlabelled):
     folder, page = unlabelled
     assert "nothing can be said of what the embedding is good for" in state_data(read_evaluation(folder))
     assert "Health of the embedding" in page
-    assert "judge for yourself" in page
+    assert "see for yourself" in page
     assert "✕" not in page.partition("<script")[0]
     assert json.loads(re.search(r'id="map-data">(.*?)</script>', page, re.DOTALL)[1])["named"] is False
 
 
-def verdict(model, raw, *, low, high, classes=5):
-    """What `evaluation.json` says of a run on unseen classes."""
-    ends = {"lower": {}, "upper": {}, "counts": {}, "few_classes": False}
-    compared = {"values": {"recall@1": model - raw}, "lower": {"recall@1": low}, "upper": {"recall@1": high}}
-    judged = {of: {"values": {"recall@1": value}, **ends} for of, value in (("model", model), ("raw", raw))}
+def results(model, raw, *, low, high, classes=5, metric="recall@1", **more):
+    """The evaluation of a run on unseen classes."""
     parts = {name: {"examples": 50, "classes": classes} for name in ("train", "test")}
-    return {
-        "main": {"protocol": "all", "measure": "recall@1"},
+    found = {of: {"values": {metric: value}} for of, value in (("model", model), ("raw", raw))}
+    compared = {"values": {metric: model - raw}, "lower": {metric: low}, "upper": {metric: high}}
+    content = {
+        "name": "run",
+        "seed": 0,
         "split": "test",
+        "geometry": "cosine",
+        "main": {"protocol": "all", "measure": metric},
         "data": {"kind": "image", "by": "class", "splits": parts},
-        "protocols": {"all": {**judged, "comparison": compared}},
+        "protocols": {"all": {**found, "comparison": compared}},
     }
+    return Evaluation.model_validate(content | more)
 
 
 def test_damaged_runs_are_listed_beside_the_others(graded, tmp_path):
@@ -188,9 +194,9 @@ def test_runs_differ_from_those_they_can_be_compared_with(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr", "auc", "tar@far=0.01"])
 def test_what_runs_measure_may_be_required(graded, name):
-    assert all(is_measure(line.key) for line in measures(read_evaluation(graded[0])))
-    assert is_measure(name)
-    assert not is_measure(f"{name}s")
+    assert all(is_metric(line.key) for line in metrics_of(read_evaluation(graded[0])))
+    assert is_metric(name)
+    assert not is_metric(f"{name}s")
 
 
 @pytest.mark.parametrize("text", ["recall@1=nan", "recall@1=inf", "tar@far=0.01", "tar@far=x=0.5", "recall@1", "=3"])
@@ -218,46 +224,46 @@ def test_what_may_be_required_is_read_to_its_last_equals_sign():
     ],
 )
 def test_the_paired_interval_decides_between_three_words(low, high, word):
-    found = verdict(0.9 + (low + high) / 2, 0.9, low=low, high=high)
-    assert verdict_of(found) == word
+    found = results(0.9 + (low + high) / 2, 0.9, low=low, high=high)
+    assert found.outcome == word
     assert word in state_finding(found)
     assert (advice(found) is None) == (word == "better")
-    turned = json.loads(json.dumps(found).replace("recall@1", "label_gap@10"))  # where less is better
-    assert verdict_of(turned) == {"worse": "better", "better": "worse"}.get(word, word)
+    turned = results(0.9 + (low + high) / 2, 0.9, low=low, high=high, metric="label_gap@10")  # where less is better
+    assert turned.outcome == {"worse": "better", "better": "worse"}.get(word, word)
 
 
 def test_without_an_interval_nothing_is_decided():
-    found = verdict(0.95, 0.1, low=0, high=0)
-    found["protocols"]["all"]["comparison"] |= {"lower": {}, "upper": {}}
-    assert verdict_of(found) == "undecided"
-    del found["protocols"]["all"]["raw"]
-    assert verdict_of(found) is None
+    found = results(0.95, 0.1, low=0, high=0)
+    found.protocols["all"].comparison = Scores(values={"recall@1": 0.85})
+    assert found.outcome == "undecided"
+    found.protocols["all"].raw = None
+    assert found.outcome is None
 
 
 @pytest.mark.parametrize(("gain", "word"), [(-0.2, "worse"), (-0.005, "undecided"), (0.1, "better")])
 def test_a_model_behind_its_untrained_twin_is_not_called_better(gain, word):
-    found = verdict(0.7, 0.4, low=0.2, high=0.4)
-    judged = found["protocols"]["all"]
-    judged["untrained"] = {**judged["raw"], "values": {"recall@1": 0.7 - gain}}
-    ends = {"lower": {"recall@1": gain - 0.01}, "upper": {"recall@1": gain + 0.01}}
-    judged["comparison_untrained"] = {"values": {"recall@1": gain}, **ends}
-    assert verdict_of(found) == word
+    found = results(0.7, 0.4, low=0.2, high=0.4)
+    found.protocols["all"].untrained = Scores(values={"recall@1": 0.7 - gain})
+    found.protocols["all"].comparison_untrained = Scores(
+        values={"recall@1": gain}, lower={"recall@1": gain - 0.01}, upper={"recall@1": gain + 0.01}
+    )
+    assert found.outcome == word
     if word != "better":
         assert f"{0.7 - gain:.3f}" in state_finding(found)
         assert "before training" in advice(found)
 
 
 def test_advice_fits_what_can_be_changed():
-    worse = verdict(0.8, 0.9, low=-0.2, high=-0.05)
+    worse = results(0.8, 0.9, low=-0.2, high=-0.05)
     assert "only 5 classes" in advice(worse)
     assert "use raw input" in advice(worse)
     assert "more classes" in advice(worse)
     assert "more than chance explains" in remarks(worse)[0]
-    unclear = verdict(0.91, 0.9, low=-0.02, high=0.04, classes=500)
+    unclear = results(0.91, 0.9, low=-0.02, high=0.04, classes=500)
     assert "Chance alone" in advice(unclear)
     assert "only 500" not in advice(unclear)
-    assert "told the classes" in advice({**worse, "supervision": "example"})
-    worse["data"]["by"] = "row"  # the classes are what they are
+    assert "told the classes" in advice(worse.model_copy(update={"supervision": "example"}))
+    worse.data.by = "row"  # the classes are what they are
     assert "more classes" not in advice(worse)
     assert "more examples of each class" in advice(worse)
 
@@ -265,21 +271,8 @@ def test_advice_fits_what_can_be_changed():
 def test_how_many_classes_are_new_to_the_model_is_counted(series):
     evaluation = read_evaluation(series[0])
     assert ", all of which it knows from training." in state_data(evaluation)
-    evaluation["data"]["splits"][evaluation["split"]]["unseen"] = 3
+    evaluation.data.splits[evaluation.split].unseen = 3
     assert " of 4 classes, 3 of which it has not seen in training." in state_data(evaluation)
-
-
-def test_what_is_better_by_another_measure_is_said():
-    mixed = verdict(0.89, 0.9, low=-0.03, high=0.01)
-    judged = mixed["protocols"]["all"]
-    for of, value in (("model", 0.7), ("raw", 0.4), ("comparison", 0.3)):
-        judged[of]["values"]["map@r"] = value
-    judged["comparison"]["lower"]["map@r"], judged["comparison"]["upper"]["map@r"] = 0.2, 0.4
-    assert "By Recall@1 it is undecided" in advice(mixed)
-    assert "By MAP@R (0.700 against 0.400) it is." in advice(mixed)
-    assert advice(mixed).endswith("use raw input where Recall@1 counts.")
-    judged["comparison"]["lower"]["map@r"] = -0.1
-    assert "it is." not in advice(mixed)
 
 
 def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
@@ -289,21 +282,43 @@ def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     np.save(tmp_path / "rows.labels.npy", labels)
     folder, _ = finished(tmp_path / "rows.npy", "evaluate.bootstrap=20")
-    parts = read_evaluation(folder)["data"]["splits"]
+    parts = read_evaluation(folder).data.splits
     whole = evaluate_on(folder, tmp_path / "rows.npy")
     trained = parts["train"]
-    seen = {
-        "examples": trained["examples"],
-        "classes": trained["classes"],
-        "examples_of_classes": 10 * trained["classes"],
-    }
-    assert whole["data"]["seen"] == seen
-    assert f"{trained['examples']} of the examples" in state_data(whole)
+    seen = Seen(examples=trained.examples, classes=trained.classes, examples_of_classes=10 * trained.classes)
+    assert whole.data.seen == seen
+    assert f"{trained.examples} of the examples" in state_data(whole)
     fresh = labels.copy()
     fresh[labels < 8] += 100  # other classes
     np.save(tmp_path / "more.npy", rows + 1)
     np.save(tmp_path / "more.labels.npy", fresh)
-    more = evaluate_on(folder, tmp_path / "more.npy")["data"]["seen"]
-    assert more["examples"] == 0
-    assert more["classes"] <= 8
-    assert more["examples_of_classes"] == 10 * more["classes"]
+    more = evaluate_on(folder, tmp_path / "more.npy").data.seen
+    assert more.examples == 0
+    assert more.classes <= 8
+    assert more.examples_of_classes == 10 * more.classes
+
+
+def test_the_file_is_what_the_model_reads(graded, tmp_path):
+    folder, _ = graded
+    text = (folder / FILE).read_text(encoding="utf-8")
+    evaluation = read_evaluation(folder)
+    assert evaluation.to_json() == json.loads(text)
+    evaluation.write(tmp_path)
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == text
+    for damage in ({"protocols": {"all": {}}}, {"split": 3}, {"surprise": 1}):
+        shutil.copytree(folder, tmp_path / "run")
+        (tmp_path / "run" / FILE).write_text(json.dumps(json.loads(text) | damage))
+        with pytest.raises(DataError) as caught:
+            read_evaluation(tmp_path / "run")
+        assert caught.value.reference == "damaged-file"
+        shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("run", "main"), [("flowers", ("all", "recall@1")), ("garden", None)])
+def test_results_of_the_first_release_are_read(run, main):
+    path = Path(__file__).parents[1] / "fixtures" / "0.1" / "kept" / run
+    evaluation = Evaluation.read(path, remedy="")
+    found = evaluation.main and (evaluation.main.protocol, evaluation.main.measure)
+    assert found == main
+    written = json.loads((path / FILE).read_text())
+    assert {key: value for key, value in evaluation.to_json().items() if key in written} == written

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tuplet.data import Manifest
 from tuplet.errors import counted
+from tuplet.results import DataSummary
 
 _NOUNS = {"image": "image", "vector": "row", "series": "series", "text": "text"}
 _SHOWN = 4
@@ -20,20 +20,18 @@ def told(manifest: Manifest) -> str:
     )
 
 
-def told_of(facts: Mapping[str, Any]) -> str:
+def told_of(data: DataSummary) -> str:
     """The same of the data of a training, with the words to change it.
 
     Args:
-        facts: `Job.facts`.
+        data: What was trained and evaluated on.
     """
-    splits = facts.get("splits", {}).values()
-    rows = sum(split["examples"] for split in splits)
-    columns = facts.get("columns", {})
-    if not columns:
-        known = "with classes" if any(split["classes"] for split in splits) else "without classes"
-        return f"{facts['source']}: {_count(facts['kind'], rows)} {known}."
+    rows = sum(split.examples for split in data.splits.values())
+    if not data.columns:
+        known = "with classes" if any(split.classes for split in data.splits.values()) else "without classes"
+        return f"{data.source}: {_count(data.kind, rows)} {known}."
     words = "To change it: --set data.columns.label=NAME (or none; also group, id, text, path, pair), --set "
-    told = sentence(facts["source"], facts["kind"], rows, columns, unlabelled=facts.get("unlabelled", 0))
+    told = sentence(data.source, data.kind, rows, data.columns, unlabelled=data.unlabelled)
     return f"{told} {words}\"data.columns.inputs=['A','B']\"."
 
 

@@ -3,14 +3,13 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tuplet.data import Manifest, load_dataset, read_manifest
 from tuplet.data.fingerprint import Fingerprint
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
-from tuplet.storage import read_json
+from tuplet.results import FILE, DataSummary, Evaluation, Primary, Seen, Split
 from tuplet.training.baseline import Baseline
 from tuplet.training.evaluator import Evaluator, protocols_for, verified
 from tuplet.training.features import ModelExtractor
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate_on(
     run: Path, source: Path, *, skip_broken: bool = False, trust: bool = False, device: str = "cpu"
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate the model of a run on other data.
 
     Args:
@@ -45,13 +44,12 @@ def evaluate_on(
     dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
     protocols = protocols_for(dataset, recipe.evaluate)
     seen = _seen(run, manifest)
-    if seen and seen["classes"] == len({*_classes(manifest)}):  # the classes are those of the training
+    if seen and seen.classes == len({*_classes(manifest)}):  # the classes are those of the training
         protocols = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in protocols]
-    path = run / "evaluation.json"
-    known = read_json(path, version=1, error=DataError, remedy="") if path.is_file() else {}
+    raw = Evaluation.read(run, remedy="").raw if (run / FILE).is_file() else None
     model = ModelExtractor(embedder, recipe.evaluate.batch_size)
     evaluator = Evaluator(protocols, recipe.evaluate, recipe.seed)
-    features = evaluator.extract({"raw": Baseline.extractor_from(known.get("raw")), "model": model})
+    features = evaluator.extract({"raw": Baseline.extractor_from(raw), "model": model})
     results, left_out = evaluator.evaluate(features)
     main = next((protocol for protocol in protocols if protocol.name in results), None)
     if main is None:
@@ -61,25 +59,24 @@ def evaluate_on(
             "pairs will do as well.",
             reference="no-labels",
         )
-    counts = {"examples": len(manifest), "classes": len({*_classes(manifest)})}
-    return {
-        "format": 1,
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "split": "given",
-        "geometry": embedder.geometry,
-        "data": {
-            "source": manifest.source,
-            "kind": manifest.kind,
-            "by": "given",
-            "splits": {"given": counts},
-            "seen": seen,
-        }
-        | ({"columns": manifest.column_roles()} if manifest.columns else {}),
-        "main": {"protocol": main.name, "measure": main.primary_metric},
-        "protocols": evaluator.compare(results) | verified(model, dataset, recipe.seed),
-        "left_out": left_out,
-    }
+    data = DataSummary(
+        source=manifest.source,
+        kind=manifest.kind,
+        by="given",
+        splits={"given": Split(examples=len(manifest), classes=len({*_classes(manifest)}))},
+        seen=seen,
+        columns=manifest.column_roles() if manifest.columns else {},
+    )
+    return Evaluation(
+        name=recipe.name,
+        seed=recipe.seed,
+        split="given",
+        geometry=embedder.geometry,
+        data=data,
+        main=Primary(protocol=main.name, measure=main.primary_metric),
+        protocols=evaluator.compare(results) | verified(model, dataset, recipe.seed),
+        left_out=left_out,
+    )
 
 
 def _read(embedder: Embedder, source: Path, *, skip_broken: bool) -> Manifest:
@@ -96,7 +93,7 @@ def _read(embedder: Embedder, source: Path, *, skip_broken: bool) -> Manifest:
     return manifest
 
 
-def _seen(run: Path, manifest: Manifest) -> dict[str, int] | None:
+def _seen(run: Path, manifest: Manifest) -> Seen | None:
     """How many of the given examples, by their content, and of their classes the model was trained on.
 
     None where the run does not say what it was trained on.
@@ -107,7 +104,7 @@ def _seen(run: Path, manifest: Manifest) -> dict[str, int] | None:
     trained, given = known.seen(), Fingerprint.of(manifest)
     examples = sum(content in trained.contents for content in given.contents)
     classes = [name for name in _classes(manifest) if name in trained.classes]
-    return {"examples": examples, "classes": len({*classes}), "examples_of_classes": len(classes)}
+    return Seen(examples=examples, classes=len({*classes}), examples_of_classes=len(classes))
 
 
 def _classes(manifest: Manifest) -> list[str]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuplet.app.metrics import main_measure
+from tuplet.app.metrics import primary_of
 from tuplet.errors import DataError
-from tuplet.storage import read_bytes, read_json
+from tuplet.results import FILE, Evaluation
+from tuplet.storage import read_bytes
 
 _FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
@@ -103,12 +104,12 @@ def _may_read(run: Path) -> bool:
 
 
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    verdict, diary = run / "evaluation.json", run / "events.jsonl"
+    diary = run / "events.jsonl"
     content = read_bytes(diary, error=DataError, remedy="") if diary.exists() else b""
     events = [json.loads(line) for line in content.split(b"\n")[:-1]]  # the last line may be cut short
-    last = events[-1]["kind"] if events else "end"  # of a run whose diary is lost, the verdict tells
-    if verdict.exists() and last == "end":
-        line = main_measure(read_json(verdict, version=1, error=DataError, remedy=""))
+    last = events[-1]["kind"] if events else "end"  # of a run whose diary is lost, the results tell
+    if (run / FILE).exists() and last == "end":
+        line = primary_of(Evaluation.read(run, remedy=""))
         if line is None:
             return {"state": "done", **_NOTHING}
         raw = None if line.raw is None else line.raw.value

@@ -1,10 +1,8 @@
-"""The measures of `evaluation.json`: their names, what they count, and the raw input beside the model."""
+"""The metrics of `evaluation.json`: their names, what they count, and the raw input beside the model."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
-Verdict = Literal["better", "worse", "undecided"]
+from tuplet.results import Evaluation, Interval, lower_is_better
 
 _RECALL = {
     "all": "one of the {k} nearest neighbours is of the same class",
@@ -23,11 +21,11 @@ _MEANINGS = {
     "coverage": "share of the pairs whose words both have a vector",
     "ndcg@": "how early the nearest targets come among the {k} nearest",
     "label_distance@": "mean distance of the targets of the {k} nearest; lower is better",
-    "label_gap@": "distance of the targets of the {k} nearest, where 1 is drawn by lot; lower is better",
+    "label_gap@": "distance of the targets of the {k} nearest, where 1 is chance; lower is better",
     "auc": "chance that a pair of one class is nearer than a pair of two",
     "eer": "error rate where as many pairs are wrongly accepted as wrongly refused; lower is better",
     "average_precision": "mean precision of the pairs of one class, ranked by score",
-    "accuracy": "pairs judged right by a threshold from other classes, both kinds counting alike",
+    "accuracy": "pairs classified right by a threshold from other classes, both kinds counting alike",
     "accuracy_std": "how much that differs between folds; lower is better",
     "tar@": "accepted pairs of one class, where so many pairs of two are accepted",
     "effective_rank": "directions that the embeddings use; few mean a collapse",
@@ -69,16 +67,6 @@ _STEMS = {
     "tar": "TAR at FAR {k}",
     "fractional_recall": "Fractional recall@{k}",
 }
-_LOWER = (
-    "label_distance",
-    "label_gap",
-    "uniformity",
-    "alignment",
-    "duplicate_share",
-    "norm_std",
-    "eer",
-    "accuracy_std",
-)
 _MAIN = {
     "all": ("recall@1", "map@r"),
     "other_groups": ("recall@1",),
@@ -101,10 +89,10 @@ _LEFT_OUT = {
     "reid": "; examples of the query's class from its own group, such as its camera, do not count",
 }
 _PLAIN = ("all", "train", "targets", "verification", "health")
-"""Protocols that need not be named beside a measure."""
+"""Protocols that need not be named beside a metric."""
 
 
-def is_measure(key: str) -> bool:
+def is_metric(key: str) -> bool:
     """Whether any run could measure this."""
     stem, _, count = key.partition("@")
     if stem == "tar":
@@ -114,21 +102,12 @@ def is_measure(key: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A number and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Measure:
+class Metric:
     """One line of the result: raw input against the model.
 
     Args:
         key: Name in `evaluation.json`, such as `recall@1`.
-        protocol: Who is asked and what counts, such as `all`; for words, which pairs are judged.
+        protocol: Such as `all`; for words, the file of pairs.
         raw: With the input itself as embedding.
         model: With the trained one.
         untrained: With the encoder as it was before training.
@@ -181,113 +160,34 @@ class Measure:
 
 
 def name_of(key: str) -> str:
-    """A measure as people write it."""
+    """A metric as people write it."""
     stem, _, k = key.partition("@")
     k = k.removeprefix("far=")
     return _NAMES.get(key) or _STEMS.get(stem, key.replace("_", " ").capitalize()).format(k=k)
 
 
-def lower_is_better(key: str) -> bool:
-    """Whether less of a measure is better."""
-    return key.partition("@")[0] in _LOWER
-
-
-def main_of(evaluation: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Protocol and measure that stand for the whole result; None if nothing could be judged."""
-    if "main" in evaluation:
-        main = evaluation["main"]
-        return None if main is None else (main["protocol"], main["measure"])
-    judged = evaluation["protocols"]
-    if "all" in judged:
-        return "all", "recall@1"
-    return next(((name, "spearman") for name in judged), None)
-
-
-def measures(evaluation: Mapping[str, Any]) -> list[Measure]:
-    """The lines of the result: the one that stands for all, then the others of the headline, then the rest."""
-    main = main_of(evaluation)
+def metrics_of(evaluation: Evaluation) -> list[Metric]:
+    """The lines of the result: the primary metric, then the others of the headline, then the rest."""
+    main = None if evaluation.main is None else (evaluation.main.protocol, evaluation.main.measure)
     alone = main[0] if main and main[0] in (*_MAIN, "train") and main[0] != "views" else None
     lines = [
-        Measure(
+        Metric(
             key,
             protocol,
-            interval(judged.get("raw"), key),
-            found,
-            interval(judged.get("untrained"), key),
+            found.raw.interval(key) if found.raw else None,
+            value,
+            found.untrained.interval(key) if found.untrained else None,
             stands_alone=protocol == alone,
         )
-        for protocol, judged in evaluation["protocols"].items()
-        for key in judged["model"]["values"]
-        if (found := interval(judged["model"], key)) is not None
+        for protocol, found in evaluation.protocols.items()
+        for key in found.model.values
+        if (value := found.model.interval(key)) is not None
     ]
     return sorted(lines, key=lambda line: ((line.protocol, line.key) != main, not line.is_main))
 
 
-def main_measure(evaluation: Mapping[str, Any]) -> Measure | None:
+def primary_of(evaluation: Evaluation) -> Metric | None:
     """The line that stands for the whole result."""
-    main = main_of(evaluation)
-    return next((line for line in measures(evaluation) if (line.protocol, line.key) == main), None)
-
-
-def gain_over(evaluation: Mapping[str, Any], other: str, measure: str | None = None) -> Interval | None:
-    """What the model gains over the raw input, or over itself before training, by the main or another measure.
-
-    The resamples behind the interval are the same for both. None where it was not measured query by query.
-    """
-    main = main_of(evaluation)
-    if main is None:
-        return None
-    compared = evaluation["protocols"].get(main[0], {}).get(_comparison(other))
-    return interval(compared, measure or main[1])
-
-
-def _comparison(other: str) -> str:
-    """Where `evaluation.json` keeps what the model gains over another."""
-    return "comparison" if other == "raw" else f"comparison_{other}"
-
-
-def verdict_over(evaluation: Mapping[str, Any], other: str, measure: str | None = None) -> Verdict | None:
-    """Whether the model is better than the raw input or its untrained self, by the paired 95 % interval.
-
-    Undecided where the interval holds 0, or where none was taken. None where there is nothing to compare with.
-    """
-    main = main_of(evaluation)
-    if main is None or other not in evaluation["protocols"].get(main[0], {}):
-        return None
-    key = measure or main[1]
-    compared = evaluation["protocols"][main[0]].get(_comparison(other), {})
-    low, high = (compared.get(end, {}).get(key) for end in ("lower", "upper"))
-    if low is None or high is None:
-        return "undecided"
-    if lower_is_better(key):
-        low, high = -high, -low
-    return "better" if low > 0 else "worse" if high < 0 else "undecided"
-
-
-def verdict_of(evaluation: Mapping[str, Any]) -> Verdict | None:
-    """Whether training was worth it: better than the raw input, and not behind the same encoder before training.
-
-    None if there is nothing to compare with.
-    """
-    found = verdict_over(evaluation, "raw")
-    if found == "better" and is_behind_untrained(evaluation):
-        return "worse" if verdict_over(evaluation, "untrained") == "worse" else "undecided"
-    return found
-
-
-def is_behind_untrained(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the encoder before training has a better value than the model."""
-    line = main_measure(evaluation)
-    if line is None or line.untrained is None:
-        return False
-    behind = line.untrained.value - line.model.value
-    return behind < 0 if line.is_lower_better else behind > 0
-
-
-def interval(result: Mapping[str, Any] | None, key: str) -> Interval | None:
-    """A value with its ends, which are the value itself where there are none."""
-    value = result["values"].get(key) if result else None
-    if result is None or value is None:
-        return None
-    low, high = (result[end].get(key) for end in ("lower", "upper"))
-    return Interval(value, value if low is None else low, value if high is None else high)
+    main = evaluation.main
+    lines = metrics_of(evaluation)
+    return next((line for line in lines if main and (line.protocol, line.key) == (main.protocol, main.measure)), None)

@@ -166,8 +166,8 @@ def linear_probe(
         DataError: If there are fewer than two classes to learn, or no query has a label.
         MissingExtraError: If scikit-learn is not installed.
     """
-    judged, learned = finite_rows(embeddings), finite_rows(train, "train embeddings")
-    mine, theirs = class_labels(labels, len(judged)), class_labels(train_labels, len(learned), "train_labels")
+    queries, learned = finite_rows(embeddings), finite_rows(train, "train embeddings")
+    mine, theirs = class_labels(labels, len(queries)), class_labels(train_labels, len(learned), "train_labels")
     able, scored = ((known != UNKNOWN).nonzero()[:, 0] for known in (theirs, mine))
     able = able[distinct_integers(len(able), max_rows, derive(seed, "probe"))]
     if len(torch.unique(theirs[able])) < 2 or not len(scored):
@@ -177,7 +177,7 @@ def linear_probe(
             hint="Give labels other than -1 to training rows and queries.",
             reference="no-labels",
         )
-    predictions, is_settled = _predicted(learned[able], theirs[able], judged[scored], strength, steps)
+    predictions, is_settled = _predicted(learned[able], theirs[able], queries[scored], strength, steps)
     right = {"probe": (predictions == mine[scored]).double()}
     settings = {"strength": strength, "converged": is_settled}
     counts = {"n_probe_rows": len(able)}

@@ -26,7 +26,7 @@ from tuplet.evaluation.ranking import Neighbours, Ranker, Ranking
 from tuplet.types import GeometryName
 
 Junk = Literal["group", "class_and_group"]
-Qrels = Mapping[int, Collection[int]] | Int[Tensor, "judgements columns"] | Arrays
+Qrels = Mapping[int, Collection[int]] | Int[Tensor, "pairs columns"] | Arrays
 """Relevant gallery rows of each query: `{query: [rows]}` or `{query: {row: grade}}`, or rows (query, gallery row) or
 (query, gallery row, grade); a grade of 0 or less is not relevant."""
 
@@ -82,7 +82,7 @@ class GivenRelevance:
 
     queries: int
     gallery: int
-    codes: Int64[Tensor, " judgements"]
+    codes: Int64[Tensor, " pairs"]
     """query * gallery + row, sorted, each once."""
 
     def tally(self) -> Int64[Tensor, " queries"]:
@@ -239,7 +239,7 @@ def _check(
         raise mismatch(f"junk is {junk!r}, but no groups are given")
 
 
-def _qrels_codes(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " judgements"]:
+def _qrels_codes(qrels: Qrels, queries: int, gallery: int) -> Int64[Tensor, " pairs"]:
     """Numbers query * gallery + row of each relevant row, sorted, each once."""
     if isinstance(qrels, Mapping):
         rows = [

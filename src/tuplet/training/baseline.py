@@ -7,7 +7,7 @@ columns or not. Where targets are known, boosted trees that predict them from th
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,11 +17,15 @@ from tuplet.data.dataset import take
 from tuplet.errors import DataError, LabelError
 from tuplet.evaluation.inputs import scientific
 from tuplet.evaluation.pairs import distinct_integers
+from tuplet.results import RawInput
 from tuplet.seeding import derive, derive_seed
 from tuplet.training.evaluator import evaluate_raw, protocols_of
 from tuplet.training.features import RawExtractor
 from tuplet.training.job import Job
 from tuplet.training.protocols import EvaluationProtocol, GradedRetrieval, KnnClassification
+
+if TYPE_CHECKING:
+    from tuplet.data.raw import Scaling
 
 MOST_ROWS = 2_000
 """Examples by which the plain ways are compared; of more, so many are drawn, by whole classes."""
@@ -78,24 +82,24 @@ class Baseline:
     by: str | None
     scores: Mapping[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
+    def summary(self) -> RawInput:
         """The `raw` of `evaluation.json`."""
         choice = self.extractor.choice
-        return {
-            "scaling": None if choice is None else choice.scaling,
-            "geometry": None if choice is None else choice.geometry,
-            "regressor": None if self.extractor.regressor is None else TREES,
-            "chosen_on": self.chosen_on,
-            "by": self.by,
-            "scores": dict(self.scores),
-        }
+        return RawInput(
+            scaling=None if choice is None else choice.scaling,
+            geometry=None if choice is None else choice.geometry,
+            regressor=None if self.extractor.regressor is None else TREES,
+            chosen_on=self.chosen_on,
+            by=self.by,
+            scores=dict(self.scores),
+        )
 
     @staticmethod
-    def extractor_from(known: Mapping[str, Any] | None) -> RawExtractor:
+    def extractor_from(known: RawInput | None) -> RawExtractor:
         """The plain choice that a run made; the usual one if it made none."""
-        if not known or known.get("scaling") is None:
+        if known is None or known.scaling is None or known.geometry is None:
             return RawExtractor()
-        return RawExtractor(RawChoice(known["scaling"], known["geometry"]))
+        return RawExtractor(RawChoice(cast("Scaling", known.scaling), known.geometry))
 
 
 def baseline_of(job: Job) -> Baseline:

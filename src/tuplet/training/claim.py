@@ -182,7 +182,7 @@ def _refuse_fewer(folder: Path, steps: int) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end. Where its diary is lost, its verdict tells."""
+    """Whether a run has come to its end. Where its diary is lost, its evaluation tells."""
     events = read_events(folder / DIARY)
     return (folder / "evaluation.json").is_file() and (not events or events[-1]["kind"] == "end")
 

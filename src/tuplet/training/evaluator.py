@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from tuplet.errors import DataError, LabelError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.evaluation.relevance import Junk
 from tuplet.models import Embedder
+from tuplet.results import ProtocolResults
 from tuplet.training.features import FeatureExtractor, Features, ModelExtractor, RawExtractor
 from tuplet.training.job import Job, ProtocolKind
 from tuplet.training.protocols import (
@@ -88,15 +88,16 @@ class Evaluator:
                 left_out.append(f"The protocol {protocol.name} is left out: {problem.message}")
         return results, left_out
 
-    def compare(self, results: Results) -> dict[str, dict[str, Any]]:
-        """The `protocols` of `evaluation.json`: results, and paired differences of the model and the others."""
-        options: dict[str, Any] = {"bootstrap": self.settings.bootstrap, "seed": self.seed}
-        found: dict[str, dict[str, Any]] = {}
+    def compare(self, results: Results) -> dict[str, ProtocolResults]:
+        """Results by protocol, with the paired differences of the model and the others."""
+        found: dict[str, ProtocolResults] = {}
         for name, by in results.items():
-            found[name] = {of: result.to_dict() for of, result in by.items()}
-            for other, key in (("raw", "comparison"), ("untrained", "comparison_untrained")):
-                if other in by:
-                    found[name][key] = compare(by["model"], by[other], **options).to_dict()
+            paired = {
+                key: compare(by["model"], by[other], bootstrap=self.settings.bootstrap, seed=self.seed)
+                for other, key in (("raw", "comparison"), ("untrained", "comparison_untrained"))
+                if other in by
+            }
+            found[name] = protocol_results({**by, **paired})
         return found
 
 
@@ -205,7 +206,7 @@ def thresholds(embeddings: torch.Tensor, geometry: GeometryName, dataset: Datase
     return {name: value for name, value in found.thresholds.items() if value is not None}
 
 
-def verified(model: ModelExtractor, dataset: Dataset, seed: int) -> dict[str, dict[str, Any]]:
+def verified(model: ModelExtractor, dataset: Dataset, seed: int) -> dict[str, ProtocolResults]:
     """The protocol verification, of pairs of one class and of two; none without pairs of both kinds."""
     if not has_class_pairs(dataset):
         return {}
@@ -216,7 +217,12 @@ def verified(model: ModelExtractor, dataset: Dataset, seed: int) -> dict[str, di
         )
     except (DataError, ShapeError):  # pairs of one kind, or a model whose embeddings are not finite
         return {}
-    return {"verification": {"model": found.to_dict()}}
+    return {"verification": protocol_results({"model": found})}
+
+
+def protocol_results(results: Mapping[str, Result]) -> ProtocolResults:
+    """Results of one protocol as `evaluation.json` holds them, by `model`, `raw`, `comparison` and the like."""
+    return ProtocolResults.model_validate({of: result.to_dict() for of, result in results.items()})
 
 
 def event_values(result: QueryResult) -> Values:

@@ -1,17 +1,15 @@
 """The end of a run: its best embedder, what it is worth, and an index to search."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.errors import CheckpointError, DataError
 from tuplet.evaluation.roc import operating_points
 from tuplet.models import Embedder
-from tuplet.storage import write_file
+from tuplet.results import DataSummary, Evaluation, Primary, ProtocolResults
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.evaluator import (
@@ -19,6 +17,7 @@ from tuplet.training.evaluator import (
     event_values,
     health_of,
     not_applicable,
+    protocol_results,
     protocols_of,
     thresholds,
     verified,
@@ -28,8 +27,6 @@ from tuplet.training.features import Features, ModelExtractor
 from tuplet.training.gallery import save_gallery, splits_of
 from tuplet.training.state import State
 from tuplet.training.together import agreed
-
-FORMAT = 1
 
 
 def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -73,23 +70,22 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     for of, result in results[main.name].items() if main else ():
         by, values = main.primary_metric if main else "", event_values(result)
         yield diary.write("evaluation", step=best_step, split=split, of=of, by=by, best=of == "model", values=values)
-    evaluation = {
-        "format": FORMAT,
-        "name": job.name,
-        "seed": job.seed,
-        "step": best_step,
-        "split": split,
-        "geometry": embedder.geometry,
-        "supervision": job.task.supervision,
-        "data": job.facts,
-        "raw": state.baseline.to_dict(),
-        "main": {"protocol": main.name, "measure": main.primary_metric} if main else None,
-        "protocols": evaluator.compare(results)
+    evaluation = Evaluation(
+        name=job.name,
+        seed=job.seed,
+        step=best_step,
+        split=split,
+        geometry=embedder.geometry,
+        supervision=job.task.supervision,
+        data=DataSummary.model_validate(job.facts),
+        raw=state.baseline.summary(),
+        main=Primary(protocol=main.name, measure=main.primary_metric) if main else None,
+        protocols=evaluator.compare(results)
         | verified(model, dataset, job.seed)
         | _health(model, dataset, evaluator, features),
-        "left_out": left_out,
-    }
-    write_file(folder / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
+        left_out=left_out,
+    )
+    evaluation.write(folder)
     yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
     diary.settle()
 
@@ -125,9 +121,9 @@ def _set_thresholds(embedder: Embedder, model: ModelExtractor, validation: Datas
 
 def _health(
     model: ModelExtractor, dataset: Dataset, evaluator: Evaluator, features: Sequence[Mapping[str, Features | None]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ProtocolResults]:
     """The protocol health, of the embedding space itself; none for a single example."""
     if len(dataset) < 2:
         return {}
     views = next((features[at]["model"] for at, one in enumerate(evaluator.protocols) if one.name == "views"), None)
-    return {"health": {"model": health_of(model, dataset, views, evaluator.seed).to_dict()}}
+    return {"health": protocol_results({"model": health_of(model, dataset, views, evaluator.seed)})}

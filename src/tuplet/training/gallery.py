@@ -46,11 +46,11 @@ def save_gallery(folder: Path, model: ModelExtractor, splits: Mapping[str, Datas
     parts = [_part(model, dataset, name) for name, dataset in splits.items()]
     rows, facts = torch.cat([rows for rows, _, _ in parts]), [fact for _, more, _ in parts for fact in more]
     _write(folder / "gallery", model, rows, facts, _small([inputs for _, _, inputs in parts]))
-    split, judged = next(iter(splits.items()))
-    if judged.partners is not None:
-        wanted = distinct_partners(judged)[1].tolist()
-        asked = [fact | {"answer": row} for fact, row in zip(_facts(judged, split), wanted, strict=True)]
-        _write(folder / "questions", model, model.embed(judged), asked, _small([judged.inputs]))
+    split, evaluated = next(iter(splits.items()))
+    if evaluated.partners is not None:
+        wanted = distinct_partners(evaluated)[1].tolist()
+        asked = [fact | {"answer": row} for fact, row in zip(_facts(evaluated, split), wanted, strict=True)]
+        _write(folder / "questions", model, model.embed(evaluated), asked, _small([evaluated.inputs]))
 
 
 def _part(model: ModelExtractor, dataset: Dataset, split: str) -> tuple[Tensor, list[dict[str, Any]], Inputs]:

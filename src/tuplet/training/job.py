@@ -77,15 +77,15 @@ class Job:
         seed: All randomness of the run is derived from it.
         train: Examples that are trained on.
         validation: Examples with classes that choose the best step; None keeps the last one.
-        test: Examples that judge the best embedder.
+        test: Examples on which the best embedder is evaluated.
         sampler: Positions in `train` of each global batch.
         embedder: Encoder with its preprocessing, trained in place.
         loss: With everything it owns: class weights, bank, queue.
-        task: What the loss learns from, how it is called with a batch, what judges it.
+        task: What the loss learns from, how it is called with a batch, what evaluates it.
         augment: Changes a batch of preprocessed inputs; None leaves them alone.
         recipe: Recipe as TOML, paths relative to the folder it is given.
         settings: How to train.
-        evaluate: How to judge.
+        evaluate: How to evaluate.
         facts: What a report should know of the data: source, split, counts (JSON-able).
         fingerprint: What the data is, example by example: a run is gone on with by the same data only. None compares
             nothing.
@@ -111,7 +111,7 @@ class Job:
 
     @property
     def evaluation_split(self) -> tuple[str, Dataset]:
-        """The examples that judge the result, and the split they are: test, else validation, else train."""
+        """The examples of the evaluation, and the split they are: test, else validation, else train."""
         if self.test is not None:
             return "test", self.test
         return ("train", self.train) if self.validation is None else ("validation", self.validation)

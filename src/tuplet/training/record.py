@@ -171,7 +171,7 @@ def compare(folder: Path, job: Job | WordJob, *, extend: bool) -> int | None:
 
 
 def other_data(folder: Path, found: list[str]) -> DataError:
-    """Why a run cannot go on: a verdict about unseen examples would be about seen ones."""
+    """Why a run cannot go on: an evaluation of unseen examples would be of seen ones."""
     return DataError(
         f"The data is not what {folder} was given:\n  " + "\n  ".join(found),
         hint="Put it back to go on, or say where it is now with --data. "

@@ -107,7 +107,7 @@ def _validation(state: State) -> float | None:
     if selection is None:
         return None
     seconds: list[float] = []
-    while len(seconds) < 2 and sum(seconds) < ENOUGH:  # the first one may load what judges
+    while len(seconds) < 2 and sum(seconds) < ENOUGH:  # the first one may load what evaluates
         began = time.perf_counter()
         validate(state.job, selection.protocol, state.evaluated, ALONE)
         seconds.append(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""A whole run: its folder, its training, its verdict."""
+"""A whole run: its folder, its training, its evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def run(
     device: torch.device | str = "cpu",
     claim: Claim | None = None,
 ) -> Iterator[Event]:
-    """Train, judge and save.
+    """Train, evaluate and save.
 
     The folder is complete and movable: `recipe.toml`, `resume.json`, `examples.jsonl`, `environment.json`,
     `events.jsonl`, `checkpoints/`, `model/`, `gallery/`, `evaluation.json`. Its report is written by the command line.

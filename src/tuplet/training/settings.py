@@ -1,4 +1,4 @@
-"""How long, how fast and how carefully a run trains; what it is judged by."""
+"""How long, how fast and how carefully a run trains; how it is evaluated."""
 
 from typing import Annotated, Literal
 
@@ -40,7 +40,7 @@ class TrainSettings(BaseModel):
     chunk: Count = 0
     """Examples encoded at a time, where a whole batch does not fit; the gradient stays that of the batch. 0: all."""
     ema: Share = 0.0
-    """Decay of the averaged weights that are judged and saved; 0 uses the weights themselves."""
+    """Decay of the averaged weights that are evaluated and saved; 0 uses the weights themselves."""
     validate_every: Count = 0
     """Steps between two validations and checkpoints; 0: a tenth of the steps."""
     patience: Count = 0
@@ -71,12 +71,12 @@ class EvaluateSettings(BaseModel):
     probe: bool = False
     """There also fit a linear classifier to the training examples; asks for `untrained` too."""
     untrained: bool = False
-    """Also judge the encoder as it was before training."""
+    """Also evaluate the encoder as it was before training."""
     best_by: Literal["auto", "last", "map@r", "recall@1", "r_precision", "spearman", "kendall", "mrr"] = "auto"
     """The number by which validation chooses the best step; auto: map@r with classes, spearman with targets, recall@1
     with pairs, else the last step, as `last` does."""
     groups: bool = True
-    """Where the data names groups, also judge with neighbours left out as `junk` says."""
+    """Where the data names groups, also evaluate with neighbours left out as `junk` says."""
     junk: Literal["auto", "group", "class_and_group"] = "auto"
     """Which: all of the query's own group; or only those of its class and its group, as person re-identification does
     with the pictures of one camera. auto: these where the data says query and gallery, else all of the group."""

@@ -39,7 +39,7 @@ class Trial:
 
 
 def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
-    """Train, judge the best step on the validation examples, and keep no file.
+    """Train, evaluate the best step on the validation examples, and keep no file.
 
     Args:
         job: What to train; left with the weights of its best step.
@@ -63,5 +63,5 @@ def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
         best = state.progress.best_step
         state.restore_evaluated(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
     result = validate(job, selection.protocol, state.evaluated, ALONE)
-    assert result is not None  # noqa: S101  one process judges
+    assert result is not None  # noqa: S101  one process evaluates
     return Trial(selection.metric, result, raw, best, state.progress.step, events)

@@ -29,7 +29,7 @@ class WordJob:
         loss: With the other table of vectors, biases and noise.
         recipe: Recipe as TOML, paths relative to the folder it is given.
         settings: How to train.
-        evaluate: How to judge.
+        evaluate: How to evaluate.
         facts: What a report should know of the data (JSON-able).
     """
 

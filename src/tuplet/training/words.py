@@ -1,6 +1,5 @@
 """Training word vectors: the same run, with steps that touch only the rows of the words at hand."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,10 +14,11 @@ from tuplet.errors import DivergedError, RecipeError
 from tuplet.evaluation.words import WordSimilarityResult, word_similarity
 from tuplet.index import FlatIndex
 from tuplet.losses.word_block import BlockOutcome, Level, Slope, WordBlock, word_block
+from tuplet.results import DataSummary, Evaluation, Primary
 from tuplet.seeding import derive
-from tuplet.storage import write_file
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint, Progress
+from tuplet.training.evaluator import protocol_results
 from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
 from tuplet.training.optim import learning_rate
@@ -238,26 +238,26 @@ def finish_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event
     ]
     (folder / "gallery").mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
     FlatIndex.write(folder / "gallery", job.embedder, vectors, facts, model="../model")
-    judged = judge_words(job, vectors)
-    for name, result in judged.items():
+    results = evaluate_words(job, vectors)
+    for name, result in results.items():
         values = {f"{measure} {name}": {"value": value} for measure, value in result.values.items()}
         yield diary.write("evaluation", step=step, split="pairs", of="model", best=True, values=values)
-    verdict = {
-        "format": FORMAT,
-        "name": job.name,
-        "seed": job.seed,
-        "step": step,
-        "split": "pairs",
-        "geometry": job.embedder.geometry,
-        "data": job.facts,
-        "protocols": {name: {"model": result.to_dict()} for name, result in judged.items()},
-    }
-    write_file(folder / "evaluation.json", json.dumps(verdict, indent=2, allow_nan=False) + "\n")
+    evaluation = Evaluation(
+        name=job.name,
+        seed=job.seed,
+        step=step,
+        split="pairs",
+        geometry=job.embedder.geometry,
+        data=DataSummary.model_validate(job.facts),
+        main=next((Primary(protocol=name, measure="spearman") for name in results), None),
+        protocols={name: protocol_results({"model": result}) for name, result in results.items()},
+    )
+    evaluation.write(folder)
     yield diary.write("end", step=step, best_step=step, stopped_early=False)
     diary.settle()
 
 
-def judge_words(job: WordJob, vectors: Tensor) -> Mapping[str, WordSimilarityResult]:
+def evaluate_words(job: WordJob, vectors: Tensor) -> Mapping[str, WordSimilarityResult]:
     """Word similarity by the name of each file of pairs."""
     options: dict[str, Any] = {"geometry": job.embedder.geometry, "bootstrap": job.evaluate.bootstrap, "seed": job.seed}
     return {

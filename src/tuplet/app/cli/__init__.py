@@ -69,7 +69,7 @@ def is_one_of_several() -> bool:
     """Whether `torchrun` started this process.
 
     What gloo leaves behind at times aborts an interpreter that tidies up, and torchrun then ends the other processes:
-    the first one, which judges and reports when the rest is done, would not come to its end.
+    the first one, which evaluates and reports when the rest is done, would not come to its end.
     """
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_torchelastic_launched()

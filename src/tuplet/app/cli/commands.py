@@ -42,7 +42,7 @@ COMMANDS = {
 _EXAMPLES = """
 \b
 Start here:
-  tuplet demo                             train on drawn letters, judge, write a report
+  tuplet demo                             train on drawn letters, evaluate, write a report
   tuplet train photos/                    train on your images, one folder per class
   tuplet search runs/photos new.jpg       find what looks like it
 
@@ -61,7 +61,7 @@ def _tuplet(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Deep metric learning: train an embedding, judge it on classes it has never seen, search with it."""
+    """Deep metric learning: train an embedding, evaluate it on classes it has never seen, search with it."""
 
 
 def _assemble() -> typer.Typer:

@@ -12,7 +12,7 @@ EPILOG = """
 \b
 Examples:
   tuplet evaluate runs/photos                        what the run measured when it ended
-  tuplet evaluate runs/photos --data holiday/        judge its model on other labelled data
+  tuplet evaluate runs/photos --data holiday/        its model on other labelled data
   tuplet evaluate runs/photos --require recall@1=0.9 && ./publish
   tuplet evaluate runs/photos --require tar@far=0.01=0.8    same or different
   tuplet evaluate runs/spectra --require spearman=0.9    targets instead of classes
@@ -22,7 +22,7 @@ Examples:
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Other data to judge on, with classes, targets or pairs.")
+        Path | None, typer.Option(metavar="PATH", help="Other data to evaluate on, with classes, targets or pairs.")
     ] = None,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
@@ -46,11 +46,9 @@ def evaluate(
         from tuplet.app.evaluating import evaluate_on
 
         evaluation = evaluate_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
-        remark(told_of(evaluation["data"] | {"source": data.name}))
+        remark(told_of(evaluation.data.model_copy(update={"source": data.name})))
     if as_json:
-        from tuplet.app.metrics import verdict_of
-
-        print(to_json({**evaluation, "verdict": verdict_of(evaluation)}))
+        print(to_json({**evaluation.to_json(), "outcome": evaluation.outcome}))
     else:
         show_evaluation(evaluation, everything=True)
     check_required(required, evaluation)

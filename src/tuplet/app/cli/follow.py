@@ -46,8 +46,8 @@ class _Lines:
                 )
             case "evaluation" if (
                 event["split"] == "validation" or event["step"] == 0
-            ):  # the final verdict is the command's to show
-                self.say(_verdict(event))
+            ):  # the final evaluation is the command's to show
+                self.say(_evaluation(event))
             case "note" | "collapsed":
                 self.say(event["text"])
             case "end" if event["stopped_early"]:
@@ -100,7 +100,7 @@ class _Bar(_Lines):
         self.progress.console.print(visible(text), markup=False)
 
 
-def _verdict(event: Event) -> str:
+def _evaluation(event: Event) -> str:
     who = "raw input" if event["of"] == "raw" else f"step {event['step']:,}"
     first = [name for name in (event.get("by"), *event["values"]) if name in event["values"]]
     names = list(dict.fromkeys(first))[:3]

@@ -172,7 +172,7 @@ def _opened(index: Path, model: Path | None, *, trust: bool = False) -> "Index":
 
     if not (index / CONFIG).is_file() and (index / "gallery").is_dir():
         raise IndexFormatError(
-            f"{index} is a run; its gallery stays as it was judged.",
+            f"{index} is a run; its gallery stays as it was evaluated.",
             hint=f"Make an index of your own: tuplet index build NAME.index --model {index} COLLECTION",
             reference="run-gallery",
         )

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuplet.app.cli.show import remark, show_rows
+
+if TYPE_CHECKING:
+    from tuplet.results import Evaluation
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[
@@ -27,7 +30,7 @@ def with_skip_broken(changes: Sequence[str] | None, *, skip_broken: bool) -> lis
 
 def parse_required(required: Sequence[str] | None) -> dict[str, float]:
     """`["recall@1=0.9"]` as numbers by name."""
-    from tuplet.app.metrics import is_measure
+    from tuplet.app.metrics import is_metric
 
     found = {}
     for text in required or ():
@@ -41,23 +44,24 @@ def parse_required(required: Sequence[str] | None) -> dict[str, float]:
             raise typer.BadParameter(f"{text!r} does not say METRIC=VALUE with a number, such as recall@1=0.9.")
         if key.rpartition(":")[2] == "tar@far":
             raise typer.BadParameter(f"--require {text} lacks a value, such as {text}=0.9.")
-        if not is_measure(key.rpartition(":")[2]):
+        if not is_metric(key.rpartition(":")[2]):
             raise typer.BadParameter(
-                f"--require {name}: no measure has that name. Examples: recall@1, map@r, spearman, tar@far=0.01."
+                f"--require {name}: no metric has that name. Examples: recall@1, map@r, spearman, tar@far=0.01."
             )
         found[key] = bound
     return found
 
 
-def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] | None) -> None:
+def check_required(required: Mapping[str, float], evaluation: "Evaluation | None") -> None:
     """Leave with exit code 6 if a required quality was not met.
 
     `other_groups:recall@1` names a protocol; without one the first that has the measure is asked, the main one before
     the others. Where lower is better, the value is the most that is allowed.
     """
-    from tuplet.app.metrics import lower_is_better, measures
+    from tuplet.app.metrics import metrics_of
+    from tuplet.results import lower_is_better
 
-    lines = measures(evaluation) if required and evaluation else []
+    lines = metrics_of(evaluation) if required and evaluation else []
     is_met = True
     for name, bound in required.items():
         protocol, _, metric = name.rpartition(":")
@@ -68,7 +72,7 @@ def check_required(required: Mapping[str, float], evaluation: Mapping[str, Any] 
             continue
         if not found:
             known = ", ".join(dict.fromkeys(line.key for line in lines if protocol in ("", line.protocol))) or "nothing"
-            raise typer.BadParameter(f"--require {name}: there is no such measure here. Measured: {known}.")
+            raise typer.BadParameter(f"--require {name}: there is no such metric here. Measured: {known}.")
         value = found[0].model.value
         if value > bound if lower_is_better(metric) else value < bound:
             remark(f"required: {name} of {bound:g}; the model reaches {value:.4f}")
@@ -84,7 +88,7 @@ def show_presets(*, as_json: bool) -> None:
     show_rows(list_presets(), ["kind", "preset", "loss", "about"], as_json=as_json)
 
 
-def _is_undefined(evaluation: Mapping[str, Any], protocol: str, metric: str) -> bool:
-    """Whether a measure was taken without a result, as the correlation of equal numbers."""
-    judged = (found for name, found in evaluation["protocols"].items() if protocol in ("", name))
-    return any(metric in found["model"]["values"] for found in judged)
+def _is_undefined(evaluation: "Evaluation", protocol: str, metric: str) -> bool:
+    """Whether a metric was measured without a result, as the correlation of equal numbers."""
+    found = (results for name, results in evaluation.protocols.items() if protocol in ("", name))
+    return any(metric in results.model.values for results in found)

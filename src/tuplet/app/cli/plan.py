@@ -44,6 +44,7 @@ def plan(
     from tuplet.app.described import told_of
     from tuplet.recipes import Reader
     from tuplet.recipes import plan as make_plan
+    from tuplet.results import DataSummary
 
     with TemporaryDirectory() as scratch:
         known = cache_beside(out / "run")
@@ -52,7 +53,7 @@ def plan(
         recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
         made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust, device=device_of(device))
     if recipe.data.kind != "words" and recipe.data.source != "glyphs":
-        remark(told_of(made.source))
+        remark(told_of(DataSummary.model_validate(made.source)))
     if as_json:
         print(to_json(asdict(made)))
         return

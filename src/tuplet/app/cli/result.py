@@ -1,23 +1,23 @@
-"""The verdict of a run, as a table."""
+"""The results of a run, as a table."""
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuplet.app.cli.show import remark, show_rows
 
 if TYPE_CHECKING:
-    from tuplet.app.metrics import Interval, Measure
+    from tuplet.app.metrics import Metric
+    from tuplet.results import Evaluation, Interval
 
 _COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 
 
-def show_evaluation(evaluation: Mapping[str, Any], *, everything: bool = False) -> None:
+def show_evaluation(evaluation: "Evaluation", *, everything: bool = False) -> None:
     """Raw input against the model, with 95 % intervals; a remark if training did not help."""
-    from tuplet.app.metrics import measures
+    from tuplet.app.metrics import metrics_of
     from tuplet.app.summary import advice, state_data, state_finding
 
-    lines = measures(evaluation)
+    lines = metrics_of(evaluation)
     shown = [line for line in lines if everything or line.is_main]
     remark(state_data(evaluation))
     if not shown:
@@ -37,7 +37,7 @@ def _text(entry: "Interval | None") -> str:
     return f"{entry.value:.3f}  [{entry.low:.3f}, {entry.high:.3f}]" if entry else "–"
 
 
-def _numbers(line: "Measure", columns: list[str]) -> dict[str, str | float | None]:
+def _numbers(line: "Metric", columns: list[str]) -> dict[str, str | float | None]:
     row: dict[str, str | float | None] = {"measure": line.key, "protocol": line.protocol}
     for of in columns:
         entry = getattr(line, of)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tuplet.engine import Processes
     from tuplet.recipes import Reader, Recipe
+    from tuplet.results import Evaluation
     from tuplet.training import Job, WordJob
     from tuplet.training.claim import Claim
 
@@ -229,7 +230,7 @@ def is_done(folder: Path, processes: "Processes") -> bool:
     return bool(agreed(is_finished(folder), processes))
 
 
-def report_again(folder: Path, processes: "Processes") -> dict[str, Any] | None:
+def report_again(folder: Path, processes: "Processes") -> "Evaluation | None":
     """What a finished run measured; its report is written if it has none."""
     from tuplet.app.report import write_report
     from tuplet.app.summary import read_evaluation
@@ -255,7 +256,7 @@ def run_and_report(
     extend: bool = False,
     device: str = "cpu",
     processes: "Processes | None" = None,
-) -> dict[str, Any] | None:
+) -> "Evaluation | None":
     """Train and write the report; returns what `evaluation.json` says.
 
     Of several processes the first alone shows and writes; the others return None.
@@ -303,13 +304,11 @@ def _stopped(folder: Path) -> str:
     return f"Stopped; saved up to step {saved[-1]}. Go on with:\n  tuplet train --resume {folder}"
 
 
-def show_run(folder: Path, evaluation: dict[str, Any], *, as_json: bool) -> None:
-    """The verdict of a run, and where to find it."""
+def show_run(folder: Path, evaluation: "Evaluation", *, as_json: bool) -> None:
+    """The results of a run, and where to find them."""
     report = folder / "report.html"
     if as_json:
-        from tuplet.app.metrics import verdict_of
-
-        found = {"run": str(folder), "report": str(report), **evaluation, "verdict": verdict_of(evaluation)}
+        found = {"run": str(folder), "report": str(report), **evaluation.to_json(), "outcome": evaluation.outcome}
         print(to_json(found))
         return
     show_evaluation(evaluation)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tuplet.app.cli.running import Place
     from tuplet.engine import Processes
+    from tuplet.results import Evaluation
     from tuplet.training import Job, WordJob
 
 EPILOG = """
@@ -85,10 +86,10 @@ def train(
     is_list: List = False,
     as_json: Json = False,
 ) -> None:
-    """Train an embedding, judge it, write a report.
+    """Train an embedding, evaluate it, write a report.
 
-    It is judged on classes it has not seen, beside the raw input. The run gets a folder of its own, with the model, an
-    index to search and a report.
+    It is evaluated on classes it has not seen, beside the raw input. The run gets a folder of its own, with the model,
+    an index to search and a report.
     """
     if is_list:
         show_presets(as_json=as_json)
@@ -127,16 +128,17 @@ def _run(
     *,
     resume: bool = False,
     extend: bool = False,
-) -> tuple[dict[str, Any] | None, Path]:
+) -> "tuple[Evaluation | None, Path]":
     """Train what `begin` makes, and report; its evaluation, in the first process, and its folder."""
     from tuplet.app.cli.running import after_the_first, run_and_report
     from tuplet.app.cli.show import remark
     from tuplet.app.described import told_of
+    from tuplet.results import DataSummary
 
     with after_the_first(processes):
         job, place = begin()
         if processes.rank == 0 and "kind" in job.facts and "faces" not in job.facts:
-            remark(told_of(job.facts))
+            remark(told_of(DataSummary.model_validate(job.facts)))
     place = place.agree(processes)
     evaluation = run_and_report(job, place, resume=resume, extend=extend, device=device, processes=processes)
     return evaluation, place.folder

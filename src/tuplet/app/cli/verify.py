@@ -49,11 +49,11 @@ def verify(
             rate = limit.point[name]
             rates |= {name: rate["value"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
     rows = [
-        {"a": a, "b": b, "verdict": "same" if limit.accepts(score) else "different", "score": score}
+        {"a": a, "b": b, "decision": "same" if limit.accepts(score) else "different", "score": score}
         | {"threshold": limit.value, **rates}
         for (a, b), score in zip(pairs, scored(embedder, pairs), strict=True)
     ]
-    show_rows(rows, ["a", "b", "verdict", "score", "threshold"], as_json=as_json)
+    show_rows(rows, ["a", "b", "decision", "score", "threshold"], as_json=as_json)
     if limit.point is not None:
         told = {name.replace("_", " "): limit.point[name] for name in ("false_accepts", "false_rejects")}
         parts = [f"{name} {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})" for name, one in told.items()]

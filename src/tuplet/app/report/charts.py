@@ -44,14 +44,16 @@ class Chart:
 def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
     """Validation, loss and speed against the step, as far as the diary has them."""
     steps = [event for event in events if event["kind"] == "step" and event["loss"] is not None]
-    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
-    model = [event for event in judged if event["of"] == "model"]
+    validations = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    model = [event for event in validations if event["of"] == "model"]
     found: dict[str, Chart] = {}
     if model:
         metric = model[0].get("by") or next(iter(model[0]["values"]))
         model = [event for event in model if metric in event["values"]]
     if model:
-        raw = next((event["values"].get(metric, {}).get("value") for event in judged if event["of"] == "raw"), None)
+        raw = next(
+            (event["values"].get(metric, {}).get("value") for event in validations if event["of"] == "raw"), None
+        )
         scores = [event["values"][metric] for event in model]
         found["validation"] = validation_chart([event["step"] for event in model], scores, raw, name_of(metric))
     if len(steps) > 1:
@@ -116,10 +118,10 @@ def lines_chart(name: str, finding: str, curves: Mapping[str, Sequence[tuple[int
 
 
 def pairs_chart(
-    judged: VerificationResult, geometry: GeometryName, kinds: tuple[str, str] = ("same class", "different classes")
+    result: VerificationResult, geometry: GeometryName, kinds: tuple[str, str] = ("same class", "different classes")
 ) -> Chart:
     """Scores of pairs that belong together and of pairs that do not, as shares of each."""
-    scores, is_same = judged.scores.numpy(), judged.same.numpy()
+    scores, is_same = result.scores.numpy(), result.same.numpy()
     same, different = scores[is_same], scores[~is_same]
     edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()), 81)
     middles = ((edges[1:] + edges[:-1]) / 2).round(4).tolist()
@@ -136,10 +138,10 @@ def pairs_chart(
     finding = (
         f"The median {words} is {np.median(same):.2f} ({kinds[0]}) against {np.median(different):.2f} ({kinds[1]})"
     )
-    threshold = judged.thresholds.get(f"far={FAR}")
+    threshold = result.thresholds.get(f"far={FAR}")
     if threshold is not None:
         layout["shapes"] = [_upright(threshold)]
-        accepted = judged.values[f"tar@far={FAR}"]
+        accepted = result.values[f"tar@far={FAR}"]
         finding = (
             f"At a {words} of {threshold:.3f}, {100 * accepted:.1f} % are accepted of the pairs that belong together "
             f"({kinds[0]}), and {100 * FAR:g} % of the others"

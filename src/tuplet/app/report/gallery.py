@@ -1,4 +1,4 @@
-"""What a run was judged on: its index, its classes and its pictures."""
+"""What a run was evaluated on: its index, its classes and its pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +78,7 @@ def shortened(text: str) -> str:
 
 
 def read_gallery(run: Path) -> Gallery:
-    """What a run was judged on: the examples of the first split in its gallery, which holds all of them."""
+    """What a run was evaluated on: the examples of the first split in its gallery, which holds all of them."""
     return _read(run / "gallery")
 
 

@@ -13,7 +13,7 @@ import torch
 from markupsafe import Markup
 
 from tuplet import __version__
-from tuplet.app.metrics import Measure, measures
+from tuplet.app.metrics import Metric, metrics_of
 from tuplet.app.report.answers import Answers
 from tuplet.app.report.charts import (
     Chart,
@@ -72,8 +72,8 @@ class Page:
     date: str
     finding: str
     lead: str
-    headline: Sequence[Measure] = ()
-    more: Sequence[Measure] = ()
+    headline: Sequence[Metric] = ()
+    more: Sequence[Metric] = ()
     remarks: Sequence[str] = ()
     words: Sequence[Word] = ()
     typical: Sequence[Query] = ()
@@ -90,13 +90,13 @@ class Page:
     environment: Sequence[tuple[str, Any]] = ()
     sheets: dict[str, Sheet] = field(default_factory=dict)
     outlines: dict[int, list[str]] = field(default_factory=dict)
-    health: Sequence[Measure] = ()
+    health: Sequence[Metric] = ()
     asked: str = "class"
     version: str = __version__
 
     @property
     def has_untrained(self) -> bool:
-        """Whether the encoder before training was judged too."""
+        """Whether the encoder before training was evaluated too."""
         return any(line.untrained for line in (*self.headline, *self.more))
 
     @property
@@ -139,11 +139,11 @@ def write_report(run: Path, device: str = "cpu") -> Path:
 def compose(run: Path, device: str = "cpu") -> Page:
     """Everything the report of a run says."""
     evaluation = read_evaluation(run)
-    seed, lines = evaluation["seed"], measures(evaluation)
+    seed, lines = evaluation.seed, metrics_of(evaluation)
     events = read_events(run / "events.jsonl")
     today = dt.datetime.now().astimezone().date()
     page = Page(
-        name=evaluation["name"],
+        name=evaluation.name,
         date=f"{today.day} {today:%B %Y}",
         finding=state_finding(evaluation),
         lead=state_data(evaluation),
@@ -158,7 +158,7 @@ def compose(run: Path, device: str = "cpu") -> Page:
         environment=list(json.loads((run / "environment.json").read_text(encoding="utf-8")).items()),
     )
     gallery = read_gallery(run)
-    if evaluation["data"]["kind"] == "words":
+    if evaluation.data.kind == "words":
         page.words, page.asked = pick_words(gallery, seed), "pair"
         return page
     questions = read_questions(run)
@@ -199,8 +199,8 @@ def _show_answers(page: Page, answers: Answers) -> None:
     page.asked, page.mistakes = "pair", len(mistakes)
     page.typical = answers.typical(_QUERIES)
     page.worst = [answers.show(row) for row in mistakes[:_QUERIES].tolist()]
-    judged = answers.verify()
-    page.charts["pairs"] = pairs_chart(judged, answers.gallery.geometry, ("own answer", "another answer"))
+    result = answers.verify()
+    page.charts["pairs"] = pairs_chart(result, answers.gallery.geometry, ("own answer", "another answer"))
 
 
 def _show_neighbours(page: Page, gallery: Gallery, found: Neighbours, seed: int, device: str) -> None:
@@ -250,11 +250,11 @@ def _targets(gallery: Gallery, seed: int) -> Chart:
 
 def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:
     labels = torch.from_numpy(gallery.labels)
-    judged = verification(
+    result = verification(
         gallery.embeddings, labels, geometry=gallery.geometry, max_pairs=PAIRS, bootstrap=PAIR_DRAWS, seed=seed
     )
-    page.charts["pairs"] = pairs_chart(judged, gallery.geometry)
-    page.verification = verification_lines(judged)
+    page.charts["pairs"] = pairs_chart(result, gallery.geometry)
+    page.verification = verification_lines(result)
 
 
 def _twins(gallery: Gallery, seed: int, device: str) -> list[Pair]:
