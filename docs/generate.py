@@ -74,8 +74,8 @@ def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:
 KINDS = (
     ("**classes**, a few examples of each in a batch", "class", False, "supcon"),
     ("**classes**, a fixed set with many examples each", "class", True, "arcface"),
-    ("**pairs**: two views, a question and its answer", "pair", False, "info_nce"),
-    ("**numbers** whose differences matter", "graded", False, "log_ratio"),
+    ("**pairs**: two views, a query and its positive", "pair", False, "info_nce"),
+    ("**continuous labels**", "graded", False, "log_ratio"),
     ("**nothing** but the examples", "example", False, "info_nce"),
     ("**series** whose future is to be predicted", "none", False, "cpc"),
     ("**words** in text", "target", False, "nce"),
