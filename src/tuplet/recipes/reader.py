@@ -1,9 +1,11 @@
 """The data of recipes, read once and divided once however many ask for it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tuplet.data import Columns, Manifest, read_manifest
+from tuplet.data.excluded import read_excluded
 from tuplet.data.glyphs import make_glyphs
 from tuplet.recipes.divide import divide
 from tuplet.recipes.schema import Data, Split
@@ -25,7 +27,7 @@ class Reader:
         """The data as it is read; see `read_manifest`."""
         key = data.model_copy(update={"split": Split()})
         if self._manifest is None or self._manifest[0] != key:
-            self._manifest = key, self._read(data)
+            self._manifest = key, _without(self._read(data), data.exclude)
         return self._manifest[1]
 
     def parts(self, manifest: Manifest, split: Split) -> Mapping[str, Manifest]:
@@ -46,3 +48,13 @@ class Reader:
             columns=columns,
             skip_broken=data.skip_broken,
         )
+
+
+def _without(manifest: Manifest, table: str | None) -> Manifest:
+    """The data without the examples that a table of findings excludes."""
+    if table is None:
+        return manifest
+    excluded = read_excluded(Path(table))
+    kept = [at for at, name in enumerate(manifest.ids) if name not in excluded]
+    note = f"{len(manifest) - len(kept):,} of {len(manifest):,} examples are left out, as {table} says."
+    return replace(manifest.take(kept), notes=(*manifest.notes, note))

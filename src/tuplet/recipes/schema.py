@@ -12,7 +12,7 @@ from tuplet.types import GeometryName
 
 BUILT_IN = ("glyphs",)
 """Data sets that need no path."""
-PATHS = ("source", "labels", "targets")
+PATHS = ("source", "labels", "targets", "exclude")
 """Keys of `data` that name files."""
 
 
@@ -102,6 +102,8 @@ class Data(Section):
     """Classes of the rows of an array."""
     targets: str | None = None
     """Graded labels of the rows of an array."""
+    exclude: str | None = None
+    """Table of examples to leave out, as `tuplet audit` writes it: those whose column `exclude` says yes."""
     skip_broken: bool = False
     """Of a folder, leave out the images that cannot be decoded; the run lists them."""
     columns: Columns = Columns()

@@ -7,6 +7,7 @@ import typer
 
 from tuplet import __version__
 from tuplet.app.cli import (
+    audit,
     demo,
     embed,
     evaluate,
@@ -31,6 +32,7 @@ COMMANDS = {
     "search": search,
     "index": index,
     "verify": verify,
+    "audit": audit,
     "embed": embed,
     "export": export,
     "report": report,

@@ -79,6 +79,10 @@ def train(
     steps: Steps = None,
     resume: Resume = None,
     skip_broken: SkipBroken = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Leave out what a table of `tuplet audit` marks: --set data.exclude=TABLE."),
+    ] = None,
     start: Start = None,
     trust: Trust = False,
     require: Require = None,
@@ -95,6 +99,7 @@ def train(
         show_presets(as_json=as_json)
         return
     required, changes = parse_required(require), with_skip_broken(changes, skip_broken=skip_broken)
+    changes += [] if exclude is None else [f"data.exclude={exclude}"]
     if resume is not None and (source or name or changes or start):
         raise typer.BadParameter(
             "A resumed run keeps its recipe: only --data, --steps and --device go with --resume. A new run from its "

@@ -1,0 +1,80 @@
+"""`tuplet audit` finds what was planted, and `tuplet train --exclude` leaves it out."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def spoilt(workplace, tuplet, tmp_path_factory):
+    """A run on digits of which some lie in the wrong folder and one lies there twice."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    shutil.copytree(workplace / "digits", folder / "digits")
+    wrong = []
+    for label, other in (("3", "0"), ("4", "7"), ("6", "2")):
+        path = sorted((folder / "digits" / label).iterdir())[5]
+        path.rename(folder / "digits" / other / f"moved-{path.name}")
+        wrong.append(f"{other}/moved-{path.name}")
+    first = min((folder / "digits" / "5").iterdir())
+    shutil.copy(first, folder / "digits" / "5" / "copy.png")
+    shutil.copy(workplace / "digits.toml", folder / "digits.toml")
+    tuplet("train", "digits.toml", "--set", "train.steps=120", folder=folder)
+    return folder, wrong, ["5/copy.png", f"5/{first.name}"]
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_wrong_labels_and_copies_are_found_and_left_out(spoilt, tuplet, folds):
+    folder, wrong, copies = spoilt
+    told = json.loads(tuplet("audit", "runs/digits", "--folds", folds, "--json", folder=folder).stdout)
+    with (folder / "runs/digits/audit/findings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = [row["id"] for row in rows if row["finding"] == "label"]
+    assert set(wrong) <= set(labels[:20])
+    assert {row["id"] for row in rows if row["finding"] == "duplicate"} >= set(copies)
+    assert told["label"] == len(labels)
+    page = (folder / "runs/digits/audit/findings.html").read_text()
+    assert page.count('type="checkbox"') == min(len(rows), 600)
+    assert "<b>one" not in page
+    left_out = ["--exclude", "runs/digits/audit/findings.csv"]
+    tuplet("train", "digits.toml", "--name", f"clean{folds}", "--steps", "2", *left_out, folder=folder)
+    marked = sum(row["exclude"] == "yes" for row in rows)
+    counts = []
+    for run in ("digits", f"clean{folds}"):
+        splits = json.loads((folder / "runs" / run / "evaluation.json").read_text())["data"]["splits"]
+        counts.append(sum(part["examples"] for part in splits.values()))
+    assert counts[0] - counts[1] == marked
+
+
+def test_a_table_that_is_none_is_refused(spoilt, tuplet):
+    folder, _, _ = spoilt
+    (folder / "notes.csv").write_text("a,b\n1,2\n")
+    for name in ("notes.csv", "nowhere.csv"):
+        done = tuplet("train", "digits.toml", "--name", "x", "--exclude", name, folder=folder, code=3)
+        assert "exclude-table" in done.stderr
+
+
+@pytest.mark.browser
+def test_marks_are_changed_on_the_page_and_saved(spoilt, tuplet, chromium):
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  not installed where these tests are skipped
+
+    folder, _, _ = spoilt
+    tuplet("audit", "runs/digits", "--folds", 0, folder=folder)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page, troubles = browser.new_page(viewport={"width": 390, "height": 800}), []
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
+        page.goto((folder / "runs/digits/audit/findings.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        before = page.locator("#count").inner_text()
+        page.locator("input[type=checkbox]:not(:checked)").last.focus()
+        page.keyboard.press("Space")
+        with page.expect_download() as caught:
+            page.click("#save")
+        text = caught.value.path().read_text()
+        browser.close()
+    saved = [row["id"] for row in csv.DictReader(text.splitlines()) if row["exclude"] == "yes"]
+    assert len(saved) == int(before.split()[0]) + 1
+    assert troubles == []
