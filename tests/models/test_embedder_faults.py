@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import pretrained
 from tuplet.checksums import sealed
-from tuplet.data.transforms import VectorPreprocessing
+from tuplet.data.transforms import TextPreprocessing, VectorPreprocessing
 from tuplet.errors import CheckpointError, MissingExtraError
 from tuplet.models import Embedder, build_encoder
 from tuplet.models.embedder import _hash, saved_hash
@@ -82,6 +83,24 @@ def test_no_flipped_bit_in_the_description_goes_unnoticed(folder):
         path.write_bytes(content)
         with pytest.raises(CheckpointError):
             Embedder.load(folder)
+
+
+def test_no_flipped_bit_in_the_files_of_an_encoder_goes_unnoticed(tmp_path):
+    """A pretrained encoder keeps a tokenizer and settings beside its weights; 24 bits of each file."""
+    config = {"name": "sentence-transformers", "folder": str(pretrained.write(tmp_path))}
+    folder = tmp_path / "model"
+    Embedder(build_encoder(config), TextPreprocessing(hashed=False), encoder_config=config).save(folder)
+    files = [path for path in sorted((folder / "encoder").rglob("*")) if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        whole = path.read_bytes()
+        for place in range(0, 8 * len(whole), max(1, len(whole) // 3)):
+            content = bytearray(whole)
+            content[place // 8] ^= 1 << place % 8
+            path.write_bytes(content)
+            assert refused(folder, path.name).reference == "damaged-file"
+        path.write_bytes(whole)
+    assert Embedder.load(folder).dim == 16
 
 
 def test_weights_of_another_embedder_are_noticed(folder, tmp_path):
