@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tuplet.app.described import told
-from tuplet.data import Columns, Manifest, read_manifest
+from tuplet.data import Manifest, read_manifest
 from tuplet.data.folders import printable
 from tuplet.data.read import TABLES
 from tuplet.data.vocabulary import WordPreprocessing
@@ -189,14 +189,12 @@ def read_collection(
 
 def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool, metadata: bool = False) -> Manifest:
     """A table, with the items of one side in the first place; those of the other are not asked for."""
-    kind, known = embedder.side(side).preprocessing.kind, embedder.columns or Columns()
+    kind, columns = embedder.side(side).preprocessing.kind, embedder.columns
     source = "path" if kind == "image" else "text"
-    if path.suffix.lower() in TABLES and kind in ("image", "text") and embedder.columns is not None:
-        name = getattr(known, source) if side == "query" else known.pair or getattr(known, source)
+    if path.suffix.lower() in TABLES and kind in ("image", "text") and columns is not None:
+        name = getattr(columns, source) if side == "query" else columns.pair or getattr(columns, source)
         only: dict[str, Any] = {"path": None, "text": None, "pair": None, source: name}
-        columns = replace(known, **only)
-    else:
-        columns = known
+        columns = replace(columns, **only)
     return read_manifest(path, kind=kind, columns=columns, as_trained=True, skip_broken=skip_broken, metadata=metadata)
 
 

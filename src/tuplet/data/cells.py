@@ -14,13 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tuplet.data.delimited import read_delimited
+from tuplet.data.delimited import NUMBER, read_delimited
 from tuplet.data.faults import Faults
 from tuplet.data.labels import MISSING
 from tuplet.data.scaling import loses_in_single
 
-NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-"""A number as programs write it: `1_000`, `0x1f` and `1,5` are none."""
 _INDEX = "__index_level_0__"
 """Where pandas keeps row numbers in a Parquet file."""
 
@@ -151,7 +149,7 @@ def _parsed(chunk: pa.Array) -> NDArray[np.float64]:
         return np.asarray(pc.fill_null(pc.cast(chunk, pa.float64()), np.nan))
     except pa.ArrowInvalid:
         trimmed = pc.utf8_trim_whitespace(chunk)
-    digits = pc.if_else(pc.match_substring_regex(trimmed, NUMBER), trimmed, None)
+    digits = pc.if_else(pc.match_substring_regex(trimmed, f"^({NUMBER})$"), trimmed, None)
     numbers = pc.cast(pc.replace_substring(digits, "+", "", max_replacements=1), pa.float64())
     return np.asarray(pc.fill_null(numbers, np.nan))
 

@@ -18,6 +18,8 @@ import pyarrow.csv as arrow_csv
 
 from tuplet.data.faults import Faults
 
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+"""A number as programs write it: `1_000`, `0x1f` and `1,5` are none."""
 _BLOCK = 1 << 24
 """Bytes read, and characters kept as Python objects, at a time."""
 _CELL_SIZE = Lock()
@@ -72,15 +74,11 @@ def _opening(path: Path) -> tuple[int, str, int]:
 
 def _require_names(names: Sequence[str], line: int, faults: Faults) -> None:
     """Refuse a first line of numbers, unless they count the columns, as pandas names them."""
-    numbers = [name for name in names if _is_number(name)]
+    numbers = [name for name in names if re.fullmatch(NUMBER, name)]
     counted = [str(int(numbers[0]) + at) for at in range(len(numbers))] if numbers and numbers[0] in {"0", "1"} else []
     if numbers and numbers != counted:
         faults.add("no-header", f"the first line holds {', '.join(numbers[:3])} in place of names", line=line)
         faults.raise_if_any()
-
-
-def _is_number(name: str) -> bool:
-    return re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", name) is not None
 
 
 def _by_arrow(path: Path, separator: str, start: int, width: int) -> Cells | None:

@@ -1,12 +1,13 @@
 """One door for all sources: folders, tables, arrays and series."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from tuplet.data.archives import read_archive
 from tuplet.data.arrays import read_array
 from tuplet.data.faults import HINTS
-from tuplet.data.folders import read_folder
+from tuplet.data.folders import printable, read_folder
 from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
@@ -45,7 +46,8 @@ def read_manifest(
         skip_broken: Of a folder, or a table of paths, leave out the images that cannot be decoded; `Manifest.left_out`
             lists them.
         as_trained: `columns` are those of a table that a model was trained on (`Manifest.columns`): the inputs must be
-            there, in any order, and everything else may be missing.
+            there, in any order, and everything else may be missing. Where the model has no names, a note says what was
+            taken.
         metadata: Whether to keep the cells of the columns of a table that mean nothing else.
 
     Returns:
@@ -56,7 +58,7 @@ def read_manifest(
     """
     path = Path(source)
     suffix = path.suffix.lower()
-    columns = columns or Columns()
+    is_blind, columns = as_trained and columns is None, columns or Columns()
     if path.is_dir():
         return _read_folder(path, needs, skip_broken=skip_broken)
     if not path.is_file():
@@ -65,7 +67,8 @@ def read_manifest(
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
         more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
-        return read_table(path, kind=kind, columns=columns, needs=needs, **more)
+        found = read_table(path, kind=kind, columns=columns, needs=needs, **more)
+        return _with_order(found) if is_blind else found
     if suffix == ".txt":
         return read_lines(path)
     if suffix == ".npy":
@@ -76,6 +79,16 @@ def read_manifest(
     if suffix == ".ts":
         return read_series([path], path, needs=needs)
     raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")
+
+
+def _with_order(manifest: Manifest) -> Manifest:
+    """With a note of the inputs that were taken, where the model does not know their names."""
+    inputs = None if manifest.columns is None else manifest.columns.inputs
+    if inputs is None:
+        return manifest
+    names = ", ".join(map(printable, inputs))
+    note = f"{manifest.source}: the model does not know the names of its inputs; they are taken to be {names}."
+    return replace(manifest, notes=(*manifest.notes, note))
 
 
 def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> Manifest:
