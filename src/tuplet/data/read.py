@@ -45,9 +45,8 @@ def read_manifest(
         needs: What must be known about the examples; that it is missing is a fault like others.
         skip_broken: Of a folder, or a table of paths, leave out the images that cannot be decoded; `Manifest.left_out`
             lists them.
-        as_trained: `columns` are those of a table that a model was trained on (`Manifest.columns`): the inputs must be
-            there, in any order, and everything else may be missing. Where the model has no names, a note says what was
-            taken.
+        as_trained: `columns` are those of a model's table (`Manifest.columns`): its inputs must be there, in any order,
+            and the rest may be missing. Where it has no names, a note says what was taken.
         metadata: Whether to keep the cells of the columns of a table that mean nothing else.
 
     Returns:
@@ -56,8 +55,7 @@ def read_manifest(
     Raises:
         DataError: The source has faults.
     """
-    path = Path(source)
-    suffix = path.suffix.lower()
+    path, suffix = Path(source), Path(source).suffix.lower()
     is_blind, columns = as_trained and columns is None, columns or Columns()
     if path.is_dir():
         return _read_folder(path, needs, skip_broken=skip_broken)
@@ -67,8 +65,8 @@ def read_manifest(
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
         more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
-        found = read_table(path, kind=kind, columns=columns, needs=needs, **more)
-        return _with_order(found) if is_blind else found
+        table = read_table(path, kind=kind, columns=columns, needs=needs, **more)
+        return _with_order(table) if is_blind else table
     if suffix == ".txt":
         return read_lines(path)
     if suffix == ".npy":
