@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from tuplet.checksums import is_sealed, sealed
@@ -82,14 +83,19 @@ def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Pat
         raise _cannot_write(path, problem, error) from problem
 
 
-def write_file(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes, *, shared: bool = False) -> None:
     """Write a file whole or not at all, into a folder that is there.
+
+    Args:
+        path: The file.
+        content: All of it.
+        shared: True if other processes may write the same file at the same time.
 
     Raises:
         OSError: If it cannot be written; it names the file.
     """
     try:
-        with _drafted(Path(os.path.realpath(path))) as draft:
+        with _drafted(Path(os.path.realpath(path)), token_hex(8) if shared else "") as draft:
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(path)) from problem  # nobody asked for the draft
@@ -101,8 +107,9 @@ def draft_of(path: Path) -> Path:
 
 
 @contextmanager
-def _drafted(target: Path) -> Iterator[Path]:
+def _drafted(target: Path, mark: str = "") -> Iterator[Path]:
     draft = draft_of(target)
+    draft = draft.with_name(f"{draft.name}.{mark}") if mark else draft
     try:
         yield draft
         _sync(draft)

@@ -10,6 +10,7 @@ from tuplet.data.fingerprint import Fingerprint
 from tuplet.errors import DataError, RecipeError
 from tuplet.recipes import build, load_recipe
 from tuplet.training import run
+from tuplet.training.events import read_events
 from tuplet.training.record import EXAMPLES, read_fingerprint
 
 HEADER = ["key", "a", "b", "c", "kind", "family", "part"]
@@ -183,7 +184,8 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_verdict
     assert not judged & seen
     assert {split for label, split in zip(new.labels, new.splits, strict=True) if label == min(seen)} == {"earlier"}
     assert seen <= new.seen().classes
-    assert job.origin == {"run": "tiny", "step": 10}
+    best = [event["step"] for event in read_events(folder / "events.jsonl") if event.get("best")][-1]
+    assert job.origin == {"run": "tiny", "step": best}
     started = recipe.parent / "runs" / "started"
     events = []
     for event in run(job, started):

@@ -120,8 +120,8 @@ def _cached(cache: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         np.save(buffer, images, allow_pickle=False)
         pixels = buffer.getvalue()
         table = {**wanted, "sha256": hashlib.sha256(pixels).hexdigest(), "facts": asdict(facts), "rows": rows}
-        write_file(cache / "glyphs.npy", pixels)
-        write_file(cache / "glyphs.json", json.dumps(table))  # last: it vouches for the pixels
+        write_file(cache / "glyphs.npy", pixels, shared=True)
+        write_file(cache / "glyphs.json", json.dumps(table), shared=True)  # last: it vouches for the pixels
     except OSError as error:
         raise DataError(
             f"The glyphs cannot be kept in {cache}: {error.strerror or error}.",
