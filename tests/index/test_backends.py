@@ -79,6 +79,17 @@ def test_items_keep_what_is_known_of_them(create):
     assert index.columns == {"id": "text", "brand": "text", "price": "number"}
 
 
+def test_items_are_fetched_by_name(create):
+    index = create(make())
+    facts = inserted(index, QUERIES, brand=list("abcdefg"))
+    index.remove(["n2"])
+    found = index.fetch(["n4", "n2", "n0", "absent'"])
+    assert found.keys() == {"n4", "n0"}
+    assert found["n4"].facts == facts[4]
+    assert found["n4"].vector.tolist() == QUERIES[4].tolist()
+    assert found["n4"].position == int(index.search(QUERIES[4:5], 1).positions)
+
+
 FILTERS = [
     "brand = 'x'",
     "brand != 'x'",

@@ -1,6 +1,7 @@
 """Image files before they are decoded: whether a file is one, whether it is whole, what its head says."""
 
 import importlib.util
+import io
 import os
 import re
 import stat
@@ -106,8 +107,8 @@ def shape_of(path: Path) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A Pillow image whose pixels are not read yet.
+def opened(path: Path | io.BytesIO) -> Iterator[Any]:
+    """A Pillow image whose pixels are not read yet, of a file or of the bytes of one.
 
     Raises:
         ValueError: It is no regular file, or larger than Pillow reads.
@@ -115,7 +116,8 @@ def opened(path: Path) -> Iterator[Any]:
     """
     from PIL import Image  # noqa: PLC0415  optional: part of the extra `app`
 
-    if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for whoever writes to it
+    # Opening a pipe would wait for whoever writes to it.
+    if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("no regular file")
     try:
         with Image.open(path) as file:

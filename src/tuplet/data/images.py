@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +36,8 @@ def decode_images(
     """Decodes files, Pillow images or arrays, each once, on all cores.
 
     Args:
-        items: Paths, Pillow images, or arrays (h, w), (h, w, c) or (c, h, w); or one array of many. Arrays are uint8,
-            or other whole numbers, which are images of more than 8 bits.
+        items: Paths, the bytes of files (`BytesIO`), Pillow images, or arrays (h, w), (h, w, c) or (c, h, w); or one
+            array of many. Arrays are uint8, or other whole numbers, which are images of more than 8 bits.
         size: Height and width of the result in pixels.
         channels: 1 for grey, 3 for colour.
         fit_by: How another shape becomes a square.
@@ -93,8 +94,8 @@ def find_levels(items: Sequence[Any] | NDArray[Any]) -> Levels | None:
 
     def look(item: Any) -> tuple[Levels | None, int | None]:
         try:
-            if isinstance(item, (str, Path)):
-                with opened(Path(item)) as file:
+            if isinstance(item, (str, Path, BytesIO)):
+                with opened(_file(item)) as file:
                     if not _is_deep(file):
                         return None, _brightest(file) if _is_deep_colour(file) else None
                     file.load()
@@ -151,6 +152,10 @@ def _values(image: Any) -> NDArray[Any]:
     return pixels.view(np.uint32) if pixels.dtype == np.int32 and sample_format[:1] == (1,) else pixels
 
 
+def _file(item: Any) -> Path | BytesIO:
+    return item if isinstance(item, BytesIO) else Path(item)
+
+
 def _name(item: Any, position: int) -> str:
     if isinstance(item, (str, Path)):
         return os.fsencode(item).decode("utf-8", "backslashreplace")
@@ -166,7 +171,7 @@ def _upright(item: Any, size: int) -> Any:
         return Image.fromarray(pixels) if pixels.dtype == np.uint8 else pixels
     if isinstance(item, Image.Image):
         return ImageOps.exif_transpose(item)
-    with opened(Path(item)) as file:
+    with opened(_file(item)) as file:
         file.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at a fraction, never below this size
         if not _is_deep(file):
             return ImageOps.exif_transpose(file)

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from tuplet.errors import DataError, IndexFormatError, install
-from tuplet.index.base import Hits, Index
+from tuplet.index.base import Hits, Index, Item
 from tuplet.index.collect import Added, add
 from tuplet.index.flat import FlatIndex
 from tuplet.index.writing import CONFIG, FORMAT, REMEDY
 from tuplet.models import Embedder
 from tuplet.storage import read_json, settle
 
-__all__ = ["Added", "FlatIndex", "Hits", "Index", "add", "create", "open"]
+__all__ = ["Added", "FlatIndex", "Hits", "Index", "Item", "add", "create", "open"]
 
 BACKENDS = ("flat", "lance", "postgres")
 

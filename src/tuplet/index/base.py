@@ -52,6 +52,21 @@ class Hits:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class Item:
+    """An item of an index.
+
+    Attributes:
+        position: Its number, as in `Hits`.
+        facts: What is known of it.
+        vector: Its embedding.
+    """
+
+    position: int
+    facts: Facts
+    vector: NDArray[np.float32]
+
+
 class Index(ABC):
     """Items that are found by their embeddings, whatever they are kept in.
 
@@ -168,6 +183,10 @@ class Index(ABC):
     @abstractmethod
     def known(self, ids: Sequence[str]) -> dict[str, str]:
         """The content of each of some items that the index holds, in hexadecimal digits, by `id`."""
+
+    @abstractmethod
+    def fetch(self, ids: Collection[str]) -> dict[str, Item]:
+        """The items of some names, by `id`; names that the index does not hold are left out."""
 
     @abstractmethod
     def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tuplet.engine.topk import topk
 from tuplet.errors import IndexFormatError, ShapeError
 from tuplet.index import where as filters
-from tuplet.index.base import ColumnKind, Facts, Hits, Index, merged_columns, require_finite, require_queries
+from tuplet.index.base import ColumnKind, Facts, Hits, Index, Item, merged_columns, require_finite, require_queries
 from tuplet.index.facts import facts_of, require_facts, wrong_facts
 from tuplet.index.pages import CONTENTS, EMBEDDINGS, HEADER, ITEMS, REMOVED, Items, Pages, header, of_first_format
 from tuplet.index.writing import CONFIG, LOCK, MODEL, alone, model_folder, read_config, replace_config, require_model
@@ -253,6 +253,11 @@ class FlatIndex(Index):
         """See `Index`."""
         contents = self._pages.contents
         return {name: contents[self._rows[name]].tobytes().hex() for name in ids if name in self._rows}
+
+    def fetch(self, ids: Collection[str]) -> dict[str, Item]:
+        """See `Index`."""
+        rows = {name: self._rows[name] for name in ids if name in self._rows}
+        return {name: Item(row, self._lines[row], np.array(self.embeddings[row])) for name, row in rows.items()}
 
     def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """See `Index`."""

@@ -99,6 +99,9 @@ class LanceIndex(RowIndex):
         """See `Index`."""
         return {row["id"]: row["content"] for row in self._having("id", ids, ["id", "content"])}
 
+    def _named(self, ids: Sequence[str]) -> list[Row]:
+        return self._having("id", ids, list(_READ))
+
     def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """See `Index`."""
         return {row["content"]: row["vector"] for row in self._having("content", contents, ["content", "vector"])}

@@ -166,6 +166,10 @@ class PostgresIndex(RowIndex):
         query = f"SELECT id, content FROM {self._table} WHERE id = ANY(%s)"
         return dict(self._connection.execute(query, (list(ids),)).fetchall())
 
+    def _named(self, ids: Sequence[str]) -> list[Row]:
+        query = f"SELECT {', '.join(_READ)} FROM {self._table} WHERE id = ANY(%s)"
+        return [_as_row(_READ, row) for row in self._connection.execute(query, (list(ids),)).fetchall()]
+
     def vectors_of(self, contents: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """See `Index`."""
         query = f"SELECT DISTINCT ON (content) content, vector FROM {self._table} WHERE content = ANY(%s)"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.engine.topk import nearness, pair_scores
-from tuplet.index.base import Facts, Hits, Index, hits_of, require_queries
+from tuplet.index.base import Facts, Hits, Index, Item, hits_of, require_queries
 from tuplet.index.writing import damaged
 from tuplet.types import GeometryName
 
@@ -69,6 +69,20 @@ class RowIndex(Index):
     def _reached(self, recall: dict[str, Any]) -> None:
         """Note what `recall` returns from now on, and search that way."""
 
+    @abstractmethod
+    def _named(self, ids: Sequence[str]) -> Iterable[Row]:
+        """The items of some names, with all columns."""
+
+    def fetch(self, ids: Collection[str]) -> dict[str, Item]:
+        """See `Index`."""
+        rows = [self._sound(row) for row in self._named(list(ids))]
+        return {row["id"]: Item(row["number"], json.loads(row["facts"]), row["vector"]) for row in rows}
+
+    def _sound(self, row: Row) -> Row:
+        if not _is_sound(row):
+            raise damaged(self._place, f"the item {row['id']!r} is not what was written")
+        return row
+
     @property
     def items(self) -> Iterator[Facts]:
         """See `Index`."""
@@ -99,10 +113,7 @@ class RowIndex(Index):
     ) -> Hits:
         condition, found = self._condition(where), []
         for query in vectors.detach().float().cpu():
-            rows = list(self._nearest(query.numpy(), top + _SPARE, condition, effort))
-            for row in rows:
-                if not _is_sound(row):
-                    raise damaged(self._place, f"the item {row['id']!r} is not what was written")
+            rows = [self._sound(row) for row in self._nearest(query.numpy(), top + _SPARE, condition, effort)]
             found.append(_ranked(query, rows, self.geometry, top))
         return hits_of(found, top, len(vectors), names)
 
