@@ -25,7 +25,6 @@ FORBIDDEN = ROOT / ".ci" / "forbidden.py"
 IMPORTED_AS = {
     "opentsne": "openTSNE",
     "pillow": "PIL",
-    "python-multipart": "multipart",
     "scikit-learn": "sklearn",
 }
 """Import names that are not the package's own."""

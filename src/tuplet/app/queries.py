@@ -70,7 +70,7 @@ def read_queries(
         raise DataError("There is nothing to embed.", hint="Name at least one item.", reference="no-query")
     preprocessing = embedder.side(side).preprocessing
     if isinstance(preprocessing, WordPreprocessing):
-        _refuse_unknown(names, preprocessing)
+        require_known_words(names, preprocessing)
     return (np.stack(items) if kind == "vector" else items), names, remarks
 
 
@@ -101,17 +101,10 @@ def embedded_queries(
         items, names, remarks = read_queries(embedder, typed, skip_broken=skip_broken)
         rows.append(embedder.embed(items))
     if texts:
-        sides: tuple[Side, ...] = ("query", "partner")
-        side = next((side for side in sides if embedder.side(side).preprocessing.kind in ("text", "words")), None)
-        if side is None:
-            raise DataError(
-                f"--text: the model embeds items of the kind {embedder.preprocessing.kind}, not texts.",
-                hint="Name a file, or a model of texts.",
-                reference="query-kind",
-            )
+        side = text_side(embedder)
         preprocessing = embedder.side(side).preprocessing
         if isinstance(preprocessing, WordPreprocessing):
-            _refuse_unknown(texts, preprocessing)
+            require_known_words(texts, preprocessing)
         rows.append(embedder.embed(list(texts), side=side))
         names += map(printable, texts)
     for word in vectors:
@@ -119,6 +112,23 @@ def embedded_queries(
         rows.append(found)
         names += [word] if len(found) == 1 else [f"{word}:{row}" for row in range(len(found))]
     return torch.cat(rows), names, remarks
+
+
+def text_side(embedder: Embedder) -> Side:
+    """The side of an embedder that reads texts.
+
+    Raises:
+        DataError: If neither does.
+    """
+    sides: tuple[Side, ...] = ("query", "partner")
+    side = next((side for side in sides if embedder.side(side).preprocessing.kind in ("text", "words")), None)
+    if side is None:
+        raise DataError(
+            f"The model embeds items of the kind {embedder.preprocessing.kind}, not texts.",
+            hint="Search for a file, or use a model of texts.",
+            reference="query-kind",
+        )
+    return side
 
 
 def _refuse_pipe(path: Path) -> None:
@@ -198,8 +208,12 @@ def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool, meta
     return read_manifest(path, kind=kind, columns=columns, as_trained=True, skip_broken=skip_broken, metadata=metadata)
 
 
-def _refuse_unknown(texts: Sequence[str], preprocessing: WordPreprocessing) -> None:
-    """A text without a known word has no vector: whatever were found for it would mean nothing."""
+def require_known_words(texts: Sequence[str], preprocessing: WordPreprocessing) -> None:
+    """Refuse a text without a known word: it has no vector, and whatever were found for it would mean nothing.
+
+    Raises:
+        DataError: If no word of a text is in the vocabulary of the model.
+    """
     unknown = [text for text, known in zip(texts, preprocessing.load(texts), strict=True) if not len(known)]
     if unknown:
         shown = ", ".join(repr(text) for text in unknown[:5]) + ", ..." * (len(unknown) > 5)

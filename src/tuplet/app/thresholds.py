@@ -25,6 +25,17 @@ class Threshold:
     larger_is_same: bool
     point: Mapping[str, Any] | None = None
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """Error rates on validation classes, with the ends of their intervals; none for a number that was typed."""
+        if self.point is None:
+            return {}
+        rates: dict[str, float] = {}
+        for name in ("threshold", "false_accepts", "false_rejects"):
+            rate = self.point[name]
+            rates |= {name: rate["value"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
+        return rates
+
     def accepts(self, score: float) -> bool:
         """Whether a score reaches it."""
         return score >= self.value if self.larger_is_same else score <= self.value

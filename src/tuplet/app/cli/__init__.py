@@ -28,6 +28,10 @@ _EXTRAS = {
     "sklearn": "app",
     "typer": "app",
     "matplotlib": "demo",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -19,6 +19,7 @@ from tuplet.app.cli import (
     report,
     runs,
     search,
+    serve,
     train,
     verify,
 )
@@ -33,6 +34,7 @@ COMMANDS = {
     "index": index,
     "verify": verify,
     "audit": audit,
+    "serve": serve,
     "embed": embed,
     "export": export,
     "report": report,

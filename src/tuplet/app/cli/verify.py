@@ -43,14 +43,9 @@ def verify(
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust).to(device_of(device))
     limit = threshold_for(embedder, far) if threshold is None else threshold_of(embedder, threshold)
     pairs = read_pairs(pair)
-    rates: dict[str, float] = {}
-    if limit.point is not None:
-        for name in ("threshold", "false_accepts", "false_rejects"):
-            rate = limit.point[name]
-            rates |= {name: rate["value"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
     rows = [
         {"a": a, "b": b, "decision": "same" if limit.accepts(score) else "different", "score": score}
-        | {"threshold": limit.value, **rates}
+        | {"threshold": limit.value, **limit.rates}
         for (a, b), score in zip(pairs, scored(embedder, pairs), strict=True)
     ]
     show_rows(rows, ["a", "b", "decision", "score", "threshold"], as_json=as_json)

@@ -1,0 +1,108 @@
+"""Pictures of items: from the folder of the collection, or the small copies that a run keeps."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from tuplet.data.image_files import UNREADABLE, opened, quiet
+from tuplet.index import FlatIndex, Index, Item
+from tuplet.training.gallery import OUTLINES, THUMBNAILS
+
+_LINES = ("#2a5bd7", "#7a8190", "#b0b5bf")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, ready to be sent."""
+
+    content: bytes
+    media_type: str
+
+
+class Pictures:
+    """Pictures by the items that they belong to.
+
+    A file is sent only if it lies in the collection: an id that is absolute, leads upwards or through a link out of
+    the folder has no picture. Files are never sent as they are, but as WebP, decoded and shrunk here.
+
+    Args:
+        index: Whose items; a run's has small copies.
+        folder: The collection: the picture of an item is the file of its id.
+        max_pixels: Larger files are not decoded.
+    """
+
+    def __init__(self, index: Index, folder: Path | None, max_pixels: int) -> None:
+        self._folder = None if folder is None else folder.resolve()
+        self._max_pixels = max_pixels
+        arrays = {name: index.array(name) for name in (THUMBNAILS, OUTLINES)} if isinstance(index, FlatIndex) else {}
+        self._arrays: Mapping[str, Any] = {name: array for name, array in arrays.items() if array is not None}
+
+    def __bool__(self) -> bool:
+        return self._folder is not None or bool(self._arrays)
+
+    def draw(self, item: Item, size: int) -> Picture | None:
+        """The picture of an item, no side longer than `size`; None if it has none."""
+        file = self._file(str(item.facts["id"]))
+        if file is not None and (content := self._shrunk(file, size)):
+            return Picture(content, "image/webp")
+        if THUMBNAILS in self._arrays:
+            return Picture(_encoded(self._arrays[THUMBNAILS][item.position]), "image/webp")
+        if OUTLINES in self._arrays:
+            return Picture(_outline(self._arrays[OUTLINES][item.position]), "image/svg+xml")
+        return None
+
+    def _file(self, name: str) -> Path | None:
+        """The file of an item, if it is one of the collection."""
+        path = PurePosixPath(name)
+        if self._folder is None or path.is_absolute() or ".." in path.parts or set(name) & {"\\", "\0", ":"}:
+            return None
+        try:
+            found = (self._folder / path).resolve(strict=True)  # where links lead
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return found if found.is_relative_to(self._folder) and found.is_file() else None
+
+    def _shrunk(self, path: Path, size: int) -> bytes | None:
+        from PIL import ImageOps
+
+        try:
+            with quiet(), opened(path) as image:
+                if image.width * image.height > self._max_pixels:
+                    return None
+                image.draft("RGB", (size, size))
+                upright = ImageOps.exif_transpose(image)
+                upright.thumbnail((size, size))
+                return _webp(upright.convert("RGBA" if "A" in upright.getbands() else "RGB"))
+        except UNREADABLE:
+            return None
+
+
+def _encoded(pixels: Any) -> bytes:
+    """A small copy (channels, height, width) in uint8."""
+    from PIL import Image
+
+    rows = np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0))
+    return _webp(Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows).convert("RGB"), lossless=True)
+
+
+def _webp(image: Any, *, lossless: bool = False) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=lossless, quality=85, method=2)
+    return file.getvalue()
+
+
+def _outline(series: Any) -> bytes:
+    """The channels of a series (channels, steps) as lines."""
+    from tuplet.app.report.shown import draw_outlines
+
+    lines = "".join(
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5" '
+        'vector-effect="non-scaling-stroke" stroke-linejoin="round"/>'
+        for points, colour in zip(draw_outlines(np.asarray(series)[None], [0])[0], _LINES, strict=False)
+    )
+    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 40" preserveAspectRatio="none">'
+    return f"{head}{lines}</svg>".encode()
