@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.arrays import encode, graded, of_rows
 from tuplet.data.faults import Faults
-from tuplet.data.labels import distinct_groups, role_name, says_who_asks, split_name, splits_of_roles
+from tuplet.data.labels import distinct_groups, named, says_who_asks, splits_of_roles
 from tuplet.data.manifest import Annotations, Columns, Kind, Manifest
 
 _NAMES = {
@@ -37,8 +37,11 @@ def read_archive(path: Path, *, kind: Kind | None, columns: Columns, needs: Coll
     labels: tuple[NDArray[np.int64] | None, tuple[str, ...]] = (None, ())
     if "label" in of:
         labels = encode(arrays[of["label"]], of["label"], faults)
-    ids, roles = _texts(arrays, of, "id"), _named(_texts(arrays, of, "role"), "role", role_name, faults)
-    splits = _named(_texts(arrays, of, "split"), "split", split_name, faults)
+    ids = _texts(arrays, of, "id")
+    splits, roles = (
+        None if (cells := _texts(arrays, of, what)) is None else named(cells, what, faults)
+        for what in ("split", "role")
+    )
     known = Annotations(
         ids=ids,
         labels=labels[0],
@@ -108,19 +111,6 @@ def _texts(arrays: Mapping[str, NDArray[Any]], of: Mapping[str, str], role: str)
 def _words(array: NDArray[Any]) -> tuple[str, ...]:
     values = array.reshape(-1)
     return tuple(map(str, (values.astype(np.str_) if values.dtype.kind == "S" else values).tolist()))
-
-
-def _named(
-    cells: tuple[str, ...] | None, what: str, name_of: Callable[[str], str | None], faults: Faults
-) -> tuple[str, ...] | None:
-    """Splits or roles by their names."""
-    if cells is None:
-        return None
-    names = [name_of(cell) for cell in cells]
-    for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
-        if name is None:
-            faults.add(f"unknown-{what}", f"the {what} of row {row} is {cell!r}")
-    return tuple(name or "" for name in names)
 
 
 def _groups(cells: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tuplet.data.faults import Faults
+from tuplet.registry import did_you_mean
 
 UNKNOWN = -1
 """The class id of an example without a label."""
@@ -53,6 +57,19 @@ ROLES = {"query": "query", "queries": "query", "probe": "query", "gallery": "gal
 def role_name(text: str) -> str | None:
     """Query or gallery, as a cell or a folder names it; "" for a cell that says nothing, None for anything else."""
     return ROLES.get(plain_name(text).lower())
+
+
+def named(
+    cells: Sequence[str], what: Literal["split", "role"], faults: Faults, lines: Sequence[int] | None = None
+) -> tuple[str, ...]:
+    """Splits or roles as cells name them; other words are faults, of a line or of a row counted from 0."""
+    names = [split_name(cell) if what == "split" else role_name(cell) for cell in cells]
+    for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
+        if name is None:
+            where, line = (f" of row {row}", 0) if lines is None else ("", lines[row])
+            hint = did_you_mean(cell, [*SPLITS]) if what == "split" else ""
+            faults.add(f"unknown-{what}", f"the {what}{where} is {cell!r}", line=line, hint=hint)
+    return tuple(name or "" for name in names)
 
 
 def says_who_asks(cells: Sequence[str]) -> bool:

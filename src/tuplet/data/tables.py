@@ -14,18 +14,9 @@ from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotat
 from tuplet.data.faults import HINTS, Faults
 from tuplet.data.folders import printable
 from tuplet.data.image_files import looks_like_image, undecodable, what_is_wrong
-from tuplet.data.labels import (
-    SPLITS,
-    distinct_groups,
-    encode_names,
-    encode_sets,
-    role_name,
-    split_name,
-    splits_of_roles,
-)
+from tuplet.data.labels import distinct_groups, encode_names, encode_sets, named, splits_of_roles
 from tuplet.data.manifest import Annotations, Columns, Items, Kind, Manifest
 from tuplet.errors import DataError, counted
-from tuplet.registry import did_you_mean
 
 _NAMED = 5
 _LARGEST = float(np.finfo(np.float32).max)
@@ -148,8 +139,8 @@ def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -
     groups = None
     if "group" in of:
         groups = distinct_groups(table.texts(of["group"]), [str(line) for line in table.lines])
-    roles_of = _roles(table, of["role"], faults) if "role" in of else None
-    splits = _splits(table, of["split"], faults) if "split" in of else None
+    roles_of = named(table.texts(of["role"]), "role", faults, table.lines) if "role" in of else None
+    splits = named(table.texts(of["split"]), "split", faults, table.lines) if "split" in of else None
     return Annotations(
         ids=_unique(table, of["id"], faults) if "id" in of else None,
         labels=labels,
@@ -230,23 +221,3 @@ def _unique(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
         if first.setdefault(cell, line) != line and cell:
             faults.add("duplicate-id", f"{cell!r} already stands in line {first[cell]}", line=line)
     return cells
-
-
-def _splits(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
-    found = []
-    for cell, line in zip(table.texts(position), table.lines, strict=True):
-        name = split_name(cell)
-        if name is None:
-            faults.add("unknown-split", f"the split is {cell!r}", line=line, hint=did_you_mean(cell, [*SPLITS]))
-        found.append(name or "")
-    return tuple(found)
-
-
-def _roles(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
-    found = []
-    for cell, line in zip(table.texts(position), table.lines, strict=True):
-        name = role_name(cell)
-        if name is None:
-            faults.add("unknown-role", f"the role is {cell!r}", line=line)
-        found.append(name or "")
-    return tuple(found)
