@@ -366,7 +366,7 @@ def forces() -> Figure:
     panels[1].set(title="Gradient of the negative (a positive at 0.6)", xlabel="cosine")
     panels[0].set(yscale="symlog", ylim=(-0.02, 120))
     panels[1].set(yscale="symlog", ylim=(-0.02, 120))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -377,6 +377,13 @@ PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
     "siglip": (losses.siglip, "#8d6a9f"),
     "proxy_anchor": (lambda anchor, _, **sides: _by_proxy(anchor, **sides), "#b08a00"),
     "supcon, temperature 0.1": (losses.supcon, QUIET),
+    "generalized_lifted": (losses.generalized_lifted, "#3f7f7a"),
+    "fast_ap": (losses.fast_ap, "#c2578a"),
+    "smooth_ap, temperature 0.1": (
+        lambda *given, **sides: losses.smooth_ap(*given, temperature=0.1, **sides),
+        "#7a6a4f",
+    ),
+    "proxy_nca": (lambda anchor, labels, *, references, **_: losses.proxy_nca(anchor, references, labels), "#5b6fb5"),
 }
 
 

@@ -11,7 +11,7 @@ import oracles
 from battery.setups import Batch, batch, build, draws
 from oracles.judge import gradients
 from tuplet.errors import TupletError
-from tuplet.losses import registry
+from tuplet.losses import PairLoss, registry
 
 every_loss = pytest.mark.parametrize("name", list(registry))
 labelled = pytest.mark.parametrize(
@@ -273,6 +273,8 @@ class _Largest(TorchDispatchMode):
 def test_no_tensor_is_as_large_as_the_matrix(name):
     rows = 2048
     loss, given = build(name, torch.float32), batch(name, rows, dtype=torch.float32)
+    if issubclass(registry[name], PairLoss) and "labels" in given.given:
+        given = given.changed(labels=torch.arange(rows) // 4)
     with _Largest() as seen:
         call(loss, given).backward()
     assert seen.elements < rows * rows

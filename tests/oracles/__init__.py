@@ -9,6 +9,8 @@ from oracles.circle import circle
 from oracles.combined_margin import combined_margin, target_score
 from oracles.contrastive import contrastive
 from oracles.cpc import cpc
+from oracles.fast_ap import fast_ap
+from oracles.generalized_lifted import generalized_lifted
 from oracles.info_nce import capped_temperature, info_nce
 from oracles.instance_discrimination import (
     estimated_log_z,
@@ -23,8 +25,10 @@ from oracles.nce import nce
 from oracles.npair import npair_mc, npair_per_pair, tuplet
 from oracles.nt_xent import nt_xent
 from oracles.proxy_anchor import proxy_anchor
+from oracles.proxy_nca import proxy_nca
 from oracles.rules import Truth
 from oracles.siglip import siglip
+from oracles.smooth_ap import smooth_ap
 from oracles.supcon import supcon
 from oracles.triplet import triplet
 
@@ -38,6 +42,8 @@ __all__ = [
     "contrastive",
     "cpc",
     "estimated_log_z",
+    "fast_ap",
+    "generalized_lifted",
     "info_nce",
     "instance_discrimination",
     "instance_discrimination_nce",
@@ -49,8 +55,10 @@ __all__ = [
     "npair_per_pair",
     "nt_xent",
     "proxy_anchor",
+    "proxy_nca",
     "psi",
     "siglip",
+    "smooth_ap",
     "supcon",
     "target_score",
     "triplet",

@@ -139,6 +139,8 @@ class Program:
     """True if all terms with a derivative are the `largest` or `smallest` scores of some references: then only O(rows)
     pairs have a gradient."""
 
+    numbers: int = 1
+    """How many numbers a term holds for each pair, bins for instance: tiles get smaller by it."""
     near: ClassVar[bool] = False
     """True if `pair.of_row["near"]` is to hold the scores of the anchor's positives, padded with -inf; needs whole rows
     of scores."""

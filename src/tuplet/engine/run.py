@@ -22,6 +22,9 @@ from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin
 from tuplet.relation import Graded, Paired, Relation
 
+PLANNED = 8
+"""So many positives of an anchor fit into a tile as it is planned."""
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -163,7 +166,7 @@ class _Inputs:
 
     def problem(self, program: Program, how: How) -> Problem:
         """All of a pass but the tensors that may have gradients."""
-        entries = how.tile_size or how.execution.entries(self.a)
+        entries = max(1, (how.tile_size or how.execution.entries(self.a)) // self._depth(program))
         compiled = how.execution.compiles(self.a.device, len(self.a) * self.relation.references)
         return Problem(
             self._spec(program),
@@ -178,6 +181,11 @@ class _Inputs:
             how.ring,
             self.margin,
         )
+
+    def _depth(self, program: Program) -> int:
+        """How many numbers a pair has in a tile, where that is more than the plan of tiles allows for."""
+        positives = self.rows["places"].shape[1] if program.near else 1
+        return program.numbers * max(1, positives // PLANNED)
 
     def _spec(self, program: Program) -> Spec:
         """What is fixed about the tile code."""
@@ -206,7 +214,7 @@ class _Measured(Program):
 
     def __post_init__(self) -> None:
         """It is read, and reduced, as the program is."""
-        for name in ("reads", "local", "means", "extremes", "near"):
+        for name in ("reads", "local", "means", "extremes", "near", "numbers"):
             object.__setattr__(self, name, getattr(self.inner, name))
 
     @property

@@ -5,6 +5,8 @@ from tuplet.losses.circle import CircleLoss, circle
 from tuplet.losses.contrastive import ContrastiveLoss, contrastive
 from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.declare import DeclaredLoss, PairLoss
+from tuplet.losses.fast_ap import FastAPLoss, fast_ap
+from tuplet.losses.generalized_lifted import GeneralizedLiftedLoss, generalized_lifted
 from tuplet.losses.info_nce import InfoNCELoss, NTXentLoss, SupConLoss, info_nce, nt_xent, supcon
 from tuplet.losses.instance import InstanceDiscriminationLoss, estimate_log_z, instance_discrimination
 from tuplet.losses.log_ratio import LogRatioLoss, log_ratio
@@ -24,8 +26,10 @@ from tuplet.losses.nce import NCELoss, nce
 from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.proxies import ProxyLoss
 from tuplet.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor
+from tuplet.losses.proxy_nca import ProxyNCALoss, proxy_nca
 from tuplet.losses.readings import readings
 from tuplet.losses.siglip import SigLIPLoss, siglip
+from tuplet.losses.smooth_ap import SmoothAPLoss, smooth_ap
 from tuplet.losses.triplet import TripletLoss, triplet
 from tuplet.memory import FeatureQueue
 
@@ -38,7 +42,9 @@ __all__ = [
     "ContrastiveLoss",
     "CosFaceLoss",
     "DeclaredLoss",
+    "FastAPLoss",
     "FeatureQueue",
+    "GeneralizedLiftedLoss",
     "InfoNCELoss",
     "InstanceDiscriminationLoss",
     "LogRatioLoss",
@@ -51,7 +57,9 @@ __all__ = [
     "PairLoss",
     "ProxyAnchorLoss",
     "ProxyLoss",
+    "ProxyNCALoss",
     "SigLIPLoss",
+    "SmoothAPLoss",
     "SupConLoss",
     "TripletLoss",
     "a_softmax",
@@ -62,6 +70,8 @@ __all__ = [
     "cosface",
     "cpc",
     "estimate_log_z",
+    "fast_ap",
+    "generalized_lifted",
     "info_nce",
     "instance_discrimination",
     "log_ratio",
@@ -72,10 +82,12 @@ __all__ = [
     "npair",
     "nt_xent",
     "proxy_anchor",
+    "proxy_nca",
     "readings",
     "register",
     "registry",
     "siglip",
+    "smooth_ap",
     "supcon",
     "triplet",
 ]
