@@ -34,7 +34,7 @@ def case(chunk: int) -> dict[str, float]:
 
     def step(rows: int) -> None:
         batch = take_batch(job.train, positions[:rows])
-        take_step(job, batch, Draws(derive(0, "augment")), state.optimizer, 0, ALONE, watched=False)
+        take_step(job, batch, Draws(derive(0, "augment")), state.stepper.optimizer, 0, ALONE, watched=False)
 
     step(64)  # whatever torch makes once
     Path("/proc/self/clear_refs").write_text("5")

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from tuplet.data import Corpus, read_corpus
 from tuplet.evaluation.words import word_similarity
-from tuplet.recipes import build_words, load_recipe
-from tuplet.training.words import WordState
+from tuplet.recipes import build, load_recipe
+from tuplet.training.state import State
+from tuplet.training.words import word_table
 
 WORKERS = 2
 SETTINGS = ("model.dim=100", "batch.window=5", "loss.noise_samples=10", "data.words.min_count=5")
@@ -34,12 +35,11 @@ def ours(preset: str, texts: Path, cache: Path, epochs: int, seed: int) -> Calla
     changes = [f"data.source={texts}", f"train.epochs={epochs}", f"seed={seed}", *SETTINGS]
 
     def run() -> Trained:
-        job = build_words(load_recipe(preset, changes), cache=cache)
-        state = WordState(job)
-        with torch.no_grad():
-            while not state.is_done:
-                state.take_step(watched=False)
-        return job.corpus.words, job.vectors
+        job = build(load_recipe(preset, changes), cache=cache)
+        state = State(job, torch.device("cpu"))
+        while not state.is_done:
+            state.take_step(watched=False)
+        return job.train.ids, word_table(job.embedder)
 
     return run
 

@@ -26,7 +26,7 @@ from tuplet.app.evaluating import evaluate_on
 from tuplet.data import read_corpus, read_manifest
 from tuplet.evaluation import Result, knn
 from tuplet.evaluation.words import word_similarity
-from tuplet.recipes import build, build_words, load_recipe
+from tuplet.recipes import build, load_recipe
 from tuplet.recipes.dump import dump_recipe
 from tuplet.results import Estimates, Evaluation
 
@@ -54,8 +54,7 @@ def train(name: str, recipe: str, overrides: Sequence[str]) -> tuple[Path, bool]
         raise SystemExit(f"{folder} holds a run of another recipe; remove it to train {recipe} again.")
     is_new = not (folder / "evaluation.json").exists()
     if is_new:
-        make = build_words if wanted.data.kind == "words" else build
-        job = make(wanted, cache=RUNS / ".cache")
+        job = build(wanted, cache=RUNS / ".cache")
         follow(tuplet.training.run(job, folder, resume=folder.exists()), steps=job.settings.steps)
     return folder, is_new
 

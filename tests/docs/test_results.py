@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tuplet.engine import ALONE
-from tuplet.recipes import build, build_words, load_recipe
+from tuplet.recipes import build, load_recipe
 from tuplet.training import run
 from tuplet.training.events import Diary
 from tuplet.training.loop import train
@@ -151,7 +151,7 @@ def test_a_small_form_of_each_recipe_trains(name, letters, tmp_path):
     if getattr(recipe.batch, "batch_size", 0) > 256:  # more than a stand-in holds
         recipe = load_recipe(RECIPES[name], [*changes, "batch.batch_size=64"])
     if recipe.data.kind == "words":
-        events = list(run(build_words(recipe, cache=letters), tmp_path / "run"))
+        events = list(run(build(recipe, cache=letters), tmp_path / "run"))
     else:
         with Diary(None) as diary:
             state = State(build(recipe, cache=letters), torch.device("cpu"))

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 from tuplet.errors import DataError, RecipeError
-from tuplet.recipes import build, build_words, dump_recipe, load_recipe, plan, propose, recipe_for
+from tuplet.recipes import build, dump_recipe, load_recipe, plan, propose, recipe_for
 from tuplet.training import run
 
 QUICK = ["train.steps=3", "evaluate.bootstrap=5"]
@@ -30,7 +30,7 @@ def test_what_a_system_leaves_beside_texts_is_no_text(tmp_path):
         os.mkfifo(folder / "pipe.txt")
     made = propose(folder, ["train.epochs=1"])
     assert made.kind == "words"
-    assert build_words(made.recipe, cache=tmp_path / "cache").facts["files"] == 1
+    assert build(made.recipe, cache=tmp_path / "cache").facts["files"] == 1
 
 
 def test_a_folder_of_small_grey_images_is_read_at_its_own_size(tmp_path):
@@ -106,7 +106,7 @@ def test_plain_text_is_proposed_for_words(tmp_path):
     recipe = load_recipe(tmp_path / "corpus.toml")
     assert (recipe.data.kind, recipe.loss.name, recipe.train.epochs) == ("words", "nce", 1)
     assert plan(recipe, cache=tmp_path / "cache").warnings == ()
-    events = list(run(build_words(recipe, cache=tmp_path / "cache"), tmp_path / "run"))
+    events = list(run(build(recipe, cache=tmp_path / "cache"), tmp_path / "run"))
     assert events[-1]["kind"] == "end"
 
 

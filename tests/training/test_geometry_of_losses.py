@@ -9,7 +9,7 @@ import tiny
 from tuplet import index
 from tuplet.losses import MetricLoss, registry
 from tuplet.models import Embedder
-from tuplet.recipes import build_words, load_recipe
+from tuplet.recipes import build, load_recipe
 from tuplet.training import run
 from tuplet.training.events import read_events
 
@@ -91,7 +91,7 @@ def test_series_and_words_too(recipe):
     )
     assert (series.loss.geometry, series.embedder.geometry) == ("dot", "dot")
     words = load_recipe("words", [f"data.source='{recipe.parent / 'corpus.txt'}'", "model.geometry=loss"])
-    made = build_words(words, cache=recipe.parent / "cache")
+    made = build(words, cache=recipe.parent / "cache")
     assert (made.loss.geometry, made.embedder.geometry) == ("dot", "dot")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tuplet.losses.word_block import Slope
-from tuplet.training.rows import RowOptimizer
+from tuplet.training.words import RowOptimizer
 
 
 def slopes(steps=3, rows=9, words=6):

@@ -11,7 +11,7 @@ from tuplet.engine import Processes
 from tuplet.errors import DivergedError, RecipeError
 from tuplet.index import FlatIndex
 from tuplet.models import Embedder, word_vectors
-from tuplet.recipes import build_words, load_recipe, recipe_for
+from tuplet.recipes import build, load_recipe, recipe_for
 from tuplet.training import checkpoint, run
 from tuplet.training.events import read_events
 from tuplet.training.words import refuse_several
@@ -60,7 +60,7 @@ def recipe(tmp_path):
 
 
 def job(recipe, *overrides):
-    return build_words(load_recipe(recipe, overrides), cache=recipe.parent / "cache")
+    return build(load_recipe(recipe, overrides), cache=recipe.parent / "cache")
 
 
 def finish(recipe, folder, *overrides, resume=False):
@@ -131,7 +131,7 @@ def test_plain_text_alone_makes_a_recipe(recipe):
     for source in (recipe.parent / "texts", recipe.parent / "texts" / "a.txt"):
         proposed = recipe_for(source, ["model.dim=4"])
         assert (proposed.data.kind, proposed.name) == ("words", source.stem)
-        assert build_words(proposed, cache=recipe.parent / "cache").embedder.dim == 4
+        assert build(proposed, cache=recipe.parent / "cache").embedder.dim == 4
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_diverging_vectors_stop_the_run(recipe, tmp_path):
 @pytest.mark.parametrize("preset", ["words", "word2vec-2013", "word2vec-2013-small", "mnih-2013", "mnih-2013-small"])
 def test_every_preset_trains(recipe, tmp_path, preset):
     small = [f"data.source={recipe.parent / 'texts'}", "model.dim=4", "train.epochs=0", "train.steps=3"]
-    events = list(run(build_words(load_recipe(preset, small), cache=tmp_path / "cache"), tmp_path / "run"))
+    events = list(run(build(load_recipe(preset, small), cache=tmp_path / "cache"), tmp_path / "run"))
     assert events[-1]["kind"] == "end"
 
 

@@ -49,6 +49,13 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def digest(self) -> str:
+        """Of the words in their order: a run is gone on with by the same text only."""
+        digest = hashlib.blake2b("\n".join(self.words).encode(), digest_size=16)
+        for numbers in (self.ids, self.starts):
+            digest.update(np.ascontiguousarray(numbers).data)
+        return digest.hexdigest()
+
 
 def read_corpus(
     files: Sequence[Path],

@@ -73,6 +73,7 @@ class Dataset:
         targets: Graded values of each example (n, t); None without. The same is true of them.
         texts: Texts as they were read, to be shown.
         partner_texts: The same of the second inputs.
+        counts: Of the words of a vocabulary, how often each occurs.
     """
 
     kind: Kind
@@ -87,6 +88,7 @@ class Dataset:
     texts: tuple[str, ...] | None = None
     partner_texts: tuple[str, ...] | None = None
     roles: tuple[str, ...] | None = None
+    counts: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

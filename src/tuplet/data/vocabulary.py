@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -51,9 +51,9 @@ class WordPreprocessing:
         del inputs
         return replace(self)
 
-    def __call__(self, inputs: list[Tensor]) -> Int64[Tensor, "n tokens"]:
+    def __call__(self, inputs: list[Tensor] | Int[Tensor, "n tokens"]) -> Int64[Tensor, "n tokens"]:
         """Places, filled up with 0."""
-        padded = pad_sequence(inputs, batch_first=True).long()
+        padded = inputs.long() if isinstance(inputs, Tensor) else pad_sequence(inputs, batch_first=True).long()
         return functional.pad(padded, (0, 1)) if not padded.shape[1] else padded
 
     def to_config(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
 from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
-from tuplet.recipes.words import build_words
 
 __all__ = [
     "Plan",
@@ -16,7 +15,6 @@ __all__ = [
     "Reader",
     "Recipe",
     "build",
-    "build_words",
     "dump_recipe",
     "load_recipe",
     "plan",

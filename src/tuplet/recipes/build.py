@@ -15,19 +15,18 @@ from tuplet.data.dataset import Preprocessing
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import ALONE, Processes
-from tuplet.errors import RecipeError, ShapeError
-from tuplet.memory import FeatureQueue
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.divide import Earlier, divide, divide_as, other_splits
 from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
-from tuplet.recipes.options import SLOT, constructor
+from tuplet.recipes.options import SLOT, arguments, constructor, make
 from tuplet.recipes.reader import Reader
-from tuplet.recipes.schema import Component, Recipe, options_of
+from tuplet.recipes.schema import Component, Recipe
 from tuplet.recipes.sides import Sides
 from tuplet.recipes.start import load_start
 from tuplet.recipes.task import facts_of, inform, numbered, of_use, task_of
 from tuplet.recipes.views import check_views
+from tuplet.recipes.words import build_words
 from tuplet.sampling import Sampler
 from tuplet.sampling.paired import sharing
 from tuplet.seeding import derive_seed
@@ -65,6 +64,8 @@ def build(
             trusted.
         CheckpointError: If the weights of `start` cannot be read.
     """
+    if recipe.data.kind == "words":
+        return build_words(recipe, cache, start)
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
     train, task = given.datasets["train"], given.task
     embedder = _embedder(recipe, train, given.sides, trust=trust)
@@ -201,32 +202,6 @@ def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampl
                 recipe.batch.name,
             )
     return made
-
-
-def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:
-    """The object that a component names; its initial weights depend on the seed alone."""
-    made = constructor(SLOT[path], component.name)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(facts.get("seed", 0), *path))
-        try:
-            return made(**arguments(component, path, facts))
-        except (TypeError, ValueError, ShapeError) as error:
-            said, hint = (error.message, error.hint) if isinstance(error, ShapeError) else (str(error), "")
-            raise RecipeError(
-                f"{'.'.join(path)} = {component.name!r} refuses its options: {said}",
-                hint=hint or f"Look at the options of {component.name!r} on the page of settings.",
-                reference="refused-option",
-            ) from error
-
-
-def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a constructor is called with: the facts that it asks for, and the options of the recipe."""
-    asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
-    given = {key: facts[key] for key in asked if key in SLOT[path].given and key in facts}
-    options = options_of(component)
-    if options.get("queue") is not None:  # a recipe gives its size
-        options["queue"] = FeatureQueue(options["queue"], facts["dim"])
-    return given | options
 
 
 def _described(recipe: Recipe, given: _Given, cache: Path) -> Mapping[str, Any]:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
 from annotated_types import Gt
 from pydantic import BeforeValidator, create_model
 
 from tuplet import losses, models, sampling
 from tuplet.data import augment, transforms, vocabulary
-from tuplet.errors import RecipeError
+from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
-from tuplet.recipes.schema import Component
+from tuplet.recipes.schema import Component, options_of
 from tuplet.registry import Registry, did_you_mean
+from tuplet.seeding import derive_seed
 
 Constructor = Callable[..., Any]
 
@@ -121,3 +123,29 @@ def _in_toml(annotation: Any) -> Any:
 
 def _none(value: Any) -> Any:
     return None if value == "none" else value
+
+
+def make(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> Any:
+    """The object that a component names; its initial weights depend on the seed alone."""
+    made = constructor(SLOT[path], component.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(facts.get("seed", 0), *path))
+        try:
+            return made(**arguments(component, path, facts))
+        except (TypeError, ValueError, ShapeError) as error:
+            said, hint = (error.message, error.hint) if isinstance(error, ShapeError) else (str(error), "")
+            raise RecipeError(
+                f"{'.'.join(path)} = {component.name!r} refuses its options: {said}",
+                hint=hint or f"Look at the options of {component.name!r} on the page of settings.",
+                reference="refused-option",
+            ) from error
+
+
+def arguments(component: Component, path: tuple[str, ...], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constructor is called with: the facts that it asks for, and the options of the recipe."""
+    asked = inspect.signature(constructor(SLOT[path], component.name)).parameters
+    given = {key: facts[key] for key in asked if key in SLOT[path].given and key in facts}
+    options = options_of(component)
+    if options.get("queue") is not None:  # a recipe gives its size
+        options["queue"] = FeatureQueue(options["queue"], facts["dim"])
+    return given | options

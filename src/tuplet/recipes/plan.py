@@ -14,8 +14,7 @@ from tuplet.recipes.build import build
 from tuplet.recipes.doubts import class_sizes, data_doubts
 from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
-from tuplet.recipes.words import build_words
-from tuplet.training import Job, WordJob
+from tuplet.training import Job
 from tuplet.training.evaluator import not_applicable
 from tuplet.training.rehearse import Rehearsal, rehearse, size_of
 
@@ -64,12 +63,11 @@ def plan(
         DivergedError: If the first steps are not finite.
     """
     with _overheard("tuplet.losses") as remarks, _overheard("tuplet.sampling"):  # of whose classes doubts say more
-        if recipe.data.kind == "words":
-            words = build_words(recipe, cache=cache)
-            data = {"train": {"examples": len(words.corpus), "classes": len(words.corpus.words)}}
-            return _planned(words, data, rehearse(words), words.sampler.batches_per_epoch, remarks)
         reader = reader or Reader(cache)
         job = build(recipe, cache=cache, reader=reader, trust=trust)
+    if job.corpus is not None:
+        data = {"train": {"examples": len(job.corpus), "classes": len(job.train)}}
+        return _planned(job, data, rehearse(job), remarks)
     manifest = reader.manifest(recipe.data)
     parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
@@ -78,19 +76,18 @@ def plan(
     judged = [job.evaluation_split[1], *([job.validation] if job.validation else [])]
     doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))
     data = {name: _counted(part) for name, part in parts.items()}
-    return _planned(job, data, rehearse(job, device), job.sampler.batches_per_epoch, doubts)
+    return _planned(job, data, rehearse(job, device), doubts)
 
 
 def _planned(
-    job: Job | WordJob,
+    job: Job,
     data: Mapping[str, Mapping[str, int]],
     rehearsal: Rehearsal,
-    batches: int,
     doubts: list[str],
 ) -> Plan:
-    settings = job.settings
+    settings, batches = job.settings, job.sampler.batches_per_epoch
     steps = {
-        "batch": data["train"]["examples"] / batches if isinstance(job, WordJob) else job.sampler.batch_size,
+        "batch": job.sampler.batch_size,
         "batches_per_epoch": batches,
         "steps": settings.steps,
         "epochs": settings.steps / batches,
@@ -120,14 +117,13 @@ def _counted(part: Manifest) -> dict[str, int]:
     return counted
 
 
-def _memory(job: Job | WordJob, rehearsal: Rehearsal) -> dict[str, int]:
+def _memory(job: Job, rehearsal: Rehearsal) -> dict[str, int]:
     saved = rehearsal.checkpoint
     weights, head = [*job.embedder.parameters()], [*job.loss.parameters()]
-    is_word = isinstance(job, WordJob)
     memory = {
-        "data": job.corpus.ids.nbytes if isinstance(job, WordJob) else _size_of_data(job),
+        "data": _size_of_data(job) if job.corpus is None else job.corpus.ids.nbytes,
         "weights": size_of(saved.tensors["model"]),
-        "gradients": 0 if is_word else size_of([p for p in (*weights, *head) if p.requires_grad]),
+        "gradients": size_of([p for p in (*weights, *head) if p.requires_grad]) if job.corpus is None else 0,
         "optimizer": size_of(saved.optimizer),
         "averaged": size_of(saved.tensors.get("averaged", {})),
         "head": size_of(head),

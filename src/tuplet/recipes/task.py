@@ -9,6 +9,7 @@
 | pair | no pairs, and batches are not drawn by class | two views of each example |
 | example | anything | one view of each example, and its row in the data set |
 | none | series | latents and contexts along each series |
+| target | running text | runs of words, which a stepper of their own takes |
 
 A loss that declares pairs is told classes where batches hold two examples or more of each: these are pairs too. One
 that declares classes is told pairs, where the data has pairs and no classes and the loss compares examples.
@@ -35,19 +36,22 @@ from tuplet.training.job import ProtocolKind
 from tuplet.types import Supervision
 
 
-def task_of(recipe: Recipe, manifest: Manifest) -> Task:
+def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
     """What the training of a recipe on some examples is about.
 
     Args:
         recipe: From `load_recipe`.
-        manifest: The data, before it is divided.
+        manifest: The data, before it is divided; None for running text.
 
     Raises:
         RecipeError: If the loss learns from what these examples cannot tell, or batches are drawn by what they do not
             have.
     """
+    declared, geometry = losses.registry[recipe.loss.name], recipe.model.geometry
+    asked = None if geometry == "loss" else geometry
+    if manifest is None:
+        return Task(declared.supervision, None, split_by="row", labels=declared.supervision, geometry=asked)
     _refuse_running_text(recipe, manifest)
-    declared = losses.registry[recipe.loss.name]
     supervision = _supervision(recipe, manifest)
     has_partners = supervision == "pair" and manifest.pairs is not None
     if _per_class(recipe) and manifest.labels is None and supervision != "class":
@@ -65,7 +69,7 @@ def task_of(recipe: Recipe, manifest: Manifest) -> Task:
         labels="example" if supervision == "pair" and not has_partners else supervision,
         has_partners=has_partners,
         columns=manifest.columns,
-        geometry=None if recipe.model.geometry == "loss" else recipe.model.geometry,
+        geometry=asked,
     )
 
 

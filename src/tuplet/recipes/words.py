@@ -1,4 +1,4 @@
-"""From a recipe to a training of word vectors."""
+"""From a recipe and running text to a training of word vectors."""
 
 from functools import partial
 from pathlib import Path
@@ -6,23 +6,25 @@ from typing import Any
 
 import torch
 
-from tuplet.data import Corpus, WordPreprocessing, read_corpus
+from tuplet.data import Corpus, Dataset, Labels, WordPreprocessing, read_corpus
 from tuplet.data.folders import is_stray
 from tuplet.errors import DataError, RecipeError
 from tuplet.losses import NCELoss
 from tuplet.models import Embedder, build_encoder
-from tuplet.recipes.build import arguments, make
 from tuplet.recipes.dump import dump_recipe
+from tuplet.recipes.options import arguments, make
 from tuplet.recipes.schema import Recipe, options_of
+from tuplet.recipes.task import inform, task_of
 from tuplet.sampling import WindowSampler
 from tuplet.seeding import derive, derive_seed
-from tuplet.training import WordJob
+from tuplet.training import Job
+from tuplet.training.words import word_table
 
 _IDLE = {"momentum": 0.0, "weight_decay": 0.0, "ema": 0.0, "patience": 0, "precision": "float32", "augment": None}
 """What steps of single rows know nothing of, and the value that says so."""
 
 
-def build_words(recipe: Recipe, *, cache: Path, start: Path | None = None) -> WordJob:
+def build_words(recipe: Recipe, cache: Path, start: Path | None) -> Job:
     """Read the text and make everything that the recipe names.
 
     Args:
@@ -41,6 +43,7 @@ def build_words(recipe: Recipe, *, cache: Path, start: Path | None = None) -> Wo
             hint="Leave --from out.",
             reference="start-does-not-fit",
         )
+    task = task_of(recipe, None)
     options = options_of(recipe.model.preprocessing) if recipe.model.preprocessing.name == "words" else {}
     files = _files(Path(recipe.data.source))
     corpus = read_corpus(files, **recipe.data.words.model_dump(), **options, cache=cache)
@@ -53,30 +56,42 @@ def build_words(recipe: Recipe, *, cache: Path, start: Path | None = None) -> Wo
     }
     encoder = {"name": "bag-of-words", **arguments(recipe.model.encoder, ("model", "encoder"), facts)}
     loss: NCELoss = make(recipe.loss, ("loss",), facts)
-    embedder = Embedder(
-        build_encoder(encoder),
-        WordPreprocessing(corpus.words, **options),
-        encoder_config=encoder,
-        geometry=loss.geometry if recipe.model.geometry == "loss" else recipe.model.geometry,
-    )
+    embedder = Embedder(build_encoder(encoder), WordPreprocessing(corpus.words, **options), encoder_config=encoder)
+    inform(task, embedder, loss)
+    _initialise(embedder, loss, corpus, recipe.seed)
     sampler: WindowSampler = make(recipe.batch, ("batch",), facts)
     if recipe.train.epochs:  # the recipe of the run says both
         train = recipe.train.model_copy(update={"steps": recipe.train.epochs * sampler.batches_per_epoch})
         recipe = recipe.model_copy(update={"train": train})
-    job = WordJob(
+    return Job(
         name=recipe.name,
         seed=recipe.seed,
-        corpus=corpus,
+        train=_vocabulary(corpus),
+        validation=None,
+        test=None,
         sampler=sampler,
         embedder=embedder,
         loss=loss,
+        task=task,
+        augment=None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
         evaluate=recipe.evaluate,
         facts=_described(recipe, files, corpus),
+        corpus=corpus,
     )
-    _initialise(job)
-    return job
+
+
+def _vocabulary(corpus: Corpus) -> Dataset:
+    """Its words as examples, most frequent first."""
+    places = torch.arange(1, len(corpus.words) + 1, dtype=torch.int32)
+    return Dataset(
+        kind="words",
+        inputs=places[:, None],
+        ids=corpus.words,
+        labels=Labels("target", places.long() - 1),
+        counts=tuple(corpus.counts.tolist()),
+    )
 
 
 def _check(recipe: Recipe) -> None:
@@ -121,13 +136,14 @@ def _files(source: Path) -> list[Path]:
 
 
 @torch.no_grad()
-def _initialise(job: WordJob) -> None:
+def _initialise(embedder: Embedder, loss: NCELoss, corpus: Corpus, seed: int) -> None:
     """Small random vectors; biases at the share of each word, which is where they end without a context."""
-    random = torch.rand(job.vectors.shape, generator=derive(derive_seed(job.seed, "encoder"), "words"))
-    job.vectors.copy_((random - 0.5) / job.embedder.dim)
-    if job.loss.objective == "nce":
-        counts = torch.from_numpy(job.corpus.counts).double()
-        job.loss.bias.copy_((counts / counts.sum()).log())
+    vectors = word_table(embedder)
+    random = torch.rand(vectors.shape, generator=derive(derive_seed(seed, "encoder"), "words"))
+    vectors.copy_((random - 0.5) / embedder.dim)
+    if loss.objective == "nce":
+        counts = torch.from_numpy(corpus.counts).double()
+        loss.bias.copy_((counts / counts.sum()).log())
 
 
 def _described(recipe: Recipe, files: list[Path], corpus: Corpus) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class WindowSampler(EpochSampler):
         size = -(-block // len(self.band)) * len(self.band)
         super().__init__(max(1, math.ceil(expected / (size * _FILL))), seed)
 
+    @property
+    def batch_size(self) -> int:
+        """Words of the text that a run stands for, those that are thinned out among them; rounded."""
+        return max(1, round(len(self.corpus) / self.batches_per_epoch))
+
     def plan(self, epoch: int) -> Int64[Tensor, "batches 2"]:
         """Row of each run, and where it begins in the thinned text of the epoch."""
         words, before, after = self._draw(epoch)

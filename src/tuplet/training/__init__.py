@@ -5,7 +5,6 @@ from tuplet.training.job import Arguments, Embed, Job, Task
 from tuplet.training.run import run
 from tuplet.training.settings import EvaluateSettings, TrainSettings
 from tuplet.training.trial import Trial, tried
-from tuplet.training.word_job import WordJob
 
 __all__ = [
     "CLOCKS",
@@ -17,7 +16,6 @@ __all__ = [
     "Task",
     "TrainSettings",
     "Trial",
-    "WordJob",
     "run",
     "tried",
 ]

@@ -12,7 +12,6 @@ from tuplet.training import checkpoint
 from tuplet.training.events import Event, note, read_events
 from tuplet.training.job import Job
 from tuplet.training.record import EXAMPLES, RECORD, compare, extend_to, has_no_record, keep, refuse_other_start
-from tuplet.training.word_job import WordJob
 
 LOCK = ".lock"
 DIARY = "events.jsonl"
@@ -123,9 +122,7 @@ def refuse_taken(folder: Path) -> None:
     )
 
 
-def prepare(
-    folder: Path, job: Job | WordJob, environment: Mapping[str, Any], *, resume: bool, extend: bool
-) -> Iterator[Event]:
+def prepare(folder: Path, job: Job, environment: Mapping[str, Any], *, resume: bool, extend: bool) -> Iterator[Event]:
     """The folder with what it holds before the first step; or, of a run that goes on, the same job as before.
 
     Args:
@@ -163,7 +160,7 @@ def prepare(
     _complete(folder, job, environment)
 
 
-def _complete(folder: Path, job: Job | WordJob, environment: Mapping[str, Any]) -> None:
+def _complete(folder: Path, job: Job, environment: Mapping[str, Any]) -> None:
     """Write what is not there; the recipe last, because whoever finds it may go on with the run."""
     texts = {"environment.json": json.dumps(environment, indent=2) + "\n", "recipe.toml": job.recipe(folder)}
     for name, text in texts.items():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from tuplet.engine import Processes
 from tuplet.errors import DataError, LabelError, RecipeError, ShapeError
 from tuplet.evaluation import QueryResult, Result, compare, health, verification
 from tuplet.evaluation.relevance import Junk
+from tuplet.evaluation.words import WordSimilarityResult, word_similarity
 from tuplet.models import Embedder
 from tuplet.results import ProtocolResults
 from tuplet.training.features import FeatureExtractor, Features, ModelExtractor, RawExtractor
@@ -223,6 +225,19 @@ def verified(model: ModelExtractor, dataset: Dataset, seed: int) -> dict[str, Pr
 def protocol_results(results: Mapping[str, Result]) -> ProtocolResults:
     """Results of one protocol as `evaluation.json` holds them, by `model`, `raw`, `comparison` and the like."""
     return ProtocolResults.model_validate({of: result.to_dict() for of, result in results.items()})
+
+
+def word_similarities(job: Job, model: ModelExtractor) -> dict[str, WordSimilarityResult]:
+    """Results by the name of each file of word pairs; none but for a training on running text."""
+    if job.corpus is None:
+        return {}
+    vectors, geometry, options = model.embed(job.train), model.embedder.geometry, job.evaluate
+    return {
+        Path(file).stem: word_similarity(
+            job.train.ids, vectors, Path(file), geometry=geometry, bootstrap=options.bootstrap, seed=job.seed
+        )
+        for file in options.words
+    }
 
 
 def event_values(result: QueryResult) -> Values:

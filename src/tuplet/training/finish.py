@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tuplet.data import Dataset
 from tuplet.engine import Processes
 from tuplet.errors import CheckpointError, DataError
 from tuplet.evaluation.roc import operating_points
+from tuplet.evaluation.words import WordSimilarityResult
 from tuplet.models import Embedder
 from tuplet.results import DataSummary, Evaluation, Primary, ProtocolResults
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.evaluator import (
     Evaluator,
+    Results,
     event_values,
     health_of,
     not_applicable,
@@ -21,6 +24,7 @@ from tuplet.training.evaluator import (
     protocols_of,
     thresholds,
     verified,
+    word_similarities,
 )
 from tuplet.training.events import Diary, Event, note
 from tuplet.training.features import Features, ModelExtractor
@@ -65,11 +69,11 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     features = [{**one, **other} for one, other in zip(raw, features, strict=True)]
     results, left_out = evaluator.evaluate(features)
     left_out += not_applicable(dataset, job.evaluate)
+    similarity = word_similarities(job, model)
     yield from map(note, left_out)
-    main = next((protocol for protocol in evaluator.protocols if protocol.name in results), None)
-    for of, result in results[main.name].items() if main else ():
-        by, values = main.primary_metric if main else "", event_values(result)
-        yield diary.write("evaluation", step=best_step, split=split, of=of, by=by, best=of == "model", values=values)
+    main, reported = _report(evaluator, results, similarity)
+    for fields in reported:
+        yield diary.write("evaluation", step=best_step, split=split, **fields)
     evaluation = Evaluation(
         name=job.name,
         seed=job.seed,
@@ -78,9 +82,10 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         geometry=embedder.geometry,
         supervision=job.task.supervision,
         data=DataSummary.model_validate(job.facts),
-        raw=state.baseline.summary(),
-        main=Primary(protocol=main.name, measure=main.primary_metric) if main else None,
+        raw=state.baseline.summary() if job.corpus is None else None,
+        main=main,
         protocols=evaluator.compare(results)
+        | {name: protocol_results({"model": found}) for name, found in similarity.items()}
         | verified(model, dataset, job.seed)
         | _health(model, dataset, evaluator, features),
         left_out=left_out,
@@ -88,6 +93,28 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     evaluation.write(folder)
     yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
     diary.settle()
+
+
+def _report(
+    evaluator: Evaluator, results: Results, similarity: Mapping[str, WordSimilarityResult]
+) -> tuple[Primary | None, list[dict[str, Any]]]:
+    """What stands for the whole result, and the fields of its `evaluation` events: of words, one for each file."""
+    main = next((protocol for protocol in evaluator.protocols if protocol.name in results), None)
+    if main is not None:
+        by = main.primary_metric
+        return Primary(protocol=main.name, measure=by), [
+            {"of": of, "by": by, "best": of == "model", "values": event_values(result)}
+            for of, result in results[main.name].items()
+        ]
+    first = next((Primary(protocol=name, measure="spearman") for name in similarity), None)
+    return first, [
+        {
+            "of": "model",
+            "best": True,
+            "values": {f"{metric} {name}": {"value": value} for metric, value in found.values.items()},
+        }
+        for name, found in similarity.items()
+    ]
 
 
 def _best(checkpoints: Path, step: int) -> tuple[Checkpoint, list[str]]:
@@ -122,8 +149,8 @@ def _set_thresholds(embedder: Embedder, model: ModelExtractor, validation: Datas
 def _health(
     model: ModelExtractor, dataset: Dataset, evaluator: Evaluator, features: Sequence[Mapping[str, Features | None]]
 ) -> dict[str, ProtocolResults]:
-    """The protocol health, of the embedding space itself; none for a single example."""
-    if len(dataset) < 2:
+    """The protocol health, of the embedding space itself; none for a single example, or words."""
+    if len(dataset) < 2 or dataset.kind == "words":
         return {}
     views = next((features[at]["model"] for at, one in enumerate(evaluator.protocols) if one.name == "views"), None)
     return {"health": protocol_results({"model": health_of(model, dataset, views, evaluator.seed)})}

@@ -86,6 +86,8 @@ def _facts(dataset: Dataset, split: str) -> list[dict[str, Any]]:
         columns["target"] = dataset.targets.tolist()
     if dataset.texts is not None:
         columns["text"] = dataset.texts
+    if dataset.counts is not None:
+        columns["count"] = dataset.counts
     for name, values in columns.items():
         for fact, value in zip(facts, values, strict=True):
             fact[name] = value

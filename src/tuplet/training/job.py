@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from tuplet.data import Batch, Columns, Dataset
+from tuplet.data import Batch, Columns, Corpus, Dataset
 from tuplet.data.fingerprint import Fingerprint
 from tuplet.losses import MetricLoss
 from tuplet.models import Embedder
@@ -41,7 +41,7 @@ class Task:
 
     Attributes:
         supervision: What the loss is told.
-        arguments: How a batch becomes the arguments of the loss.
+        arguments: How a batch becomes the arguments of the loss; None of running text, whose steps need no batch.
         compares_examples: Whether the loss compares examples, and not each with class weights or a bank.
         split_by: What the splits share: "class" holds whole classes out, "row" examples.
         protocols: What evaluates it, the most telling first: each where the examples at hand give it something to
@@ -53,7 +53,7 @@ class Task:
     """
 
     supervision: Supervision
-    arguments: Arguments
+    arguments: Arguments | None
     compares_examples: bool = True
     split_by: Literal["class", "row"] = "class"
     protocols: tuple[ProtocolKind, ...] = ()
@@ -90,6 +90,7 @@ class Job:
         fingerprint: What the data is, example by example: a run is gone on with by the same data only. None compares
             nothing.
         origin: The run that the weights come from, and its step; None for new weights.
+        corpus: Running text to train on; the examples of `train` are then its vocabulary.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
     origin: Mapping[str, Any] | None = None
+    corpus: Corpus | None = None
 
     @property
     def evaluation_split(self) -> tuple[str, Dataset]:
@@ -120,7 +122,7 @@ class Job:
     def batch_exceeds_dataset(self) -> str | None:
         """What to say of batches that are larger than the data; None where they are not."""
         size, there = self.sampler.batch_size, len(self.train)
-        if size <= there:
+        if size <= there or self.corpus is not None:
             return None
         return (
             f"A batch takes {size:,} examples, and there are {there:,} to train on: some stand in it twice or more "

@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tuplet.data import Batch, take_batch
 from tuplet.engine import Processes
 from tuplet.engine.gather import everyones
-from tuplet.losses import readings
-from tuplet.seeding import Draws, derive
 from tuplet.training import checkpoint
 from tuplet.training.collapse import Spread, advice, measure_spread, warning
 from tuplet.training.evaluator import event_values, selection_of, validate
@@ -17,8 +14,8 @@ from tuplet.training.events import Diary, Event
 from tuplet.training.interrupt import Interruption
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
-from tuplet.training.step import Taken, take_step
-from tuplet.training.together import agreed, anyone, share
+from tuplet.training.step import StepResult
+from tuplet.training.together import agreed, anyone
 
 
 def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
@@ -34,35 +31,25 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
         Events of kind step, evaluation and checkpoint.
     """
     job, settings = state.job, state.job.settings
-    seen, loading, since, is_collapsed = 0, 0.0, time.monotonic(), False
+    seen, loading, since, is_collapsed = 0.0, 0.0, time.monotonic(), False
     with Interruption() as interruption:
         while not state.is_done:
-            step, begun = state.progress.step, time.monotonic()
-            positions = job.sampler.next_batch()
-            mine = share(len(positions), processes, job.sampler.together)
-            batch = take_batch(job.train, positions[mine])
-            loading += time.monotonic() - begun
-            draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
-            rate = learning_rate(settings, step)
-            state.optimizer.set_rate(rate)
+            step = state.progress.step
             is_logged = (step + 1) % settings.log_every == 0
-            taken = take_step(job, batch, draws, state.optimizer, step, processes, watched=is_logged)
-            if taken.embeddings is not None:
-                job.sampler.observe(positions, taken.embeddings, processes)
-            state.advance()
-            seen += len(positions)
+            taken = state.take_step(watched=is_logged)
+            seen, loading = seen + taken.rows, loading + taken.waited
 
-            if taken.outcome is not None and is_logged:
-                spread = _spread(state, batch, taken, processes)
+            if is_logged:
+                spread = _spread(state, taken, processes)
                 collapses = spread is not None and spread.is_collapsed and step >= settings.warmup * settings.steps
                 passed = time.monotonic() - since
                 yield diary.write(
                     "step",
                     step=step + 1,
-                    loss=float(taken.outcome.value.detach()),
-                    learning_rate=rate,
+                    loss=None if taken.loss is None else float(taken.loss),
+                    learning_rate=learning_rate(settings, step),
                     gradient_norm=None if taken.norm is None else float(taken.norm),
-                    stats=readings(taken.outcome.stats),
+                    stats=taken.stats,
                     spread=None if spread is None else spread._asdict(),
                     is_collapsed=collapses,
                     examples_per_second=round(seen / passed, 1),
@@ -75,7 +62,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
             if (step + 1) % settings.interval == 0 or state.is_done:
                 yield from _validate(state, diary, processes)
                 yield _keep(state, diary, folder, processes)
-                seen, loading, since = 0, 0.0, time.monotonic()
+                seen, loading, since = 0.0, 0.0, time.monotonic()
             elif is_interrupted:
                 _keep(state, diary, folder, processes, planned=False)
                 diary.write("interrupted", step=step + 1)
@@ -83,12 +70,12 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 raise KeyboardInterrupt
 
 
-def _spread(state: State, batch: Batch, taken: Taken, processes: Processes) -> Spread | None:
+def _spread(state: State, taken: StepResult, processes: Processes) -> Spread | None:
     """How the embeddings of the global batch lie; the state takes note of it."""
     if taken.embeddings is None:
         return None
     embeddings = everyones(taken.embeddings, processes)
-    labels = None if batch.labels is None else everyones(batch.labels, processes)
+    labels = None if taken.labels is None else everyones(taken.labels, processes)
     if len(embeddings) < 2:
         return None
     spread = measure_spread(embeddings, labels, state.job.embedder.geometry)

@@ -15,7 +15,6 @@ from tuplet.storage import read_json, write_file
 from tuplet.training.checkpoint import check_of, is_of_first_format
 from tuplet.training.job import Job
 from tuplet.training.optim import count_parameters
-from tuplet.training.word_job import WordJob
 
 RECORD, EXAMPLES = "resume.json", "examples.jsonl"
 FORMAT = 1
@@ -43,15 +42,14 @@ class Record:
     origin: Mapping[str, Any] | None
 
 
-def keep(folder: Path, job: Job | WordJob) -> None:
+def keep(folder: Path, job: Job) -> None:
     """Write what a run is given."""
     examples = corpus = None
-    if isinstance(job, WordJob):
-        corpus = job.digest()
+    if job.corpus is not None:
+        corpus = job.corpus.digest()
     elif job.fingerprint is not None:
         examples = job.fingerprint.write(folder / EXAMPLES)
-    origin = None if isinstance(job, WordJob) else job.origin
-    _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, origin))
+    _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, job.origin))
 
 
 def has_no_record(folder: Path) -> bool:
@@ -59,7 +57,7 @@ def has_no_record(folder: Path) -> bool:
     return not (folder / RECORD).exists() and is_of_first_format(folder / "checkpoints")
 
 
-def refuse_other_start(folder: Path, job: Job | WordJob, start: Mapping[str, Any]) -> None:
+def refuse_other_start(folder: Path, job: Job, start: Mapping[str, Any]) -> None:
     """Refuse to go on with a run of tuplet 0.1 on other data, as far as its first event can tell.
 
     Args:
@@ -76,17 +74,17 @@ def refuse_other_start(folder: Path, job: Job | WordJob, start: Mapping[str, Any
         raise other_data(folder, found)
 
 
-def adopt(folder: Path, job: Job | WordJob) -> None:
+def adopt(folder: Path, job: Job) -> None:
     """Begin the record of a run of tuplet 0.1; its recipe is written as it is understood today."""
     keep(folder, job)
     write_file(folder / "recipe.toml", job.recipe(folder))
 
 
-def start_facts(job: Job | WordJob) -> dict[str, Any]:
+def start_facts(job: Job) -> dict[str, Any]:
     """What the first event of a run says of it."""
     facts: dict[str, Any] = {"name": job.name, "seed": job.seed, "steps": job.settings.steps}
-    if isinstance(job, WordJob):
-        facts |= {"examples": len(job.corpus), "words": len(job.corpus.words)}
+    if job.corpus is not None:
+        facts |= {"examples": len(job.corpus), "words": len(job.train)}
     else:
         classes = job.train.classes
         count = 0 if classes is None else len(torch.unique(classes[classes >= 0]))
@@ -129,7 +127,7 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
     return None if digest is None else Fingerprint.read(folder / EXAMPLES, digest)
 
 
-def compare(folder: Path, job: Job | WordJob, *, extend: bool) -> int | None:
+def compare(folder: Path, job: Job, *, extend: bool) -> int | None:
     """Go on with the same, or not at all.
 
     Args:
@@ -157,8 +155,8 @@ def compare(folder: Path, job: Job | WordJob, *, extend: bool) -> int | None:
             f"tuplet train {folder}/recipe.toml --from {folder}",
             reference="run-changed",
         )
-    if isinstance(job, WordJob):
-        found = [] if kept.corpus == job.digest() else ["its words are others, or stand in another order"]
+    if job.corpus is not None:
+        found = [] if kept.corpus == job.corpus.digest() else ["its words are others, or stand in another order"]
     elif kept.examples is not None and job.fingerprint is not None:
         known = Fingerprint.read(folder / EXAMPLES, kept.examples)
         found = differences(known.present(), job.fingerprint.present())
@@ -180,7 +178,7 @@ def other_data(folder: Path, found: list[str]) -> DataError:
     )
 
 
-def extend_to(folder: Path, job: Job | WordJob) -> None:
+def extend_to(folder: Path, job: Job) -> None:
     """Note that a run shall take as many steps as the job says."""
     kept = read_record(folder)
     text = job.recipe(folder)

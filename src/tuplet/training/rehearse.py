@@ -11,16 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.data import take_batch
 from tuplet.engine import ALONE
-from tuplet.seeding import Draws, derive
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.evaluator import selection_of, validate
 from tuplet.training.job import Job
 from tuplet.training.state import State
-from tuplet.training.step import take_step
-from tuplet.training.word_job import WordJob
-from tuplet.training.words import WordState
 
 WARMUP = 2
 """Steps before the first that is timed: allocators and caches are filled."""
@@ -49,7 +44,7 @@ class Rehearsal:
     checkpoint: Checkpoint
 
 
-def rehearse(job: Job | WordJob, device: torch.device | str = "cpu") -> Rehearsal:
+def rehearse(job: Job, device: torch.device | str = "cpu") -> Rehearsal:
     """Take a few steps. The job has moved a little afterwards; nothing is written.
 
     Args:
@@ -59,33 +54,14 @@ def rehearse(job: Job | WordJob, device: torch.device | str = "cpu") -> Rehearsa
     Raises:
         DivergedError: If the embeddings or the loss are not finite.
     """
-    if isinstance(job, WordJob):
-        words = WordState(job)
-        seconds = _timed(lambda: words.take_step(watched=False))
-        return Rehearsal(seconds, 0.0, None, 0, words.capture(0))
     state = State(job, torch.device(device))
     held = Held(p for module in (job.embedder, job.loss) for p in module.parameters())
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
-        _step(state)
+        state.take_step(watched=False)
     loading: list[float] = []
-    seconds = _timed(lambda: loading.append(_step(state)), state.device)
+    seconds = _timed(lambda: loading.append(state.take_step(watched=False).waited), state.device)
     waited = statistics.median(loading[-len(seconds) :])
     return Rehearsal(seconds, waited, _validation(state), held.peak, state.capture(0))
-
-
-def _step(state: State) -> float:
-    """What the training loop does between two steps; seconds until the batch was there."""
-    job, step = state.job, state.progress.step
-    began = time.perf_counter()
-    positions = job.sampler.next_batch()
-    batch = take_batch(job.train, positions)
-    waited = time.perf_counter() - began
-    draws = Draws(derive(job.seed, "augment", step), 0, len(positions))
-    taken = take_step(job, batch, draws, state.optimizer, step, ALONE, watched=False)
-    if taken.embeddings is not None:
-        job.sampler.observe(positions, taken.embeddings, ALONE)
-    state.advance()
-    return waited
 
 
 def _timed(take: Callable[[], Any], device: torch.device | None = None) -> tuple[float, ...]:

@@ -23,15 +23,14 @@ from tuplet.training.loop import train
 from tuplet.training.record import adopt, has_no_record, other_data, start_facts
 from tuplet.training.state import State
 from tuplet.training.together import agreed, refuse_batch_of_one
-from tuplet.training.word_job import WordJob
-from tuplet.training.words import WordState, begin_words, finish_words, refuse_several, train_words
+from tuplet.training.words import refuse_several
 
 _ROUNDING = 1e-3
 """How far a score may be from that of the same weights on another machine."""
 
 
 def run(
-    job: Job | WordJob,
+    job: Job,
     folder: Path,
     *,
     resume: bool = False,
@@ -77,10 +76,7 @@ def run(
         if resume and not extend and agreed(is_finished(folder), processes):
             yield note(f"{folder} has come to its end. For more steps: tuplet train --resume {folder} --steps N")
             return
-        if isinstance(job, WordJob):
-            events = _run_words(job, folder, resume=resume, extend=extend)
-        else:
-            events = _run_job(job, folder, torch.device(device), processes, resume=resume, extend=extend)
+        events = _run(job, folder, torch.device(device), processes, resume=resume, extend=extend)
         if job.settings.tensorboard and processes.rank == 0:
             events = recorded(events, folder / "tensorboard")
         yield from events
@@ -89,7 +85,7 @@ def run(
             claim.give_back()
 
 
-def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
+def refuse_unfit(job: Job, processes: Processes) -> None:
     """A message instead of a run that could not be, before anything is written.
 
     Args:
@@ -100,20 +96,19 @@ def refuse_unfit(job: Job | WordJob, processes: Processes) -> None:
         RecipeError: See `run`.
         MissingExtraError: See `run`.
     """
-    if isinstance(job, WordJob):
+    if job.corpus is not None:
         refuse_several(processes)
-    else:
-        refuse_batch_of_one(job.embedder, job.sampler.batch_size)
-        refuse_chunks(job.embedder, job.settings.chunk)
-        selection_of(job)
+    refuse_batch_of_one(job.embedder, job.sampler.batch_size)
+    refuse_chunks(job.embedder, job.settings.chunk)
+    selection_of(job)
     if job.settings.tensorboard:
         require_tensorboard()
 
 
-def _run_job(
+def _run(
     job: Job, folder: Path, device: torch.device, processes: Processes, *, resume: bool, extend: bool
 ) -> Iterator[Event]:
-    """The same for batches of examples."""
+    """The same, with the folder claimed."""
     state = State(job, device, processes)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
     is_first = resume and agreed(has_no_record(folder), processes)
@@ -136,28 +131,8 @@ def _run_job(
             yield from finish(state, diary, folder, processes)
 
 
-def _run_words(job: WordJob, folder: Path, *, resume: bool, extend: bool) -> Iterator[Event]:
-    """The same for word vectors."""
-    state, checkpoints = WordState(job), folder / "checkpoints"
-    is_first = resume and has_no_record(folder)
-    with writing(folder):
-        yield from prepare(folder, job, environment(torch.device("cpu"), ALONE), resume=resume, extend=extend)
-        found, remarks = _find(folder, ALONE) if resume else (None, [])
-        yield from map(note, remarks)
-        with Diary(folder / DIARY, found.progress.events if found else 0) as diary:
-            if found is None:
-                yield from begin_words(job, diary)
-            else:
-                yield from _go_on(state, found, diary, checkpoints)
-                if is_first:
-                    yield from _adopt(state, folder, ALONE)
-            with _telling(diary, state):
-                yield from train_words(state, diary, checkpoints)
-            yield from finish_words(state, diary, folder)
-
-
 @contextmanager
-def _telling(diary: Diary, state: State | WordState) -> Iterator[None]:
+def _telling(diary: Diary, state: State) -> Iterator[None]:
     """Of a training that diverged or was interrupted, the diary says so: nobody waits for its next step."""
     try:
         yield
@@ -183,7 +158,7 @@ def _find(folder: Path, processes: Processes) -> tuple[Checkpoint | None, list[s
     return found, remarks
 
 
-def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
+def _go_on(state: State, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
     """Everything as it was when a checkpoint was taken."""
     state.restore(found)
     step = found.progress.step
@@ -199,11 +174,11 @@ def _go_on(state: State | WordState, found: Checkpoint, diary: Diary, checkpoint
         state.progress = replace(state.progress, waited=0, lost=False)
 
 
-def _adopt(state: State | WordState, folder: Path, processes: Processes) -> Iterator[Event]:
+def _adopt(state: State, folder: Path, processes: Processes) -> Iterator[Event]:
     """Begin the record of a run of tuplet 0.1, which kept none, if its weights validate as they did."""
     said = "as many examples and parameters as then"
-    selection = selection_of(state.job) if isinstance(state, State) else None
-    if isinstance(state, State) and selection is not None:
+    selection = selection_of(state.job)
+    if selection is not None:
         step, metric = state.progress.step, selection.reported
         values = [
             event["values"].get(metric, {}).get("value")

@@ -14,8 +14,10 @@ from tuplet.training.baseline import Baseline, baseline_of
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.collapse import is_lost
 from tuplet.training.job import Job
-from tuplet.training.optim import Optimizers
+from tuplet.training.optim import learning_rate
+from tuplet.training.step import BatchStepper, Stepper, StepResult
 from tuplet.training.synchronised import synchronise
+from tuplet.training.words import WordStepper
 
 
 class State:
@@ -23,24 +25,27 @@ class State:
 
     Args:
         job: Moved to `device` and put in training mode.
-        device: Where encoder and loss live.
+        device: Where encoder and loss live; word vectors are trained on the CPU.
         processes: Who shares each batch: what normalises over it does so over the rows of all.
 
     Attributes:
         progress: Steps done, best score and the like; replaced, never changed.
-        optimizer: Of everything that learns.
+        stepper: Takes the steps, and holds the optimiser.
         average: Averaged weights of the embedder; None where weights are not averaged.
         untrained: The embedder as it was before the first step; None where nobody asks for it.
     """
 
     def __init__(self, job: Job, device: torch.device, processes: Processes = ALONE) -> None:
+        is_text = job.corpus is not None
+        device = torch.device("cpu") if is_text else device
         self.job = job
         self.device = device
-        self.untrained = copy.deepcopy(job.embedder) if job.evaluate.untrained or job.evaluate.probe else None
+        is_asked = (job.evaluate.untrained or job.evaluate.probe) and not is_text
+        self.untrained = copy.deepcopy(job.embedder) if is_asked else None
         self.progress = Progress()
         job.embedder.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         job.loss.to(device).train()
-        self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
+        self.stepper: Stepper = WordStepper(job) if is_text else BatchStepper(job, processes)
         self.average = copy.deepcopy(job.embedder) if job.settings.ema else None
         synchronise(job.embedder, processes)
 
@@ -60,11 +65,14 @@ class State:
         settings, progress = self.job.settings, self.progress
         return progress.step >= settings.steps or 0 < settings.patience <= progress.waited or progress.lost
 
-    def advance(self) -> None:
-        """Note that one more step was taken."""
-        self.progress = replace(self.progress, step=self.progress.step + 1)
+    def take_step(self, *, watched: bool) -> StepResult:
+        """Take one more step; `watched` as for `Stepper.take`."""
+        step = self.progress.step
+        result = self.stepper.take(step, learning_rate(self.job.settings, step), watched=watched)
+        self.progress = replace(self.progress, step=step + 1)
         if self.average is not None:
             self._follow(self.average)
+        return result
 
     def score(self, score: float) -> bool:
         """Note the score of a validation; whether it is the best so far. One that is no number is better than none."""
@@ -100,7 +108,7 @@ class State:
             tensors["averaged"] = self.average.state_dict()
         if memory := job.sampler.memory():
             tensors["sampler"] = memory
-        return Checkpoint(progress, tensors, self.optimizer.state_dict())
+        return Checkpoint(progress, tensors, self.stepper.state_dict())
 
     def restore_evaluated(self, checkpoint: Checkpoint) -> None:
         """Give `evaluated` the weights of a checkpoint."""
@@ -112,7 +120,7 @@ class State:
         self.job.loss.load_state_dict(checkpoint.tensors["objective"])
         if self.average is not None:
             self.average.load_state_dict(checkpoint.tensors["averaged"])
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.stepper.load_state_dict(checkpoint.optimizer)
         self.job.sampler.load_state_dict(dict(checkpoint.progress.sampler))
         self.job.sampler.load_memory(checkpoint.tensors.get("sampler", {}))
         self.progress = checkpoint.progress

@@ -1,23 +1,25 @@
-"""One optimiser step, whatever the loss."""
+"""One optimiser step, whatever the loss; and how a training takes the next one."""
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from tuplet.data import Batch
+from tuplet.data import Batch, take_batch
 from tuplet.engine import Outcome, Processes
 from tuplet.errors import ShapeError
+from tuplet.losses import readings
 from tuplet.models import Embedder
-from tuplet.seeding import Draws, derive_seed
+from tuplet.seeding import Draws, derive, derive_seed
 from tuplet.training.chunks import encode_in_chunks
 from tuplet.training.diverged import explain
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
-from tuplet.training.together import average_gradients
+from tuplet.training.together import average_gradients, share
 from tuplet.types import Side
 
 
@@ -34,6 +36,85 @@ class Taken(NamedTuple):
     outcome: Outcome | None
     norm: Tensor | None
     embeddings: Tensor | None
+
+
+class StepResult(NamedTuple):
+    """What is known of a step; what only a log needs, where that was asked for.
+
+    Attributes:
+        rows: Examples, or words, that it learned from.
+        waited: Seconds until they were there.
+        loss: Before the step.
+        norm: Of the gradient before clipping.
+        stats: Numbers of the loss by name.
+        embeddings: As in `Taken`.
+        labels: Of these embeddings, where they have some.
+    """
+
+    rows: float
+    waited: float = 0.0
+    loss: Tensor | None = None
+    norm: Tensor | None = None
+    stats: Mapping[str, float] | None = None
+    embeddings: Tensor | None = None
+    labels: Tensor | None = None
+
+
+class Stepper(Protocol):
+    """Takes the steps of a training, and holds its optimiser."""
+
+    def take(self, step: int, rate: float, *, watched: bool) -> StepResult:
+        """The next step.
+
+        Args:
+            step: Steps done so far.
+            rate: Learning rate.
+            watched: Also take what only a reader of the log needs.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the optimiser depends on beside weights and gradients."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+
+
+class BatchStepper:
+    """Steps down the gradient of batches of examples.
+
+    Args:
+        job: On its device, in training mode.
+        processes: Who shares each global batch.
+    """
+
+    def __init__(self, job: Job, processes: Processes) -> None:
+        self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
+        self._job, self._processes = job, processes
+
+    def take(self, step: int, rate: float, *, watched: bool) -> StepResult:
+        """See `Stepper`."""
+        job, begun = self._job, time.monotonic()
+        positions = job.sampler.next_batch()
+        mine = share(len(positions), self._processes, job.sampler.together)
+        batch = take_batch(job.train, positions[mine])
+        waited = time.monotonic() - begun
+        draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
+        self.optimizer.set_rate(rate)
+        taken = take_step(job, batch, draws, self.optimizer, step, self._processes, watched=watched)
+        if taken.embeddings is not None:
+            job.sampler.observe(positions, taken.embeddings, self._processes)
+        loss, stats = None, None
+        if watched and taken.outcome is not None:
+            loss, stats = taken.outcome.value.detach(), readings(taken.outcome.stats)
+        return StepResult(len(positions), waited, loss, taken.norm, stats, taken.embeddings, batch.labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Stepper`."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Stepper`."""
+        self.optimizer.load_state_dict(state)
 
 
 def take_step(
@@ -64,6 +145,7 @@ def take_step(
     optimizer.zero_grad()
     batch = _on(job.embedder.device, batch)
     embed = _Embed(job, draws)
+    assert job.task.arguments is not None  # noqa: S101  running text has a stepper of its own
     arguments = job.task.arguments(embed, batch)
     try:
         if watched or processes.size > 1:

@@ -1,32 +1,22 @@
-"""Training word vectors: the same run, with steps that touch only the rows of the words at hand."""
+"""Word vectors: steps that touch only the rows of the words at hand, in the place of batches of examples."""
 
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tuplet.engine import Processes
 from tuplet.errors import DivergedError, RecipeError
-from tuplet.evaluation.words import WordSimilarityResult, word_similarity
-from tuplet.index import FlatIndex
+from tuplet.losses import NCELoss
 from tuplet.losses.word_block import BlockOutcome, Level, Slope, WordBlock, word_block
-from tuplet.results import DataSummary, Evaluation, Primary
+from tuplet.models import Embedder
+from tuplet.sampling import WindowSampler
 from tuplet.seeding import derive
-from tuplet.training import checkpoint
-from tuplet.training.checkpoint import Checkpoint, Progress
-from tuplet.training.evaluator import protocol_results
-from tuplet.training.events import Diary, Event
-from tuplet.training.interrupt import Interruption
-from tuplet.training.optim import learning_rate
-from tuplet.training.record import start_facts
-from tuplet.training.rows import RowOptimizer
-from tuplet.training.word_job import WordJob
+from tuplet.training.job import Job
+from tuplet.training.step import StepResult
 
-FORMAT = 1
 _DRAWN = 64  # steps whose noise is drawn together
 
 
@@ -44,21 +34,24 @@ def refuse_several(processes: Processes) -> None:
         )
 
 
-class WordState:
-    """Everything that changes while word vectors train.
+def word_table(embedder: Embedder) -> Tensor:
+    """The vectors of all words: the encoder's own weights, but for the row that stands for no word."""
+    return embedder.encoder.get_parameter("tokens.weight").detach()[1:]
+
+
+class WordStepper:
+    """Steps down the gradient of runs of words, row by row.
 
     Args:
         job: Trained in place.
-
-    Attributes:
-        progress: Steps done; replaced, never changed.
     """
 
-    def __init__(self, job: WordJob) -> None:
-        self.job = job
-        self.progress = Progress()
+    def __init__(self, job: Job) -> None:
+        assert isinstance(job.loss, NCELoss)  # noqa: S101  the recipe was checked
+        assert isinstance(job.sampler, WindowSampler)  # noqa: S101
         loss, name, cap = job.loss, job.settings.optimizer, job.settings.clip
-        self._vectors, self._weight, self._bias = job.vectors, loss.weight.detach(), loss.bias.detach()
+        self._job, self._loss, self._sampler = job, loss, job.sampler
+        self._vectors, self._weight, self._bias = word_table(job.embedder), loss.weight.detach(), loss.bias.detach()
         tables = {"vectors": self._vectors, "weight": self._weight}
         self._level: Level | None = None
         if loss.objective == "nce":  # negative sampling has no bias
@@ -73,35 +66,23 @@ class WordState:
             for key, table in tables.items()
         }
         self._drawn: tuple[int, Tensor] | None = None
+        self._rows = job.sampler.batch_size
 
-    @property
-    def is_done(self) -> bool:
-        """All steps are taken."""
-        return self.progress.step >= self.job.settings.steps
-
-    def take_step(self, *, watched: bool) -> tuple[BlockOutcome, dict[str, float]]:
-        """Move all tables one step down the gradient of the next run of words.
-
-        Args:
-            watched: Also take what only a reader of the diary needs.
-
-        Returns:
-            What the block measures, and statistics if it is watched: mean length of the vectors of its words, and the
-            share of these words whose gradient was longer than the cap.
-        """
-        job, step = self.job, self.progress.step
-        block = job.sampler.take(job.sampler.next_batch())
+    @torch.no_grad()
+    def take(self, step: int, rate: float, *, watched: bool) -> StepResult:
+        """See `Stepper`. The loss is that of a pair; `capped_share` are the words whose gradient was above the cap."""
+        sampler = self._sampler
+        block = sampler.take(sampler.next_batch())
         outcome = word_block(
             self._vectors,
             self._weight,
             block,
             self._noise(step, block),
-            job.loss.noise_samples,
+            self._loss.noise_samples,
             level=self._level,
-            contexts=job.sampler.contexts,
+            contexts=sampler.contexts,
             with_value=watched,
         )
-        rate = learning_rate(job.settings, step)
         capped = self._movers["vectors"].step(outcome.vectors, rate)
         self._movers["weight"].step(outcome.weight, rate)
         if outcome.bias is not None:
@@ -109,158 +90,100 @@ class WordState:
             if "log_partition" in self._movers:
                 constant = -outcome.bias.values.sum().view(1, 1)
                 self._movers["log_partition"].step(Slope(torch.zeros(1, dtype=torch.int64), constant), rate)
-        self.progress = replace(self.progress, step=step + 1)
-        return outcome, self._stats(outcome, capped) if watched else {}
+        if not watched:
+            return StepResult(self._rows)
+        return StepResult(self._rows, loss=self._mean(outcome, step + 1), stats=self._stats(outcome, capped))
 
     def _stats(self, outcome: BlockOutcome, capped: Tensor | None) -> dict[str, float]:
         rows = outcome.vectors.rows.unique()  # type: ignore[no-untyped-call]
         stats = {"norm": float(self._vectors[rows].norm(dim=1).mean())}
         return stats if capped is None else {**stats, "capped_share": int(capped.sum()) / len(rows)}
 
-    def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
-        """What a checkpoint holds; `events` is the length of the diary."""
-        sampler, steps = self.job.sampler.state_dict(), self.job.settings.steps
-        progress = replace(self.progress, events=events, sampler=sampler, planned=planned, steps=steps)
-        tensors = {"model": self.job.embedder.state_dict(), "objective": self.job.loss.state_dict()}
-        return Checkpoint(progress, tensors, {key: mover.state_dict() for key, mover in self._movers.items()})
+    def _mean(self, outcome: BlockOutcome, step: int) -> Tensor:
+        """Loss per pair."""
+        pairs = float(outcome.pairs)
+        mean = float(outcome.value) / pairs if outcome.value is not None and pairs else 0.0
+        value = torch.tensor(mean, dtype=torch.float64)
+        if not torch.isfinite(value):
+            raise DivergedError(
+                f"The loss is not finite at step {step}: the word vectors grew without bound.",
+                hint=f"Try --set train.learning_rate={self._job.settings.learning_rate / 2:g}, or --set train.clip=5.",
+                reference="loss-not-finite",
+            )
+        return value
 
-    def restore(self, found: Checkpoint) -> None:
-        """Go on from where a checkpoint was taken."""
-        self.job.embedder.load_state_dict(found.tensors["model"])
-        self.job.loss.load_state_dict(found.tensors["objective"])
+    def state_dict(self) -> dict[str, Any]:
+        """See `Stepper`."""
+        return {key: mover.state_dict() for key, mover in self._movers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Stepper`."""
         for key, mover in self._movers.items():
-            mover.load_state_dict(found.optimizer[key])
-        self.job.sampler.load_state_dict(dict(found.progress.sampler))
-        self.progress = found.progress
+            mover.load_state_dict(state[key])
 
     def _noise(self, step: int, block: WordBlock) -> Tensor:
         """Noise words of a step, drawn for many steps at once."""
-        loss, sampler = self.job.loss, self.job.sampler
+        loss, sampler = self._loss, self._sampler
         if not loss.shared_noise:
-            generator = derive(self.job.seed, "word noise", step)
+            generator = derive(self._job.seed, "word noise", step)
             return loss.noise.draw((len(block.before), loss.noise_samples), generator)
         part, row = divmod(step, _DRAWN)
         if self._drawn is None or self._drawn[0] != part:
-            generator = derive(self.job.seed, "word noise", part)
+            generator = derive(self._job.seed, "word noise", part)
             self._drawn = part, loss.noise.draw((_DRAWN, sampler.shared_noise), generator)
         return self._drawn[1][row]
 
 
-def begin_words(job: WordJob, diary: Diary) -> Iterator[Event]:
-    """What is known before the first step."""
-    yield diary.write("start", **start_facts(job))
+RowOptimizerName = Literal["sgd", "adagrad"]
 
 
-@torch.no_grad()
-def train_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event]:
-    """Take the steps that remain.
+class RowOptimizer:
+    """Moves the rows that a gradient names; all others, and their state, stay as they are.
 
-    Args:
-        state: Where the training stands; advanced in place.
-        diary: Takes the events.
-        folder: Of the checkpoints.
-
-    Yields:
-        Events of kind step and checkpoint.
-
-    Raises:
-        DivergedError: If the loss is no longer finite.
-    """
-    job, settings = state.job, state.job.settings
-    per_step = len(job.corpus) / job.sampler.batches_per_epoch
-    began, since = state.progress.step, time.monotonic()
-    with Interruption() as interruption:
-        while not state.is_done:
-            rate = learning_rate(settings, state.progress.step)
-            is_logged = (state.progress.step + 1) % settings.log_every == 0
-            outcome, stats = state.take_step(watched=is_logged)
-            step = state.progress.step
-            if is_logged:
-                yield diary.write(
-                    "step",
-                    step=step,
-                    loss=_mean(outcome, job, step),
-                    learning_rate=rate,
-                    gradient_norm=None,
-                    stats=stats,
-                    examples_per_second=round((step - began) * per_step / (time.monotonic() - since), 1),
-                )
-            is_interrupted = interruption.is_wanted
-            if step % settings.interval == 0 or state.is_done:
-                state.progress = replace(state.progress, best_step=step)
-                yield _keep(state, diary, folder)
-                began, since = step, time.monotonic()
-            elif is_interrupted:
-                _keep(state, diary, folder, planned=False)
-                diary.write("interrupted", step=step)
-            if is_interrupted:
-                raise KeyboardInterrupt
-
-
-def _keep(state: WordState, diary: Diary, folder: Path, *, planned: bool = True) -> Event:
-    """Save a checkpoint; the last two stay."""
-    captured = state.capture(diary.settle(), planned=planned)
-    checkpoint.save(folder, captured)
-    checkpoint.prune(folder, checkpoint.steps_in(folder)[-2:])
-    step = captured.progress.step
-    return diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
-
-
-def _mean(outcome: BlockOutcome, job: WordJob, step: int) -> float:
-    """Loss per pair."""
-    pairs = float(outcome.pairs)
-    value = float(outcome.value) / pairs if outcome.value is not None and pairs else 0.0
-    if not torch.isfinite(torch.tensor(value)):
-        raise DivergedError(
-            f"The loss is not finite at step {step}: the word vectors grew without bound.",
-            hint=f"Try --set train.learning_rate={job.settings.learning_rate / 2:g}, or --set train.clip=5.",
-            reference="loss-not-finite",
-        )
-    return value
-
-
-def finish_words(state: WordState, diary: Diary, folder: Path) -> Iterator[Event]:
-    """Save the vectors as `model`, score them, and index the vocabulary.
+    Gradients of a row that is named more than once are summed before anything else. The norm of the sum is capped: a
+    frequent word that is hit a hundred times in one step would otherwise overshoot.
 
     Args:
-        state: A training that is done.
-        diary: Takes the events.
-        folder: The run.
-
-    Yields:
-        Events of kind evaluation, one per file of word pairs, and end.
+        table: What is moved, in place.
+        name: "sgd", or "adagrad".
+        cap: Largest norm of the gradient of a row; inf for none.
+        eps: Added to AdaGrad's root.
     """
-    job, step = state.job, state.progress.step
-    job.embedder.eval().save(folder / "model")
-    vectors = job.vectors.clone()
-    facts = [
-        {"id": word, "count": count} for word, count in zip(job.corpus.words, job.corpus.counts.tolist(), strict=True)
-    ]
-    (folder / "gallery").mkdir(exist_ok=True)  # so that "../model" leads somewhere from it
-    FlatIndex.write(folder / "gallery", job.embedder, vectors, facts, model="../model")
-    results = evaluate_words(job, vectors)
-    for name, result in results.items():
-        values = {f"{measure} {name}": {"value": value} for measure, value in result.values.items()}
-        yield diary.write("evaluation", step=step, split="pairs", of="model", best=True, values=values)
-    evaluation = Evaluation(
-        name=job.name,
-        seed=job.seed,
-        step=step,
-        split="pairs",
-        geometry=job.embedder.geometry,
-        data=DataSummary.model_validate(job.facts),
-        main=next((Primary(protocol=name, measure="spearman") for name in results), None),
-        protocols={name: protocol_results({"model": result}) for name, result in results.items()},
-    )
-    evaluation.write(folder)
-    yield diary.write("end", step=step, best_step=step, stopped_early=False)
-    diary.settle()
 
+    def __init__(
+        self, table: Tensor, name: RowOptimizerName = "sgd", *, cap: float = math.inf, eps: float = 1e-10
+    ) -> None:
+        self.table, self.cap, self.eps = table, cap, eps
+        self.squares = torch.zeros_like(table) if name == "adagrad" else None
+        self._place = torch.zeros(len(table), dtype=torch.int64)
 
-def evaluate_words(job: WordJob, vectors: Tensor) -> Mapping[str, WordSimilarityResult]:
-    """Word similarity by the name of each file of pairs."""
-    options: dict[str, Any] = {"geometry": job.embedder.geometry, "bootstrap": job.evaluate.bootstrap, "seed": job.seed}
-    return {
-        Path(file).stem: word_similarity(job.corpus.words, vectors, Path(file), **options)
-        for file in job.evaluate.words
-    }
+    @torch.no_grad()
+    def step(self, slope: Slope, rate: float) -> Tensor | None:
+        """Go down a gradient.
+
+        Returns:
+            Whether each row of the gradient was capped, (rows,); None without a cap.
+        """
+        rows = slope.rows
+        self._place.index_copy_(0, rows, torch.arange(len(rows)))
+        places = self._place.index_select(0, rows)  # of a row that is named twice, one place gets the sum, the other 0
+        total = torch.zeros_like(slope.values).index_add_(0, places, slope.values)
+        capped = None
+        if self.cap < math.inf:
+            norm = torch.linalg.vector_norm(total, dim=1, keepdim=True)
+            capped = norm[:, 0] > self.cap
+            total *= (self.cap / norm.clamp_min_(1e-30)).clamp_max_(1)
+        if self.squares is not None:
+            self.squares.index_add_(0, rows, total.square())
+            total /= self.squares.index_select(0, rows).sqrt_().add_(self.eps)
+        self.table.index_add_(0, rows, total, alpha=-rate)
+        return capped
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the next step depends on beside the table."""
+        return {} if self.squares is None else {"squares": self.squares}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Goes on from there."""
+        if self.squares is not None:
+            self.squares.copy_(state["squares"])

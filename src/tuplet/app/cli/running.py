@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tuplet.engine import Processes
     from tuplet.recipes import Reader, Recipe
     from tuplet.results import Evaluation
-    from tuplet.training import Job, WordJob
+    from tuplet.training import Job
     from tuplet.training.claim import Claim
 
 
@@ -70,7 +70,7 @@ def new_run(
     processes: "Processes | None" = None,
     start: Path | None = None,
     trust: bool = False,
-) -> "tuple[Job | WordJob, Place]":
+) -> "tuple[Job, Place]":
     """A job and its folder, new to `out` and held from now on.
 
     Args:
@@ -152,7 +152,7 @@ def old_run(
     data: Path | None = None,
     steps: int | None = None,
     trust: bool = False,
-) -> "tuple[Job | WordJob, Place]":
+) -> "tuple[Job, Place]":
     """The job of an earlier run, whose folder is held from now on.
 
     Args:
@@ -201,19 +201,15 @@ def _build(
     begun: Path | None = None,
     start: Path | None = None,
     trust: bool = False,
-) -> "Job | WordJob":
+) -> "Job":
     """What a recipe describes; the folder is let go of if it cannot be trained."""
     from tuplet.engine import ALONE
-    from tuplet.recipes import build, build_words
+    from tuplet.recipes import build
     from tuplet.training.run import refuse_unfit
 
     cache, processes = cache_beside(place.folder), processes or ALONE
     try:
-        job: Job | WordJob
-        if recipe.data.kind == "words":
-            job = build_words(recipe, cache=cache, start=start)
-        else:
-            job = build(recipe, cache=cache, processes=processes, reader=reader, begun=begun, start=start, trust=trust)
+        job = build(recipe, cache=cache, processes=processes, reader=reader, begun=begun, start=start, trust=trust)
         refuse_unfit(job, processes)  # `run` would too, but in every process
     except BaseException:
         if place.claim is not None:
@@ -249,7 +245,7 @@ def cache_beside(run: Path) -> Path:
 
 
 def run_and_report(
-    job: "Job | WordJob",
+    job: "Job",
     place: Place,
     *,
     resume: bool,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tuplet.app.cli.running import Place
     from tuplet.engine import Processes
     from tuplet.results import Evaluation
-    from tuplet.training import Job, WordJob
+    from tuplet.training import Job
 
 EPILOG = """
 \b
@@ -127,7 +127,7 @@ def train(
 
 
 def _run(
-    begin: "Callable[[], tuple[Job | WordJob, Place]]",
+    begin: "Callable[[], tuple[Job, Place]]",
     processes: "Processes",
     device: str,
     *,
@@ -142,7 +142,7 @@ def _run(
 
     with after_the_first(processes):
         job, place = begin()
-        if processes.rank == 0 and "kind" in job.facts and "faces" not in job.facts:
+        if processes.rank == 0 and job.corpus is None and "faces" not in job.facts:
             remark(told_of(DataSummary.model_validate(job.facts)))
     place = place.agree(processes)
     evaluation = run_and_report(job, place, resume=resume, extend=extend, device=device, processes=processes)
