@@ -1,12 +1,12 @@
 """Recipes: what to train on, with and for, as TOML; and the objects they describe."""
 
 from tuplet.recipes.build import build
+from tuplet.recipes.data import Reader
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
 from tuplet.recipes.mirroring import tell_mirroring
 from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
-from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 
 __all__ = [

@@ -8,28 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tuplet.data import Dataset, Inputs, Manifest, content_ids, load_dataset
-from tuplet.data.dataset import Preprocessing
+from tuplet.data import Dataset, Manifest, content_ids, load_dataset
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import ALONE, Processes
-from tuplet.models import Embedder, build_encoder
-from tuplet.recipes.divide import Earlier, divide, divide_as, other_splits
+from tuplet.models import Embedder
+from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.doubts import classes_of
 from tuplet.recipes.dump import dump_recipe
-from tuplet.recipes.options import SLOT, arguments, constructor, make
-from tuplet.recipes.reader import Reader
-from tuplet.recipes.schema import Component, Recipe
-from tuplet.recipes.sides import Sides
-from tuplet.recipes.start import load_start
+from tuplet.recipes.model import Sides, build_embedder, check_views, load_start
+from tuplet.recipes.options import SLOT, constructor, make
+from tuplet.recipes.schema import Recipe
 from tuplet.recipes.task import facts_of, inform, numbered, of_use, task_of
-from tuplet.recipes.views import check_views
 from tuplet.recipes.words import build_words
 from tuplet.sampling import Sampler
 from tuplet.sampling.paired import sharing
-from tuplet.seeding import derive_seed
 from tuplet.training import Job, Task
 from tuplet.training.record import has_no_record, other_data, read_fingerprint
 
@@ -68,7 +61,7 @@ def build(
         return build_words(recipe, cache, start)
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
     train, task = given.datasets["train"], given.task
-    embedder = _embedder(recipe, train, given.sides, trust=trust)
+    embedder = build_embedder(recipe, train, given.sides, trust=trust)
     origin = None if start is None else load_start(embedder, start)
     check_views(recipe, train, embedder, task)
     facts = _facts(recipe, train, embedder, task)
@@ -151,28 +144,6 @@ def _divided(
         return parts, now.divided(parts)
     parts = divide(manifest, split, Earlier(given, dict(zip(now.ids, now.contents, strict=True))))
     return parts, now.divided(parts).after(given)
-
-
-def _embedder(recipe: Recipe, train: Dataset, sides: Sides, *, trust: bool) -> Embedder:
-    """The encoder that a recipe names, made for the data; and that of the second items, if they have their own."""
-
-    def made(key: str, component: Component, inputs: Inputs, preprocessing: Preprocessing) -> Embedder:
-        shape = inputs.shape if isinstance(inputs, torch.Tensor) else ()
-        known = preprocessing.to_config()
-        facts: dict[str, Any] = {
-            **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
-            "in_dim": shape[1] if shape else None,
-            "dim": recipe.model.dim,
-        }
-        config = {"name": component.name, **arguments(component, ("model", key), facts)}
-        seed = derive_seed(recipe.seed, key)
-        return Embedder(build_encoder(config, seed=seed, trust=trust), preprocessing, encoder_config=config)
-
-    embedder = made("encoder", recipe.model.encoder, train.inputs, sides.query)
-    if sides.partner is None or recipe.model.partner_encoder is None or train.partners is None:
-        return embedder
-    partner = made("partner_encoder", recipe.model.partner_encoder, train.partners, sides.partner)
-    return Embedder(embedder.encoder, sides.query, encoder_config=embedder.encoder_config, partner=partner)
 
 
 def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Mapping[str, Any]:

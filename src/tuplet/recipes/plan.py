@@ -11,8 +11,8 @@ import numpy as np
 
 from tuplet.data import Manifest
 from tuplet.recipes.build import build
+from tuplet.recipes.data import Reader
 from tuplet.recipes.doubts import class_sizes, data_doubts
-from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import Recipe
 from tuplet.training import Job
 from tuplet.training.evaluator import not_applicable

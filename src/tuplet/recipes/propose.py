@@ -17,11 +17,11 @@ from tuplet.data.image_files import shape_of
 from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, counted
+from tuplet.recipes.data import Reader
 from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
 from tuplet.recipes.proposed import FEW_ROWS, HIDDEN, LAYERS, LITTLE, MANY, UNMIRRORED, VIEWS, WIDE, training
-from tuplet.recipes.reader import Reader
 from tuplet.recipes.schema import PATHS, Recipe, Split
 from tuplet.sampling.paired import largest_batch
 
