@@ -96,7 +96,7 @@ def divide(manifest: Manifest, split: Split, earlier: Earlier | None = None) -> 
         DataError: If nothing is left to train on, a class stands in two splits that should share none, or a split is
             too small to judge by; or the data names a split to judge by that holds what `earlier` was trained on.
     """
-    has_given = split.given and manifest.splits is not None
+    has_given, by = split.given and manifest.splits is not None, shared_by(manifest, split.by)
     if earlier is not None and not has_given:
         parts = _drawn_after(manifest, split, earlier)
     elif has_given:
@@ -111,12 +111,12 @@ def divide(manifest: Manifest, split: Split, earlier: Earlier | None = None) -> 
             hint='Say "train" in its split column, or draw the splits with `--set data.split.given=false`.',
             reference="empty-split",
         )
-    if has_given and split.by == "class":
+    if has_given and by == "class":
         _refuse_leaks(manifest)
     if earlier is not None:
-        _refuse_seen(parts, split.by, earlier)
+        _refuse_seen(parts, by, earlier)
     for name in ("validation", "test"):
-        _require_two_classes(manifest, name, parts[name], split.by)
+        _require_two_classes(manifest, name, parts[name], by)
     return {name: part for name, part in parts.items() if len(part)}
 
 
@@ -143,7 +143,7 @@ def other_splits(manifest: Manifest, split: Split, kept: Fingerprint) -> list[st
 
 def _drawn_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
     """What an earlier run knew stays where it was; only the rest is drawn."""
-    before = _splits_before(manifest, split.by, earlier)
+    before = _splits_before(manifest, shared_by(manifest, split.by), earlier)
     new = [row for row, name in enumerate(before) if name is None]
     drawn = list(before)
     with suppress(DataError):  # too few to divide: they train

@@ -71,7 +71,7 @@ def plan(
     manifest = reader.manifest(recipe.data)
     parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
-    doubts = [*data_doubts(manifest, parts, recipe.data.split.by, per_class), *remarks]
+    doubts = [*data_doubts(manifest, parts, job.task.split_by, per_class), *remarks]
     doubts += [job.batch_exceeds_dataset] if job.batch_exceeds_dataset else []
     judged = [job.evaluation_split[1], *([job.validation] if job.validation else [])]
     doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))

@@ -54,6 +54,7 @@ def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
     _refuse_running_text(recipe, manifest)
     supervision = _supervision(recipe, manifest)
     has_partners = supervision == "pair" and manifest.pairs is not None
+    split_by = shared_by(manifest, recipe.data.split.by)
     if _per_class(recipe) and manifest.labels is None and supervision != "class":
         raise RecipeError(
             f"batch = {recipe.batch.name!r} draws by class, and {manifest.source} names no classes.",
@@ -64,8 +65,8 @@ def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
         supervision=supervision,
         arguments=_arguments(recipe, supervision),
         compares_examples=_compares_examples(declared),
-        split_by=shared_by(manifest, recipe.data.split.by),
-        protocols=_protocols(recipe, manifest, supervision),
+        split_by=split_by,
+        protocols=_protocols(recipe, manifest, supervision, split_by),
         labels="example" if supervision == "pair" and not has_partners else supervision,
         has_partners=has_partners,
         columns=manifest.columns,
@@ -157,7 +158,7 @@ def _refuse_running_text(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
-def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision) -> tuple[ProtocolKind, ...]:
+def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision, split_by: str) -> tuple[ProtocolKind, ...]:
     """What the loss is told comes first, then what else is known."""
     there = {
         "pairs": supervision == "pair" and manifest.pairs is not None,
@@ -167,7 +168,7 @@ def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision) -> 
     first: tuple[ProtocolKind, ...] = ("targets",) if supervision == "graded" else ()
     others: tuple[ProtocolKind, ...] = ("pairs", "classes", "targets")
     found = [kind for kind in dict.fromkeys((*first, *others)) if there[kind]]
-    if there["classes"] and recipe.data.split.by == "row":  # the training examples know the classes of the others
+    if there["classes"] and split_by == "row":  # the training examples know the classes of the others
         found.insert(1 if supervision in ("class", "multi") else 0, "train")
     return (*found, "views") if recipe.train.augment is not None else tuple(found)
 
