@@ -5,7 +5,7 @@ import pytest
 
 from tuplet import recipes
 from tuplet.app.cli import running
-from tuplet.recipes import Reader, divide, propose, reader
+from tuplet.recipes import Reader, data, propose
 from tuplet.recipes.schema import Split
 
 
@@ -30,7 +30,7 @@ def counts(monkeypatch):
         return count
 
     for name in found:
-        monkeypatch.setattr(reader, name, counted(name, getattr(reader, name)))
+        monkeypatch.setattr(data, name, counted(name, getattr(data, name)))
     return found
 
 
@@ -49,13 +49,13 @@ def test_a_plan_of_a_table_reads_and_divides_it_once(table, tmp_path, counts):
 
 def test_other_columns_and_other_splits_are_read_and_divided_anew(table, tmp_path, counts):
     made = propose(table)
-    known, data = made.reader, made.recipe.data
-    manifest = known.manifest(data)
+    known, wanted = made.reader, made.recipe.data
+    manifest = known.manifest(wanted)
     assert manifest is made.manifest
     assert counts["read_manifest"] == 1
-    columns = data.columns.model_copy(update={"inputs": ("width",)})
-    assert known.manifest(data.model_copy(update={"columns": columns})).items.shape == (80, 1)
+    columns = wanted.columns.model_copy(update={"inputs": ("width",)})
+    assert known.manifest(wanted.model_copy(update={"columns": columns})).items.shape == (80, 1)
     split = Split(by="row", test=0.25, validation=0.0)
     assert len(known.parts(manifest, split)["test"]) == 20
-    again = divide.divide(manifest, split)
+    again = data.divide(manifest, split)
     assert known.parts(manifest, split)["test"].ids == again["test"].ids
