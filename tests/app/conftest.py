@@ -11,6 +11,18 @@ from sklearn.datasets import load_digits
 
 HOSTILE = "<b>one & only</b>"  # the name of a class is a user's text, and lands in a page
 
+# No graphics card and no network in a test: software WebGL, no look-ups in the background.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+
 RECIPE = """
 extends = "glyphs"
 name = "digits"
@@ -87,3 +99,14 @@ def typed(tmp_path, typist):
         return said
 
     return type_command
+
+
+@pytest.fixture(scope="module")  # while it runs, so does an event loop, and tests of other modules start their own
+def browser(chromium):
+    """Chromium, started."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  not installed where these tests are skipped
+
+    with sync_playwright() as play:
+        found = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield found
+        found.close()

@@ -4,28 +4,6 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-# No graphics card and no network in a test: software WebGL, no look-ups in the background.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  not installed where these tests are skipped
-
-    with sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield found
-        found.close()
-
 
 @pytest.fixture
 def visit(browser, run):

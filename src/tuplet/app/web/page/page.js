@@ -9,6 +9,7 @@ let about = null;
 let map = null;
 let asked = null; // what is searched for: {picture: File} | {text} | {item} | {row} | {series} | {only: ids}, null for the collection
 let shown = STEP;
+const past = []; // what was searched for on this visit; the history holds numbers, since files do not survive in it
 let running = null; // aborts the request of the last search
 
 /** An element with text and attributes; nothing that comes from data is ever read as HTML. */
@@ -134,8 +135,8 @@ function showHits(hits, threshold) {
 
 function rule(threshold, before) {
   const far = threshold.rates.false_accepts;
-  const rate = far === undefined ? "" : ` (${percent(far)} false accepts)`;
-  const words = `Threshold ${number(threshold.value)}${rate}: ${before ? "from here on" : "all"} different`;
+  const rate = far === undefined ? "" : ` · ${percent(far)} false accepts`;
+  const words = `${before ? "Beyond" : "All beyond"} the threshold ${number(threshold.value)}${rate}`;
   return make("li", { class: "rule" }, words);
 }
 
@@ -156,8 +157,7 @@ function search(query) {
   asked = query;
   shown = STEP;
   const address = query?.item ? `?item=${encodeURIComponent(query.item)}` : query?.text ? `?text=${encodeURIComponent(query.text)}` : location.pathname;
-  const kept = query && { ...query };
-  history.pushState(kept, "", address);
+  history.pushState(past.push(query) - 1, "", address);
   refresh();
   find("results").scrollIntoView({ block: "nearest" });
 }
@@ -377,6 +377,13 @@ function listenForArrows() {
 
 // ---- start
 
+/** What the address asks for. */
+function addressed() {
+  const words = new URLSearchParams(location.search);
+  if (words.has("item")) return { item: words.get("item") };
+  return words.has("text") && about.inputs.includes("text") ? { text: words.get("text") } : null;
+}
+
 function login() {
   const dialog = find("login");
   if (!dialog.open) dialog.showModal();
@@ -409,12 +416,13 @@ async function start() {
   if (about.threshold) {
     const { value, rates } = about.threshold;
     find("threshold").hidden = false;
-    find("threshold").append("Same from ", make("strong", {}, number(value)), ` on: ${percent(rates.false_accepts)} false accepts and ${percent(rates.false_rejects)} false rejects on validation classes.`);
+    const side = about.threshold.larger_is_same ? "from" : "up to";
+    find("threshold").append(`Same ${side} `, make("strong", {}, number(value)), `: ${percent(rates.false_accepts)} false accepts and ${percent(rates.false_rejects)} false rejects on validation classes.`);
   }
   showFilters();
-  const words = new URLSearchParams(location.search);
-  asked = words.has("item") ? { item: words.get("item") } : words.has("text") && typed === "text" ? { text: words.get("text") } : null;
-  history.replaceState(asked, "", location.href);
+  find("filters").open = !window.matchMedia("(max-width: 52rem)").matches;
+  asked = addressed();
+  history.replaceState(past.push(asked) - 1, "", location.href);
   await refresh();
   map = await startMap({ call, about, open: (id) => search({ item: id }), select: (ids) => search({ only: ids }), picture });
   if (map) refresh();
@@ -453,7 +461,7 @@ find("token-form").addEventListener("submit", async (event) => {
 });
 window.addEventListener("popstate", (event) => {
   if (!about) return;
-  asked = event.state;
+  asked = past[event.state] ?? addressed();
   shown = STEP;
   refresh();
 });
