@@ -13,7 +13,7 @@ help:  ## Show this list.
 
 setup: $(VENV)/.dev $(VENV)/.docs  ## Install everything a developer needs into .venv.
 
-demo: $(VENV)/.demo  ## Train on glyphs, judge on unseen characters, search, write a report.
+demo: $(VENV)/.demo  ## Train on glyphs, evaluate on unseen characters, search, write a report.
 	$(BIN)/tuplet demo
 
 quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser ones.
@@ -22,12 +22,13 @@ quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser 
 test: $(VENV)/.dev  ## All tests but the slow ones.
 	$(PYTEST) -m "not slow" $(TESTS)
 
-check: $(VENV)/.dev  ## Lint, types, layers, freshness of generated docs; writes nothing.
+check: $(VENV)/.dev  ## Lint, types, layers, freshness of generated docs, the words of the glossary; writes nothing.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/terms.py
 
 fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
 	$(BIN)/ruff check --fix
@@ -39,7 +40,7 @@ docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
-bench: $(VENV)/.bench  ## Measure speed and memory beside a dense computation and the peers.
+bench: $(VENV)/.bench  ## Measure speed and memory against a dense computation and other libraries.
 	for script in $(or $(BENCH),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
 
 results: $(VENV)/.bench  ## Train every recipe of docs/results.md again; ROW=name for one of them.

@@ -1,4 +1,4 @@
-"""Fails if a package came along that must never be installed; run with the Python whose packages are judged.
+"""Fails if a package came along that must never be installed; run with the Python whose packages are checked.
 
 torchvision and timm would tie every user to their release cycle; CUDA packages are gigabytes nobody asked for.
 """

@@ -38,7 +38,7 @@ def core() -> None:
 
 
 def app() -> None:
-    """A training, its judgement, a search and the report, from a table of numbers."""
+    """A training, its evaluation, a search and the report, from a table of numbers."""
     rows, labels = np.random.default_rng(0).normal(size=(240, 8)), np.arange(240) % 24
     rows[:, 0] += labels
     lines = ["id," + ",".join(f"x{i}" for i in range(8)) + ",label"]

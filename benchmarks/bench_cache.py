@@ -13,7 +13,7 @@ import torch
 from measure import record
 
 from tuplet.data import take_batch
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.recipes import build, load_recipe
 from tuplet.seeding import Draws, derive
 from tuplet.training.state import State
@@ -34,7 +34,7 @@ def case(chunk: int) -> dict[str, float]:
 
     def step(rows: int) -> None:
         batch = take_batch(job.train, positions[:rows])
-        take_step(job, batch, Draws(derive(0, "augment")), state.stepper.optimizer, 0, ALONE, watched=False)
+        take_step(job, batch, Draws(derive(0, "augment")), state.stepper.optimizer, 0, SINGLE_PROCESS, watched=False)
 
     step(64)  # whatever torch makes once
     Path("/proc/self/clear_refs").write_text("5")

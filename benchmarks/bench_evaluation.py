@@ -1,10 +1,10 @@
-"""What judging a run costs beside its training: the default recipe for images, on a generated set with groups.
+"""What evaluation costs beside training: the default recipe for images, on a generated set with groups.
 
 Run `python benchmarks/bench_evaluation.py [IMAGES] [STEPS]`. It draws 20,000 grey images of 28 x 28 pixels into a
-temporary folder, some 17 of each class, each in one of four groups, trains by the recipe `own-images` and judges as
+temporary folder, some 17 of each class, each in one of four groups, trains by the recipe `own-images` and evaluates as
 `tuplet train` does: raw input and model, with and without groups, all intervals, thresholds and index; then it writes
 the report. With STEPS fewer steps are taken and their time is multiplied. What counts is the time that the processor
-spent, all threads together. The bound: judging takes at most a third of the training.
+spent, all threads together. The bound: evaluation takes at most a third of the training.
 """
 
 import csv
@@ -44,7 +44,7 @@ def draw(folder: Path, count: int) -> Path:
 
 
 def main() -> None:
-    """Train, judge, report; tell seconds of each, and append them to the results."""
+    """Train, evaluate, report; time each, and append them to the results."""
     given = [int(word) for word in sys.argv[1:]]
     count, fewer = (*given, *(IMAGES, 0)[len(given) :])
     torch.set_num_threads(1)
@@ -58,12 +58,12 @@ def main() -> None:
         for event in run(job, folder / "run"):
             if event["kind"] == "checkpoint":
                 trained = time.process_time()
-        judged = time.process_time()
+        evaluated = time.process_time()
         write_report(folder / "run")
         reported = time.process_time()
     training = (trained - begin) * steps / (fewer or steps)
-    seconds = {"training": training, "judging": judged - trained, "report": reported - judged}
-    bounds = {"judging": "<= 0.334"}
+    seconds = {"training": training, "evaluation": evaluated - trained, "report": reported - evaluated}
+    bounds = {"evaluation": "<= 0.334"}
     for name, spent in seconds.items():
         print(f"{name:<10} {spent:8.1f} s   {spent / training:6.3f} of the training")
     if not fewer:
@@ -79,7 +79,7 @@ def main() -> None:
             }
             for name, spent in seconds.items()
         ]
-        record("judging a run beside its training", rows)
+        record("evaluating a run beside its training", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every loss, search and a training step on an accelerator: beside the limit, the dense form, that compiled, the peer.
+"""Every loss, search and a training step on an accelerator: against the limit, dense forms and other libraries.
 
 Runs from a checkout where there are torch and Triton and nothing else, in four minutes at most:
 
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 OUT, COUNTS = HERE / "accelerator.json", HERE / "counts.json"
 SECONDS = 235.0
 TURNS, LEAST_TURNS = 15, 3
-ORDER = ("tuplet", LIMIT, "dense", "peer", COMPILED)
+ORDER = ("tuplet", LIMIT, "dense", "pytorch-metric-learning", COMPILED)
 COUNTED = 4096
 AS_GOOD = 2.0
 """Exact is what errs at most so many times as much as the dense form of the same type."""
@@ -118,8 +118,8 @@ def _write(out: Path, report: dict[str, Any]) -> None:
         if all(before[key] == report[key] for key in ("card", "torch", "triton", "sizes")):
             fresh = {row["row"] for row in report["rows"] if row["contestants"]}
             kept = [row for row in before["rows"] if row["row"] not in fresh]
-    told = {row["row"] for row in kept}
-    found = [*kept, *(row for row in report["rows"] if row["row"] not in told)]
+    reported = {row["row"] for row in kept}
+    found = [*kept, *(row for row in report["rows"] if row["row"] not in reported)]
     out.write_text(json.dumps({**report, "rows": found}, indent=1) + "\n")
 
 
@@ -148,7 +148,7 @@ def _measured(row: Row, device: torch.device, ends: float) -> dict[str, Any]:
         if ours.get(key) is not None
     ]
     found["exact"] = all(error <= allowed for error, allowed in errors) if errors else None
-    found["promises"] = [_verdict(one, found["contestants"], on_card=device.type == "cuda") for one in row.promises]
+    found["promises"] = [_outcome(one, found["contestants"], on_card=device.type == "cuda") for one in row.promises]
     others = {name: numbers.get("ms") for name, numbers in found["contestants"].items() if name != LIMIT}
     mine = others.pop("tuplet", None)
     found["faster"] = [name for name, ms in others.items() if ms is not None and mine is not None and ms < mine]
@@ -229,7 +229,7 @@ def _add_errors(made: Made, numbers: dict[str, dict[str, Any]]) -> None:
     except torch.cuda.OutOfMemoryError:
         return
     for one in made.contestants:
-        if one.name in (LIMIT, "peer") or "ms" not in numbers[one.name]:
+        if one.name in (LIMIT, "pytorch-metric-learning") or "ms" not in numbers[one.name]:
             continue
         numbers[one.name]["value_error"] = _error([one.run()], [value])
         if grads:
@@ -243,23 +243,25 @@ def _error(found: list[Tensor], true: list[Tensor]) -> float:
     return apart / size if size else apart
 
 
-def _verdict(promise: Promise, numbers: dict[str, dict[str, Any]], *, on_card: bool) -> dict[str, Any]:
+def _outcome(promise: Promise, numbers: dict[str, dict[str, Any]], *, on_card: bool) -> dict[str, Any]:
     ours = numbers.get("tuplet", {})
     what, mine = promise.what, ours.get("ms")
-    rivals = {"x limit": (LIMIT,), "x dense": ("dense",), "x best other": ("dense", "peer")}.get(what, ())
+    rivals = {"x limit": (LIMIT,), "x dense": ("dense",), "x best other": ("dense", "pytorch-metric-learning")}.get(
+        what, ()
+    )
     times = [numbers[name]["ms"] for name in rivals if "ms" in numbers.get(name, {})]
     found = mine / min(times) if mine is not None and times else ours.get({"MB": "mb"}.get(what, what))
     if found is None:
-        verdict = "not measured"
+        outcome = "not measured"
     elif not on_card and what != "reads":
-        verdict = "no card, no verdict"
-    elif promise.aim is not None and found <= promise.aim:
-        verdict = "within the aim"
+        outcome = "no card, no result"
+    elif promise.target is not None and found <= promise.target:
+        outcome = "within the target"
     elif promise.bound is not None and found <= promise.bound:
-        verdict = "within the bound"
+        outcome = "within the bound"
     else:
-        verdict = "missed"
-    return {"what": what, "found": found, "bound": promise.bound, "aim": promise.aim, "verdict": verdict}
+        outcome = "missed"
+    return {"what": what, "found": found, "bound": promise.bound, "target": promise.target, "outcome": outcome}
 
 
 def _said(error: Exception) -> str:
@@ -288,7 +290,7 @@ def _show(row: dict[str, Any]) -> None:
         print(f"  {name:<16}{ms}   {'   '.join(parts)}")
     for one in row["promises"]:
         found = "-" if one["found"] is None else f"{one['found']:.3g}"
-        print(f"  {one['what']}: {found}   bound {one['bound']}, aim {one['aim']}: {one['verdict']}")
+        print(f"  {one['what']}: {found}   bound {one['bound']}, target {one['target']}: {one['outcome']}")
     if row.get("exact") is False:
         print("  NOT EXACT")
     if row["faster"]:

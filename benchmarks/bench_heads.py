@@ -23,11 +23,11 @@ def case(name: str, classes: int) -> tuple[list[Tensor], Callable[[], object]]:
     labels = torch.randint(classes, (ROWS,), generator=generator)
     if name == SAMPLED:
         return [x], _sampled(x, labels, classes)
-    if name.startswith("peer"):
-        from pytorch_metric_learning import losses as peers  # noqa: PLC0415  # the peer is optional
+    if name.startswith("pytorch-metric-learning"):
+        from pytorch_metric_learning import losses as pml  # noqa: PLC0415  # the baseline is optional
 
-        kinds = {"arcface": peers.ArcFaceLoss, "cosface": peers.CosFaceLoss, "a_softmax": peers.SphereFaceLoss}
-        module = kinds[name.removeprefix("peer ")](num_classes=classes, embedding_size=DIM)
+        kinds = {"arcface": pml.ArcFaceLoss, "cosface": pml.CosFaceLoss, "a_softmax": pml.SphereFaceLoss}
+        module = kinds[name.removeprefix("pytorch-metric-learning ")](num_classes=classes, embedding_size=DIM)
         weight, chosen = module.W, lambda: module(x, labels)
     else:
         weight = torch.randn(classes, DIM, generator=generator).requires_grad_()
@@ -63,10 +63,14 @@ def step(name: str, classes: int) -> None:
 
 
 def heads(classes: int) -> list[dict[str, object]]:
-    """Every head beside the limit and beside its peer."""
+    """Every head beside the limit and pytorch-metric-learning."""
     contestants = {"limit": limit(ROWS, classes, DIM)}
-    contestants |= {name: case(name, classes)[1] for kind in KINDS for name in (kind, f"peer {kind}")}
-    against = [(kind, "limit", "<= 1.5") for kind in KINDS] + [(f"peer {kind}", kind, ">= 2") for kind in KINDS]
+    contestants |= {
+        name: case(name, classes)[1] for kind in KINDS for name in (kind, f"pytorch-metric-learning {kind}")
+    }
+    against = [(kind, "limit", "<= 1.5") for kind in KINDS] + [
+        (f"pytorch-metric-learning {kind}", kind, ">= 2") for kind in KINDS
+    ]
     rows = compare(f"C={classes:,}", contestants, against, turns=7 if classes < 50_000 else 5)
     return [*rows, *(_memory(kind, classes, "<= 64") for kind in KINDS)]
 
@@ -102,7 +106,7 @@ def large_info_nce() -> list[dict[str, object]]:
 
 def main() -> None:
     """All figures of this file."""
-    record("margin heads against the limit and the peer", heads(10_000) + heads(100_000))
+    record("margin heads against the limit and pytorch-metric-learning", heads(10_000) + heads(100_000))
     record("one step of a huge head", huge("arcface", 1_000_000) + huge(SAMPLED, 10_000_000))
     record("a large batch", large_info_nce())
 

@@ -13,11 +13,11 @@ import torch
 from measure import compare, record
 
 from tuplet.data import take_batch
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.recipes import build, load_recipe
 from tuplet.seeding import Draws, derive
 from tuplet.training import Job
-from tuplet.training.events import Diary
+from tuplet.training.events import EventLog
 from tuplet.training.loop import train
 from tuplet.training.optim import Optimizers
 from tuplet.training.state import State
@@ -33,7 +33,9 @@ def job(classes: int) -> Job:
 
 def ours(classes: int, folder: Path) -> Callable[[], object]:
     """Ten steps of `tuplet train`: its generator comes back with each logged step."""
-    events = train(State(job(classes), torch.device("cpu")), Diary(folder / f"{classes}.jsonl"), folder, ALONE)
+    events = train(
+        State(job(classes), torch.device("cpu")), EventLog(folder / f"{classes}.jsonl"), folder, SINGLE_PROCESS
+    )
 
     def run() -> None:
         assert next(events)["kind"] == "step"

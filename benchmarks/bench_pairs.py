@@ -50,18 +50,18 @@ def case(name: str, batch: int) -> tuple[list[Tensor], Callable[[], object]]:
     if name in ours:
         chosen = ours[name]
     else:
-        from pytorch_metric_learning import distances  # noqa: PLC0415  # the peer is optional
-        from pytorch_metric_learning import losses as peers  # noqa: PLC0415
+        from pytorch_metric_learning import distances  # noqa: PLC0415  # the baseline is optional
+        from pytorch_metric_learning import losses as pml  # noqa: PLC0415
 
         squared = distances.LpDistance(power=2)
         modules = {
-            "peer supcon": peers.SupConLoss(),
-            "peer contrastive": peers.ContrastiveLoss(),
-            "peer nt_xent": peers.NTXentLoss(),
-            "peer triplet all": peers.TripletMarginLoss(margin=0.2, distance=squared),
+            "pytorch-metric-learning supcon": pml.SupConLoss(),
+            "pytorch-metric-learning contrastive": pml.ContrastiveLoss(),
+            "pytorch-metric-learning nt_xent": pml.NTXentLoss(),
+            "pytorch-metric-learning triplet all": pml.TripletMarginLoss(margin=0.2, distance=squared),
         }
         module = modules[name]
-        theirs = torch.arange(batch) // 2 if name == "peer nt_xent" else labels
+        theirs = torch.arange(batch) // 2 if name == "pytorch-metric-learning nt_xent" else labels
         chosen = lambda: module(x, theirs)  # noqa: E731
 
     def run() -> None:
@@ -82,21 +82,22 @@ def main() -> None:
     """All figures of this file."""
     big = 4096
     ours = ["supcon", "nt_xent", "contrastive", "contrastive, all active", "contrastive two sets", "info_nce"]
-    names = [*ours, "peer supcon", "peer contrastive"]
+    names = [*ours, "pytorch-metric-learning supcon", "pytorch-metric-learning contrastive"]
     contestants = {"limit": limit(big, big, DIM), **{name: case(name, big)[1] for name in names}}
     bounds = {"supcon": 0.6, "nt_xent": 0.6, "contrastive": 0.6, "contrastive, all active": 0.6}
     against = [(name, "limit", f"<= {bounds.get(name, 1.0)}") for name in ours]
-    against += [(f"peer {name}", name, ">= 7") for name in ("supcon", "contrastive")]
-    record("pairs against the limit and the peer", compare(f"B={big:,}", contestants, against))
-    # the peer compares every positive with every negative pair of the batch: at 4,096 a tensor of it takes 275 GB
+    against += [(f"pytorch-metric-learning {name}", name, ">= 7") for name in ("supcon", "contrastive")]
+    record("pairs against the limit and pytorch-metric-learning", compare(f"B={big:,}", contestants, against))
+    # pytorch-metric-learning compares every positive with every negative pair of the batch: at 4,096 a tensor of it
+    # takes 275 GB
     small = 512
-    contestants = {name: case(name, small)[1] for name in ("nt_xent", "peer nt_xent")}
-    against = [("peer nt_xent", "nt_xent", ">= 7")]
-    record("NT-Xent against the peer", compare(f"B={small:,}", contestants, against, turns=5))
+    contestants = {name: case(name, small)[1] for name in ("nt_xent", "pytorch-metric-learning nt_xent")}
+    against = [("pytorch-metric-learning nt_xent", "nt_xent", ">= 7")]
+    record("NT-Xent against pytorch-metric-learning", compare(f"B={small:,}", contestants, against, turns=5))
     medium = 1024
-    contestants = {name: case(name, medium)[1] for name in ("triplet all", "peer triplet all")}
-    against = [("peer triplet all", "triplet all", ">= 40")]
-    record("all triplets against the peer", compare(f"B={medium:,}", contestants, against, turns=5))
+    contestants = {name: case(name, medium)[1] for name in ("triplet all", "pytorch-metric-learning triplet all")}
+    against = [("pytorch-metric-learning triplet all", "triplet all", ">= 40")]
+    record("all triplets against pytorch-metric-learning", compare(f"B={medium:,}", contestants, against, turns=5))
     middle = 2048
     contestants = {name: case(name, middle)[1] for name in ("log_ratio", "contrastive", "contrastive, all active")}
     against = [("log_ratio", "contrastive", "<= 3"), ("log_ratio", "contrastive, all active", "<= 3")]

@@ -44,9 +44,9 @@ def ours(preset: str, texts: Path, cache: Path, epochs: int, seed: int) -> Calla
     return run
 
 
-def peer(corpus: Corpus, epochs: int, seed: int) -> Callable[[], Trained]:
+def baseline(corpus: Corpus, epochs: int, seed: int) -> Callable[[], Trained]:
     """Gensim's skip-gram with negative sampling; its vocabulary is made before the clock starts."""
-    from gensim.models import Word2Vec  # noqa: PLC0415  # the peer is optional
+    from gensim.models import Word2Vec  # noqa: PLC0415  # the baseline is optional
 
     words = np.array(corpus.words, dtype=object)
     texts = [words[corpus.ids[start : start + 1000]].tolist() for start in range(0, len(corpus), 1000)]
@@ -64,7 +64,7 @@ def peer(corpus: Corpus, epochs: int, seed: int) -> Callable[[], Trained]:
 
 def score(trained: Trained) -> dict[str, float]:
     """Spearman's rho on WordSim-353 and SimLex-999, in the copies that come with gensim."""
-    from gensim.test.utils import datapath  # noqa: PLC0415  # the peer is optional
+    from gensim.test.utils import datapath  # noqa: PLC0415  # the baseline is optional
 
     files = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
     return {
@@ -81,7 +81,7 @@ def speed(cache: Path) -> None:
         (texts / f"{name}.txt").write_bytes((cache / "texts" / f"{name}.txt").read_bytes())
     corpus = read_corpus(sorted(texts.glob("*.txt")), cache=cache / "read")
     contestants = {name: ours(preset, texts, cache / "read", 1, 0) for name, preset in OURS.items()}
-    contestants["gensim, 2 workers"] = peer(corpus, 1, 0)
+    contestants["gensim, 2 workers"] = baseline(corpus, 1, 0)
     against = [(name, "gensim, 2 workers", "<= 1.25") for name in contestants]
     rows = compare(f"{len(corpus):,} words", contestants, against, turns=3, clock=time.perf_counter)
     for row in rows:
@@ -95,7 +95,7 @@ def quality(cache: Path, texts: Path, seeds: Sequence[int]) -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         trainings = {name: ours(preset, texts, cache / "read", 4, seed) for name, preset in OURS.items()}
-        trainings["gensim"] = peer(corpus, 4, seed + 1)
+        trainings["gensim"] = baseline(corpus, 4, seed + 1)
         for name, run in trainings.items():
             begin = time.perf_counter()
             scores = score(run())

@@ -156,8 +156,8 @@ def _head(
     a: Tensor, weight: Tensor, own: Tensor, scale: float, margin: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     cosine = normalize(a) @ normalize(weight).T
-    bent = cosine.scatter(1, own[:, None], margin(cosine.gather(1, own[:, None])))
-    return cross_entropy(scale * bent, own, reduction="sum"), _number(own)
+    logit = cosine.scatter(1, own[:, None], margin(cosine.gather(1, own[:, None])))
+    return cross_entropy(scale * logit, own, reduction="sum"), _number(own)
 
 
 def _number(rows: Tensor) -> Tensor:

@@ -110,8 +110,8 @@ def case(name: str, rows: int, dim: int, device: torch.device, classes: int = 0,
         y = leaf(rows, dim)
         return make(loss, (x,), {"references": y}, **_dense(name, x, y, own, temperature=1.0, cosine=False))
     weight = getattr(loss, "weight", None) if name in ("arcface", "cosface") else None
-    told: dict[str, Any] = {"select": select, "each": PER_CLASS} if select else {}
-    return make(loss, (x,), {"labels": labels}, **_dense(name, x, weight, labels, **told))
+    reported: dict[str, Any] = {"select": select, "each": PER_CLASS} if select else {}
+    return make(loss, (x,), {"labels": labels}, **_dense(name, x, weight, labels, **reported))
 
 
 def _module(name: str, rows: int, dim: int, classes: int, options: dict[str, Any]) -> nn.Module:
@@ -142,10 +142,10 @@ def _dense(name: str, x: Tensor, other: Tensor | None, labels: Tensor, **options
     return {"form": form, "inputs": dense.Inputs(x, other, labels, options)}
 
 
-def peer(name: str, given: Case) -> Callable[[], Tensor] | None:
+def baseline(name: str, given: Case) -> Callable[[], Tensor] | None:
     """The loss of the same kind in pytorch-metric-learning, if that is installed and has one."""
     try:
-        from pytorch_metric_learning import distances, losses  # noqa: PLC0415  # the peer is optional
+        from pytorch_metric_learning import distances, losses  # noqa: PLC0415  # the baseline is optional
     except ImportError:
         return None
     labels, (x, *_) = given.given.get("labels"), given.tensors

@@ -33,12 +33,12 @@ class Promise:
     Args:
         what: "x limit", "x dense", "x best other", "ms", "MB" or "reads".
         bound: At most this.
-        aim: Better at most this; None where there is no number.
+        target: Better at most this; None where there is no number.
     """
 
     what: str
     bound: float | None
-    aim: float | None = None
+    target: float | None = None
 
 
 @dataclass
@@ -126,7 +126,7 @@ def of_case(
     whole: bool = True,
     **options: Any,
 ) -> Made:
-    """A loss beside its dense form, that form compiled, its peer, and the limit."""
+    """A loss beside its dense form, that form compiled, pytorch-metric-learning, and the limit."""
     given = every.case(name, size, dim, device, **options)
     if dtype != torch.float32:
         given = _cast(given, dtype)
@@ -138,8 +138,8 @@ def of_case(
         found.append(Contestant("dense", step(value, leaves), leaves))
         if compile_dense:
             found.append(Contestant(COMPILED, step(partial(_compiled(), given.form, given.inputs), leaves), leaves))
-    if (theirs := every.peer(name, given)) is not None and whole:
-        found.append(Contestant("peer", step(theirs, leaves), leaves))
+    if (theirs := every.baseline(name, given)) is not None and whole:
+        found.append(Contestant("pytorch-metric-learning", step(theirs, leaves), leaves))
     if products:
         weight = getattr(given.loss, "weight", None)
         cols = size if weight is None else len(weight)
@@ -195,10 +195,10 @@ def _cast(given: Case, dtype: torch.dtype) -> Case:
         return x.detach().to(dtype).requires_grad_() if leaf else x
 
     tensors = tuple(map(cast, given.tensors))
-    told = {name: cast(x) for name, x in given.given.items()}
+    reported = {name: cast(x) for name, x in given.given.items()}
     assert given.inputs is not None
-    inputs = dense.Inputs(tensors[0], told.get("references"), given.inputs.labels, given.inputs.options)
-    return every.make(given.loss, tensors, told, form=given.form, inputs=inputs)
+    inputs = dense.Inputs(tensors[0], reported.get("references"), given.inputs.labels, given.inputs.options)
+    return every.make(given.loss, tensors, reported, form=given.form, inputs=inputs)
 
 
 def _truth(given: Case) -> tuple[Tensor, list[Tensor]]:
@@ -211,7 +211,7 @@ def _truth(given: Case) -> tuple[Tensor, list[Tensor]]:
 
 
 def retrieval(size: int, dim: int, device: torch.device) -> Made:
-    """Neighbour lists judged by labels, beside blocks of a product and `topk`."""
+    """Neighbour lists evaluated by labels, beside blocks of a product and `topk`."""
     each = 5
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(size, device=device) // each

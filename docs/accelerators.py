@@ -17,8 +17,8 @@ exp over every entry.
 For each it takes milliseconds (the least of interleaved turns, by CUDA events, with the spread), memory beyond inputs
 and gradients, seconds that the first call takes for compiling, and relative errors of value and gradient against
 float64; for tuplet also values that the host reads back and operators.
-Each row has a bound and an aim, and says whether tuplet is within the aim, within the bound, or missed both, and
-whether a dense form or the peer is faster there.
+Each row has a bound and a target, and says whether tuplet is within the target, within the bound, or missed both, and
+whether a dense form or pytorch-metric-learning is faster there.
 """
 NOTHING = "No card has run it yet, so nothing is claimed here about time or memory on an accelerator.\n"
 EARLIER = """Rows with † were measured the same day one state of the engine earlier: since then masks are computed again
@@ -52,14 +52,17 @@ def section() -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| what | size | tuplet | limit | dense | compiled | peer | MB | error | promise | faster there |"
+    yield "| what | size | tuplet | limit | dense | compiled | library | MB | error | promise | faster there |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
     for row in rows:
         found = row["contestants"]
-        times = [_time(found.get(name, {})) for name in ("tuplet", "limit", "dense", "dense, compiled", "peer")]
-        ours = found.get("tuplet", {})
-        memory = "" if ours.get("mb") is None else f"{ours['mb']:,.0f}"
-        errors = [ours[key] for key in ("value_error", "gradient_error") if ours.get(key) is not None]
+        times = [
+            _time(found.get(name, {}))
+            for name in ("tuplet", "limit", "dense", "dense, compiled", "pytorch-metric-learning")
+        ]
+        own = found.get("tuplet", {})
+        memory = "" if own.get("mb") is None else f"{own['mb']:,.0f}"
+        errors = [own[key] for key in ("value_error", "gradient_error") if own.get(key) is not None]
         error = f"{max(errors):.0e}" if errors else ""
         said = "; ".join(map(_promise, row["promises"])) or row.get("note", "")
         name = f"{row['row']} †" if row.get("earlier") else row["row"]
@@ -71,15 +74,17 @@ def _time(own: dict[str, Any]) -> str:
 
 
 def _promise(one: dict[str, Any]) -> str:
-    verdict = f"**{one['verdict']}**" if one["verdict"] == "missed" else one["verdict"]
+    outcome = f"**{one['outcome']}**" if one["outcome"] == "missed" else one["outcome"]
     found = "" if one["found"] is None else f" {one['found']:.3g}"
-    limits = [f"{word} {one[key]:g}" for word, key in (("bound", "bound"), ("aim", "aim")) if one[key] is not None]
-    return f"{one['what'].replace('x ', '× ')}{found} ({', '.join(limits)}): {verdict}"
+    limits = [
+        f"{word} {one[key]:g}" for word, key in (("bound", "bound"), ("target", "target")) if one[key] is not None
+    ]
+    return f"{one['what'].replace('x ', '× ')}{found} ({', '.join(limits)}): {outcome}"
 
 
 def _counts(losses: list[dict[str, Any]]) -> Iterator[str]:
     yield "| loss | host reads | operators | |"
     yield "| --- | ---: | ---: | --- |"
     for one in losses:
-        verdict = "met" if one["reads"] <= 1 else "**missed**"
-        yield f"| {one['loss']} | {one['reads']} | {one['operators']:,} | {verdict} |"
+        outcome = "met" if one["reads"] <= 1 else "**missed**"
+        yield f"| {one['loss']} | {one['reads']} | {one['operators']:,} | {outcome} |"

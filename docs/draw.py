@@ -19,7 +19,7 @@ def matrix() -> str:
         _frame(_at(LEFT, cols.start) - GAP, _at(TOP, rows.start) - GAP, cols, rows),
     ]
     right = LEFT + edge + 70
-    shapes += [_fold(right, row) for row in range(size)]
+    shapes += [_reduced(right, row) for row in range(size)]
     shapes += [
         _text(right + 58, 32, "reduced", anchor="middle", weight=600),
         _text(right + 58, 52, "a few numbers per anchor", anchor="middle", colour=QUIET, size=13),
@@ -51,7 +51,7 @@ def _cell(row: int, col: int) -> str:
     return _square(_at(LEFT, col), _at(TOP, row), CELL, colour, opacity=1.0 if inside else 0.6 if seen else 0.28)
 
 
-def _fold(x: float, row: int) -> str:
+def _reduced(x: float, row: int) -> str:
     strength = (
         1.0 if row < TILE[0].start else 0.5 if row < TILE[0].stop else 0.0
     )  # finished, in the tile, still to come

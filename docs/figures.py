@@ -214,8 +214,8 @@ def nce() -> Figure:
             table = torch.zeros(words, 1, dtype=torch.float64)
             total = bias.new_zeros(())
             for word in range(words):
-                drawn = torch.full((1, samples), word)
-                both = losses.nce(one, table, bias, torch.tensor([word]), drawn, noise, objective=objective)
+                sampled = torch.full((1, samples), word)
+                both = losses.nce(one, table, bias, torch.tensor([word]), sampled, noise, objective=objective)
                 empty = torch.empty(1, 0, dtype=torch.int64)
                 shift = noise if objective == "nce" else None
                 offset = math.log(samples) if objective == "nce" else 0.0

@@ -156,8 +156,8 @@ def _is_declared(thing: Any) -> bool:
     """Whether a declaration made it, so that its source has no signature to be read."""
     registry = tuplet.losses.registry
     loss = getattr(thing, "declaration", thing)
-    is_ours = any(registry[name] is loss for name in registry)
-    return is_ours and issubclass(loss, tuplet.losses.DeclaredLoss)
+    is_registered = any(registry[name] is loss for name in registry)
+    return is_registered and issubclass(loss, tuplet.losses.DeclaredLoss)
 
 
 def declared(thing: Any, home: str) -> str:
@@ -174,15 +174,21 @@ def declared(thing: Any, home: str) -> str:
 
 def _call(thing: Any) -> str:
     """How it is called, with defaults; types are in the settings and in the docstring."""
-    told, by_keyword = [], False
+    parameters, by_keyword = [], False
     for parameter in inspect.signature(thing).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not by_keyword:
-            told.append("*")
+            parameters.append("*")
             by_keyword = True
-        is_set = parameter.default not in (parameter.empty, tuplet.engine.ALONE)
-        default = f"={parameter.default!r}" if is_set else "=ALONE" if parameter.default is not parameter.empty else ""
-        told.append(f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{parameter.name}{default}")
-    return f"{thing.__name__}({', '.join(told)})"
+        is_set = parameter.default not in (parameter.empty, tuplet.engine.SINGLE_PROCESS)
+        default = (
+            f"={parameter.default!r}"
+            if is_set
+            else "=SINGLE_PROCESS"
+            if parameter.default is not parameter.empty
+            else ""
+        )
+        parameters.append(f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{parameter.name}{default}")
+    return f"{thing.__name__}({', '.join(parameters)})"
 
 
 def _defined(module: ModuleType) -> list[Any]:

@@ -16,6 +16,6 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def _draw(found: re.Match[str]) -> str:
     tag, fence, formula = found.groups()
-    drawn = convert(html.unescape(formula), display="block" if fence == "[" else "inline")
+    rendered = convert(html.unescape(formula), display="block" if fence == "[" else "inline")
     # a block that cannot be scrolled by keyboard would hide its end from those who use no mouse
-    return f'<{tag} class="formula" tabindex="0">{drawn}</{tag}>' if fence == "[" else f"<{tag}>{drawn}</{tag}>"
+    return f'<{tag} class="formula" tabindex="0">{rendered}</{tag}>' if fence == "[" else f"<{tag}>{rendered}</{tag}>"

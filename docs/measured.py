@@ -21,7 +21,6 @@ Memory is the peak of the process beyond the named tensors.
 Embeddings have 128 dimensions, classes four examples.
 """
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
-OTHER = "pytorch-metric-learning"
 
 
 def page() -> str:
@@ -34,8 +33,8 @@ def page() -> str:
         found = [row for row in latest.values() if row["benchmark"] == benchmark]
         title = _named(benchmark)
         parts += [f"## {title[0].upper()}{title[1:]}\n", *_table(found), ""]
-        told = dict.fromkeys(f"{row['date']}, {row['machine']}: {row['versions']}." for row in found)
-        parts += [*told, ""]
+        sources = dict.fromkeys(f"{row['date']}, {row['machine']}: {row['versions']}." for row in found)
+        parts += [*sources, ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -52,8 +51,8 @@ def _table(rows: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _named(method: str) -> str:
-    """The name on the page; the stored rows call the dense cost a limit, and the library compared with a peer."""
-    return method.replace("limit", "dense cost").replace("the peer", OTHER).replace("peer", OTHER)
+    """The name on the page; the stored rows call the dense cost a limit."""
+    return method.replace("limit", "dense cost")
 
 
 def _is_ratio(row: dict[str, str]) -> bool:

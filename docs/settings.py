@@ -26,13 +26,13 @@ A component (loss, encoder, …) is a table with a `name` and the options of tha
 def page() -> str:
     """Sections first, then the components that can stand in them."""
     parts = [INTRODUCTION, *_section("", Recipe)]
-    told: dict[str, str] = {}
+    entry: dict[str, str] = {}
     for slot in SLOTS:
         place = ".".join(slot.path)
-        if slot.kind in told:
-            parts.append(f"## {place}\n\nThe same as of `{told[slot.kind]}`.\n")
+        if slot.kind in entry:
+            parts.append(f"## {place}\n\nThe same as of `{entry[slot.kind]}`.\n")
             continue
-        told[slot.kind] = place
+        entry[slot.kind] = place
         parts.append(f"## {place}\n\nOne of:\n")
         parts += [_component(slot, name) for name in slot.names]
     return "\n".join(parts)
@@ -63,33 +63,33 @@ def _component(slot: Slot, name: str) -> str:
 def _table(model: type[BaseModel], notes: Mapping[str, str], leave_out: Mapping[str, Any]) -> str:
     schema = model.model_json_schema(by_alias=False)
     rows = [
-        f"| `{key}` | {_kind(told, schema.get('$defs', {}))} | {_default(told)} | {notes.get(key, '')} |"
-        for key, told in schema["properties"].items()
+        f"| `{key}` | {_kind(entry, schema.get('$defs', {}))} | {_default(entry)} | {notes.get(key, '')} |"
+        for key, entry in schema["properties"].items()
         if key not in leave_out
     ]
     return "\n".join(["| setting | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]) if rows else ""
 
 
-def _kind(told: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    if "$ref" in told:
-        referred = told["$ref"].rpartition("/")[2]
+def _kind(entry: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if "$ref" in entry:
+        referred = entry["$ref"].rpartition("/")[2]
         return "component" if referred == "Component" else _kind(definitions[referred], definitions)
-    if "anyOf" in told:
-        return " or ".join(dict.fromkeys(_kind(part, definitions) for part in told["anyOf"]))
-    if "enum" in told or "const" in told:
-        return ", ".join(f"`{json.dumps(choice)}`" for choice in told.get("enum", [told.get("const")]))
-    if told.get("type") == "array":
-        inner = told.get("items") or next(iter(told.get("prefixItems", [])), {})
+    if "anyOf" in entry:
+        return " or ".join(dict.fromkeys(_kind(part, definitions) for part in entry["anyOf"]))
+    if "enum" in entry or "const" in entry:
+        return ", ".join(f"`{json.dumps(choice)}`" for choice in entry.get("enum", [entry.get("const")]))
+    if entry.get("type") == "array":
+        inner = entry.get("items") or next(iter(entry.get("prefixItems", [])), {})
         return f"list of {_kind(inner, definitions)}"
     words = {"null": '`"none"`', "integer": "whole number", "boolean": "true or false", "string": "text"}
-    bounds = [f"{sign} {told[key]:g}" for key, sign in BOUNDS.items() if key in told]
-    return " ".join([words.get(told.get("type", ""), told.get("type", "any")), ", ".join(bounds)]).strip()
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in BOUNDS.items() if key in entry]
+    return " ".join([words.get(entry.get("type", ""), entry.get("type", "any")), ", ".join(bounds)]).strip()
 
 
-def _default(told: Mapping[str, Any]) -> str:
-    if "default" not in told:
+def _default(entry: Mapping[str, Any]) -> str:
+    if "default" not in entry:
         return "–"
-    return '`"none"`' if told["default"] is None else f"`{json.dumps(told['default'])}`"
+    return '`"none"`' if entry["default"] is None else f"`{json.dumps(entry['default'])}`"
 
 
 def _notes(model: type[BaseModel]) -> dict[str, str]:

@@ -43,9 +43,9 @@ class Embedding(lightning.LightningModule):
         self.print(f"step {number + 1}  loss {value.item():.12f}")
         return value
 
-    def optimizer_step(self, *told: Any, **options: Any) -> None:
-        """A step of the optimiser, and of what the loss remembers."""
-        super().optimizer_step(*told, **options)
+    def optimizer_step(self, *reported: Any, **options: Any) -> None:
+        """A step of the optimiser, and of memory bank or queue."""
+        super().optimizer_step(*reported, **options)
         self.loss.advance()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

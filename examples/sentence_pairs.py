@@ -49,7 +49,7 @@ class Pairs(nn.Module):
 
 
 class Advance(TrainerCallback):
-    """After each step of the optimiser, what a loss remembers moves on.
+    """After each step of the optimiser, what a loss keeps moves on.
 
     Args:
         loss: Of the trainer.

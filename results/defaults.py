@@ -1,7 +1,7 @@
 """Compares settings on validation examples, and writes docs/defaults.md: `python results/defaults.py [KIND ...]`.
 
 `defaults.toml` says which data sets and which settings. Every training starts from the recipe that `tuplet init`
-proposes for the data, and is judged on validation examples alone: test examples take no part in any choice.
+proposes for the data, and is evaluated on validation examples alone: test examples take no part in any choice.
 What `defaults.csv` holds already is not trained again.
 """
 

@@ -55,8 +55,8 @@ def emoji(folder: Path) -> None:
     images, rows = [], []
     for vendor in VENDORS:
         with Image.open(folder / "package" / "img" / vendor / "sheets" / "32.png") as sheet:
-            drawn = sheet.convert("RGBA")
-        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB"))
+            rendered = sheet.convert("RGBA")
+        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", rendered.size, "white"), rendered).convert("RGB"))
         for place, base in enumerate(known):
             if base[f"has_img_{vendor}"]:
                 top, left = base["sheet_y"] * 34 + 1, base["sheet_x"] * 34 + 1
@@ -121,8 +121,8 @@ def wordnet(folder: Path) -> None:
             entry, _, gloss = line.partition(" | ")
             found.append((entry.split(" ")[4].replace("_", " "), gloss.strip()))
     parts = np.array(["train"] * len(found), dtype=object)
-    drawn = np.random.default_rng(0).permutation(len(found))
-    parts[drawn[:3000]], parts[drawn[3000:6000]] = "test", "validation"
+    rendered = np.random.default_rng(0).permutation(len(found))
+    parts[rendered[:3000]], parts[rendered[3000:6000]] = "test", "validation"
     table(
         DATA / "wordnet.csv",
         ("text", "pair", "split"),
@@ -138,8 +138,8 @@ def texts(folder: Path) -> None:
         if not line.startswith(" "):
             entry, _, gloss = line.partition(" | ")
             rows.append((gloss.strip(), f"kind {entry.split(' ')[1]}"))
-    drawn = np.random.default_rng(0).permutation(len(rows))[:6000]
-    table(DATA / "glosses.csv", ("text", "label"), [rows[place] for place in drawn])
+    rendered = np.random.default_rng(0).permutation(len(rows))[:6000]
+    table(DATA / "glosses.csv", ("text", "label"), [rows[place] for place in rendered])
     rows = []
     for file in sorted((found / "share" / "games" / "fortunes").glob("*.u8")):
         said = file.read_text(encoding="utf-8").split("\n%\n")

@@ -49,22 +49,22 @@ def trainings(row: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
 
 def train(name: str, recipe: str, overrides: Sequence[str]) -> tuple[Path, bool]:
     """The folder of a whole run of a recipe, and whether it was trained just now."""
-    wanted, folder = load_recipe(HERE / "recipes" / f"{recipe}.toml", [*overrides, f"name={name}"]), RUNS / name
-    if folder.exists() and not same(load_recipe(folder / "recipe.toml"), wanted):
+    requested, folder = load_recipe(HERE / "recipes" / f"{recipe}.toml", [*overrides, f"name={name}"]), RUNS / name
+    if folder.exists() and not same(load_recipe(folder / "recipe.toml"), requested):
         raise SystemExit(f"{folder} holds a run of another recipe; remove it to train {recipe} again.")
     is_new = not (folder / "evaluation.json").exists()
     if is_new:
-        job = build(wanted, cache=RUNS / ".cache")
+        job = build(requested, cache=RUNS / ".cache")
         follow(tuplet.training.run(job, folder, resume=folder.exists()), steps=job.settings.steps)
     return folder, is_new
 
 
-def same(done: Any, wanted: Any) -> bool:
+def same(done: Any, requested: Any) -> bool:
     """Whether a run was made by a recipe; where that counts epochs, the run also knows the steps."""
-    if wanted.train.epochs:
-        train = wanted.train.model_copy(update={"steps": done.train.steps})
-        wanted = wanted.model_copy(update={"train": train})
-    return dump_recipe(done) == dump_recipe(wanted)
+    if requested.train.epochs:
+        train = requested.train.model_copy(update={"steps": done.train.steps})
+        requested = requested.model_copy(update={"train": train})
+    return dump_recipe(done) == dump_recipe(requested)
 
 
 def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
@@ -91,8 +91,8 @@ def measured(folder: Path, row: Mapping[str, Any]) -> Iterator[Line]:
 def line_of(label: str, raw: float | None, found: Estimates | Result, measure: str, seconds: float) -> Line:
     """A measure as the table holds it."""
     value, low, high = (ends.get(measure) for ends in (found.values, found.lower, found.upper))
-    told = ("" if number is None else f"{number:.4f}" for number in (raw, value, low, high))
-    return dict(zip(COLUMNS[3:9], (label, *told, f"{seconds / 60:.1f}"), strict=True))
+    numbers = ("" if number is None else f"{number:.4f}" for number in (raw, value, low, high))
+    return dict(zip(COLUMNS[3:9], (label, *numbers, f"{seconds / 60:.1f}"), strict=True))
 
 
 def euclid(folder: Path) -> float:
@@ -116,11 +116,11 @@ def euclid(folder: Path) -> float:
 def gensim(seed: int) -> Iterator[Line]:
     """Word vectors by gensim on the same texts with the same settings."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    import bench_words  # noqa: PLC0415  # the peer is optional
+    import bench_words  # noqa: PLC0415  # the baseline is optional
 
     corpus = read_corpus(sorted((DATA / "words").glob("*.txt")), cache=RUNS / ".cache")
     begin = time.monotonic()
-    words, vectors = bench_words.peer(corpus, 4, seed + 1)()
+    words, vectors = bench_words.baseline(corpus, 4, seed + 1)()
     seconds = time.monotonic() - begin
     for label, file in (("WordSim-353", "wordsim353.tsv"), ("SimLex-999", "simlex999.txt")):
         found = word_similarity(words, vectors, DATA / file)
@@ -139,9 +139,9 @@ def run(name: str, row: Mapping[str, Any], *, missing: bool) -> None:
             folder, is_new = train(f"{training}-{seed}".replace(" ", "-"), recipe, [*overrides, *varied])
             if is_new or not is_known(name, training, seed):
                 keep(name, training, seed, measured(folder, row))
-        for peer in row.get("peers", ()):
-            if not is_known(name, peer, seed):
-                keep(name, peer, seed, {"gensim": gensim}[peer](seed))
+        for baseline in row.get("baselines", ()):
+            if not is_known(name, baseline, seed):
+                keep(name, baseline, seed, {"gensim": gensim}[baseline](seed))
 
 
 def is_known(row: str, training: str, seed: int) -> bool:
@@ -165,8 +165,8 @@ def keep(row: str, training: str, seed: int, found: Iterator[Line]) -> None:
 
 
 def named(row: Mapping[str, Any]) -> list[str]:
-    """Trainings and peers of a row in the order of its table."""
-    return [*(training for training, _, _ in trainings(row)), *row.get("peers", ())]
+    """Trainings and baselines of a row in the order of its table."""
+    return [*(training for training, _, _ in trainings(row)), *row.get("baselines", ())]
 
 
 def rows() -> dict[str, dict[str, Any]]:
@@ -185,11 +185,11 @@ def read() -> list[Line]:
 def main(arguments: Sequence[str]) -> None:
     """Train the wanted rows and write the page."""
     known, missing = rows(), "--missing" in arguments
-    wanted = [argument for argument in arguments if argument != "--missing"]
-    unknown = set(wanted) - set(known)
+    requested = [argument for argument in arguments if argument != "--missing"]
+    unknown = set(requested) - set(known)
     if unknown:
         raise SystemExit(f"There is no row {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
-    for name in wanted or known:
+    for name in requested or known:
         run(name, known[name], missing=missing)
     PAGE.write_text(page(known, read()))
 

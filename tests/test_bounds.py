@@ -112,9 +112,9 @@ def test_infinity_is_a_number_where_bounds_say_so():
 
 def test_a_bounded_function_converts_arrays_and_passes_the_rest_on():
     @bounded
-    def scaled(x: torch.Tensor, times: Count = 1, *, told: str = "") -> tuple[torch.Tensor, str]:
-        return x * times, told
+    def scaled(x: torch.Tensor, times: Count = 1, *, reported: str = "") -> tuple[torch.Tensor, str]:
+        return x * times, reported
 
-    found, told = scaled([1.0, 2.0], 3, told="as it is")
+    found, reported = scaled([1.0, 2.0], 3, reported="as it is")
     assert torch.equal(found, torch.tensor([3.0, 6.0], dtype=torch.float64))
-    assert told == "as it is"
+    assert reported == "as it is"

@@ -35,7 +35,7 @@ def test_it_embeds_new_rows_so_that_neighbours_share_a_class(loss):
     assert model.score(test, expected) > plain
 
 
-def test_more_rows_than_a_batch_are_drawn_class_by_class():
+def test_more_rows_than_a_batch_are_sampled_class_by_class():
     random = np.random.default_rng(0)
     names = np.repeat([f"class {at}" for at in range(300)], 3)
     rows = random.normal(size=(300, 6)).repeat(3, 0) + 0.1 * random.normal(size=(900, 6))

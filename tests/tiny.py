@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.recipes import build, load_recipe
 from tuplet.training import CLOCKS, Event, Job
 from tuplet.training.events import read_events
@@ -48,7 +48,7 @@ def write(folder: Path) -> Path:
     return folder / "tiny.toml"
 
 
-def job(recipe: Path, *overrides: str, processes: Processes = ALONE) -> Job:
+def job(recipe: Path, *overrides: str, processes: Processes = SINGLE_PROCESS) -> Job:
     """The training that a recipe describes."""
     return build(load_recipe(recipe, overrides), cache=recipe.parent / "cache", processes=processes)
 
@@ -63,7 +63,7 @@ def in_double(job: Job) -> Job:
     return job
 
 
-def diary(run: Path) -> list[Event]:
+def event_log(run: Path) -> list[Event]:
     """What happened, without the readings of clocks."""
     return [
         {key: value for key, value in event.items() if key not in CLOCKS} for event in read_events(run / "events.jsonl")
@@ -71,6 +71,6 @@ def diary(run: Path) -> list[Event]:
 
 
 def content(run: Path) -> dict[str, bytes]:
-    """All files of a run by their path, but for the diary and the optimiser's, which are compared otherwise."""
+    """All files of a run by their path, but for the event log and the optimiser's, which are compared otherwise."""
     files = sorted(path for path in run.rglob("*") if path.is_file() and path.name != "events.jsonl")
     return {str(path.relative_to(run)): path.read_bytes() for path in files}

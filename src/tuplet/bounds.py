@@ -121,7 +121,7 @@ def bounded(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if not known:
-            known.update(_judged(function))
+            known.update(_checked_values(function))
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             if known.get(name) is not None:
                 check(name, value, known[name])
@@ -136,7 +136,7 @@ def bounded(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def _judged(function: Callable[..., Any]) -> dict[str, Any]:
+def _checked_values(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations that are checked, by argument; None for a tensor, in whose place an array may be given."""
     hints = get_type_hints(inspect.unwrap(function), include_extras=True)
     for hint in [hint for hint in hints.values() if get_origin(hint) is Unpack]:
@@ -145,7 +145,7 @@ def _judged(function: Callable[..., Any]) -> dict[str, Any]:
     for name, hint in hints.items():
         if _is_tensor(hint):
             found[name] = None
-        elif name != "return" and _is_judged(hint):
+        elif name != "return" and _is_checked(hint):
             found[name] = hint
     return found
 
@@ -190,18 +190,18 @@ class _Expectation:
     hint: str = ""
 
 
-def _is_judged(hint: Any) -> bool:
+def _is_checked(hint: Any) -> bool:
     """Whether an annotation says anything that can be checked here."""
     origin, args = get_origin(hint), get_args(hint)
     if _is_union(hint):
-        return any(_is_judged(arm) for arm in args) and not any(arm is Any for arm in args)
+        return any(_is_checked(arm) for arm in args) and not any(arm is Any for arm in args)
     if origin in {tuple, list, Sequence, Iterable}:
-        return any(_is_judged(arm) for arm in args)
+        return any(_is_checked(arm) for arm in args)
     return origin in {Annotated, Literal} or hint in {int, float}
 
 
 def _wrong(value: Any, hint: Any) -> list[_Expectation]:
-    """What is expected in place of the value; nothing if it is right, or not ours to judge."""
+    """What is expected in place of the value; nothing if it is right, or not to be checked here."""
     origin, args = get_origin(hint), get_args(hint)
     if _is_union(hint):
         found = [_wrong(value, arm) for arm in args]

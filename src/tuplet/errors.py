@@ -10,7 +10,7 @@
     ├── MissingExtraError    an optional part that is not installed               exit code 5
     └── DivergedError        a training whose numbers stopped being finite        exit code 3
 
-Every error says what was found and where (`message`), what to type next (`hint`),
+Every error says what was found and where (`message`), how to fix it (`hint`),
 and names its section of `docs/errors.md` (`reference`), which `tuplet explain` prints.
 """
 

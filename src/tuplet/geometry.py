@@ -1,7 +1,7 @@
 """How two embeddings are compared, tile by tile.
 
-A geometry scores a tile of anchors against a tile of references and turns slopes (derivatives of the loss with respect
-to those scores) back into gradients of the embeddings. It never sees more than one tile.
+A geometry scores a tile of anchors against a tile of references and turns score gradients (derivatives of the loss with
+respect to those scores) into gradients of the embeddings. It never sees more than one tile.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from tuplet.types import GeometryName
 NEAR = 1e-3
 """Below this share of ‖a‖² + ‖r‖² the Gram form has lost too many digits; see `SquaredEuclidean`."""
 
-FEW = 128
-"""Pairs pull one by one where at most one slope in so many is not zero; matrix products take longer then."""
+SPARSE_ONE_IN = 128
+"""Pairs are taken one by one where at most one gradient in so many is not zero; matrix products take longer then."""
 
 _DIRECT = 2**20  # numbers held at once while near pairs are compared coordinate by coordinate
 
 
 @runtime_checkable
 class Geometry(Protocol):
-    """Scores of a tile and the way back to the embeddings."""
+    """Scores of a tile and their backward pass to the embeddings."""
 
     @property
     def kind(self) -> Literal["similarity", "distance"]:
@@ -40,24 +40,24 @@ class Geometry(Protocol):
         """True if references are prepared tile by tile, so that a tile should not span all of them."""
 
     @property
-    def flip(self) -> float:
+    def similarity_offset(self) -> float:
         """The score as the other kind is `flip - score`: 1 for cosine, 0 for the others."""
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """What is done once per embedding, O(n dim); differentiated by autograd. One set stays one tensor."""
 
     def scores(self, a: Tensor, r: Tensor, out: Tensor) -> Any:
-        """Write the scores of all pairs into `out`, shape (rows, cols), and return what `pull` needs back."""
+        """Write the scores of all pairs into `out`, shape (rows, cols), and return what `backward` needs."""
 
-    def pull(
-        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    def backward(
+        self, grad_scores: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
-        """Add slope times the derivative of the scores to `grad_a` and `grad_r`. May spoil `slope`."""
+        """Add `grad_scores` times the derivative of the scores to both gradients. May overwrite `grad_scores`."""
 
     def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
         """The prepared references that gave the scores of these entries, (entries, dim)."""
 
-    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, entry_grads: Tensor) -> None:
         """Add gradients of what `pick` returned to those of the references."""
 
 
@@ -108,7 +108,7 @@ class Dot:
 
     kind: Literal["similarity", "distance"] = "similarity"
     peak: float | None = None
-    flip: float = 0.0
+    similarity_offset: float = 0.0
     narrow: bool = False
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,20 +124,20 @@ class Dot:
         del memo, rows
         return r[cols]
 
-    def place(self, grad_r: Tensor, memo: None, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+    def place(self, grad_r: Tensor, memo: None, rows: Tensor, cols: Tensor, entry_grads: Tensor) -> None:
         """Add to row `cols`."""
         del memo, rows
-        grad_r.index_add_(0, cols, pulls)
+        grad_r.index_add_(0, cols, entry_grads)
 
-    def pull(
-        self, slope: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    def backward(
+        self, grad_scores: Tensor, memo: None, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
         """Two matrix products."""
         del memo
         if grad_a is not None:
-            grad_a.addmm_(slope, r)
+            grad_a.addmm_(grad_scores, r)
         if grad_r is not None:
-            grad_r.addmm_(slope.T, a)
+            grad_r.addmm_(grad_scores.T, a)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Cosine(Dot):
     """Inner product of the embeddings scaled to length one."""
 
     peak: float | None = 1.0
-    flip: float = 1.0
+    similarity_offset: float = 1.0
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         """Scale every row to length one."""
@@ -164,7 +164,7 @@ class SquaredEuclidean:
 
     kind: Literal["similarity", "distance"] = "distance"
     peak: float | None = None
-    flip: float = 0.0
+    similarity_offset: float = 0.0
     narrow: bool = False
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,16 +188,16 @@ class SquaredEuclidean:
         del memo, rows
         return r[cols]
 
-    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
+    def place(self, grad_r: Tensor, memo: Any, rows: Tensor, cols: Tensor, entry_grads: Tensor) -> None:
         """Add to row `cols`."""
         del memo, rows
-        grad_r.index_add_(0, cols, pulls)
+        grad_r.index_add_(0, cols, entry_grads)
 
-    def pull(
-        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    def backward(
+        self, grad_scores: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
-        """2 (rowsum(C) ⊙ a − C r) for C the slopes; near pairs add 2 c (a − r) themselves."""
-        _pull_apart(slope, memo, a, r, grad_a, grad_r, factor=2)
+        """2 (rowsum(C) ⊙ a − C r) for C the score gradients; near pairs add 2 c (a − r) themselves."""
+        _backward_differences(grad_scores, memo, a, r, grad_a, grad_r, factor=2)
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,12 @@ class Euclidean(SquaredEuclidean):
         steepness[rows, cols] = torch.where(near > 0, 1 / near, 0.0)
         return rows, cols, steepness
 
-    def pull(
-        self, slope: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    def backward(
+        self, grad_scores: Tensor, memo: Any, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
-        """Slopes by d become slopes by d², the rest is the same."""
+        """Gradients by d become gradients by d², the rest is the same."""
         rows, cols, steepness = memo
-        _pull_apart(slope.mul_(steepness), (rows, cols), a, r, grad_a, grad_r, factor=1)
+        _backward_differences(grad_scores.mul_(steepness), (rows, cols), a, r, grad_a, grad_r, factor=1)
 
 
 GEOMETRIES: dict[str, Geometry] = {
@@ -255,8 +255,8 @@ def _below(x: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     return suspects[rows], cols
 
 
-def _pull_apart(
-    slope: Tensor,
+def _backward_differences(
+    grad_scores: Tensor,
     near: tuple[Tensor, Tensor],
     a: Tensor,
     r: Tensor,
@@ -265,29 +265,32 @@ def _pull_apart(
     factor: float,
 ) -> None:
     """Add `factor` c (a − r) for every pair: for near pairs and for few of them by hand, else by matrix products."""
-    few = _few(slope)
-    rows, cols = near if few is None else few
-    pulls = factor * slope[rows, cols]
-    if few is None:
-        slope[rows, cols] = 0
+    nonzero = _nonzero_entries(grad_scores)
+    rows, cols = near if nonzero is None else nonzero
+    entry_grads = factor * grad_scores[rows, cols]
+    if nonzero is None:
+        grad_scores[rows, cols] = 0
         if grad_a is not None:
-            grad_a.addmm_(slope, r, alpha=-factor).addcmul_(slope.sum(1)[:, None], a, value=factor)
+            grad_a.addmm_(grad_scores, r, alpha=-factor).addcmul_(grad_scores.sum(1)[:, None], a, value=factor)
         if grad_r is not None:
-            grad_r.addmm_(slope.T, a, alpha=-factor).addcmul_(slope.sum(0)[:, None], r, value=factor)
-    for part in torch.arange(len(rows), device=slope.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
-        step = (a[rows[part]] - r[cols[part]]).mul_(pulls[part, None])
+            grad_r.addmm_(grad_scores.T, a, alpha=-factor).addcmul_(grad_scores.sum(0)[:, None], r, value=factor)
+    for part in torch.arange(len(rows), device=grad_scores.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
+        step = (a[rows[part]] - r[cols[part]]).mul_(entry_grads[part, None])
         if grad_a is not None:
             grad_a.index_add_(0, rows[part], step)
         if grad_r is not None:
             grad_r.index_add_(0, cols[part], step, alpha=-1)
 
 
-def _few(slope: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Where slopes are not zero; None if that is at many entries, which a few rows tell in most cases."""
-    sample = slope[:: max(1, len(slope) // 16)]
-    if int(sample.count_nonzero()) * FEW > 4 * sample.numel() or int(slope.count_nonzero()) * FEW > slope.numel():
+def _nonzero_entries(grad_scores: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Where gradients are not zero; None if at many entries, which a sample of rows shows in most cases."""
+    sample = grad_scores[:: max(1, len(grad_scores) // 16)]
+    if (
+        int(sample.count_nonzero()) * SPARSE_ONE_IN > 4 * sample.numel()
+        or int(grad_scores.count_nonzero()) * SPARSE_ONE_IN > grad_scores.numel()
+    ):
         return None
-    rows, cols = slope.nonzero(as_tuple=True)
+    rows, cols = grad_scores.nonzero(as_tuple=True)
     return rows, cols
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from tuplet.engine.gather import ALONE, Processes
+from tuplet.engine.gather import SINGLE_PROCESS, Processes
 from tuplet.engine.shards import Shards
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
@@ -43,7 +43,7 @@ class NearestCenter:
 
     kind: Literal["similarity", "distance"] = "similarity"
     peak: float | None = 1.0
-    flip: float = 1.0
+    similarity_offset: float = 1.0
     narrow: bool = True
 
     def prepare(self, anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,29 +66,29 @@ class NearestCenter:
             torch.maximum(out, other, out=out)
         return _Memo(units, rate, which)
 
-    def pull(
-        self, slope: Tensor, memo: _Memo, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
+    def backward(
+        self, grad_scores: Tensor, memo: _Memo, a: Tensor, r: Tensor, grad_a: Tensor | None, grad_r: Tensor | None
     ) -> None:
         """Two matrix products per center; what is along a class weight changes its length only and is left out."""
         for center in range(r.shape[1]):
-            part = slope if memo.which is None else slope * (memo.which == center)
+            part = grad_scores if memo.which is None else grad_scores * (memo.which == center)
             unit = memo.units[:, center]
             if grad_a is not None:
                 grad_a.addmm_(part, unit)
             if grad_r is not None:
-                pulled = part.T @ a
-                pulled.addcmul_(torch.linalg.vecdot(pulled, unit)[:, None], unit, value=-1)
-                grad_r[:, center].addcmul_(pulled, memo.rate[:, center])
+                grad_units = part.T @ a
+                grad_units.addcmul_(torch.linalg.vecdot(grad_units, unit)[:, None], unit, value=-1)
+                grad_r[:, center].addcmul_(grad_units, memo.rate[:, center])
 
     def pick(self, r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor) -> Tensor:
         """The nearest center, scaled to length one."""
         del r
         return memo.units[cols, 0 if memo.which is None else memo.which[rows, cols].long()]
 
-    def place(self, grad_r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor, pulls: Tensor) -> None:
-        """To the nearest center; `pulls` are orthogonal to it."""
+    def place(self, grad_r: Tensor, memo: _Memo, rows: Tensor, cols: Tensor, entry_grads: Tensor) -> None:
+        """To the nearest center; `entry_grads` are orthogonal to it."""
         center = 0 if memo.which is None else memo.which[rows, cols].long()
-        grad_r.flatten(0, 1).index_add_(0, cols * grad_r.shape[1] + center, pulls * memo.rate[cols, center])
+        grad_r.flatten(0, 1).index_add_(0, cols * grad_r.shape[1] + center, entry_grads * memo.rate[cols, center])
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Head:
         num_classes: How many classes there are, in all processes.
         centers: Vectors for each class.
         classes: Sorted ids of the classes that take part; None for all.
-        correction: Raise the scores of classes that were drawn by the log of 1 / the probability to be drawn.
+        correction: Correct the scores of sampled classes by log(1 / sampling probability).
         first: First class of this process.
         shards: Who owns the other classes.
     """
@@ -109,10 +109,10 @@ class Head:
     weight: Float[Tensor, "vectors dim"]
     num_classes: int
     centers: int = 1
-    classes: Int[Tensor, " drawn"] | None = None
+    classes: Int[Tensor, " sampled"] | None = None
     correction: bool = False
     first: int = 0
-    shards: Processes = ALONE
+    shards: Processes = SINGLE_PROCESS
 
     @property
     def own(self) -> Tensor | None:
@@ -145,7 +145,7 @@ class Head:
             raise LabelError(
                 f"Class {int(labels[missing][0])} occurs in the batch but is not among the classes that take part.",
                 hint="Draw with `draw_classes`, or add every class of the batch, of all processes, to classes.",
-                reference="class-not-drawn",
+                reference="class-not-sampled",
             )
         at = torch.searchsorted(own, labels - self.first)
         found = at < len(own)
@@ -157,8 +157,8 @@ class Head:
         if own is None or self.classes is None or not self.correction:
             return None
         present = labels[labels != -1].unique()  # type: ignore[no-untyped-call]
-        drawn, left = len(self.classes) - len(present), self.num_classes - len(present)
-        raised = math.log(left / drawn) if drawn else 0.0
+        sampled, left = len(self.classes) - len(present), self.num_classes - len(present)
+        raised = math.log(left / sampled) if sampled else 0.0
         offset = torch.full(own.shape, raised, dtype=torch.float64, device=own.device)
         return offset.masked_fill(torch.isin(own + self.first, present), 0)
 
@@ -193,7 +193,7 @@ class ClassWeights(Shards):
         *,
         sample_rate: float = 1.0,
         correction: bool = False,
-        shards: Processes = ALONE,
+        shards: Processes = SINGLE_PROCESS,
         seed: int = 0,
     ) -> None:
         super().__init__(num_classes, shards)
@@ -214,8 +214,8 @@ class ClassWeights(Shards):
             correction,
         )
         self.seed = seed
-        drawn = normal_rows(self.first, self.first + self.units, centers * dim, seed, "class weights")
-        self.weight = nn.Parameter(drawn.mul_(1 / math.sqrt(dim)).reshape(-1, dim))  # of length about one
+        sampled = normal_rows(self.first, self.first + self.units, centers * dim, seed, "class weights")
+        self.weight = nn.Parameter(sampled.mul_(1 / math.sqrt(dim)).reshape(-1, dim))  # of length about one
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def head(self, labels: Shaped[Tensor, " anchors"]) -> Head:
@@ -242,7 +242,7 @@ class ClassWeights(Shards):
 
 def draw_classes(
     present: Int[Tensor, " present"], num_classes: int, sample_rate: float, generator: torch.Generator
-) -> Int[Tensor, " drawn"]:
+) -> Int[Tensor, " sampled"]:
     """The classes of a batch, and others drawn uniformly until there are `sample_rate` · `num_classes`.
 
     Args:
@@ -256,21 +256,21 @@ def draw_classes(
     """
     others = num_classes - len(present)
     wanted = min(others, max(1, round(sample_rate * num_classes) - len(present)))
-    drawn = _distinct(wanted, others, generator).to(present.device)
+    sampled = _distinct(wanted, others, generator).to(present.device)
     # the j-th class that is not present lies behind as many present ones as have no more than j absent ones before them
     absent_before = present - torch.arange(len(present), device=present.device)
-    drawn += torch.searchsorted(absent_before, drawn, right=True)
-    return torch.cat([present, drawn]).sort().values
+    sampled += torch.searchsorted(absent_before, sampled, right=True)
+    return torch.cat([present, sampled]).sort().values
 
 
 def _distinct(count: int, total: int, generator: torch.Generator) -> Tensor:
     """`count` different numbers below `total`, each set as likely as any other, without a list of all."""
     if 2 * count >= total:
         return torch.randperm(total, generator=generator)[:count]
-    drawn = torch.empty(0, dtype=torch.int64)
+    sampled = torch.empty(0, dtype=torch.int64)
     while True:
-        drawn = torch.cat([drawn, torch.randint(total, (count + 1,), generator=generator)])
-        values, order = drawn.sort(stable=True)
+        sampled = torch.cat([sampled, torch.randint(total, (count + 1,), generator=generator)])
+        values, order = sampled.sort(stable=True)
         is_first = torch.cat([torch.tensor([True]), values[1:] != values[:-1]])
         if int(is_first.sum()) >= count:
-            return drawn[order[is_first].sort().values[:count]]
+            return sampled[order[is_first].sort().values[:count]]

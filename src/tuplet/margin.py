@@ -1,7 +1,7 @@
-"""Margins bend the cosine of an anchor with its own class.
+"""Margins modify the cosine of an anchor with its target class.
 
 A margin is a function of the angle θ. It takes the cosine and the sine (accurate also where the cosine is 1 or -1) and
-returns the bent score T(θ) and its fall -dT/dθ, which is bounded where dT/dcos is not: no arccos, and no clamp that
+returns the logit T(θ) and -dT/dθ, which is bounded where dT/dcos is not: no arccos, and no clamp that
 would take the gradient from the worst examples.
 """
 
@@ -18,7 +18,7 @@ from tuplet.registry import check_choice
 from tuplet.relation import Entries
 
 Margin = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Cosine and sine of the angle -> bent score T and fall -dT/dθ."""
+"""Cosine and sine of the angle -> logit T and -dT/dθ."""
 
 Extension = Literal["reflect", "linear", "easy", "tangent", "none"]
 """What becomes of a score beyond the angle where cos(m1 θ + m2) would rise again."""
@@ -68,8 +68,8 @@ class Multiplicative:
         for _ in range(m - 1):
             before, polynomial = polynomial, 2 * cosine * polynomial - before
             second_before, second = second, 2 * cosine * second - second_before
-        bent, fall = sign * polynomial - 2 * k, m * sign * second * sine
-        return (mixed * cosine + bent) / (1 + mixed), (mixed * sine + fall) / (1 + mixed)
+        logit, neg_dlogit = sign * polynomial - 2 * k, m * sign * second * sine
+        return (mixed * cosine + logit) / (1 + mixed), (mixed * sine + neg_dlogit) / (1 + mixed)
 
 
 @dataclass(frozen=True)
@@ -111,27 +111,27 @@ class Combined:
     def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
         """T and -dT/dθ."""
         u = self.m1 * torch.atan2(sine, cosine) + self.m2
-        bent, fall = u.cos(), self.m1 * u.sin()
+        logit, neg_dlogit = u.cos(), self.m1 * u.sin()
         match self.extension:
             case "reflect":
                 k = (u / math.pi).detach().floor()
                 sign = 1 - 2 * (k % 2)
-                bent, fall = sign * bent - 2 * k, sign * fall
+                logit, neg_dlogit = sign * logit - 2 * k, sign * neg_dlogit
             case "tangent":
                 steep = math.sin(TANGENT_FROM)
                 line = math.cos(TANGENT_FROM) - steep * (u - TANGENT_FROM)
                 beyond = u > TANGENT_FROM
-                bent, fall = torch.where(beyond, line, bent), torch.where(beyond, self.m1 * steep, fall)
+                logit, neg_dlogit = torch.where(beyond, line, logit), torch.where(beyond, self.m1 * steep, neg_dlogit)
             case "linear":
                 beyond = u >= math.pi
                 line = cosine - self.m2 * math.sin(self.m2)
-                bent, fall = torch.where(beyond, line, bent), torch.where(beyond, sine, fall)
+                logit, neg_dlogit = torch.where(beyond, line, logit), torch.where(beyond, sine, neg_dlogit)
             case "easy":
                 beyond = cosine <= 0
-                bent, fall = torch.where(beyond, cosine, bent), torch.where(beyond, sine, fall)
+                logit, neg_dlogit = torch.where(beyond, cosine, logit), torch.where(beyond, sine, neg_dlogit)
             case "none":
                 pass
-        return bent - self.m3, fall
+        return logit - self.m3, neg_dlogit
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,20 @@ class StraightThrough:
     """The value of another margin with the gradient of the plain cosine: not the gradient of that value.
 
     Args:
-        margin: What the value is bent by.
+        margin: The margin that gives the value.
     """
 
     margin: Margin
 
     def __call__(self, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
         """T, and -dcosθ/dθ in place of -dT/dθ."""
-        bent, _ = self.margin(cosine, sine)
-        return cosine + (bent - cosine).detach(), sine
+        logit, _ = self.margin(cosine, sine)
+        return cosine + (logit - cosine).detach(), sine
 
 
 @dataclass(frozen=True)
-class Bend:
-    """Bent entries of a tile and the way back.
+class MarginGrad:
+    """Entries of a tile with a margin, and their gradients.
 
     Args:
         at: Which entries.
@@ -167,8 +167,8 @@ class Bend:
     theirs: Tensor
 
 
-def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
-    """Bend the entries `at` of a tile.
+def apply_margin(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> MarginGrad:
+    """Apply a margin to the entries `at` of a tile.
 
     Args:
         margin: What to do with an angle.
@@ -177,7 +177,7 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
         r: Unit references, one for each entry (entries, dim).
 
     Returns:
-        The bent scores and their derivatives.
+        The logits and their derivatives.
     """
     u, v = a[at.rows], r
     apart, together = v - u, v + u
@@ -186,7 +186,7 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
     exists = (u.square().sum(1) > 0.25) & (v.square().sum(1) > 0.25)
     cosine = torch.where(exists, (u * v).sum(1), 0.0)
     sine = torch.where(exists, 0.5 * (near * far).sqrt(), 1.0)
-    bent, fall = margin(cosine, sine)
+    logit, neg_dlogit = margin(cosine, sine)
     # the tangent v - cos u, from the smaller of the two differences so that no digits cancel; its length is the sine
     acute = (near < far)[:, None]
     near, far = near[:, None], far[:, None]
@@ -194,8 +194,8 @@ def bend(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> Bend:
     theirs = torch.where(acute, 0.5 * near * v - apart, together - 0.5 * far * v)
     # two unit rows that differ by the rounding of their entries have no direction between them
     is_apart = exists & (sine > ALIGNED * torch.finfo(sine.dtype).eps)
-    rate = torch.where(is_apart, fall / torch.where(is_apart, sine, 1.0), 0.0)[:, None]
-    return Bend(at, bent, rate * mine, rate * theirs)
+    rate = torch.where(is_apart, neg_dlogit / torch.where(is_apart, sine, 1.0), 0.0)[:, None]
+    return MarginGrad(at, logit, rate * mine, rate * theirs)
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit
         rate = torch.where(length > 1e-12, 1 / length.clamp_min(1e-12), 0.0)
         own = own / length.clamp_min(1e-12)
     every = torch.arange(len(a), device=a.device)
-    bent = bend(margin, Entries(every, every), a, own)
-    return Targets(bent.score, bent.mine, bent.theirs if rate is None else bent.theirs * rate, at)
+    logit = apply_margin(margin, Entries(every, every), a, own)
+    return Targets(logit.score, logit.mine, logit.theirs if rate is None else logit.theirs * rate, at)
 
 
 def nearest_cosine(classes: int, dim: int) -> float:
@@ -257,7 +257,7 @@ def least_scale(classes: int, probability: float, best: float = 1.0) -> float:
     Args:
         classes: C, at least 2.
         probability: P in (0, 1).
-        best: T(0), the bent score of an embedding that lies on its class weight.
+        best: T(0), the logit of an embedding that lies on its class weight.
 
     Returns:
         The bound; infinite if T(0) is below the mean score of the other classes. A single class may reach the

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, Share, bounded
-from tuplet.engine.gather import ALONE, Processes, everyones
+from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_gather
 from tuplet.engine.shards import Shards
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
@@ -49,7 +49,7 @@ class FeatureQueue(nn.Module):
         self,
         embeddings: Float[Tensor, "rows dim"],
         labels: Shaped[Tensor, " rows"] | None = None,
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         """Replace the oldest rows.
 
@@ -60,15 +60,15 @@ class FeatureQueue(nn.Module):
         """
         if labels is not None and labels.ndim != 1:
             raise LabelError(
-                f"A queue was given labels of shape {tuple(labels.shape)}; it remembers one class id per row.",
+                f"A queue was given labels of shape {tuple(labels.shape)}; it keeps one class id per row.",
                 hint="Leave the queue out where an example has several labels.",
                 reference="label-shape",
             )
-        embeddings = everyones(embeddings, processes)
+        embeddings = all_gather(embeddings, processes)
         labels = (
             torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device)
             if labels is None
-            else everyones(labels, processes)
+            else all_gather(labels, processes)
         )
         labels = labels.long()  # of whatever whole type: unsigned ones have no -1, and bool selects
         known = labels != -1
@@ -98,7 +98,7 @@ class BankRows:
     rows: Tensor
     size: int
     first: int = 0
-    shards: Processes = ALONE
+    shards: Processes = SINGLE_PROCESS
 
     def own(self, positions: Tensor) -> Tensor:
         """Positions counted from `first`; -1 where another process, or none, has the row."""
@@ -143,7 +143,7 @@ class MemoryBank(Shards):
 
     @bounded
     def __init__(
-        self, size: Count, dim: Count, momentum: Share = 0.5, *, shards: Processes = ALONE, seed: int = 0
+        self, size: Count, dim: Count, momentum: Share = 0.5, *, shards: Processes = SINGLE_PROCESS, seed: int = 0
     ) -> None:
         super().__init__(size, shards)
         if size < shards.size or not 0 <= momentum < 1:
@@ -162,7 +162,10 @@ class MemoryBank(Shards):
 
     @torch.no_grad()
     def update(
-        self, embeddings: Float[Tensor, "rows dim"], positions: Shaped[Tensor, " rows"], processes: Processes = ALONE
+        self,
+        embeddings: Float[Tensor, "rows dim"],
+        positions: Shaped[Tensor, " rows"],
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         """Mix the mean of the unit embeddings of each position into its row.
 
@@ -174,8 +177,8 @@ class MemoryBank(Shards):
             positions: Which rows they belong to; -1 for none.
             processes: Who updates together; all hold the same bank afterwards, or each its part of it.
         """
-        units = everyones(normalise(embeddings.to(self.rows)), processes)
-        positions = everyones(positions, processes).long()
+        units = all_gather(normalise(embeddings.to(self.rows)), processes)
+        positions = all_gather(positions, processes).long()
         own = self.part.own(positions)
         units, positions = units[own != -1], own[own != -1]
         touched, which, times = positions.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]

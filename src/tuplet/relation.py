@@ -59,10 +59,10 @@ class Relation(Protocol):
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """Positive and negative pairs of a tile, both bool (rows, cols); pairs in neither are ignored."""
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
         """Positive and ignored entries of a tile if all others are negative and these are few, else None."""
 
-    def gaps(self, rows: slice, cols: slice) -> Tensor | None:
+    def label_distances(self, rows: slice, cols: slice) -> Tensor | None:
         """Distances between graded labels (rows, cols); None if the labels are not graded."""
 
     def transposed(self) -> "Relation":
@@ -114,12 +114,12 @@ class SameLabel:
             same[itself.rows, itself.cols] = False
         return same, other
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
         """Look the positives up in the sorted references."""
         if not self._all_known:
             return None
-        all_wanted, columns, keys = self._sorted
-        wanted = all_wanted[rows]
+        all_keys, columns, keys = self._sorted
+        wanted = all_keys[rows]
         begin = torch.searchsorted(keys, wanted + cols.start)
         count = torch.searchsorted(keys, wanted + cols.stop) - begin
         total = int(count.sum())
@@ -134,7 +134,7 @@ class SameLabel:
         other = j + cols.start != i + (rows.start + (self.first or 0))
         return Entries(i[other], j[other]), itself
 
-    def gaps(self, rows: slice, cols: slice) -> None:
+    def label_distances(self, rows: slice, cols: slice) -> None:
         """Class ids have no distance."""
         del rows, cols
 
@@ -183,11 +183,11 @@ class SharedLabel:
             positive[itself.rows, itself.cols] = False
         return positive, negative
 
-    def few(self, rows: slice, cols: slice) -> None:
+    def sparse_entries(self, rows: slice, cols: slice) -> None:
         """Shared labels are not sorted; the masks answer."""
         del rows, cols
 
-    def gaps(self, rows: slice, cols: slice) -> None:
+    def label_distances(self, rows: slice, cols: slice) -> None:
         """Labels in common have no distance."""
         del rows, cols
 
@@ -224,13 +224,13 @@ class Paired:
         positive = self.partner[rows, None] == torch.arange(cols.start, cols.stop, device=self.partner.device)[None, :]
         return positive, ~positive
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
         """One entry per row at most."""
         partner = self.partner[rows]
         i = ((partner >= cols.start) & (partner < cols.stop)).nonzero()[:, 0]
         return Entries(i, partner[i] - cols.start), Entries(i[:0], i[:0])
 
-    def gaps(self, rows: slice, cols: slice) -> None:
+    def label_distances(self, rows: slice, cols: slice) -> None:
         """Pairs have no distance."""
         del rows, cols
 
@@ -279,12 +279,12 @@ class Graded:
             negative[itself.rows, itself.cols] = False
         return torch.zeros_like(negative), negative
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
         """No positives; at most one ignored entry per row."""
         nothing = torch.empty(0, dtype=torch.int64, device=self.labels.device)
         return Entries(nothing, nothing), _diagonal(self, rows, cols) or Entries(nothing, nothing)
 
-    def gaps(self, rows: slice, cols: slice) -> Tensor:
+    def label_distances(self, rows: slice, cols: slice) -> Tensor:
         """Distances of the labels of a tile."""
         mine, theirs = self.labels[rows], self.reference_labels[cols]
         if callable(self.geometry):
@@ -311,7 +311,7 @@ class Graded:
         """
         step = max(1, 2**22 // max(1, self.references))
         for begin in range(0, self.anchors, step):
-            self.gaps(slice(begin, min(begin + step, self.anchors)), slice(0, self.references))
+            self.label_distances(slice(begin, min(begin + step, self.anchors)), slice(0, self.references))
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The values."""
@@ -342,16 +342,18 @@ def _ids(labels: Tensor, name: str) -> Tensor:
     return labels.long()
 
 
-def _checked(gaps: Tensor, rows: int, cols: int) -> Tensor:
-    """A copy of what a person's function returned, which the walk may write into."""
-    if gaps.shape != (rows, cols) or not bool((torch.isfinite(gaps) & (gaps >= 0)).all()):
+def _checked(label_distances: Tensor, rows: int, cols: int) -> Tensor:
+    """A copy of what a person's function returned, which the pass may write into."""
+    if label_distances.shape != (rows, cols) or not bool(
+        (torch.isfinite(label_distances) & (label_distances >= 0)).all()
+    ):
         raise LabelError(
-            f"The label distance returned shape {tuple(gaps.shape)} for {rows} anchors and {cols} references, or "
-            "numbers that are negative or not finite.",
+            f"The label distance returned shape {tuple(label_distances.shape)} for {rows} anchors and {cols} "
+            "references, or numbers that are negative or not finite.",
             hint="Return one finite number >= 0 for each pair, (anchors, references); labels come as (n, values).",
             reference="label-distance",
         )
-    return gaps.double().clone()
+    return label_distances.double().clone()
 
 
 def _columns(values: Tensor) -> Tensor:

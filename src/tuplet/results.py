@@ -197,7 +197,7 @@ class Evaluation(_Model):
         step: Of the model; None where other data was evaluated.
         split: Evaluated.
         geometry: How embeddings are compared.
-        supervision: What the loss was told.
+        supervision: What the loss was reported.
         data: What was trained and evaluated on.
         raw: Form of the raw input; None where there is none.
         main: What stands for the whole result; None if nothing could be evaluated.

@@ -37,8 +37,8 @@ def normal_rows(begin: int, stop: int, width: int, seed: int, *purpose: str | in
     rows = torch.empty(stop - begin, width)
     for block in range(begin // _BLOCK, -(-stop // _BLOCK)):
         least, most = max(begin, block * _BLOCK), min(stop, (block + 1) * _BLOCK)
-        drawn = torch.randn(_BLOCK, width, generator=derive(seed, *purpose, block))
-        rows[least - begin : most - begin] = drawn[least - block * _BLOCK : most - block * _BLOCK]
+        sampled = torch.randn(_BLOCK, width, generator=derive(seed, *purpose, block))
+        rows[least - begin : most - begin] = sampled[least - block * _BLOCK : most - block * _BLOCK]
     return rows
 
 
@@ -71,5 +71,5 @@ class Draws:
 
     def _mine(self, draw: Callable[..., Any], rows: int, shape: tuple[int, ...]) -> Tensor:
         total = rows if self.total is None else self.total
-        everyones: Tensor = draw(total, *shape, generator=self.generator, device=self.generator.device)
-        return everyones[self.before : self.before + rows]
+        of_all: Tensor = draw(total, *shape, generator=self.generator, device=self.generator.device)
+        return of_all[self.before : self.before + rows]

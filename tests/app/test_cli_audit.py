@@ -27,13 +27,13 @@ def spoilt(workplace, tuplet, tmp_path_factory):
 @pytest.mark.parametrize("folds", [0, 2])
 def test_wrong_labels_and_copies_are_found_and_left_out(spoilt, tuplet, folds):
     folder, wrong, copies = spoilt
-    told = json.loads(tuplet("audit", "runs/digits", "--folds", folds, "--json", folder=folder).stdout)
+    printed = json.loads(tuplet("audit", "runs/digits", "--folds", folds, "--json", folder=folder).stdout)
     with (folder / "runs/digits/audit/findings.csv").open() as file:
         rows = list(csv.DictReader(file))
     labels = [row["id"] for row in rows if row["finding"] == "label"]
     assert set(wrong) <= set(labels[:20])
     assert {row["id"] for row in rows if row["finding"] == "duplicate"} >= set(copies)
-    assert told["label"] == len(labels)
+    assert printed["label"] == len(labels)
     page = (folder / "runs/digits/audit/findings.html").read_text()
     assert page.count('type="checkbox"') == min(len(rows), 600)
     assert "<b>one" not in page

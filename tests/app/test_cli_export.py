@@ -50,8 +50,8 @@ def run_alone(folder, *items):
 def test_a_run_is_exported_checked_and_used_without_tuplet(run, workplace, tuplet, target):
     pictures = sorted((workplace / "digits" / "3").iterdir())[:4]
     words = ("export", run, *pictures, "-o", f"to-{target}", "--to", target, "--json")
-    told = json.loads(tuplet(*words, folder=workplace).stdout)
-    assert told["difference"] < 1e-5
+    printed = json.loads(tuplet(*words, folder=workplace).stdout)
+    assert printed["difference"] < 1e-5
     found = run_alone(workplace / f"to-{target}", *pictures)
     expected = Embedder.load(run / "model").embed(pictures)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -80,8 +80,8 @@ def test_rows_come_from_arrays_and_from_tables_whatever_their_order(tmp_path, tu
     (tmp_path / "rows.csv").write_text("\n".join(["c,b,label,a", *lines]) + "\n")
     fast = ["--steps", "3", "--set", "evaluate.bootstrap=0", "--set", 'data.columns.inputs=["a","b","c"]']
     tuplet("train", "rows.csv", "--name", "r", *fast, folder=tmp_path)
-    told = tuplet("export", "runs/r", "rows.csv", "-o", "out", "--to", "torch", "--json", folder=tmp_path)
-    assert json.loads(told.stdout)["files"] == ["embed.py", "model.json", "model.pt2"]
+    printed = tuplet("export", "runs/r", "rows.csv", "-o", "out", "--to", "torch", "--json", folder=tmp_path)
+    assert json.loads(printed.stdout)["files"] == ["embed.py", "model.json", "model.pt2"]
     np.save(tmp_path / "rows.npy", rows.astype(np.float32))
     torch.testing.assert_close(
         run_alone(tmp_path / "out", tmp_path / "rows.csv"), run_alone(tmp_path / "out", tmp_path / "rows.npy")

@@ -60,7 +60,7 @@ def test_search_finds_new_pictures_filters_and_leaves_out_what_is_too_far(workpl
 
 
 def test_a_search_for_a_picture_imports_only_what_it_needs(workplace, index):
-    """Nearly all of a cold start is importing; what trains, judges and reads tables is most of tuplet's own part."""
+    """Nearly all of a cold start is importing; what trains, evaluates and reads tables is most of tuplet's own part."""
     text = (
         "import sys\n"
         "from tuplet.app.cli import main\n"
@@ -175,8 +175,8 @@ def test_columns_of_a_table_become_filters(tmp_path, embedder, workplace, run):
         Image.new("L", (16, 16), 60 * number).save(tmp_path / f"{number}.png")
     table = tmp_path / "shop.csv"
     table.write_text("path,brand,price,sku\n0.png,x,5,007\n1.png,y,,A1\n2.png,x,7.5,008\n3.png,,1,9\n")
-    manifest, told = read_collection(embedder, table)
-    assert len(told) == 1
+    manifest, printed = read_collection(embedder, table)
+    assert len(printed) == 1
     found = indexes.create(tmp_path / "shop.index", embedder)
     indexes.add(found, manifest)
     assert dict(found.columns) == {"id": "text", "brand": "text", "price": "number", "sku": "text"}

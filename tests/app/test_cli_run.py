@@ -1,4 +1,4 @@
-"""Training, judging, searching and embedding, typed as a person types them."""
+"""Training, evaluation, searching and embedding, typed as a person types them."""
 
 import json
 import os
@@ -47,22 +47,22 @@ def test_training_leaves_a_complete_run(run, trained):
 def test_results_go_to_stdout_and_progress_to_stderr(run, trained):
     header, first, *_ = (line.split("\t") for line in trained.stdout.splitlines())
     row = dict(zip(header, first, strict=True))
-    judged = json.loads((run / "evaluation.json").read_text())["protocols"]["all"]
+    evaluated = json.loads((run / "evaluation.json").read_text())["protocols"]["all"]
     assert row["measure"] == "recall@1"
     for of in ("raw", "model"):
         for name, end in (("", "values"), ("_low", "lower"), ("_high", "upper")):
-            assert float(row[of + name]) == pytest.approx(judged[of][end]["recall@1"], abs=5e-5)
+            assert float(row[of + name]) == pytest.approx(evaluated[of][end]["recall@1"], abs=5e-5)
     assert "validation, step 10: map@r" in trained.stderr
     assert "validation, raw input: map@r" in trained.stderr
 
 
-def test_an_array_with_labels_is_trained_on_judged_and_searched(tmp_path, tuplet):
+def test_an_array_with_labels_is_trained_on_evaluated_and_searched(tmp_path, tuplet):
     found = load_iris()
     np.save(tmp_path / "iris.npy", found.data.astype(np.float32))
     np.save(tmp_path / "iris.labels.npy", found.target)
     tuplet("train", "iris.npy", "--steps", "10", folder=tmp_path)
-    judged = json.loads(tuplet("evaluate", "runs/iris", "--json", folder=tmp_path).stdout)
-    assert judged["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
+    evaluated = json.loads(tuplet("evaluate", "runs/iris", "--json", folder=tmp_path).stdout)
+    assert evaluated["protocols"]["all"]["model"]["values"]["recall@1"] > 0.8
     table = tuplet("search", "runs/iris", "iris.npy", "-k", "1", folder=tmp_path).stdout.splitlines()
     assert len(table) == 1 + 150
     assert "thumb large" not in (tmp_path / "runs" / "iris" / "report.html").read_text()
@@ -113,11 +113,11 @@ def test_evaluate_shows_what_the_run_measured(run, workplace, tuplet):
     assert shown == json.loads((run / "evaluation.json").read_text())
 
 
-def test_evaluate_judges_other_data(workplace, run, tuplet):
+def test_evaluate_evaluates_other_data(workplace, run, tuplet):
     words = ("evaluate", "runs/digits", "--data", "digits", "--json")
-    judged = json.loads(tuplet(*words, folder=workplace).stdout)
-    assert judged["data"]["splits"]["given"]["examples"] == 400
-    assert judged["protocols"]["all"]["model"]["counts"]["n_queries"] == 400
+    evaluated = json.loads(tuplet(*words, folder=workplace).stdout)
+    assert evaluated["data"]["splits"]["given"]["examples"] == 400
+    assert evaluated["protocols"]["all"]["model"]["counts"]["n_queries"] == 400
 
 
 def test_a_required_quality_decides_the_exit_code(workplace, run, tuplet):
@@ -160,11 +160,11 @@ def test_search_finds_every_example_of_the_data_and_says_which_split_it_is_from(
     assert [(hit["id"], hit["split"]) for hit in hits] == [(name, splits[name]) for name in chosen]
 
 
-def test_only_the_test_split_is_judged_and_shown_in_the_report(run):
+def test_only_the_test_split_is_evaluated_and_shown_in_the_report(run):
     splits = [json.loads(line)["split"] for line in (run / "gallery" / "items.jsonl").read_text().splitlines()]
-    judged = json.loads((run / "evaluation.json").read_text())
-    assert judged["split"] == "test"
-    counts = judged["protocols"][judged["main"]["protocol"]]["model"]["counts"]
+    evaluated = json.loads((run / "evaluation.json").read_text())
+    assert evaluated["split"] == "test"
+    counts = evaluated["protocols"][evaluated["main"]["protocol"]]["model"]["counts"]
     assert 0 < counts["n_queries"] <= splits.count("test") < len(splits)
     assert len(read_gallery(run).ids) == splits.count("test")
 
@@ -205,15 +205,19 @@ def test_embed_writes_rows_in_the_order_of_their_names(workplace, run, tuplet, t
 
 def test_every_measure_of_the_report_can_be_required(workplace, run, tuplet):
     evaluation = json.loads((run / "evaluation.json").read_text())
-    judged = evaluation["protocols"]["verification"]["model"]
-    assert {"auc", "eer", "tar@far=0.001", "tar@far=0.01", "tar@far=0.1"} <= set(judged["values"])
+    evaluated = evaluation["protocols"]["verification"]["model"]
+    assert {"auc", "eer", "tar@far=0.001", "tar@far=0.01", "tar@far=0.1"} <= set(evaluated["values"])
     shown = re.findall(r"TAR at FAR ([0-9.]+)", (run / "report.html").read_text(encoding="utf-8"))
     assert shown
-    value = judged["values"]["tar@far=0.1"]
+    value = evaluated["values"]["tar@far=0.1"]
     for bound, code in ((value - 1e-6, 0), (value + 1e-6, 6)):
         tuplet("evaluate", "runs/digits", "--require", f"tar@far=0.1={bound}", folder=workplace, code=code)
     tuplet(
-        "evaluate", "runs/digits", "--require", f"verification:eer={judged['values']['eer'] + 1e-6}", folder=workplace
+        "evaluate",
+        "runs/digits",
+        "--require",
+        f"verification:eer={evaluated['values']['eer'] + 1e-6}",
+        folder=workplace,
     )
     said = json.loads(tuplet("evaluate", "runs/digits", "--json", folder=workplace).stdout)
     assert said["outcome"] in ("better", "worse", "undecided")
@@ -258,8 +262,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
         for line in started.stderr:
             if line.startswith("Training"):
                 break
-        diary = wine / "stopped" / "long" / "events.jsonl"
-        while diary.read_text().count('"step"') < 5:
+        event_log = wine / "stopped" / "long" / "events.jsonl"
+        while event_log.read_text().count('"step"') < 5:
             assert started.poll() is None
         os.kill(started.pid, signal.SIGINT)
         _, said = started.communicate(timeout=60)

@@ -15,7 +15,7 @@ from tuplet.app.evaluating import evaluate_on
 from tuplet.app.history import read_runs
 from tuplet.app.metrics import is_metric, metrics_of, primary_of
 from tuplet.app.report import write_report
-from tuplet.app.summary import advice, read_evaluation, remarks, state_data, state_finding
+from tuplet.app.summary import advice, notes, read_evaluation, state_data, state_finding
 from tuplet.errors import DataError
 from tuplet.recipes import build, recipe_for
 from tuplet.results import FILE, Evaluation, Scores, Seen
@@ -99,7 +99,7 @@ def test_pairs_are_asked_and_answered_in_words(pairs):
     folder, page = pairs
     evaluation = read_evaluation(folder)
     assert {line.key for line in metrics_of(evaluation) if line.is_main} == {"recall@1", "recall@10", "mrr"}
-    assert "looks for its own answer" in state_data(evaluation)
+    assert "searched among the positives" in state_data(evaluation)
     assert "&lt;i&gt;about&lt;/i&gt;" in page
     assert "<i>about" not in page
     answers = [json.loads(row) for row in (folder / "gallery" / "items.jsonl").read_text().splitlines()]
@@ -110,7 +110,7 @@ def test_pairs_are_asked_and_answered_in_words(pairs):
     assert charts_of(page)["pairs"]["data"][1]["name"] == "own answer"
 
 
-def test_series_are_drawn_and_judged_beside_the_untrained_encoder(series):
+def test_series_are_sampled_and_evaluated_beside_the_untrained_encoder(series):
     folder, page = series
     lines = {(line.protocol, line.key): line for line in metrics_of(read_evaluation(folder))}
     assert lines["train", "knn@1"].untrained is not None
@@ -119,7 +119,7 @@ def test_series_are_drawn_and_judged_beside_the_untrained_encoder(series):
     assert page.count('data-of="untrained"') == len(
         [line for line in lines.values() if line.protocol not in ("health", "verification")]
     )
-    assert any("before training" in remark for remark in remarks(read_evaluation(folder)))
+    assert any("before training" in note for note in notes(read_evaluation(folder)))
 
 
 def test_without_labels_the_page_says_what_nobody_knows(unlabelled):
@@ -150,20 +150,20 @@ def results(model, raw, *, low, high, classes=5, metric="recall@1", **more):
 
 def test_damaged_runs_are_listed_beside_the_others(graded, tmp_path):
     folder, _ = graded
-    for name, broken in (("good", None), ("recipe", "recipe.toml"), ("verdict", "evaluation.json")):
+    for name, broken in (("good", None), ("recipe", "recipe.toml"), ("outcome", "evaluation.json")):
         (tmp_path / name).mkdir()
         for file in ("recipe.toml", "evaluation.json"):
             text = "{" if file == broken else (folder / file).read_text(encoding="utf-8")
             (tmp_path / name / file).write_text(text, encoding="utf-8")
-    for name, verdict in (("empty", "{}"), ("later", '{"format": 99}')):
+    for name, conclusion in (("empty", "{}"), ("later", '{"format": 99}')):
         (tmp_path / name).mkdir()
         shutil.copy(folder / "recipe.toml", tmp_path / name)
-        (tmp_path / name / "evaluation.json").write_text(verdict)
-    (tmp_path / "diary").mkdir()
-    shutil.copy(folder / "recipe.toml", tmp_path / "diary")
-    (tmp_path / "diary" / "events.jsonl").write_text('{"step": 3}\n')
+        (tmp_path / name / "evaluation.json").write_text(conclusion)
+    (tmp_path / "events").mkdir()
+    shutil.copy(folder / "recipe.toml", tmp_path / "events")
+    (tmp_path / "events" / "events.jsonl").write_text('{"step": 3}\n')
     states = {row["run"].rpartition("/")[2]: row["state"] for row in read_runs(tmp_path)}
-    bad = dict.fromkeys(["recipe", "verdict", "diary"], "damaged")
+    bad = dict.fromkeys(["recipe", "outcome", "events"], "damaged")
     assert states == {"good": "done", **bad, "empty": "unknown format", "later": "unknown format"}
 
 
@@ -184,12 +184,12 @@ def test_runs_differ_from_those_they_can_be_compared_with(tmp_path, monkeypatch)
             f'[batch]\nname = "{batch}"\n{size}\n[train]\nsteps = 9\nlearning_rate = {rate}\n'
         )
         (tmp_path / "runs" / name / "recipe.toml").write_text(tables)
-    told = {row["run"].rpartition("/")[2]: row["differs"] for row in read_runs(tmp_path / "runs")}
+    printed = {row["run"].rpartition("/")[2]: row["differs"] for row in read_runs(tmp_path / "runs")}
     first = "data.source=rows.npy loss.name="
-    assert told["a"] == f"{first}supcon batch.name=per-class loss.temperature=0.1 train.learning_rate=0.003"
-    assert told["b"] == f"{first}supcon batch.name=per-class loss.temperature=0.2 train.learning_rate=0.003"
-    assert told["c"] == f"{first}arcface batch.name=uniform train.learning_rate=0.001"
-    assert told["d"] == "data.source=waves.npy loss.name=supcon"
+    assert printed["a"] == f"{first}supcon batch.name=per-class loss.temperature=0.1 train.learning_rate=0.003"
+    assert printed["b"] == f"{first}supcon batch.name=per-class loss.temperature=0.2 train.learning_rate=0.003"
+    assert printed["c"] == f"{first}arcface batch.name=uniform train.learning_rate=0.001"
+    assert printed["d"] == "data.source=waves.npy loss.name=supcon"
 
 
 @pytest.mark.parametrize("name", ["recall@5", "map@r", "knn@20", "label_gap@10", "mrr", "auc", "tar@far=0.01"])
@@ -258,11 +258,11 @@ def test_advice_fits_what_can_be_changed():
     assert "only 5 classes" in advice(worse)
     assert "use raw input" in advice(worse)
     assert "more classes" in advice(worse)
-    assert "more than chance explains" in remarks(worse)[0]
+    assert "more than chance explains" in notes(worse)[0]
     unclear = results(0.91, 0.9, low=-0.02, high=0.04, classes=500)
-    assert "Chance alone" in advice(unclear)
+    assert "within chance" in advice(unclear)
     assert "only 500" not in advice(unclear)
-    assert "told the classes" in advice(worse.model_copy(update={"supervision": "example"}))
+    assert "uses the classes" in advice(worse.model_copy(update={"supervision": "example"}))
     worse.data.by = "row"  # the classes are what they are
     assert "more classes" not in advice(worse)
     assert "more examples of each class" in advice(worse)
@@ -275,7 +275,7 @@ def test_how_many_classes_are_new_to_the_model_is_counted(series):
     assert " of 4 classes, 3 of which it has not seen in training." in state_data(evaluation)
 
 
-def test_other_data_is_told_by_what_the_model_was_trained_on(tmp_path):
+def test_other_data_is_reported_by_what_the_model_was_trained_on(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(160) % 16
     rows = (random.normal(size=(16, 4))[labels] + 0.3 * random.normal(size=(160, 4))).astype(np.float32)

@@ -85,14 +85,14 @@ def test_a_run_is_listed_evaluated_reported_and_searched(home, typed):
 
 
 @pytest.mark.parametrize("command", [("embed", "-o", "rows.npy"), ("search",), ("evaluate", "--data")])
-def test_inputs_whose_names_a_model_does_not_know_are_told(home, typed, command):
+def test_inputs_whose_names_a_model_does_not_know_are_reported(home, typed, command):
     lines = [line.split(",") for line in (home / "flowers.csv").read_text().split()]
     (home / "other.csv").write_text("\n".join(",".join((row[0], row[2], row[1], *row[3:])) for row in lines))
     name, *options = command
     run = "kept/flowers/model" if name == "embed" else "kept/flowers"
     words = (name, run, *options, "other.csv") if name == "evaluate" else (name, run, "other.csv", *options)
-    [told] = [line for line in typed(*words).err.splitlines() if "names of its inputs" in line]
-    assert told.endswith("b, a, c, d.")
+    [printed] = [line for line in typed(*words).err.splitlines() if "names of its inputs" in line]
+    assert printed.endswith("b, a, c, d.")
 
 
 @pytest.mark.parametrize("name", ["flowers", "garden"])

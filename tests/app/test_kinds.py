@@ -62,7 +62,7 @@ def test_series_without_classes_train_by_prediction_and_keep_the_last_step(typed
     assert len(typed("search", "runs/recipe", "waves.npy", "-k", 1, "--json").out.splitlines()) == 60
 
 
-def test_series_of_unequal_length_train_by_prediction_and_their_classes_judge(typed, tmp_path):
+def test_series_of_unequal_length_train_by_prediction_and_their_classes_evaluate(typed, tmp_path):
     lengths = np.random.default_rng(1).integers(20, 48, 60)
     lines = [
         f"{','.join(f'{value:.4f}' for value in one[0, :length])}:{'abcd'[label]}"
@@ -73,8 +73,8 @@ def test_series_of_unequal_length_train_by_prediction_and_their_classes_judge(ty
     typed("train", "recipe.toml")
     validations = [event for event in events(tmp_path, "evaluation") if event["split"] == "validation"]
     assert [(event["of"], event["step"]) for event in validations] == [("raw", 0), ("model", 3), ("model", 6)]
-    judged = json.loads((tmp_path / "runs" / "recipe" / "evaluation.json").read_text())
-    assert judged["data"]["splits"]["test"]["classes"] == 4
+    evaluated = json.loads((tmp_path / "runs" / "recipe" / "evaluation.json").read_text())
+    assert evaluated["data"]["splits"]["test"]["classes"] == 4
 
 
 def test_prediction_asks_for_an_encoder_with_contexts_and_says_which(typed, tmp_path):
@@ -147,7 +147,7 @@ def test_what_has_no_labels_trains_on_changed_views_of_itself(typed, tmp_path, w
     assert events(tmp_path, "end")[0]["step"] == 6
 
 
-def test_labels_that_training_does_not_use_choose_the_step_and_judge(typed, tmp_path):
+def test_labels_that_training_does_not_use_choose_the_step_and_evaluate(typed, tmp_path):
     source, labels, encoder, augment = write_rows(tmp_path)
     np.save(tmp_path / "rows.labels.npy", labels)
     write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="nt_xent", augment=augment))
@@ -354,7 +354,7 @@ def test_a_word_that_was_never_read_is_refused_with_one_like_it(typed, tmp_path)
     assert "'kitten'" in typed("search", "runs/animals", "kiten", code=3).err
 
 
-def test_a_run_that_was_moved_goes_on_if_told_where_its_data_is(typed, tmp_path):
+def test_a_run_that_was_moved_goes_on_if_given_where_its_data_is(typed, tmp_path):
     np.save(tmp_path / "waves.npy", waves()[0])
     write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
     typed("train", "recipe.toml")

@@ -77,7 +77,7 @@ def test_every_paper_has_its_preset_and_a_small_form():
 @pytest.mark.parametrize("name", sorted(PAPERS))
 def test_every_preset_says_what_is_the_papers_and_what_is_ours(name):
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
-    for whose in ("# The paper's", "# Ours: "):
+    for whose in ("# The paper's", "# Defaults of this project: "):
         assert any(line.startswith(whose) for line in text)
 
 
@@ -107,25 +107,25 @@ def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
     assert "data\ttrain\t" in plan.out
     assert "memory\tone checkpoint on disk\t" in plan.out
     assert re.search(r"time\tepoch\t[\d.]+ m?s\n", plan.out)
-    assert "\t0.0 " not in plan.out, "short times are told in milliseconds"
+    assert "\t0.0 " not in plan.out, "short times are printed in milliseconds"
     assert not (tmp_path / "runs").exists(), "a plan writes nothing"
     typed("train", "mine.toml", "--steps", 2, "--set", "evaluate.bootstrap=5")
     assert (tmp_path / "runs" / "mine" / "model").is_dir()
 
 
-def test_init_measures_nothing_if_told_so(typed, shelf):
-    told = json.loads(typed("init", shelf / "photos", "--no-measure", "--json").out)
-    assert "train.augment.flip=true" in told["reasons"]["train.augment"]
-    assert "map@r" not in told["reasons"]["train.augment"]
+def test_init_measures_nothing_if_asked_not_to(typed, shelf):
+    printed = json.loads(typed("init", shelf / "photos", "--no-measure", "--json").out)
+    assert "train.augment.flip=true" in printed["reasons"]["train.augment"]
+    assert "map@r" not in printed["reasons"]["train.augment"]
 
 
 def test_init_leaves_a_recipe_that_is_there_alone_unless_forced(typed, tmp_path, shelf):
     (tmp_path / "table.toml").write_text("# edited for hours")
     assert "table.toml is there already" in typed("init", shelf / "table.csv", code=2).err
     assert (tmp_path / "table.toml").read_text() == "# edited for hours"
-    told = json.loads(typed("init", shelf / "table.csv", "--force", "--json", "--set", "train.steps=7").out)
-    assert (told["recipe"], told["kind"], told["preset"]) == ("table.toml", "vector", "own-vectors")
-    assert "distances of embeddings follow distances of labels" in told["reasons"]["loss"]
+    printed = json.loads(typed("init", shelf / "table.csv", "--force", "--json", "--set", "train.steps=7").out)
+    assert (printed["recipe"], printed["kind"], printed["preset"]) == ("table.toml", "vector", "own-vectors")
+    assert "distances of embeddings follow distances of labels" in printed["reasons"]["loss"]
     assert tomllib.loads((tmp_path / "table.toml").read_text())["train"]["steps"] == 7
 
 
@@ -143,8 +143,8 @@ def test_a_plan_of_a_preset_takes_the_data_that_is_named(typed, shelf):
     asked = ["batch.batch_size=16", "loss.scale=1.0", "data.split.validation=0.0"]
     changes = [word for change in asked for word in ("--set", change)]
     said = typed("plan", "arcface-2019-small", "--data", shelf / "photos", "--json", *changes)
-    told = json.loads(said.out)
-    assert told["steps"]["batch"] == 16
-    assert told["memory"]["head"] == told["data"]["train"]["classes"] * 128 * 4
-    assert any("With scale 1" in warning for warning in told["warnings"])
-    assert any("Training holds" in warning for warning in told["warnings"])
+    printed = json.loads(said.out)
+    assert printed["steps"]["batch"] == 16
+    assert printed["memory"]["head"] == printed["data"]["train"]["classes"] * 128 * 4
+    assert any("With scale 1" in warning for warning in printed["warnings"])
+    assert any("Training has" in warning for warning in printed["warnings"])

@@ -94,24 +94,24 @@ def test_numbers_are_those_of_the_evaluation(page, run):
     shown = {(attrs["data-protocol"], attrs["data-of"], attrs["data-metric"]) for attrs, _ in cells}
     expected = {
         (name, of, key)
-        for name, judged in protocols.items()
+        for name, evaluated in protocols.items()
         if name != "verification"  # has a table of thresholds of its own
         for of in ("raw", "model")
-        for key in judged.get(of, {"values": {}})["values"]
+        for key in evaluated.get(of, {"values": {}})["values"]
     }
     assert shown == expected
     for attrs, text in cells:
-        judged, key = protocols[attrs["data-protocol"]][attrs["data-of"]], attrs["data-metric"]
+        evaluated, key = protocols[attrs["data-protocol"]][attrs["data-of"]], attrs["data-metric"]
         numbers = [float(number) for number in re.findall(r"-?\d+\.\d{3}", text)]
-        ends = [judged[end][key] for end in ("values", "lower", "upper") if key in judged[end]]
+        ends = [evaluated[end][key] for end in ("values", "lower", "upper") if key in evaluated[end]]
         assert numbers == pytest.approx(ends, abs=5.1e-4)
 
 
 def test_the_first_sentence_is_the_result(page, run):
-    judged = json.loads((run / "evaluation.json").read_text())["protocols"]["all"]
+    evaluated = json.loads((run / "evaluation.json").read_text())["protocols"]["all"]
     ((_, heading),) = page.all("h1")
-    assert f"{judged['model']['values']['recall@1']:.3f}" in heading
-    assert f"{judged['raw']['values']['recall@1']:.3f}" in heading
+    assert f"{evaluated['model']['values']['recall@1']:.3f}" in heading
+    assert f"{evaluated['raw']['values']['recall@1']:.3f}" in heading
 
 
 def test_names_of_classes_are_text_and_never_markup(text, page):
@@ -124,8 +124,8 @@ def test_figures_and_map_hold_what_they_say(page, run):
     charts = {chart["name"]: chart for chart in json.loads(scripts["charts"])}
     assert {"validation", "loss", "speed", "pairs", "map", "norms"} <= set(charts)
     points = json.loads(scripts["map-data"])
-    drawn = sorted(position for trace in charts["map"]["data"] for position in trace.get("customdata", []))
-    assert drawn == list(range(len(points["x"])))
+    plotted = sorted(position for trace in charts["map"]["data"] for position in trace.get("customdata", []))
+    assert plotted == list(range(len(points["x"])))
     items = [json.loads(line) for line in (run / "gallery" / "items.jsonl").read_text().splitlines()]
     assert len(points["ids"]) == sum(item["split"] == "test" for item in items)  # the others are there to be found
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
@@ -133,11 +133,11 @@ def test_figures_and_map_hold_what_they_say(page, run):
     assert charts["loss"]["data"][0]["y"] == losses
 
 
-def test_recipe_and_environment_are_told_in_full(page, run):
+def test_recipe_and_environment_are_reported_in_full(page, run):
     (recipe,) = (words for _, words in page.all("pre") if "[train]" in words)
     assert recipe == (run / "recipe.toml").read_text().strip()
-    told = [words for _, words in page.all("dd")]
-    assert all(str(value) in told for value in json.loads((run / "environment.json").read_text()).values())
+    printed = [words for _, words in page.all("dd")]
+    assert all(str(value) in printed for value in json.loads((run / "environment.json").read_text()).values())
 
 
 def test_a_run_that_was_moved_is_reported_again_to_the_same_words(run, tmp_path, tuplet, page):

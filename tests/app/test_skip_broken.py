@@ -53,8 +53,8 @@ def test_a_run_leaves_out_what_cannot_be_decoded_and_lists_it(photos, tmp_path, 
         tuplet(*command, folder=tmp_path, code=3)
         answered = tuplet(*command, "--skip-broken", folder=tmp_path)
         assert len(answered.stdout.splitlines()) == 46
-    judged = tuplet("evaluate", run, "--data", photos, "--skip-broken", "--json", folder=tmp_path)
-    assert json.loads(judged.stdout)["data"]["splits"]["given"]["examples"] == 46
+    evaluated = tuplet("evaluate", run, "--data", photos, "--skip-broken", "--json", folder=tmp_path)
+    assert json.loads(evaluated.stdout)["data"]["splits"]["given"]["examples"] == 46
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

@@ -51,9 +51,9 @@ def test_rows_of_the_training_table_find_themselves_in_any_order_of_columns(type
     assert f"data.columns.label='{label}'" in asked.err
     named = ["--set", f"data.columns.label={label}", "--set", "data.columns.group=site"]
     said = typed("train", "train.csv", *QUICK, *named)
-    told = next(line for line in said.err.splitlines() if line.startswith("train.csv: 120 rows"))
-    assert f"input: length, width, height; label: {label}; group: site; id: sample_id; not read: none" in told
-    assert "--set data.columns.label=NAME" in told
+    printed = next(line for line in said.err.splitlines() if line.startswith("train.csv: 120 rows"))
+    assert f"input: length, width, height; label: {label}; group: site; id: sample_id; not read: none" in printed
+    assert "--set data.columns.label=NAME" in printed
     known = indexed(tmp_path / "runs" / "run")
     assert len(known) >= 30
     for table in ("train.csv", "other.csv"):
@@ -110,9 +110,9 @@ def test_both_sides_of_pairs_are_found_by_the_names_of_training(typed, tmp_path)
 def test_every_command_says_what_it_reads(typed, tmp_path):
     header, rows = numbers(tmp_path, "label")
     table = write(tmp_path / "t.csv", header, rows)
-    told = "t.csv: 120 rows; input: length, width, height, site; label: label; group: none; id: sample_id"
-    assert told in typed("init", table).err
-    assert told in typed("plan", "t.toml", *QUICK[:-2]).err
+    printed = "t.csv: 120 rows; input: length, width, height, site; label: label; group: none; id: sample_id"
+    assert printed in typed("init", table).err
+    assert printed in typed("plan", "t.toml", *QUICK[:-2]).err
     planned = json.loads(typed("plan", table, *QUICK[:-2], "--json").out)
     assert planned["source"]["columns"]["unread"] == []
 
@@ -129,23 +129,23 @@ def test_queries_ask_the_gallery_of_a_table_with_roles(typed, tmp_path):
     random = np.random.default_rng(0)
     classes = np.arange(160) % 16
     values = 3 * random.normal(size=(16, 3))[classes] + random.normal(size=(160, 3))
-    # the last eight classes are judged: two of ten rows ask
+    # the last eight classes are evaluated: two of ten rows ask
     roles = ["" if one < 8 else "query" if at % 5 == 0 else "gallery" for at, one in enumerate(classes)]
     header = ["x0", "x1", "x2", "label", "role", "group"]
     rows = [[*row, f"c{one}", role, at % 3] for at, (row, one, role) in enumerate(zip(values, classes, roles))]  # noqa: B905
     write(tmp_path / "people.csv", header, rows)
     quick = [*QUICK, "--set", "data.split.by=class"]
     typed("train", "people.csv", *quick)
-    verdict = json.loads((tmp_path / "runs" / "run" / "evaluation.json").read_text())
-    assert verdict["main"] == {"protocol": "reid", "measure": "recall@1"}
-    told = verdict["protocols"]["reid"]["model"]
+    conclusion = json.loads((tmp_path / "runs" / "run" / "evaluation.json").read_text())
+    assert conclusion["main"] == {"protocol": "reid", "measure": "recall@1"}
+    printed = conclusion["protocols"]["reid"]["model"]
     asking, answering = roles.count("query"), roles.count("gallery")
-    assert told["counts"]["n_queries"] + told["counts"]["n_skipped"] == asking
-    assert told["counts"]["n_gallery"] == answering
-    assert told["settings"]["junk"] == "class_and_group"
+    assert printed["counts"]["n_queries"] + printed["counts"]["n_skipped"] == asking
+    assert printed["counts"]["n_gallery"] == answering
+    assert printed["settings"]["junk"] == "class_and_group"
     again = json.loads(typed("evaluate", "runs/run", "--data", "people.csv", "--json").out)
-    assert again["main"] == verdict["main"]
-    assert again["protocols"]["reid"]["model"]["values"] == pytest.approx(told["values"])
+    assert again["main"] == conclusion["main"]
+    assert again["protocols"]["reid"]["model"]["values"] == pytest.approx(printed["values"])
     # who asks is a part of what a run was given
     rows[15][4] = "gallery" if rows[15][4] == "query" else "query"
     write(tmp_path / "people.csv", header, rows)

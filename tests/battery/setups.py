@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.Module:
-    """The loss with the defaults of its constructor, small where it must be told a size."""
+    """The loss with the defaults of its constructor, small where it must be given a size."""
     parameters = inspect.signature(registry[name]).parameters
     sizes = {key: value for key, value in NEEDED.items() if key in parameters}
     torch.manual_seed(0)  # initial class weights may come from torch's own generator

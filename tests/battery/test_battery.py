@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from battery.setups import Batch, batch, build, draws
-from oracles.judge import gradients
+from oracles.comparison import gradients
 from tuplet.errors import TupletError
 from tuplet.losses import PairLoss, registry
 
@@ -255,7 +255,7 @@ def test_a_loaded_state_goes_on_where_the_saved_one_stood(name):
 
 
 class _Largest(TorchDispatchMode):
-    """Remembers the most elements of any tensor that an operation returned with memory of its own."""
+    """Keeps the most elements of any tensor that an operation returned with memory of its own."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,15 +25,15 @@ def on_card(name, rows=12, seed=0, dtype=torch.float64):
     """A loss and a batch there, all tensors leaves."""
     given = batch(name, rows, seed=seed, dtype=dtype)
     tensors = [x.detach().cuda().requires_grad_(x.requires_grad) for x in given.tensors]
-    told = {key: x.detach().cuda().requires_grad_(x.requires_grad) for key, x in given.given.items()}
-    return tensors, told
+    reported = {key: x.detach().cuda().requires_grad_(x.requires_grad) for key, x in given.given.items()}
+    return tensors, reported
 
 
-def value_and_gradients(loss, tensors, told):
-    leaves = [x for x in (*tensors, *told.values(), *loss.parameters()) if x.requires_grad]
+def value_and_gradients(loss, tensors, reported):
+    leaves = [x for x in (*tensors, *reported.values(), *loss.parameters()) if x.requires_grad]
     for x in leaves:
         x.grad = None
-    value = loss(*tensors, **told)
+    value = loss(*tensors, **reported)
     value.backward()
     return [value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad.clone() for x in leaves)]
 
@@ -51,8 +51,8 @@ def test_value_and_gradient_are_those_of_the_cpu(name):
 def test_a_replayed_call_is_the_call_for_other_inputs_of_the_same_shapes(name):
     loss, plain = build(name).cuda(), build(name).cuda()
     plain.execution = PLAIN
-    if loss.remembers or type(loss).forward is not MetricLoss.forward:
-        pytest.skip("what it remembers or is given differs from call to call")
+    if loss.has_state or type(loss).forward is not MetricLoss.forward:
+        pytest.skip("what it keeps or is given differs from call to call")
     for seed in range(replay.AFTER + 3):
         given = on_card(name, seed=seed)
         for mine, theirs in zip(value_and_gradients(loss, *given), value_and_gradients(plain, *given), strict=True):
@@ -78,13 +78,13 @@ def test_a_replayed_call_refuses_what_the_call_refuses_and_makes_room_for_more_p
 
 
 def test_an_option_that_changes_is_no_replay_of_the_old_one():
-    loss, (tensors, told) = build("contrastive").cuda(), on_card("contrastive")
+    loss, (tensors, reported) = build("contrastive").cuda(), on_card("contrastive")
     for _ in range(replay.AFTER + 2):
-        before = loss(*tensors, **told)
+        before = loss(*tensors, **reported)
     loss.margin = loss.margin * 3
     plain = build("contrastive", margin=loss.margin).cuda()
-    assert loss(*tensors, **told) != before
-    torch.testing.assert_close(loss(*tensors, **told), plain(*tensors, **told))
+    assert loss(*tensors, **reported) != before
+    torch.testing.assert_close(loss(*tensors, **reported), plain(*tensors, **reported))
 
 
 def test_a_step_of_model_and_loss_is_captured_in_a_graph_of_its_own():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import oracles
-from oracles.judge import assert_same, thorough
-from oracles.problems import posed, rows
+from oracles.comparison import assert_same, thorough
+from oracles.problems import case, rows
 from oracles.problems import weights as weights_of
 from tuplet.bounds import Bounds
 from tuplet.losses import PairLoss, ProxyLoss, registry
@@ -58,7 +58,7 @@ def choices(option: Option) -> st.SearchStrategy[Any]:
     return st.sampled_from([x for x in (default, default / 2, 2 * default, default - 0.25) if x in bounds])
 
 
-def drawn(data: st.DataObject, name: str) -> dict[str, Any]:
+def sampled(data: st.DataObject, name: str) -> dict[str, Any]:
     loss = registry[name]
     return {key: data.draw(choices(x), key) for key, x in loss.options.items() if key not in loss.of_module}
 
@@ -67,8 +67,8 @@ def drawn(data: st.DataObject, name: str) -> dict[str, Any]:
 @thorough
 @given(data=st.data(), tile_size=TILES)
 def test_value_and_gradient_of_pairs_equal_the_oracle_for_every_tiling(name, data, tile_size):
-    asked = data.draw(posed(pairs=True, grid=False if name in KINKED else None))
-    options = drawn(data, name)
+    asked = data.draw(case(pairs=True, grid=False if name in KINKED else None))
+    options = sampled(data, name)
     truth = getattr(oracles, name)(asked.embeddings, asked.labels, **asked.sides, **options)
     found = function(name)(asked.embeddings, asked.labels, tile_size=tile_size, **asked.sides, **options)
     assert_same(found, truth.value, *asked.leaves)
@@ -83,7 +83,7 @@ def test_value_and_gradient_of_proxies_equal_the_oracle_for_every_tiling(name, d
     count, classes, dim = (data.draw(st.integers(1, most)) for most in (9, 5, 4))
     x, proxies = (data.draw(rows(each, dim)).requires_grad_() for each in (count, classes))
     labels = torch.tensor(data.draw(st.lists(st.integers(-1, classes - 1), min_size=count, max_size=count)))
-    w, options = data.draw(weights_of(count)), drawn(data, name)
+    w, options = data.draw(weights_of(count)), sampled(data, name)
     truth = getattr(oracles, name)(x, proxies, labels, weights=w, **options)
     found = function(name)(x, proxies, labels, weights=w, tile_size=tile_size, **options)
     assert_same(found, truth.value, x, proxies)

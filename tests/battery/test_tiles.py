@@ -61,7 +61,7 @@ def test_nothing_is_read_back_where_checks_are_off(name):
 
 
 @every_loss
-def test_rows_that_are_no_numbers_are_told_now_or_at_the_next_call(name):
+def test_rows_that_are_no_numbers_are_reported_now_or_at_the_next_call(name):
     given = batch(name)
     given.tensors[0].data[7, ..., 1] = torch.nan
     with pytest.raises(TupletError, match="7"):
@@ -78,8 +78,8 @@ def test_rows_that_are_no_numbers_are_told_now_or_at_the_next_call(name):
 def recordable(name, **options):
     """A loss whose calls may be recorded, or a skip."""
     loss = on_tiles(name, **options)
-    if loss.remembers or type(loss).forward is not MetricLoss.forward:
-        pytest.skip("what it remembers or is given differs from call to call")
+    if loss.has_state or type(loss).forward is not MetricLoss.forward:
+        pytest.skip("what it keeps or is given differs from call to call")
     return loss
 
 

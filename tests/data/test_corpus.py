@@ -90,7 +90,7 @@ def test_text_of_ascii_has_the_words_that_the_whole_pattern_finds(tmp_path):
     assert spoken(read_corpus([path], min_count=1)) == [*plain, "é"]
 
 
-def test_scripts_without_spaces_are_told_of(tmp_path, caplog):
+def test_scripts_without_spaces_are_reported(tmp_path, caplog):
     path = tmp_path / "text.txt"
     path.write_text("我们是学生。" * 5 + "We are.", encoding="utf-8")
     assert read_corpus([path], min_count=1).read == 27

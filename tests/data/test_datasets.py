@@ -55,7 +55,7 @@ def test_labels_follow_the_supervision():
 
 
 @pytest.mark.parametrize("supervision", ["class", "example", "pair", "none"])
-def test_classes_are_known_whatever_the_loss_is_told(supervision):
+def test_classes_are_known_whatever_the_loss_is_reported(supervision):
     dataset = load_dataset(manifest(labels=LABELS, class_names=("x", "y")), VectorPreprocessing(), supervision)
     assert dataset.labels.supervision == supervision
     assert dataset.classes.tolist() == LABELS.tolist()

@@ -20,7 +20,7 @@ def write(tmp_path):
     return write
 
 
-def fault(path, **options):
+def error_of(path, **options):
     with pytest.raises(DataError) as error:
         read_manifest(path, **options)
     return error.value
@@ -36,7 +36,7 @@ def fault(path, **options):
 def test_the_first_line_of_spreadsheets_names_the_separator(write, text):
     path = write(text)
     if "1,5" in text:
-        error = fault(path)
+        error = error_of(path)
         assert (error.reference, "line 3" in error.message, "1.5" in error.hint) == ("not-a-number", True, True)
     else:
         manifest = read_manifest(path)
@@ -67,15 +67,15 @@ def test_trailing_columns_and_rows_without_content_do_not_count(write, text):
     assert manifest.unread == ()
 
 
-def test_lines_are_told_through_what_is_left_out(write):
-    error = fault(write('text,label\n"two\nlines",a\n\nb,c,d\n,e\n"f",g\n'))
+def test_lines_are_reported_through_what_is_left_out(write):
+    error = error_of(write('text,label\n"two\nlines",a\n\nb,c,d\n,e\n"f",g\n'))
     assert "line 5: 3 cells" in error.message
     assert "line 6: text is empty" in error.message
 
 
 @pytest.mark.parametrize("cell", ["1_2", "0x1f", "1,5", "١"])
 def test_what_only_python_takes_for_a_number_is_none(write, cell):
-    error = fault(write(f'x0,x1,label\n1,2,a\n3,"{cell}",b\n5,6,a\n'))
+    error = error_of(write(f'x0,x1,label\n1,2,a\n3,"{cell}",b\n5,6,a\n'))
     assert (error.reference, "line 3: x1" in error.message) == ("not-a-number", True)
 
 
@@ -85,7 +85,7 @@ def test_what_programs_write_is_a_number(write, cell):
 
 
 def test_paths_that_no_file_can_have_are_missing_files(write):
-    assert fault(write("path,label\na\0b.png,x\n")).reference == "missing-file"
+    assert error_of(write("path,label\na\0b.png,x\n")).reference == "missing-file"
 
 
 def test_a_table_of_several_blocks_keeps_its_order(tmp_path):
@@ -99,7 +99,7 @@ def test_a_table_of_several_blocks_keeps_its_order(tmp_path):
     assert manifest.labels.tolist() == labels.tolist()
     lines[20_001] = lines[20_001].replace(",", ",oops", 1)
     (tmp_path / "long.csv").write_text("\n".join(lines) + "\n\n")
-    assert "line 20002: x1" in fault(tmp_path / "long.csv").message
+    assert "line 20002: x1" in error_of(tmp_path / "long.csv").message
 
 
 VALUES = {"x0": [1.5, 2.5, 3.5], "x1": [1, 2, 3], "label": ["a", None, "b"], "group": ["g", None, None]}
@@ -117,7 +117,7 @@ def test_parquet_is_a_table(tmp_path):
     same(read_manifest(tmp_path / "t.parquet"))
     large = {"label": pa.array([2**60, 2**60 + 1, None]), "x0": pa.array([1.5, None, 2], pa.float32())}
     pq.write_table(pa.table(large), tmp_path / "large.parquet")
-    error = fault(tmp_path / "large.parquet")
+    error = error_of(tmp_path / "large.parquet")
     assert (error.reference, "row 2: x0 is empty" in error.message) == ("not-a-number", True)
     pq.write_table(pa.table({"label": large["label"], "x0": [1.5, 2, 2]}), tmp_path / "large.parquet")
     assert read_manifest(tmp_path / "large.parquet").class_names == (str(2**60), str(2**60 + 1))
@@ -144,7 +144,7 @@ def test_lines_of_json_are_a_table(write):
 @pytest.mark.parametrize("line", ['{"x0": 1', "[1, 2]", "[" * 100_000, '{"x0": 1}x', "\xff"])
 def test_lines_that_are_no_objects_are_named(write, line):
     content = b'{"x0": 1, "label": "a"}\n' + line.encode("latin-1") + b"\n"
-    error = fault(write(content, "t.jsonl"))
+    error = error_of(write(content, "t.jsonl"))
     assert (error.reference, "line 2" in error.message) == ("bad-json", True)
 
 
@@ -156,9 +156,9 @@ def test_files_that_are_cut_or_something_else_are_unreadable(tmp_path, write):
         ("text.parquet", b"x0,label\n1,a\n"),
         ("cut.npz", b"PK\3\4abc"),
     ):
-        assert fault(write(broken, name)).reference == "unreadable-source"
+        assert error_of(write(broken, name)).reference == "unreadable-source"
     for name in ("t.parquet", "t.jsonl", "t.npz", "t.csv"):
-        assert fault(write(b"", name)).reference in {"unreadable-source", "empty-source"}
+        assert error_of(write(b"", name)).reference in {"unreadable-source", "empty-source"}
 
 
 @pytest.mark.parametrize("names", [("x", "y"), ("data", "labels"), ("embeddings", "label"), ("arr_0", "y")])
@@ -180,17 +180,17 @@ def test_an_array_of_roles_says_who_asks_and_who_answers(tmp_path):
     assert (manifest.roles, manifest.splits) == (("query", "gallery", "gallery", ""), ("test", "test", "test", "train"))
     np.savez(path, x=rows, y=labels, role=np.array(["hero", "villain", "hero", "extra"]))
     assert read_manifest(path).roles is None  # of persons in a film
-    assert fault(path, columns=Columns(role="asks")).reference == "missing-column"
+    assert error_of(path, columns=Columns(role="asks")).reference == "missing-column"
     np.savez(path, x=rows, y=labels, asks=np.array(["query", "gallery", "hero", ""]))
-    assert fault(path, columns=Columns(role="asks")).reference == "unknown-role"
+    assert error_of(path, columns=Columns(role="asks")).reference == "unknown-role"
 
 
-def test_arrays_that_cannot_be_told_apart_are_asked_for(tmp_path):
+def test_arrays_that_cannot_be_distinguished_are_asked_for(tmp_path):
     rows = np.zeros((4, 2), np.float32)
     np.savez(tmp_path / "t.npz", left=rows, right=rows + 1)
-    assert fault(tmp_path / "t.npz").reference == "unclear-arrays"
+    assert error_of(tmp_path / "t.npz").reference == "unclear-arrays"
     assert read_manifest(tmp_path / "t.npz", columns=Columns(inputs=("right",))).items.min() == 1
     np.savez(tmp_path / "t.npz", x=rows, y=np.arange(3))
-    assert fault(tmp_path / "t.npz").reference == "label-count"
+    assert error_of(tmp_path / "t.npz").reference == "label-count"
     np.savez(tmp_path / "t.npz", x=np.array([{}, []], dtype=object))
-    assert fault(tmp_path / "t.npz").reference == "unreadable-source"
+    assert error_of(tmp_path / "t.npz").reference == "unreadable-source"

@@ -159,11 +159,11 @@ def test_large_images_are_read_and_those_above_the_limit_are_named(tmp_path, mon
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         decode_images([tmp_path / "pipe.png"], 8, 1, "crop")
     (tmp_path / "photos" / "a").mkdir(parents=True)
     os.mkfifo(tmp_path / "photos" / "a" / "pipe")
     Image.new("L", (8, 8)).save(tmp_path / "photos" / "a" / "1.png")
     manifest = read_manifest(tmp_path / "photos")
     assert manifest.ids == ("a/1.png",)
-    assert manifest.left_out == (("a/pipe", "is no regular file"),)
+    assert manifest.left_out == (("a/pipe", "is not a regular file"),)

@@ -97,7 +97,7 @@ def test_all_images_that_cannot_be_decoded_are_reported(tmp_path):
     with pytest.raises(DataError) as error:
         ImagePreprocessing(size=8).load(items)
     message = error.value.message
-    assert "5 faults" in message
+    assert "5 problems" in message
     assert "/good.png" not in message
     assert "text.png: not an image" in message
     assert "missing.png: no such file" in message

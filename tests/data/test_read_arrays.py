@@ -8,7 +8,7 @@ from tuplet.data import ImagePreprocessing, VectorPreprocessing, load_dataset, r
 from tuplet.errors import DataError
 
 
-def fault(path, **options):
+def error_of(path, **options):
     with pytest.raises(DataError) as error:
         read_manifest(path, **options)
     assert error.value.hint
@@ -71,7 +71,7 @@ def test_graded_values_beside_the_rows(rows, tmp_path):
     np.save(tmp_path / "rows.targets.npy", np.array([0.5, 1.5, 2.5, 3.5]))
     assert read_manifest(rows).targets.tolist() == [[0.5], [1.5], [2.5], [3.5]]
     np.save(tmp_path / "rows.targets.npy", np.array([0.5, np.nan, 2.5, 3.5]))
-    assert "row 1, column 0 of rows.targets.npy is nan" in fault(rows).message
+    assert "row 1, column 0 of rows.targets.npy is nan" in error_of(rows).message
 
 
 def test_series_and_images(tmp_path):
@@ -127,7 +127,7 @@ def test_axes_mean_what_their_sizes_say(tmp_path, shape, dtype, kind, expected, 
 )
 def test_axes_that_may_mean_several_things_are_refused(tmp_path, shape, dtype, kind, words):
     np.save(tmp_path / "a.npy", np.ones(shape, dtype))
-    error = fault(tmp_path / "a.npy", kind=kind)
+    error = error_of(tmp_path / "a.npy", kind=kind)
     assert error.reference == "ambiguous-array"
     assert all(word in error.hint for word in words)
 
@@ -151,7 +151,7 @@ def test_arrays_of_images_are_decoded_whatever_their_depth(tmp_path):
 )
 def test_labels_that_do_not_fit(rows, tmp_path, labels, reference, text):
     np.save(tmp_path / "rows.labels.npy", labels)
-    error = fault(rows)
+    error = error_of(rows)
     assert text in error.message
     assert error.reference == reference
 
@@ -161,8 +161,8 @@ def test_values_that_are_not_finite_are_located(tmp_path):
     values[2, 1], values[5, 0] = np.nan, -np.inf
     np.save(tmp_path / "rows.npy", values)
     np.save(tmp_path / "labels.npy", np.arange(5))
-    message = fault(tmp_path / "rows.npy").message
-    assert "3 faults" in message
+    message = error_of(tmp_path / "rows.npy").message
+    assert "3 problems" in message
     assert "row 2, column 1 is nan" in message
     assert "row 5, column 0 is -inf" in message
     assert "6 rows, but 5 labels" in message
@@ -174,20 +174,20 @@ def test_files_that_are_no_arrays_are_explained(tmp_path, rows):
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     np.save(tmp_path / "empty.npy", np.zeros((0, 3)))
     for name in ("text", "cut", "objects"):
-        assert fault(tmp_path / f"{name}.npy").reference == "unreadable-source"
-    assert fault(tmp_path / "empty.npy").reference in ("unreadable-source", "empty-source")
+        assert error_of(tmp_path / f"{name}.npy").reference == "unreadable-source"
+    assert error_of(tmp_path / "empty.npy").reference in ("unreadable-source", "empty-source")
     np.save(tmp_path / "complex.npy", np.zeros((3, 3), complex))
     np.save(tmp_path / "line.npy", np.zeros(3))
     np.save(tmp_path / "point.npy", np.float64(3))
     np.save(tmp_path / "floats.npy", np.zeros((3, 1, 8, 8)))
     np.save(tmp_path / "channels.npy", np.zeros((3, 5, 8, 8), np.uint8))
     for name in ("complex", "line", "point", "floats", "channels"):
-        assert fault(tmp_path / f"{name}.npy").reference == "bad-array"
+        assert error_of(tmp_path / f"{name}.npy").reference == "bad-array"
 
 
 def test_what_is_needed_and_missing_is_named(rows):
-    assert "there are no labels" in fault(rows, needs=["label"]).message
-    assert "rows.targets.npy" in fault(rows, needs=["target"]).hint
+    assert "there are no labels" in error_of(rows, needs=["label"]).message
+    assert "rows.targets.npy" in error_of(rows, needs=["target"]).hint
 
 
 def test_the_rows_become_a_tensor_of_float32(tmp_path):

@@ -87,7 +87,7 @@ def test_broken_images_are_all_named(tmp_path):
     with pytest.raises(DataError) as error:
         read_manifest(tmp_path)
     message = error.value.message
-    assert "27 faults" in message
+    assert "27 problems" in message
     assert "a/empty.png is empty" in message
     assert "a/phone.HEIC is of a format that is not read" in message
     assert "a/photo-17.png" in message
@@ -201,7 +201,7 @@ def test_class_names_are_equal_in_both_forms_of_unicode(tmp_path):
     assert manifest.labels.tolist() == [0, 0]
 
 
-def test_a_folder_called_nan_is_no_class_and_is_told_of(tmp_path):
+def test_a_folder_called_nan_is_no_class_and_is_reported(tmp_path):
     for name in ("nan/1.png", "nan/2.png", "cat/1.png"):
         draw(tmp_path / name)
     manifest = read_manifest(tmp_path)

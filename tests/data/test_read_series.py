@@ -14,7 +14,7 @@ def write(path, text):
     return path
 
 
-def fault(path, **options):
+def error_of(path, **options):
     with pytest.raises(DataError) as error:
         read_manifest(path, **options)
     return error.value
@@ -55,14 +55,14 @@ def test_graded_and_missing_labels(tmp_path):
     bare = write(tmp_path / "bare.ts", "@classLabel false\n@data\n1,2:3,4\n")
     assert read_manifest(bare).items.shape == (1, 2, 2)
     assert read_manifest(bare).labels is None
-    assert "@classLabel false" in fault(bare, needs=["label"]).message
+    assert "@classLabel false" in error_of(bare, needs=["label"]).message
 
 
-def test_all_faults_are_reported_with_their_lines(tmp_path):
+def test_all_problems_are_reported_with_their_lines(tmp_path):
     rows = "1,2:3,4:up\n1,?:3,4:up\n1,2:up\n1,2:3:up\n1,2:nan,4:up\nup\n"
-    error = fault(write(tmp_path / "toy.ts", HEAD + rows))
+    error = error_of(write(tmp_path / "toy.ts", HEAD + rows))
     for text in (
-        "5 faults",
+        "5 problems",
         "line 8: toy.ts: dimension 1 holds '?', not a finite number",
         "line 9: toy.ts: 1 dimensions, but the first series has 2",
         "line 10: toy.ts: dimensions of 2, 1 values",
@@ -74,7 +74,7 @@ def test_all_faults_are_reported_with_their_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("", "no series below @data"),
         (HEAD, "no series below @data"),
@@ -83,5 +83,5 @@ def test_all_faults_are_reported_with_their_lines(tmp_path):
         ("@targetlabel true\n@data\n1,2:high\n", "the target 'high' is not a finite number"),
     ],
 )
-def test_files_that_are_no_series_are_explained(tmp_path, text, told):
-    assert told in fault(write(tmp_path / "toy.ts", text)).message
+def test_files_that_are_no_series_are_explained(tmp_path, text, reported):
+    assert reported in error_of(write(tmp_path / "toy.ts", text)).message

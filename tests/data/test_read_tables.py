@@ -20,7 +20,7 @@ def write(tmp_path):
     return write
 
 
-def fault(path, **options):
+def error_of(path, **options):
     with pytest.raises(DataError) as error:
         read_manifest(path, **options)
     assert error.value.hint
@@ -81,9 +81,9 @@ def test_columns_can_be_named(write):
     assert manifest.items.tolist() == [[1], [2]]
     assert manifest.class_names == ("cat", "dog")
     assert manifest.targets is None
-    assert "no column 'colour'" in fault(path, columns=Columns(label="colour")).message
-    assert "no column 'fat'" in fault(path, columns=Columns(targets=("fat",))).message
-    assert "no column 'width'" in fault(path, columns=Columns(inputs=("length", "width"))).message
+    assert "no column 'colour'" in error_of(path, columns=Columns(label="colour")).message
+    assert "no column 'fat'" in error_of(path, columns=Columns(targets=("fat",))).message
+    assert "no column 'width'" in error_of(path, columns=Columns(inputs=("length", "width"))).message
 
 
 def test_texts_and_pairs(write):
@@ -100,7 +100,7 @@ def test_a_table_with_a_text_and_a_path_holds_pairs_of_both(write, tmp_path):
     assert (images.kind, images.pair_kind, images.pairs) == ("image", "text", ("a dot",))
     assert (texts.kind, texts.pair_kind, texts.pairs) == ("text", "image", (tmp_path / "one.png",))
     assert texts.take([0]).pair_kind == "image"
-    assert "gone.png: no such file" in fault(write("text,path\na dot,gone.png\n"), kind="text").message
+    assert "gone.png: no such file" in error_of(write("text,path\na dot,gone.png\n"), kind="text").message
 
 
 def test_a_plain_text_file_has_an_example_on_each_line(write):
@@ -108,7 +108,7 @@ def test_a_plain_text_file_has_an_example_on_each_line(write):
     assert manifest.kind == "text"
     assert manifest.items == ("first one", "second")
     assert manifest.ids == ("1", "3")
-    assert "there is no text" in fault(write("\n", "blank.txt")).message
+    assert "there is no text" in error_of(write("\n", "blank.txt")).message
 
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "t.csv"), ("\t", "t.tsv")])
@@ -119,7 +119,7 @@ def test_other_separators_and_byte_order_marks(write, separator, name):
 
 def test_lines_are_counted_through_quoted_breaks_and_blank_lines(write):
     path = write('text,label\n"two\nlines",a\n\n,b\n')
-    assert "line 5: text is empty" in fault(path).message
+    assert "line 5: text is empty" in error_of(path).message
 
 
 def test_image_paths_are_relative_to_the_table(tmp_path, write):
@@ -131,10 +131,10 @@ def test_image_paths_are_relative_to_the_table(tmp_path, write):
     assert manifest.ids == ("img/1.png",)
 
 
-def test_all_faults_of_a_table_are_reported_at_once_with_their_lines(tmp_path, write):
+def test_all_problems_of_a_table_are_reported_at_once_with_their_lines(tmp_path, write):
     Image.new("RGB", (4, 4)).save(tmp_path / "1.png")
     (tmp_path / "broken.png").write_text("no image")
-    error = fault(
+    error = error_of(
         write(
             "path,label,split,id\n"
             "1.png,a,train,one\n"
@@ -146,11 +146,11 @@ def test_all_faults_of_a_table_are_reported_at_once_with_their_lines(tmp_path, w
         )
     )
     for text in (
-        "6 faults",
+        "6 problems",
         "line 3: missing.png: no such file",
         "line 4: broken.png is not an image",
         "line 4: the split is 'tarin'",
-        "line 5: 'one' already stands in line 2",
+        "line 5: 'one' already appears in line 2",
         "line 6: 2 cells, but the header has 4",
         "line 7: path is empty",
     ):
@@ -160,10 +160,10 @@ def test_all_faults_of_a_table_are_reported_at_once_with_their_lines(tmp_path, w
     assert error.message.index("line 3") < error.message.index("line 5") < error.message.index("line 7")
 
 
-def test_cells_that_are_no_finite_numbers_are_faults(write):
+def test_cells_that_are_no_finite_numbers_are_problems(write):
     rows = "".join(f"{row},{row},a\n" for row in range(2, 10))
-    error = fault(write(f"x0,x1,label\nnan,1,a\n{rows}5,abc,a\n,inf,a\n1e300,1,a\n"))
-    assert "5 faults" in error.message
+    error = error_of(write(f"x0,x1,label\nnan,1,a\n{rows}5,abc,a\n,inf,a\n1e300,1,a\n"))
+    assert "5 problems" in error.message
     assert "line 2: x0 is 'nan', not a finite number" in error.message
     assert "line 11: x1 is 'abc', not a finite number" in error.message
     assert "line 12: x0 is empty" in error.message
@@ -171,16 +171,16 @@ def test_cells_that_are_no_finite_numbers_are_faults(write):
     assert error.reference == "not-a-number"
 
 
-def test_twenty_faults_are_shown_and_the_others_counted(write):
-    error = fault(write("x0,label\n" + "oops,a\n" * 50 + "1,b\n" * 60))
-    assert "50 faults" in error.message
+def test_twenty_problems_are_shown_and_the_others_counted(write):
+    error = error_of(write("x0,label\n" + "oops,a\n" * 50 + "1,b\n" * 60))
+    assert "50 problems" in error.message
     assert "line 21:" in error.message
     assert "line 22:" not in error.message
     assert error.message.endswith("... and 30 more")
 
 
 def test_a_missing_label_column_is_named_with_what_is_there(write):
-    error = fault(write("x0,lable\n1,a\n2,b\n"), needs=["label"])
+    error = error_of(write("x0,lable\n1,a\n2,b\n"), needs=["label"])
     assert "no column 'label'" in error.message
     assert "lable" in error.hint
     assert error.reference == "missing-column"
@@ -188,21 +188,21 @@ def test_a_missing_label_column_is_named_with_what_is_there(write):
 
 def test_a_number_column_that_looks_like_the_label_is_no_input(write):
     path = write("length,width,class\n1,2,0\n3,4,1\n")
-    assert fault(path).reference == "unclear-columns"
+    assert error_of(path).reference == "unclear-columns"
     assert read_manifest(path, columns=Columns(label="class")).items.shape == (2, 2)
 
 
 def test_tables_without_content_are_explained(write):
-    assert "the table is empty" in fault(write("")).message
-    assert "no rows below the header" in fault(write("x0,label\n")).message
-    assert "no column of numbers" in fault(write("name,label\nann,a\n")).message
-    assert "2 columns are called 'x0'" in fault(write("x0,x0,label\n1,2,a\n")).message
-    assert "is not UTF-8" in fault(write("x0,label\n1,é\n", encoding="latin-1")).message
-    assert "no column 'path'" in fault(write("x0,label\n1,a\n"), kind="image").message
+    assert "the table is empty" in error_of(write("")).message
+    assert "no rows below the header" in error_of(write("x0,label\n")).message
+    assert "no column of numbers" in error_of(write("name,label\nann,a\n")).message
+    assert "2 columns are called 'x0'" in error_of(write("x0,x0,label\n1,2,a\n")).message
+    assert "is not UTF-8" in error_of(write("x0,label\n1,é\n", encoding="latin-1")).message
+    assert "no column 'path'" in error_of(write("x0,label\n1,a\n"), kind="image").message
 
 
 def test_a_quote_that_never_ends_is_found(write):
-    assert "line 3" in fault(write('text,label\na,b\n"open,c\nd,e\n')).message
+    assert "line 3" in error_of(write('text,label\na,b\n"open,c\nd,e\n')).message
 
 
 def test_a_cell_with_several_labels_is_read_as_a_set(write):
@@ -230,6 +230,6 @@ def test_a_column_role_that_says_something_else_is_not_read_unless_it_is_asked_f
     manifest = read_manifest(film)
     assert (manifest.roles, manifest.splits, manifest.unread) == (None, None, ("role",))
     named = write("x0,label,part\n1,a,query\n2,b,galery\n", "other.csv")
-    error = fault(named, columns=Columns(role="part"))
+    error = error_of(named, columns=Columns(role="part"))
     assert error.reference == "unknown-role"
     assert "'galery'" in str(error)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tuplet import losses
-from tuplet.engine import ALONE, Execution, Processes
+from tuplet.engine import SINGLE_PROCESS, Execution, Processes
 from tuplet.engine.shards import Shards
 from tuplet.memory import FeatureQueue
 
@@ -29,7 +29,7 @@ class Batch:
     others: Tensor
     """Second views, row by row."""
     labels: Tensor
-    gaps: Tensor
+    label_distances: Tensor
     """Labels of which some are unknown."""
     weights: Tensor
     shared: Tensor
@@ -42,11 +42,11 @@ class Batch:
     series: Tensor
 
     def part(self, rank: int, size: int, turn: int) -> "Batch":
-        mine = share(ROWS, rank, size, turn)
+        mine = shard_slice(ROWS, rank, size, turn)
         return Batch(*(getattr(self, field.name)[mine] for field in fields(self)))
 
 
-def share(rows: int, rank: int, size: int, turn: int) -> slice:
+def shard_slice(rows: int, rank: int, size: int, turn: int) -> slice:
     """The rows of one process."""
     shares = [SHARES[size][(k + turn) % size] for k in range(size)]
     ends = [round(sum(shares[:k]) * rows / 12) for k in range(size + 1)]
@@ -73,7 +73,7 @@ def draw(step: int) -> Batch:
         inputs=real(ROWS, 5),
         others=real(ROWS, 5),
         labels=labels,
-        gaps=labels.where(~unknown, -1),
+        label_distances=labels.where(~unknown, -1),
         weights=weights,
         shared=shared,
         graded=real(ROWS, 2),
@@ -97,7 +97,7 @@ def extra(step: int, rank: int, size: int) -> Extra:
     generator = torch.Generator().manual_seed(100 + step)
     sets: list[Tensor] = []
     for rows in (ROWS - 3, ROWS):
-        mine = share(rows, rank, size, step + 1)
+        mine = shard_slice(rows, rank, size, step + 1)
         sets.append(torch.randn(rows, 5, generator=generator, dtype=torch.float64)[mine])
         sets.append(torch.randint(-1, 4, (rows,), generator=generator)[mine])
     return Extra(*sets)
@@ -112,7 +112,7 @@ def classes(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
 
 
 def weighted(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
-    return {"embeddings": encode(batch.inputs), "labels": batch.gaps, "weights": batch.weights}
+    return {"embeddings": encode(batch.inputs), "labels": batch.label_distances, "weights": batch.weights}
 
 
 def shared(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
@@ -135,18 +135,18 @@ def more_references(encode: nn.Module, batch: Batch, further: Extra) -> Argument
 
 def two_sets(encode: nn.Module, batch: Batch, further: Extra) -> Arguments:
     sides = {"references": encode(further.inputs), "reference_labels": further.labels}
-    return {"embeddings": encode(batch.inputs), "labels": batch.gaps, "weights": batch.weights, **sides}
+    return {"embeddings": encode(batch.inputs), "labels": batch.label_distances, "weights": batch.weights, **sides}
 
 
 def views(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     """Two sets of equal size with labels."""
     sides = {"references": encode(batch.others), "reference_labels": batch.labels}
-    return {"embeddings": encode(batch.inputs), "labels": batch.gaps, "weights": batch.weights, **sides}
+    return {"embeddings": encode(batch.inputs), "labels": batch.label_distances, "weights": batch.weights, **sides}
 
 
 def even_sets(encode: nn.Module, batch: Batch, further: Extra) -> Arguments:
     sides = {"references": encode(further.even_inputs), "reference_labels": further.even_labels}
-    return {"embeddings": encode(batch.inputs), "labels": batch.gaps, "weights": batch.weights, **sides}
+    return {"embeddings": encode(batch.inputs), "labels": batch.label_distances, "weights": batch.weights, **sides}
 
 
 def own_negatives(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
@@ -194,8 +194,8 @@ class Case(NamedTuple):
 
     @property
     def title(self) -> str:
-        told = {key: value for key, value in self.options.items() if key not in {"counts", "dim", "latent_dim"}}
-        words = [f"{key}={value}" for key, value in told.items()] + [f"queue={self.queue}"] * bool(self.queue)
+        reported = {key: value for key, value in self.options.items() if key not in {"counts", "dim", "latent_dim"}}
+        words = [f"{key}={value}" for key, value in reported.items()] + [f"queue={self.queue}"] * bool(self.queue)
         return f"{self.name}-{self.call.__name__}-" + ",".join(words + ["wrapped"] * self.wrapped)
 
     def build(self, processes: Processes) -> nn.Module:
@@ -320,7 +320,7 @@ def train(case: Case, processes: Processes, execution: Execution | None = None) 
     loss.execution = execution
     learned = [*encoder.parameters(), *loss.parameters()]
     encode, objective = encoder, loss
-    if processes is not ALONE:
+    if processes is not SINGLE_PROCESS:
         encode = DistributedDataParallel(encoder, process_group=processes.group)
         objective = DistributedDataParallel(loss, process_group=processes.group) if case.wrapped else loss
     optimizer = torch.optim.SGD(learned, lr=0.05)

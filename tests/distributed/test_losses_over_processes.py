@@ -10,7 +10,7 @@ from tuplet import losses
 
 pytestmark = pytest.mark.distributed
 
-FEW = [
+SMALL = [
     "supcon-weighted-temperature=learned",
     "contrastive-weighted-queue=20",
     "instance_discrimination-examples-num_instances=10,proximal=0.5,noise_samples=4",
@@ -50,10 +50,10 @@ def test_tile_code_gives_the_same_on_any_number_of_processes(processes, exchange
 
 
 def test_some_of_the_processes_make_a_group(alone, tmp_path):
-    bystander, *members = launch("distributed.cases:play_in_group", 3, tmp_path, names=FEW)
+    bystander, *members = launch("distributed.cases:play_in_group", 3, tmp_path, names=SMALL)
     assert bystander == {}
     for seen in members:
-        assert_same(seen, {name: alone[name] for name in FEW})
+        assert_same(seen, {name: alone[name] for name in SMALL})
 
 
 @pytest.mark.parametrize("way", ["by_fsdp", "as_distributed_tensor"])

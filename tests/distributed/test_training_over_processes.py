@@ -17,8 +17,8 @@ from distributed import trainings
 from distributed.launch import launch
 from tuplet.engine import Processes
 from tuplet.models import Embedder
+from tuplet.training.distributed import shard_slice
 from tuplet.training.events import read_events
-from tuplet.training.together import share
 
 pytestmark = pytest.mark.distributed
 
@@ -71,19 +71,19 @@ def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(rec
 
 
 @everywhere
-def test_the_run_is_judged_and_saved_as_by_one_process(size, loss, recipe, alone, together):
+def test_the_run_is_evaluated_and_saved_as_by_one_process(size, loss, recipe, alone, together):
     folders = recipe.parent / "alone" / loss, together[size][0] / loss
     assert tiny.content(folders[0]).keys() == tiny.content(folders[1]).keys()
     mine, theirs = (np.load(folder / "gallery" / "embeddings.npy") for folder in folders)
     mine, theirs = mine - mine.mean(0), theirs - theirs.mean(0)  # distances do not say where the cloud is
     np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
-    mine, theirs = map(tiny.diary, folders)
+    mine, theirs = map(tiny.event_log, folders)
     assert mine[0] == theirs[0], "the start, with all parameters counted"
     assert [event["kind"] for event in mine] == [event["kind"] for event in theirs]
-    for verdicts in zip(mine, theirs, strict=True):
-        ours, others = (event.get("spread") or {} for event in verdicts)  # none of a series of latents
+    for evaluations in zip(mine, theirs, strict=True):
+        ours, others = (event.get("spread") or {} for event in evaluations)  # none of a series of latents
         assert ours == pytest.approx(others, rel=1e-3)
-        ours, others = (event.get("values", {}) for event in verdicts)
+        ours, others = (event.get("values", {}) for event in evaluations)
         assert ours.keys() == others.keys()
         assert all(abs(ours[name]["value"] - others[name]["value"]) < 0.02 for name in ours)
 
@@ -105,16 +105,16 @@ def test_another_number_of_processes_goes_on(recipe, alone, begun, tmp_path, siz
     for loss in trainings.RESUMED:
         for rest in later:
             assert_same(begun[0][loss] + rest[loss], alone[loss])
-        diary = [event["step"] for event in read_events(folder / loss / "events.jsonl") if event["kind"] == "step"]
-        assert diary == list(range(1, trainings.STEPS + 1))
+        event_log = [event["step"] for event in read_events(folder / loss / "events.jsonl") if event["kind"] == "step"]
+        assert event_log == list(range(1, trainings.STEPS + 1))
 
 
 def test_all_processes_choose_the_same_new_folder(tmp_path):
     assert launch("distributed.trainings:taken", 2, tmp_path, folder=str(tmp_path / "run")) == [False, False]
 
 
-def test_only_the_first_process_remarks_on_what_is_built(tmp_path):
-    assert launch("distributed.trainings:remarks", 2, tmp_path) == [True, False]
+def test_only_the_first_process_notes_on_what_is_built(tmp_path):
+    assert launch("distributed.trainings:notes", 2, tmp_path) == [True, False]
 
 
 def torchrun(size, *arguments, cwd):
@@ -138,8 +138,8 @@ def options(*overrides):
 def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     forever = options(*trainings.EXACT[:-1], "train.steps=100000", "train.validate_every=50000")
     training = torchrun(2, "train", str(recipe), "--out", str(tmp_path), *forever, cwd=tmp_path)
-    diary = tmp_path / "tiny" / "events.jsonl"
-    while training.poll() is None and not (diary.exists() and b'"kind": "step"' in diary.read_bytes()):
+    event_log = tmp_path / "tiny" / "events.jsonl"
+    while training.poll() is None and not (event_log.exists() and b'"kind": "step"' in event_log.read_bytes()):
         time.sleep(0.1)
     training.send_signal(signal.SIGINT)
     said = training.communicate(timeout=120)[1]
@@ -153,21 +153,21 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     out, said = resumed.communicate(timeout=240)
     assert resumed.returncode == 0, said
     assert json.loads(out)["step"] <= steps + 5
-    assert said.count(f"Going on from step {steps}.") == 1
-    happened = [event["step"] for event in read_events(diary) if event["kind"] == "step"]
+    assert said.count(f"Resuming from step {steps}.") == 1
+    happened = [event["step"] for event in read_events(event_log) if event["kind"] == "step"]
     assert happened == list(range(1, steps + 6))
     assert (tmp_path / "tiny" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"), [("train.stepps=3", "stepps"), ("train.chunk=5", "normalises over the batch")]
+    ("change", "reported"), [("train.stepps=3", "stepps"), ("train.chunk=5", "normalises over the batch")]
 )
-def test_a_mistake_is_told_once(recipe, tmp_path, change, told):
+def test_a_mistake_is_reported_once(recipe, tmp_path, change, reported):
     training = torchrun(2, "train", str(recipe), "--set", change, "--out", str(tmp_path), cwd=tmp_path)
     said = training.communicate(timeout=120)[1]
     assert training.returncode != 0
     assert said.count("error: ") == 1, said
-    assert told in said
+    assert reported in said
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -195,14 +195,14 @@ def test_the_default_recipe_of_images_trains_under_torchrun(tmp_path):
     training = torchrun(2, "train", "photos", *small, cwd=tmp_path)
     said = training.communicate(timeout=400)[1]
     assert training.returncode == 0, said
-    verdict = json.loads((tmp_path / "runs" / "photos" / "evaluation.json").read_text())
-    assert verdict["protocols"]["all"]["model"]["counts"]["n_queries"] > 0
+    conclusion = json.loads((tmp_path / "runs" / "photos" / "evaluation.json").read_text())
+    assert conclusion["protocols"]["all"]["model"]["counts"]["n_queries"] > 0
     assert read_events(tmp_path / "runs" / "photos" / "events.jsonl")[-1]["step"] == 3
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_shares_are_every_row_once_and_differ_by_one_at_most(rows, size):
-    shares = [list(range(rows))[share(rows, Processes(rank, size))] for rank in range(size)]
+    shares = [list(range(rows))[shard_slice(rows, Processes(rank, size))] for rank in range(size)]
     assert sum(shares, []) == list(range(rows))  # noqa: RUF017  # a few rows
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -15,10 +15,10 @@ from tuplet.data import take_batch
 from tuplet.engine import Processes
 from tuplet.seeding import Draws, derive
 from tuplet.training import run
+from tuplet.training.distributed import shard_slice
 from tuplet.training.optim import Optimizers
 from tuplet.training.step import take_step
 from tuplet.training.synchronised import synchronise
-from tuplet.training.together import share
 
 STEPS = 50
 EXACT = (  # what cannot be the same over processes is left out: dropout is drawn by each for its own rows
@@ -97,7 +97,7 @@ def gradient(recipe: str, loss: str, chunk: int) -> list[float]:
     options = [*EXACT, *(option.replace("{folder}", where) for option in LOSSES[loss]), f"train.chunk={chunk}"]
     job = tiny.in_double(tiny.job(Path(recipe), *options, processes=processes))
     rows = torch.arange(15 // job.sampler.together * job.sampler.together)
-    mine = share(len(rows), processes, job.sampler.together)
+    mine = shard_slice(len(rows), processes, job.sampler.together)
     still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
     take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
     return torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()]).tolist()
@@ -110,7 +110,7 @@ def normalised(recipe: str) -> dict[str, list[float]]:
     job = tiny.in_double(tiny.job(Path(recipe), *EXACT, batch_norm, processes=processes))
     synchronise(job.embedder, processes)
     rows = torch.arange(15)
-    mine = share(len(rows), processes)
+    mine = shard_slice(len(rows), processes)
     still, draws = Optimizers(job.settings, [job.embedder]), Draws(derive(0), mine.start, len(rows))
     take_step(job, take_batch(job.train, rows[mine]), draws, still, 0, processes, watched=False)
     gradient = torch.cat([weight.grad.flatten() for weight in job.embedder.parameters()])
@@ -129,8 +129,8 @@ def taken(folder: str) -> bool:
     return found
 
 
-def remarks() -> bool:
-    """Whether this process would tell what a sampler remarks on."""
+def notes() -> bool:
+    """Whether this process would tell what a sampler logs about."""
     with after_the_first(Processes.default()):
         return logging.getLogger("tuplet.sampling").isEnabledFor(logging.WARNING)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import tuplet
-from tuplet.data.faults import HINTS
+from tuplet.data.source_errors import HINTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -59,8 +59,8 @@ def test_every_error_reference_is_written_out_in_kebab_case():
 
 def test_every_public_name_says_what_it_is_in_one_sentence():
     things = {f"{package}.{name}": getattr(getattr(tuplet, package), name) for package, name in PUBLIC}
-    told = {name: inspect.getdoc(thing) or "" for name, thing in things.items() if _is_defined(thing)}
-    assert [name for name, text in told.items() if not text.partition("\n")[0].endswith(".")] == []
+    reported = {name: inspect.getdoc(thing) or "" for name, thing in things.items() if _is_defined(thing)}
+    assert [name for name, text in reported.items() if not text.partition("\n")[0].endswith(".")] == []
 
 
 def test_every_parameter_of_a_public_function_is_described():
@@ -77,9 +77,9 @@ def _is_defined(thing) -> bool:
 def _undescribed(function) -> set[str]:
     text = inspect.getdoc(function) or ""
     listed = re.findall(r"^\s*\*{0,2}(\w+)(?: \([^)]*\))?:", text, re.MULTILINE)
-    told = re.findall(r"`(\w+)`", text)
+    reported = re.findall(r"`(\w+)`", text)
     parameters = set(inspect.signature(function).parameters)
-    return parameters - {*listed, *told} if len(parameters) > 1 else set()
+    return parameters - {*listed, *reported} if len(parameters) > 1 else set()
 
 
 def test_the_generated_pages_are_fresh():

@@ -47,7 +47,7 @@ def test_every_loss_is_led_to_from_the_choosing_guide():
     assert [page.name for page in PAGES if f"({page.name})" not in guide] == []
 
 
-def test_every_figure_is_drawn_by_code_and_shown():
+def test_every_figure_is_sampled_by_code_and_shown():
     pytest.importorskip("matplotlib")
     names = set(figures().FIGURES)
     assert {image.stem for image in (DOCS / "images" / "losses").glob("*.svg")} == names

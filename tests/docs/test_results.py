@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.recipes import build, load_recipe
 from tuplet.training import run
-from tuplet.training.events import Diary
+from tuplet.training.events import EventLog
 from tuplet.training.loop import train
 from tuplet.training.state import State
 
@@ -153,7 +153,7 @@ def test_a_small_form_of_each_recipe_trains(name, letters, tmp_path):
     if recipe.data.kind == "words":
         events = list(run(build(recipe, cache=letters), tmp_path / "run"))
     else:
-        with Diary(None) as diary:
+        with EventLog(None) as event_log:
             state = State(build(recipe, cache=letters), torch.device("cpu"))
-            events = list(train(state, diary, tmp_path / "run", ALONE))
+            events = list(train(state, event_log, tmp_path / "run", SINGLE_PROCESS))
     assert len([event for event in events if event["kind"] == "step"]) == 2

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 
 from tuplet.engine import Processes
-from tuplet.engine.gather import place_of, sum_of
+from tuplet.engine.gather import all_reduce_sum, place_of
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def test_a_backend_for_accelerators_alone_gets_numbers_of_the_processor_there(me
 def test_where_the_backend_reaches_a_tensor_it_stays(meet):
     processes, numbers = meet("gloo"), torch.arange(3)
     assert place_of(numbers, processes) == torch.device("cpu")
-    seen = sum_of(numbers, processes)
+    seen = all_reduce_sum(numbers, processes)
     seen += 1
     assert numbers.tolist() == [0, 1, 2], "the sum is another tensor"

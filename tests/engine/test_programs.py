@@ -45,7 +45,7 @@ REDUCTIONS = {
 }
 
 
-def posed(two_sets, dtype=torch.float64, *, known=False):
+def case(two_sets, dtype=torch.float64, *, known=False):
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(17, 5, dtype=dtype, generator=generator).requires_grad_()
     y = torch.randint(0, 4, (17,), generator=generator)
@@ -74,7 +74,7 @@ def test_every_plan_gives_the_numbers_of_the_whole_matrix(name, two_sets, tile_s
     reduction, geometries = REDUCTIONS[name]
     weights = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     for geometry in geometries:
-        x, r, relation, leaves = posed(two_sets)
+        x, r, relation, leaves = case(two_sets)
         for w in (None, weights):
             truth = reference(reduction, x, r, relation, geometry, scale=3.0, weights=w)
             found = stream(
@@ -85,7 +85,7 @@ def test_every_plan_gives_the_numbers_of_the_whole_matrix(name, two_sets, tile_s
 
 @pytest.mark.parametrize("tile_size", EVERY_PLAN)
 def test_shared_labels_and_graded_ones(tile_size):
-    x, _, _, leaves = posed(two_sets=False)
+    x, _, _, leaves = case(two_sets=False)
     hot = torch.rand(17, 6, generator=torch.Generator().manual_seed(5)) < 0.3
     for reduction in (Softmax(), Triplet(0.5)):
         truth = reference(reduction, x, x, SharedLabel(hot), "squared_euclidean")
@@ -116,7 +116,7 @@ def test_class_heads_with_margins_scales_and_offsets(tile_size, centers):
 @pytest.mark.parametrize("two_sets", [False, True])
 def test_statistics_are_those_of_panels(two_sets):
     for reduction, geometries in REDUCTIONS.values():
-        x, r, relation, _ = posed(two_sets, known=True)
+        x, r, relation, _ = case(two_sets, known=True)
         truth = stream(reduction, x, r, relation, geometries[0], scale=2.0, stats=True)
         found = stream(reduction, x, r, relation, geometries[0], scale=2.0, stats=True, execution=TILES)
         for name, value in truth.stats.items():
@@ -151,7 +151,7 @@ class BothWays(Program):
 
 @pytest.mark.parametrize("tile_size", EVERY_PLAN)
 def test_terms_over_columns_and_several_means(tile_size):
-    x, r, _, leaves = posed(two_sets=True)
+    x, r, _, leaves = case(two_sets=True)
     x, leaves = x[:13], [leaves[0], r]
     found = stream(BothWays(), x, r, Paired.diagonal(13), "dot", scale=0.7, tile_size=tile_size)
     scores = 0.7 * x @ r.T
@@ -183,7 +183,7 @@ class Spread(Program):
 
 @pytest.mark.parametrize("tile_size", EVERY_PLAN)
 def test_a_term_over_the_whole_matrix_is_not_that_of_a_strip(tile_size):
-    x, r, _, leaves = posed(two_sets=True)
+    x, r, _, leaves = case(two_sets=True)
     relation = SameLabel(torch.arange(17) % 3, torch.arange(13) % 3)
     truth = reference(Spread(), x, r, relation, "dot")
     assert_equal(stream(Spread(), x, r, relation, "dot", tile_size=tile_size), truth, leaves)
@@ -218,7 +218,7 @@ def test_no_value_is_read_back(name):
     reduction, geometries = REDUCTIONS[name]
     most = 1 if name in {"all", "semihard", "hard", "facenet"} else 0  # the largest number of positives of an anchor
     for tile_size in (40, 10**6):
-        x, r, relation, leaves = posed(two_sets=False)
+        x, r, relation, leaves = case(two_sets=False)
         with _HostReads() as reads:
             value = stream(reduction, x, r, relation, geometries[0], tile_size=tile_size, execution=TILES).value
             value.backward(inputs=leaves)

@@ -1,4 +1,4 @@
-"""The slow twin and the walk give the same numbers for every reduction, and the twin can be differentiated twice."""
+"""The slow twin and the pass give the same numbers for every reduction, and the twin can be differentiated twice."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ REDUCTIONS = {
     "softmax": Softmax(),
     "softmax in": Softmax("in"),
     "each": SoftmaxEach(),
-    "hinge": Hinge(1.5, 2, 1.0, "all", inside=11),
-    "hinge note": Hinge(1.5, 1, 1.0, "anchors", inside=4),
+    "hinge": Hinge(1.5, 2, 1.0, "all", num_in_batch=11),
+    "hinge note": Hinge(1.5, 1, 1.0, "anchors", num_in_batch=4),
     "logistic": Logistic(),
     **{
         f"{kind}, soft {soft}": Triplet(0.7, kind, soft=soft)
@@ -48,11 +48,11 @@ def test_stream_equals_the_whole_matrix(name, geometry, embeddings):
 @pytest.mark.parametrize("margin", [0.5, 4.0], ids=["few pulls", "many pulls"])
 @pytest.mark.parametrize("geometry", ["euclidean", "squared_euclidean"])
 @pytest.mark.parametrize("sets", [1, 2])
-def test_few_pairs_pull_as_many_do(margin, geometry, sets):
+def test_few_pairs_act_as_many_do(margin, geometry, sets):
     x = torch.randn(280, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
     labels = torch.arange(len(x)) // 2
     anchors, relation = (x, SameLabel(labels)) if sets == 1 else (x[:40], SameLabel(labels[:40], labels))
-    hinge = Hinge(margin, 2, 1.0, "active", inside=280 if sets == 1 else 0)
+    hinge = Hinge(margin, 2, 1.0, "active", num_in_batch=280 if sets == 1 else 0)
     for reduction in (hinge,) if sets == 1 else (hinge, HardestTriplet(margin)):
         found = stream(reduction, anchors, x, relation, geometry, tile_size=140**2)
         expected = reference(reduction, anchors, x, relation, geometry)
@@ -63,7 +63,7 @@ def test_few_pairs_pull_as_many_do(margin, geometry, sets):
 
 
 def test_active_pairs_are_counted_alike(embeddings):
-    reduction = Hinge(1.5, 2, 1.0, "active", inside=11)
+    reduction = Hinge(1.5, 2, 1.0, "active", num_in_batch=11)
     found = stream(reduction, embeddings, embeddings, SameLabel(LABELS), "euclidean", tile_size=7)
     expected = reference(reduction, embeddings, embeddings, SameLabel(LABELS), "euclidean")
     torch.testing.assert_close(found.count, expected.count)
@@ -92,7 +92,7 @@ def test_learned_scales_offsets_and_weights_have_gradients(name, geometry, scale
     weights = torch.rand(11, dtype=torch.float64, generator=generator)
     leaves = [leaf for leaf in (embeddings, scales[scale], offset) if isinstance(leaf, torch.Tensor)]
     outcomes = [
-        walk(
+        computed(
             REDUCTIONS[name],
             embeddings,
             embeddings,
@@ -103,7 +103,7 @@ def test_learned_scales_offsets_and_weights_have_gradients(name, geometry, scale
             weights=weights,
             tile_size=7,
         )
-        for walk in (stream, reference)
+        for computed in (stream, reference)
     ]
     torch.testing.assert_close(outcomes[0].value, outcomes[1].value)
     for ours, theirs in zip(*(torch.autograd.grad(outcome.value, leaves) for outcome in outcomes), strict=True):

@@ -1,4 +1,4 @@
-"""Print by how many MiB judging 10,000 rows raises the peak memory of the process; a test runs this."""
+"""Print by how many MiB evaluating 10,000 rows raises the peak memory of the process; a test runs this."""
 
 import resource
 

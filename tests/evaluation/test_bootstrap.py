@@ -40,10 +40,10 @@ def test_intervals_of_a_closed_set_are_percentiles_of_resampled_examples():
     times = torch.cat(list(class_draws(10, 300, 5))).long()
     for name, values in per_query.items():
         pooled, per_class = [], []
-        for drawn in map(torch.repeat_interleave, times):  # the definition, query by query
-            pooled.append(values[drawn].mean().item())
-            met = torch.unique(labels[drawn]).tolist()
-            per_class.append(np.mean([values[drawn][labels[drawn] == label].mean().item() for label in met]))
+        for sampled in map(torch.repeat_interleave, times):  # the definition, query by query
+            pooled.append(values[sampled].mean().item())
+            met = torch.unique(labels[sampled]).tolist()
+            per_class.append(np.mean([values[sampled][labels[sampled] == label].mean().item() for label in met]))
         for found, draws in ((micro, pooled), (macro, per_class)):
             expected = np.percentile(draws, [2.5, 97.5])
             assert (found.lower[name], found.upper[name]) == pytest.approx(tuple(expected), abs=1e-12)

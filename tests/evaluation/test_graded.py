@@ -95,7 +95,7 @@ def test_more_neighbours_than_there_are_count_as_all_of_them():
     assert found.values["label_distance@50"] == found.values["label_distance@3"]
 
 
-def test_drawn_pairs_follow_the_seed():
+def test_sampled_pairs_follow_the_seed():
     x, targets = rows(60, 3), rows(60, 1, 1)
     some = graded(x, targets, max_pairs=200, bootstrap=0)
     assert some.counts["n_pairs"] == 200
@@ -130,18 +130,18 @@ def test_two_models_are_compared_query_by_query():
         ({"embeddings": torch.zeros(1, 2), "targets": torch.zeros(1)}, ShapeError, "1 queries"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(change, error, message):
+def test_what_cannot_be_evaluated_is_refused(change, error, message):
     with unchecked(), pytest.raises(error, match=message):
         graded(**{"embeddings": rows(4, 2), "targets": torch.arange(4.0)} | change)
 
 
-def test_a_gap_is_the_share_of_the_distance_of_pairs_drawn_by_lot():
+def test_a_gap_is_the_share_of_the_distance_of_pairs_sampled_at_random():
     x, targets = rows(50, 3), rows(50, 1, 1)
     found = graded(x, targets[:, 0], geometry="euclidean", top=(1, 10), bootstrap=0)
     distances = torch.cdist(x.double(), x.double()).fill_diagonal_(torch.inf)
-    gaps = (targets.double() - targets.double().T).abs()
+    label_distances = (targets.double() - targets.double().T).abs()
     nearest = distances.argsort(1)[:, :10]
-    expected = gaps.gather(1, nearest).mean() / (gaps.sum() / (50 * 49))
+    expected = label_distances.gather(1, nearest).mean() / (label_distances.sum() / (50 * 49))
     assert found.values["label_gap@10"] == pytest.approx(expected.item(), rel=1e-12)
     assert found.per_query["label_gap@10"].mean().item() == pytest.approx(expected.item(), rel=1e-12)
 
@@ -162,9 +162,11 @@ def test_the_correlation_of_resampled_pairs_is_that_of_the_listed_ones():
     for levels in (3, 10, 10**6):
         u, v = random.integers(0, levels, (2, 300)) + random.integers(0, 2, 300)
         weights = random.integers(0, 4, 300)
-        drawn = np.repeat(np.arange(300), weights)
+        sampled = np.repeat(np.arange(300), weights)
         codes = [np.unique(values, return_inverse=True)[1] for values in (u, v)]
-        assert weighted_spearman(*codes, weights) == pytest.approx(spearmanr(u[drawn], v[drawn]).statistic, abs=1e-12)
+        assert weighted_spearman(*codes, weights) == pytest.approx(
+            spearmanr(u[sampled], v[sampled]).statistic, abs=1e-12
+        )
     assert np.isnan(weighted_spearman(codes[0], codes[1], np.zeros(300, int)))
     assert np.isnan(weighted_spearman(np.zeros(300, int), codes[1], weights))
 
@@ -185,6 +187,6 @@ def test_kendall_of_weighed_items_is_that_of_items_listed_several_times(count, l
         codes = [torch.from_numpy(np.unique(values, return_inverse=True)[1]) for values in (u, v)]
         found = Kendall(*codes).taus(torch.from_numpy(weights).double()).tolist()
         for tau, column in zip(found, weights.T, strict=True):
-            drawn = np.repeat(np.arange(count), column)
-            expected = float(kendalltau(u[drawn], v[drawn]).statistic) if len(drawn) > 1 else np.nan
+            sampled = np.repeat(np.arange(count), column)
+            expected = float(kendalltau(u[sampled], v[sampled]).statistic) if len(sampled) > 1 else np.nan
             assert tau == pytest.approx(expected, abs=1e-12, nan_ok=True)

@@ -64,7 +64,7 @@ def test_without_a_pair_there_is_no_alignment():
     assert "alignment" not in health(rows(4, 2)).values
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_evaluated_is_refused():
     with pytest.raises(ShapeError, match="1 embeddings"):
         health(torch.ones(1, 3))
     with pytest.raises(ShapeError, match=r"2 rows: 0, 2\."):

@@ -72,7 +72,7 @@ def test_predictions_do_not_depend_on_the_tile_size():
     assert whole.to_dict() == parts.to_dict()
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_evaluated_is_refused():
     x, labels = rows(4, 2), torch.zeros(4).long()
     with pytest.raises(DataError, match="nobody can vote"):
         knn(x, labels, x, labels - 1)

@@ -56,7 +56,7 @@ def test_a_collapsed_embedding_finds_by_chance():
     assert found.values["mrr"] == pytest.approx(sum(1 / rank for rank in range(1, 21)) / 20)
 
 
-def test_rows_that_a_product_cannot_tell_apart_are_told_apart():
+def test_rows_that_a_product_cannot_distinguish_are_distinguished():
     answers = torch.tensor([[1.0, 0.0], [1.0, 1e-7]])
     found = matching(answers.clone(), answers, geometry="euclidean", top=(1,), bootstrap=0)
     assert found.values["recall@1"] == 1
@@ -74,7 +74,7 @@ def test_memory_is_bounded_where_nearly_all_answers_are_as_near(geometry):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500_000  # kB
 
 
-def test_queries_of_one_answer_are_drawn_together():
+def test_queries_of_one_answer_are_sampled_together():
     wanted = torch.arange(30).repeat_interleave(2)
     found = matching(rows(60, 3, 1), rows(30, 3), wanted, bootstrap=200)
     assert (found.counts["n_queries"], found.counts["n_classes"], found.counts["n_gallery"]) == (60, 30, 30)

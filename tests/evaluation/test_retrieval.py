@@ -27,7 +27,7 @@ def rows(count: int, dim: int, seed: int = 0) -> Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def judge(relevance: list[bool], total: int) -> dict[str, float]:
+def evaluate(relevance: list[bool], total: int) -> dict[str, float]:
     """The measures of one settled order, from their definitions."""
     precision = [sum(relevance[:i]) / i for i in range(1, len(relevance) + 1)]
     found = {
@@ -68,7 +68,7 @@ def brute(queries, labels, gallery, relevant, hidden, geometry, ties):
             continue
         scores = pair_scores(queries[q].expand(len(seen), -1), gallery[seen], geometry).tolist()
         keys = scores if geometry in {"cosine", "dot"} else [-score for score in scores]
-        found = [judge(order, sum(relevance)) for order in orders(keys, relevance, ties)]
+        found = [evaluate(order, sum(relevance)) for order in orders(keys, relevance, ties)]
         per_query.append({name: np.mean([one[name] for one in found]) for name in found[0]})
     return {name: np.mean([one[name] for one in per_query]) for name in per_query[0]} if per_query else None, skipped
 
@@ -80,10 +80,12 @@ def brute(queries, labels, gallery, relevant, hidden, geometry, ties):
     ties=st.sampled_from(["expected", "index", "worst"]),
     one_set=st.booleans(),
     grouped=st.sampled_from([None, "group", "class_and_group"]),
-    judged=st.booleans(),
+    evaluated=st.booleans(),
     tile_size=st.sampled_from([7, 1 << 22]),
 )
-def test_values_equal_the_enumeration_of_all_orders_of_ties(seed, geometry, ties, one_set, grouped, judged, tile_size):
+def test_values_equal_the_enumeration_of_all_orders_of_ties(
+    seed, geometry, ties, one_set, grouped, evaluated, tile_size
+):
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low, high, *shape):
@@ -104,8 +106,8 @@ def test_values_equal_the_enumeration_of_all_orders_of_ties(seed, geometry, ties
         options |= {"groups": groups, "junk": grouped}
         together = groups[:, None] == gallery_groups
         hidden = hidden | (together & same if grouped == "class_and_group" else together)
-    relevant = draw(0, 3, *same.shape) == 0 if judged else same
-    if judged:
+    relevant = draw(0, 3, *same.shape) == 0 if evaluated else same
+    if evaluated:
         options["qrels"] = {q: row.nonzero()[:, 0].tolist() for q, row in enumerate(relevant)}
         asked = torch.zeros_like(labels)  # whoever has judgements is asked
     else:
@@ -250,7 +252,7 @@ def test_a_collapsed_space_scores_what_chance_gives():
     assert result.values["r_precision"] == pytest.approx(5 / 59, rel=1e-12)
 
 
-def test_a_memory_mapped_gallery_is_judged_as_one_in_memory(tmp_path):
+def test_a_memory_mapped_gallery_is_evaluated_as_one_in_memory(tmp_path):
     x, labels = rows(300, 8), torch.arange(300) % 11
     np.save(tmp_path / "gallery.npy", x.numpy())
     mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
@@ -304,7 +306,7 @@ def test_memory_stays_below_the_matrix_of_scores():
         ({"embeddings": torch.tensor([[1.0, 0], [torch.nan, 0], [1, 1], [0, 1]])}, ShapeError, "rows: 1"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(change, error, message):
+def test_what_cannot_be_evaluated_is_refused(change, error, message):
     arguments = {"embeddings": torch.eye(4)[:, :2], "labels": torch.zeros(4, dtype=torch.int64)} | change
     with unchecked(), pytest.raises(error, match=message):
         retrieval(**arguments)

@@ -50,7 +50,7 @@ def test_values_equal_scikit_learn_with_ties(seed, levels, count):
 
 
 @pytest.mark.parametrize("geometry", ["cosine", "euclidean"])
-def test_embeddings_are_judged_over_all_their_pairs(geometry):
+def test_embeddings_are_evaluated_over_all_their_pairs(geometry):
     x, labels = clusters(8, 5)
     found = verification(x, labels, geometry=geometry, bootstrap=0)
     first, second = np.triu_indices(40, 1)
@@ -76,7 +76,7 @@ def test_thresholds_are_in_the_unit_of_the_score_and_reach_their_rates():
         assert (found.scores > 0).all() or geometry == "cosine"
 
 
-def test_intervals_weigh_pairs_by_how_often_their_classes_are_drawn():
+def test_intervals_weigh_pairs_by_how_often_their_classes_are_sampled():
     x, labels = clusters(5, 4)
     found = verification(x, labels, bootstrap=60, seed=3, far=(0.1,))
     first, second = np.triu_indices(20, 1)
@@ -94,7 +94,7 @@ def test_intervals_weigh_pairs_by_how_often_their_classes_are_drawn():
         assert (found.lower[name], found.upper[name]) == pytest.approx(expected, abs=1e-9), name
 
 
-def test_pairs_that_are_drawn_stand_for_all_of_their_kind():
+def test_pairs_that_are_sampled_stand_for_all_of_their_kind():
     x, labels = clusters(40, 10, noise=1.2)
     whole = verification(x, labels, bootstrap=0)
     part = verification(x, labels, max_pairs=20_000, bootstrap=0)
@@ -109,7 +109,7 @@ def test_pairs_that_are_drawn_stand_for_all_of_their_kind():
     assert not torch.equal(verification(x, labels, max_pairs=20_000, bootstrap=0, seed=1).scores, part.scores)
 
 
-def test_drawn_pairs_are_distinct_and_of_their_kind():
+def test_sampled_pairs_are_distinct_and_of_their_kind():
     labels = torch.tensor([2, 0, 1, 0, 2, 2, 1, 0])
     x = torch.arange(8).double()[:, None] ** 2 + 1  # each product is of one pair only
     found = verification(x, labels, geometry="dot", max_pairs=14, bootstrap=0)
@@ -136,7 +136,7 @@ def test_the_threshold_of_a_fold_comes_from_the_classes_of_the_others():
 
 @pytest.mark.parametrize("count", [2, 3, 7, 10, 33])
 @pytest.mark.parametrize("larger", [True, False])
-def test_separated_scores_are_judged_without_a_rounding_error(count, larger):
+def test_separated_scores_are_evaluated_without_a_rounding_error(count, larger):
     random = np.random.default_rng(count)
     scores = np.concatenate([1 + random.random(count), 0.5 * random.random(3 * count)]) * (1 if larger else -1)
     same = torch.arange(4 * count) < count
@@ -148,7 +148,7 @@ def test_separated_scores_are_judged_without_a_rounding_error(count, larger):
     assert found.thresholds["far=0.001"] == pytest.approx(first * (1 if larger else -1))
 
 
-def test_drawn_pairs_have_an_exact_area_too():
+def test_sampled_pairs_have_an_exact_area_too():
     labels = torch.arange(30).repeat_interleave(7)
     x = torch.nn.functional.one_hot(labels).double() + 0.01 * rows(210, 30)
     found = verification(x, labels, max_pairs=1000, bootstrap=20)
@@ -205,7 +205,7 @@ def test_a_result_is_json_with_a_short_curve():
     assert (said["curve"]["tar"][-1], said["curve"]["far"][-1]) == (1, 1)
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_evaluated_is_refused():
     with pytest.raises(DataError, match="of two classes"):
         verification(rows(4, 2), torch.arange(4))
     with pytest.raises(DataError, match="of one class"):

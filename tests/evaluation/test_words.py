@@ -29,7 +29,7 @@ def vectors():
         ("Word 1,Word 2,Human (mean),1,2\nlove,sex,6.77,9,6\n", [("love", "sex")], [6.77]),
         ("word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\n", [("old", "new")], [1.58]),
         ("sun sunlight 50.0\n\ncar  wheel   3\n", [("sun", "sunlight"), ("car", "wheel")], [50, 3]),
-        ("# a remark\nbread\tbutter\t6.19\n", [("bread", "butter")], [6.19]),
+        ("# a comment\nbread\tbutter\t6.19\n", [("bread", "butter")], [6.19]),
         ('\ufeff"New York",city,8\r\n', [("New York", "city")], [8]),
     ],
     ids=["wordsim-tab", "wordsim-comma", "simlex", "men-space", "remark", "quoted-bom"],
@@ -87,7 +87,7 @@ def test_words_without_a_vector_are_counted_and_left_out_or_scored_zero():
     assert zero.values["spearman"] != found.values["spearman"]
 
 
-def test_capital_letters_fall_back_to_small_ones():
+def test_capital_letters_derivative_back_to_small_ones():
     pairs = WordPairs((("Cat", "DOG"), ("sun", "moon"), ("car", "bus")), (3.0, 2.0, 1.0))
     assert word_similarity(WORDS, vectors(), pairs, bootstrap=0).values["coverage"] == 1
 

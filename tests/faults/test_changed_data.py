@@ -1,4 +1,4 @@
-"""A training goes on with the data it was given, or not at all: no verdict is about examples that moved the weights."""
+"""A training goes on with the data it was given, or not at all: training examples are never evaluated on."""
 
 import json
 
@@ -87,7 +87,7 @@ def changed(rows, how):
 CHANGES = {
     "appended": "1 example (n120) more",
     "removed": "1 example (n7) fewer",
-    "shuffled": "the examples stand in another order",
+    "shuffled": "the examples are in another order",
     "relabelled": "1 example (n5) with another class",
     "regrouped": "1 example (n5) with another group",
     "scaled": "120 examples (n0, n1, n2, ...) with another content",
@@ -166,7 +166,7 @@ def test_settings_that_changed_are_named_and_refused(recipe):
     assert "train.steps = 50, was 40" in caught.value.message
 
 
-def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_verdict(recipe):
+def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluation(recipe):
     folder = begun(recipe)
     old = read_fingerprint(folder)
     seen = old.seen().classes
@@ -178,10 +178,10 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_verdict
     write(recipe.parent, rows)
     job = build(load_recipe(recipe), cache=recipe.parent / "cache", start=folder)
     new = job.fingerprint
-    judged = {label for label, split in zip(new.labels, new.splits, strict=True) if split in ("validation", "test")}
-    assert judged & {f"k{k}" for k in range(20)}
-    assert judged & {f"new{k}" for k in range(7)}
-    assert not judged & seen
+    evaluated = {label for label, split in zip(new.labels, new.splits, strict=True) if split in ("validation", "test")}
+    assert evaluated & {f"k{k}" for k in range(20)}
+    assert evaluated & {f"new{k}" for k in range(7)}
+    assert not evaluated & seen
     assert {split for label, split in zip(new.labels, new.splits, strict=True) if label == min(seen)} == {"earlier"}
     assert seen <= new.seen().classes
     best = [event["step"] for event in read_events(folder / "events.jsonl") if event.get("best")][-1]
@@ -194,7 +194,7 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_verdict
             break
     again = build(load_recipe(recipe), cache=recipe.parent / "cache", begun=started)
     notes = [event["text"] for event in run(again, started, resume=True) if event["kind"] == "note"]
-    assert notes == ["Going on from step 0."]  # from the weights, not from new ones
+    assert notes == ["Resuming from step 0."]  # from the weights, not from new ones
     assert Fingerprint.read(started / EXAMPLES).seen() == new.seen()
 
 
@@ -216,11 +216,11 @@ def test_a_new_run_from_the_weights_divides_by_row_as_before(recipe):
     assert after["renamed"] == before["n3"]
     assert after.get("n7", "earlier") == "earlier"
     assert {after[f"m{at}"] for at in range(80)} == {"train", "validation", "test"}
-    judged = {one for one, split in zip(new.contents, new.splits, strict=True) if split in ("validation", "test")}
-    assert not judged & old.seen().contents
+    evaluated = {one for one, split in zip(new.contents, new.splits, strict=True) if split in ("validation", "test")}
+    assert not evaluated & old.seen().contents
 
 
-def test_splits_that_the_data_names_may_not_judge_weights_by_what_they_have_seen(recipe):
+def test_splits_that_the_data_names_may_not_evaluate_weights_by_what_they_have_seen(recipe):
     folder = begun(recipe)
     rows = table()
     for row in rows:

@@ -60,7 +60,7 @@ def assert_same(folder, undisturbed):
     """All but the recipe, whose paths start in its folder."""
     left, right = ({k: v for k, v in tiny.content(one).items() if k != "recipe.toml"} for one in (folder, undisturbed))
     assert left == right
-    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    assert tiny.event_log(folder) == tiny.event_log(undisturbed)
 
 
 def notes(events):
@@ -94,7 +94,7 @@ def test_what_tuplet_did_not_write_stays_among_the_checkpoints(recipe, halted, u
     assert (folder / "step-000002" / "progress.json").exists()
     assert (folder / "step-000003" / "notes.txt").read_text() == "mine"
     assert (folder / "step-000004" / "precious.txt").read_text() == "linked"
-    assert tiny.diary(halted) == tiny.diary(undisturbed)
+    assert tiny.event_log(halted) == tiny.event_log(undisturbed)
     survived("foreign folders among checkpoints", len(FOREIGN) + 3)
 
 
@@ -137,30 +137,30 @@ def test_checkpoints_that_may_not_be_read_are_named(recipe, halted):
 
 
 @pytest.mark.parametrize("how", ["deleted", "emptied", "cut", "flipped", "no lines"])
-def test_a_run_survives_the_loss_of_its_diary(recipe, halted, undisturbed, how, survived):
-    diary = halted / "events.jsonl"
-    content = diary.read_bytes()
+def test_a_run_survives_the_loss_of_its_event_log(recipe, halted, undisturbed, how, survived):
+    event_log = halted / "events.jsonl"
+    content = event_log.read_bytes()
     match how:
         case "deleted":
-            diary.unlink()
+            event_log.unlink()
         case "emptied":
-            diary.write_bytes(b"")
+            event_log.write_bytes(b"")
         case "cut":
-            diary.write_bytes(content[: len(content) // 2])
+            event_log.write_bytes(content[: len(content) // 2])
         case "flipped":
-            diary.write_bytes(content[:5] + b"\xff" + content[6:])
+            event_log.write_bytes(content[:5] + b"\xff" + content[6:])
         case "no lines":
-            diary.write_bytes(b"\0" * 4000)
+            event_log.write_bytes(b"\0" * 4000)
     said = notes(resumed(recipe, halted))
     assert "events.jsonl lacks" in said[1]
-    events = read_events(diary)
+    events = read_events(event_log)
     assert events[-1]["kind"] == "end"
     assert [event["step"] for event in events if event["kind"] == "step"][-15:] == list(range(12, 41, 2))
-    assert b"\0" not in diary.read_bytes()
+    assert b"\0" not in event_log.read_bytes()
     kept = ("evaluation.json", "model/weights.safetensors")
     assert all((halted / name).read_bytes() == (undisturbed / name).read_bytes() for name in kept)
     assert [row["state"] for row in read_runs(halted.parent)] == ["done"]
-    survived("diary lost, cut or changed")
+    survived("event log lost, cut or changed")
 
 
 def test_the_best_checkpoint_may_be_lost_without_the_training(recipe, tmp_path, survived):
@@ -219,7 +219,7 @@ def test_a_finished_run_is_extended_by_name_only(recipe, undisturbed, tmp_path):
     assert tiny.content(folder) == tiny.content(undisturbed)
     events = resumed(recipe, folder, overrides=longer, extend=True)
     assert (events[-1]["kind"], events[-1]["step"]) == ("end", 60)
-    kinds = [event["kind"] for event in tiny.diary(folder)]
+    kinds = [event["kind"] for event in tiny.event_log(folder)]
     assert (kinds.count("end"), kinds.count("extended")) == (1, 1)
     assert "steps = 60" in (folder / "recipe.toml").read_text()
     assert json.loads((folder / "resume.json").read_text())["settings"]["train.steps"] == 60
@@ -282,7 +282,7 @@ def test_a_run_that_ended_before_it_saved_anything_does_not_block_the_next_try(r
     assert [row["state"] for row in read_runs(tmp_path)] == ["diverged at step 1"]
     claim = claim_new(tmp_path, "run", may_number=False)
     events = list(run(tiny.job(recipe, "train.steps=5"), claim.folder, claim=claim))
-    assert "begun anew" in events[0]["text"]
+    assert "starts again" in events[0]["text"]
     assert events[-1]["kind"] == "end"
     with pytest.raises(DataError) as caught:
         claim_new(tmp_path, "run", may_number=False)
@@ -305,7 +305,7 @@ def test_a_signal_saves_before_it_stops(recipe, undisturbed, tmp_path, number, s
     events = read_events(folder / "events.jsonl")
     assert (events[-1]["kind"], events[-1]["step"]) in [("interrupted", saved), ("checkpoint", saved)]
     resumed(recipe, folder)
-    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    assert tiny.event_log(folder) == tiny.event_log(undisturbed)
     survived("stopped by a signal")
 
 
@@ -344,10 +344,10 @@ def test_a_group_that_holds_whole_classes_is_left_out_with_a_sentence(tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join(["x0,x1,x2,x3,x4,x5,label,group", *lines]) + "\n")
     job = tiny.job(recipe, f"data.source='{tmp_path}/rows.csv'", "train.steps=5")
     events = list(run(job, tmp_path / "run"))
-    verdict = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    conclusion = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert events[-1]["kind"] == "end"
-    assert "other_groups" not in verdict["protocols"]
-    assert [said for said in verdict["left_out"] if "other_groups" in said]
+    assert "other_groups" not in conclusion["protocols"]
+    assert [said for said in conclusion["left_out"] if "other_groups" in said]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

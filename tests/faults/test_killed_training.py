@@ -87,7 +87,7 @@ def banked(tmp_path_factory):
 
 def assert_same(folder, undisturbed):
     assert tiny.content(folder) == tiny.content(undisturbed)
-    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    assert tiny.event_log(folder) == tiny.event_log(undisturbed)
 
 
 def test_thirty_deaths_at_random_moments_leave_no_trace(runs):
@@ -116,7 +116,7 @@ def test_a_checkpoint_cut_short_is_passed_over_and_said_so(runs, victim):
     events = list(run(tiny.job(folder.parents[1] / "tiny.toml"), folder, resume=True))
     notes = [event["text"] for event in events if event["kind"] == "note"]
     assert checkpoint.name_of(last) in notes[0]
-    assert notes[1] == f"Going on from step {before}."
+    assert notes[1] == f"Resuming from step {before}."
     assert_same(folder, runs[0] / "undisturbed")
 
 
@@ -140,6 +140,6 @@ def test_a_torn_bank_is_passed_over_and_said_so(banked):
     bank = torn / "checkpoints" / checkpoint.name_of(last) / "objective.safetensors"
     bank.write_bytes(bank.read_bytes()[: bank.stat().st_size // 2])
     notes = [event["text"] for event in run(tiny.job(recipe), torn, resume=True) if event["kind"] == "note"]
-    assert f"{checkpoint.name_of(last)} is torn: objective.safetensors" in notes[0]
-    assert notes[1] == f"Going on from step {before}."
+    assert f"{checkpoint.name_of(last)} is incomplete: objective.safetensors" in notes[0]
+    assert notes[1] == f"Resuming from step {before}."
     assert_same(torn, folder / "undisturbed")

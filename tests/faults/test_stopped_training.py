@@ -49,7 +49,7 @@ def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undis
     saved = checkpoint.steps_in(folder / "checkpoints")[-1]
     assert 6 <= saved < 40, seen
     list(run(tiny.job(recipe), folder, resume=True))
-    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    assert tiny.event_log(folder) == tiny.event_log(undisturbed)
     left = {name: data for name, data in tiny.content(folder).items() if not name.startswith("checkpoints/")}
     expected = {name: data for name, data in tiny.content(undisturbed).items() if not name.startswith("checkpoints/")}
     assert left == expected
@@ -66,14 +66,16 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(reci
     process = start(recipe, folder, "--resume")
     assert process.communicate(timeout=120)[1] == ""
     assert tiny.content(folder) == tiny.content(undisturbed)
-    assert tiny.diary(folder) == tiny.diary(undisturbed)
+    assert tiny.event_log(folder) == tiny.event_log(undisturbed)
 
 
 def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbed):
     folder = undisturbed.parent / "later"
     list(run(tiny.job(recipe, "train.steps=10"), folder))
     before = tiny.content(folder / "checkpoints")
-    process = start(recipe, folder, "--resume", "--extend", 7000)  # enough for the diary, too little for an optimiser
+    process = start(
+        recipe, folder, "--resume", "--extend", 7000
+    )  # enough for the event log, too little for an optimiser
     complaints = process.communicate(timeout=120)[1]
     assert (process.returncode, complaints.startswith("CheckpointError: ")) == (3, True)
     assert "step-000015 could not be written: File too large" in complaints
@@ -115,8 +117,8 @@ def test_however_often_ctrl_c_is_pressed_what_is_said_is_what_is_saved(recipe, t
     folder = tmp_path / "tiny"
     endless = ("--set", "train.steps=100000", "--set", "train.validate_every=50000")
     process = typed("train", recipe, "--out", tmp_path, *endless)
-    diary = folder / "events.jsonl"
-    while process.poll() is None and not (diary.exists() and b'"kind": "step"' in diary.read_bytes()):
+    event_log = folder / "events.jsonl"
+    while process.poll() is None and not (event_log.exists() and b'"kind": "step"' in event_log.read_bytes()):
         time.sleep(0.02)
     for _ in range(signals):
         process.send_signal(signal.SIGINT)

@@ -63,12 +63,12 @@ def check(folder, acknowledged):
 
 def kill_some(create, tmp_path, kills, seed):
     np.save(tmp_path / "rows.npy", ROWS)
-    drawn = np.random.default_rng(seed)
+    sampled = np.random.default_rng(seed)
     index = create(make(), "killed")
     acknowledged = 0
     for _ in range(kills):
         process = start(index.folder, tmp_path / "rows.npy")
-        found = kill(process, int(drawn.integers(1, 7)), drawn.random() * 0.02)
+        found = kill(process, int(sampled.integers(1, 7)), sampled.random() * 0.02)
         assert found > acknowledged or found == len(ROWS)
         acknowledged = found
         index = check(index.folder, acknowledged)

@@ -1,4 +1,4 @@
-"""What a loss remembers moves by `advance`, once a step, and never by looking at the loss."""
+"""What a loss keeps moves by `advance`, once a step, and never by looking at the loss."""
 
 import copy
 import logging
@@ -155,20 +155,20 @@ def test_a_queue_takes_second_sides_where_pairs_have_no_labels():
 
 
 def test_more_micro_batches_than_a_queue_holds_leave_its_last_rows():
-    loss, told = SupConLoss(queue=FeatureQueue(6, 6)).double(), batches(9)
-    for x, labels in told:
+    loss, reported = SupConLoss(queue=FeatureQueue(6, 6)).double(), batches(9)
+    for x, labels in reported:
         loss(x, labels)
     loss.advance()
     assert int(loss.queue.written) <= 8
-    kept = torch.cat([x.detach() for x, _ in told])[-6:]
+    kept = torch.cat([x.detach() for x, _ in reported])[-6:]
     found = loss.queue.filled()[0]
     assert sorted(found[:, 0].tolist()) == sorted(kept[:, 0].tolist())
 
 
-def _loop(loss, told, *, advances: bool, parts: int = 1) -> None:
+def _loop(loss, reported, *, advances: bool, parts: int = 1) -> None:
     weight = torch.eye(6, dtype=torch.float64).requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=0.01)
-    for x, labels in told:
+    for x, labels in reported:
         for part, theirs in zip(x.chunk(parts), labels.chunk(parts), strict=True):
             loss(part.detach() @ weight, theirs).backward()
         optimizer.step()
@@ -178,7 +178,7 @@ def _loop(loss, told, *, advances: bool, parts: int = 1) -> None:
 
 
 @every_memory
-def test_a_loop_that_forgets_to_advance_is_told_once(kind, caplog):
+def test_a_loop_that_forgets_to_advance_is_reported_once(kind, caplog):
     with caplog.at_level(logging.WARNING, "tuplet"):
         _loop(REMEMBERING[kind](), batches(5), advances=False)
     assert len(caplog.records) == 1
@@ -187,13 +187,13 @@ def test_a_loop_that_forgets_to_advance_is_told_once(kind, caplog):
 
 @every_memory
 @pytest.mark.parametrize("parts", [1, 4])
-def test_a_loop_that_advances_is_told_nothing(kind, parts, caplog):
+def test_a_loop_that_advances_is_not_warned(kind, parts, caplog):
     with caplog.at_level(logging.WARNING, "tuplet"):
         _loop(REMEMBERING[kind](), batches(4), advances=True, parts=parts)
     assert not caplog.records
 
 
-def test_a_loop_with_a_loss_that_remembers_nothing_is_told_nothing(caplog):
+def test_a_loop_with_a_loss_that_remembers_nothing_is_not_warned(caplog):
     with caplog.at_level(logging.WARNING, "tuplet"):
         _loop(SupConLoss(), batches(4), advances=False)
     assert not caplog.records
@@ -201,12 +201,12 @@ def test_a_loop_with_a_loss_that_remembers_nothing_is_told_nothing(caplog):
 
 @every_memory
 def test_a_saved_state_goes_on_bit_for_bit(kind):
-    loss, other, told = REMEMBERING[kind](), REMEMBERING[kind](), batches(6)
-    for x, labels in told[:3]:
+    loss, other, reported = REMEMBERING[kind](), REMEMBERING[kind](), batches(6)
+    for x, labels in reported[:3]:
         loss(x, labels)
         loss.advance()
     other.load_state_dict(state(loss))
-    for x, labels in told[3:]:
+    for x, labels in reported[3:]:
         assert torch.equal(loss(x, labels), other(x, labels))
         loss.advance()
         other.advance()
@@ -220,4 +220,4 @@ def test_every_loss_can_advance_and_says_whether_it_moves(name):
     loss(*given.tensors, **given.given)
     before = state(loss)
     loss.advance()
-    assert moved(loss, before) == loss.remembers
+    assert moved(loss, before) == loss.has_state

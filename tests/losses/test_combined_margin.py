@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
 import oracles
-from oracles.judge import assert_same, gradients, quick, thorough
+from oracles.comparison import assert_same, gradients, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import ArcFaceLoss, CombinedMarginLoss, CosFaceLoss, arcface, combined_margin, cosface
-from tuplet.margin import Combined, bend
+from tuplet.margin import Combined, apply_margin
 from tuplet.relation import Entries
 
 extensions = st.sampled_from(["reflect", "linear", "easy", "tangent", "none"])
@@ -61,7 +61,7 @@ def test_the_nearest_of_several_centers_speaks_for_its_class(classes, tile_size)
     assert_same(found, oracles.combined_margin(x, weight, labels, **options).value, x, weight, tolerance=1e-9)
 
 
-def test_among_equal_centers_the_first_is_pulled():
+def test_among_equal_centers_the_first_is_given_a_gradient():
     x = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
     weight = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
     options = {"scale": 4.0, "m2": 0.5, "m3": 0.0, "sub_centers": 2}
@@ -129,7 +129,7 @@ def test_aligned_opposite_and_zero_rows_have_finite_gradients(dtype, extension):
         assert torch.isfinite(gradient).all()
 
 
-def test_the_worst_samples_are_pulled():
+def test_the_worst_samples_are_given_a_gradient():
     """Nearly opposite of its class: a clamp of the cosine would leave the sample without a gradient."""
     weight = torch.eye(3)
     for angle in (3.0, 3.1, 3.14, 3.1415):
@@ -157,11 +157,11 @@ def test_labels_outside_the_classes_are_refused(module, label):
     correction=st.booleans(),
     sub_centers=st.sampled_from([1, 2]),
 )
-def test_classes_that_were_not_drawn_are_not_in_the_sum(classes, data, tile_size, **options):
+def test_classes_that_were_not_sampled_are_not_in_the_sum(classes, data, tile_size, **options):
     x, weight, labels, w = classes
     number = len(weight) // options["sub_centers"]
-    drawn = data.draw(st.lists(st.integers(0, number - 1), unique=True))
-    kept = sorted({*drawn, *labels[labels != -1].tolist()} or {0})
+    sampled = data.draw(st.lists(st.integers(0, number - 1), unique=True))
+    kept = sorted({*sampled, *labels[labels != -1].tolist()} or {0})
     options |= {"scale": 8.0, "weights": w}
     found = combined_margin(x, weight, labels, classes=torch.tensor(kept), tile_size=tile_size, **options)
     truth = oracles.combined_margin(x, weight, labels, classes=kept, **options).value
@@ -170,7 +170,7 @@ def test_classes_that_were_not_drawn_are_not_in_the_sum(classes, data, tile_size
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9 * max(1.0, theirs.abs().max().item()))
 
 
-def test_the_gradient_of_drawn_classes_touches_their_rows_alone():
+def test_the_gradient_of_sampled_classes_touches_their_rows_alone():
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     weight = torch.randn(9, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
     value = combined_margin(x, weight, torch.tensor([2, 7, 2]), classes=torch.tensor([2, 5, 7]))
@@ -179,7 +179,7 @@ def test_the_gradient_of_drawn_classes_touches_their_rows_alone():
     assert sorted(gradient.coalesce().indices()[0].tolist()) == [2, 5, 7]
 
 
-def test_a_class_of_the_batch_that_was_not_drawn_is_an_error():
+def test_a_class_of_the_batch_that_was_not_sampled_is_an_error():
     with pytest.raises(TupletError, match="7"):
         combined_margin(torch.randn(2, 4), torch.randn(9, 4), torch.tensor([2, 7]), classes=torch.tensor([2, 5]))
 
@@ -194,13 +194,13 @@ def test_the_module_draws_the_classes_of_the_batch_and_others_up_to_the_rate(sub
         labels = torch.randint(-1, 20, (5,), generator=generator)
         value = loss(x, labels)
         touched = gradients(value, loss.weight)[0].coalesce().indices()[0]
-        drawn = sorted({row // sub_centers for row in touched.tolist()})
-        assert len(drawn) == 8
-        assert set(labels[labels != -1].tolist()) <= set(drawn)
+        sampled = sorted({row // sub_centers for row in touched.tolist()})
+        assert len(sampled) == 8
+        assert set(labels[labels != -1].tolist()) <= set(sampled)
         options = {"scale": 8.0, "m2": 0.5, "m3": 0.0, "sub_centers": sub_centers, "correction": True}
-        truth = oracles.combined_margin(x, loss.weight, labels, classes=drawn, **options).value
+        truth = oracles.combined_margin(x, loss.weight, labels, classes=sampled, **options).value
         assert_same(value, truth, x)
-        seen.add(tuple(drawn))
+        seen.add(tuple(sampled))
         loss.advance()
     assert len(seen) == 4
 
@@ -237,8 +237,8 @@ def test_straight_through_has_the_value_of_the_margin_and_the_gradient_of_the_co
     found = combined_margin(x, weight, labels, gradient="straight_through", **options)
     torch.testing.assert_close(found, combined_margin(x, weight, labels, **options))
     cosines = normalize(x) @ normalize(weight).T
-    bent = torch.stack([oracles.target_score(c, c.acos(), m2=0.5) for c in cosines[:, 0].detach()])
-    logits = 4.0 * torch.cat([(cosines[:, 0] + (bent - cosines[:, 0]).detach())[:, None], cosines[:, 1:]], 1)
+    logit = torch.stack([oracles.target_score(c, c.acos(), m2=0.5) for c in cosines[:, 0].detach()])
+    logits = 4.0 * torch.cat([(cosines[:, 0] + (logit - cosines[:, 0]).detach())[:, None], cosines[:, 1:]], 1)
     assert_same(found, cross_entropy(logits, labels), x, weight)
 
 
@@ -257,11 +257,11 @@ def test_rows_on_one_line_with_their_class_weight_have_no_direction(dtype, dim, 
     line[:, 0] = 1  # never zero
     x, weight = line * torch.arange(1, 41)[:, None].to(dtype), sign * line * 3
     place = torch.arange(40)
-    bent = bend(Combined(m2=0.5), Entries(place, place), normalize(x), normalize(weight))
-    assert (bent.mine == 0).all()
-    assert (bent.theirs == 0).all()
+    logit = apply_margin(Combined(m2=0.5), Entries(place, place), normalize(x), normalize(weight))
+    assert (logit.mine == 0).all()
+    assert (logit.theirs == 0).all()
     aligned = math.cos(0.5) if sign == 1 else -2 - math.cos(math.pi + 0.5)
-    torch.testing.assert_close(bent.score, torch.full((40,), aligned, dtype=dtype), rtol=0, atol=2e-6)
+    torch.testing.assert_close(logit.score, torch.full((40,), aligned, dtype=dtype), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, thorough
+from oracles.comparison import assert_same, thorough
 from oracles.problems import rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import CPCLoss, cpc, info_nce, mutual_information_bound

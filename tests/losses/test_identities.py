@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize, softplus
 
-from oracles.judge import assert_same, gradients, quick
-from oracles.problems import Posed, Problem, posed, problems
+from oracles.comparison import assert_same, gradients, quick
+from oracles.problems import Case, Problem, case, problems
 from tuplet import losses
 from tuplet.engine import stream
 from tuplet.losses import (
@@ -36,13 +36,13 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @quick
-@given(posed=posed(pairs=True), margin=st.sampled_from([0.5, 2.0]))
-def test_sohns_contrastive_loss_is_twice_hadsells(posed: Posed, margin):
+@given(case=case(pairs=True), margin=st.sampled_from([0.5, 2.0]))
+def test_sohns_contrastive_loss_is_twice_hadsells(case: Case, margin):
     one, two = (
-        contrastive(posed.embeddings, posed.labels, margin=margin, convention=convention, **posed.sides)
+        contrastive(case.embeddings, case.labels, margin=margin, convention=convention, **case.sides)
         for convention in ("hadsell", "sohn")
     )
-    assert_same(two, 2 * one, *posed.leaves)
+    assert_same(two, 2 * one, *case.leaves)
 
 
 @quick
@@ -64,9 +64,9 @@ def test_nt_xent_is_supcon_of_both_views_together(problem: Problem, tau):
 
 
 @quick
-@given(posed=posed())
-def test_supcons_forms_agree_for_one_positive_and_are_ordered_for_more(posed: Posed):
-    inside, outside = (supcon(posed.embeddings, posed.labels, where=where, **posed.sides) for where in ("in", "out"))
+@given(case=case())
+def test_supcons_forms_agree_for_one_positive_and_are_ordered_for_more(case: Case):
+    inside, outside = (supcon(case.embeddings, case.labels, where=where, **case.sides) for where in ("in", "out"))
     assert inside <= outside + 1e-12
     a, b = normal(5, 3), normal(5, 3, seed=1)
     ids = torch.arange(5)
@@ -125,15 +125,15 @@ def test_squared_log_ratio_is_four_times_the_plain_one_without_eps():
 
 @quick
 @given(
-    posed=posed(grid=True),
+    case=case(grid=True),
     margin=st.sampled_from([0.25, 1.0]),
     geometry=st.sampled_from(["euclidean", "squared_euclidean"]),
 )
-def test_all_triplets_are_the_semihard_and_the_hard(posed: Posed, margin, geometry):
+def test_all_triplets_are_the_semihard_and_the_hard(case: Case, margin, geometry):
     options = {"margin": margin, "geometry": geometry}
 
     def total(select: str, **more: float):
-        return TripletLoss(select=select, **options, **more).measure(posed.embeddings, posed.labels, **posed.sides)
+        return TripletLoss(select=select, **options, **more).measure(case.embeddings, case.labels, **case.sides)
 
     found = {select: total(select) for select in ("all", "semihard", "hard")}
     assert found["all"].count == found["semihard"].count + found["hard"].count
@@ -148,13 +148,13 @@ def test_all_triplets_are_the_semihard_and_the_hard(posed: Posed, margin, geomet
 
 
 @quick
-@given(posed=posed(grid=False, copies=False), margin=st.sampled_from([0.25, 1.0]), power=st.sampled_from([1, 2]))
-def test_without_ties_all_triplets_have_the_gradient_of_the_semihard_and_the_hard(posed: Posed, margin, power):
+@given(case=case(grid=False, copies=False), margin=st.sampled_from([0.25, 1.0]), power=st.sampled_from([1, 2]))
+def test_without_ties_all_triplets_have_the_gradient_of_the_semihard_and_the_hard(case: Case, margin, power):
     found = {
-        select: TripletLoss(margin, select, power=power).measure(posed.embeddings, posed.labels, **posed.sides).total
+        select: TripletLoss(margin, select, power=power).measure(case.embeddings, case.labels, **case.sides).total
         for select in ("all", "semihard", "hard")
     }
-    assert_same(found["all"], found["semihard"] + found["hard"], *posed.leaves, tolerance=1e-9)
+    assert_same(found["all"], found["semihard"] + found["hard"], *case.leaves, tolerance=1e-9)
 
 
 @quick

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import oracles
 from oracles import rules
-from oracles.judge import assert_same, gradients, quick, thorough
-from oracles.problems import Problem, posed, problems, weights
+from oracles.comparison import assert_same, gradients, quick, thorough
+from oracles.problems import Problem, case, problems, weights
 from tuplet import losses
 from tuplet.losses import InfoNCELoss, info_nce
 from tuplet.relation import SameLabel
@@ -73,7 +73,7 @@ def test_class_ids_make_every_row_of_the_class_a_positive(problem: Problem, data
 
 @pytest.mark.parametrize("name", ["info_nce", "nt_xent", "supcon, in", "instance_discrimination", "npair"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_whose_positive_is_opposite_are_pulled_at_temperature_one_hundredth(name, dtype):
+def test_rows_whose_positive_is_opposite_are_given_a_gradient_at_temperature_one_hundredth(name, dtype):
     """exp((s_ip - s_in) / 0.01) is 0 in float32; the gradient is not."""
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     y = torch.tensor([[-1.0, 0.1], [0.1, -1.0]])  # each nearer to the other's anchor than to its own
@@ -91,10 +91,10 @@ def test_rows_whose_positive_is_opposite_are_pulled_at_temperature_one_hundredth
 
 
 @quick
-@given(posed=posed())
-def test_one_set_or_a_queue_is_as_in_supcon(posed):
-    found = InfoNCELoss(0.1)(posed.embeddings, posed.labels, **posed.sides)
-    assert_same(found, oracles.supcon(posed.embeddings, posed.labels, **posed.sides).value, *posed.leaves)
+@given(case=case())
+def test_one_set_or_a_queue_is_as_in_supcon(case):
+    found = InfoNCELoss(0.1)(case.embeddings, case.labels, **case.sides)
+    assert_same(found, oracles.supcon(case.embeddings, case.labels, **case.sides).value, *case.leaves)
 
 
 @pytest.mark.parametrize("log_scale", [math.log(1 / 0.07), math.log(99.0), math.log(101.0), 9.0])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oracles.judge import assert_same
+from oracles.comparison import assert_same
 from shapes import unchecked
 from tuplet.errors import TupletError
 from tuplet.losses import ContrastiveLoss, NTXentLoss, TripletLoss, contrastive, nt_xent, supcon, triplet
@@ -72,8 +72,8 @@ def test_listed_pairs_with_zero_and_one(geometry, convention):
     terms = torch.where(same == 1, apart**power, (1.5 - apart).clamp_min(0) ** power)
     truth = factor * terms.mean()
     options = {"margin": 1.5, "convention": convention, "geometry": geometry}
-    for told in (same, same.bool(), same.tolist(), same.to(torch.uint8)):
-        assert_same(ContrastiveLoss(**options)(a, references=b, same=told), truth, a, b)
+    for reported in (same, same.bool(), same.tolist(), same.to(torch.uint8)):
+        assert_same(ContrastiveLoss(**options)(a, references=b, same=reported), truth, a, b)
     assert_same(contrastive(a, references=b, same=same, **options), truth, a, b)
 
 

@@ -1,4 +1,4 @@
-"""float32 is judged against float64: no worse than the plain path in float32, plus a few roundings."""
+"""float32 is compared with float64: no worse than the plain path in float32, plus a few roundings."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import oracles
-from oracles.judge import gradients
+from oracles.comparison import gradients
 from tuplet.losses import a_softmax, arcface, contrastive, cosface, info_nce, log_ratio, npair, nt_xent, supcon, triplet
 
 LABELS = torch.arange(24) % 5

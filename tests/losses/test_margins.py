@@ -1,4 +1,4 @@
-"""Bent scores of targets over all angles: values, slopes, monotony; and what would have no gradient elsewhere."""
+"""Logits of targets over all angles: values, derivatives, monotony; and what would have no gradient elsewhere."""
 
 import math
 
@@ -30,7 +30,7 @@ FALLS = [name for name in MONOTONE if name != "linear"]  # without a jump
 
 
 @pytest.mark.parametrize("name", COMBINED)
-def test_the_bent_score_is_that_of_the_oracle(name):
+def test_the_margin_score_is_that_of_the_oracle(name):
     margin = COMBINED[name]
     found, _ = margin(ANGLES.cos(), ANGLES.sin())
     options = {"m1": margin.m1, "m2": margin.m2, "m3": margin.m3, "extension": margin.extension}
@@ -55,27 +55,27 @@ def test_psi_is_that_of_the_oracle(times, annealing):
     "margin", [*(COMBINED[name] for name in MONOTONE), *map(Multiplicative, (1, 2, 3, 4))], ids=repr
 )
 def test_the_score_of_a_target_never_rises_with_its_angle(margin):
-    score, fall = margin(ANGLES.cos(), ANGLES.sin())
+    score, neg_dlogit = margin(ANGLES.cos(), ANGLES.sin())
     assert (score.diff() <= 1e-12).all()
-    assert (fall >= -1e-12).all()
+    assert (neg_dlogit >= -1e-12).all()
 
 
 @pytest.mark.parametrize("margin", [*(COMBINED[name] for name in FALLS), *map(Multiplicative, (1, 2, 3, 4))], ids=repr)
-def test_the_fall_is_the_slope_over_the_angle(margin):
+def test_the_derivative_is_the_derivative_over_the_angle(margin):
     h = 1e-6
     middle = ANGLES[1:-1]
     (after, _), (before, _) = (margin((middle + step).cos(), (middle + step).sin()) for step in (h, -h))
-    _, fall = margin(middle.cos(), middle.sin())
+    _, neg_dlogit = margin(middle.cos(), middle.sin())
     torch.testing.assert_close(
-        fall, (before - after) / (2 * h), rtol=0, atol=2e-5
+        neg_dlogit, (before - after) / (2 * h), rtol=0, atol=2e-5
     )  # at a breakpoint the second is a kink
 
 
 def test_a_straight_through_margin_has_the_gradient_of_the_cosine():
-    bent, _ = COMBINED["arcface"](ANGLES.cos(), ANGLES.sin())
-    found, fall = StraightThrough(COMBINED["arcface"])(ANGLES.cos(), ANGLES.sin())
-    torch.testing.assert_close(found, bent, rtol=0, atol=1e-12)
-    torch.testing.assert_close(fall, ANGLES.sin())
+    logit, _ = COMBINED["arcface"](ANGLES.cos(), ANGLES.sin())
+    found, neg_dlogit = StraightThrough(COMBINED["arcface"])(ANGLES.cos(), ANGLES.sin())
+    torch.testing.assert_close(found, logit, rtol=0, atol=1e-12)
+    torch.testing.assert_close(neg_dlogit, ANGLES.sin())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_no_arrangement_has_its_nearest_vectors_further_apart(classes, dim):
         (lambda: ArcFaceLoss(1000, 2, margin=0.5), "margin leaves"),
     ],
 )
-def test_a_scale_or_margin_beyond_its_bound_is_told(caplog, build, said):
+def test_a_scale_or_margin_beyond_its_bound_is_reported(caplog, build, said):
     build()
     assert said in caplog.text
     assert len(caplog.records) == 1
@@ -133,6 +133,6 @@ def test_a_scale_or_margin_beyond_its_bound_is_told(caplog, build, said):
 @pytest.mark.parametrize(
     "build", [lambda: CosFaceLoss(10, 16), lambda: CosFaceLoss(8, 2, margin=0.28), lambda: ArcFaceLoss(10**4, 128)]
 )
-def test_within_the_bounds_nothing_is_told(caplog, build):
+def test_within_the_bounds_nothing_is_reported(caplog, build):
     build()
     assert caplog.text == ""

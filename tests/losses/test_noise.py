@@ -22,9 +22,9 @@ def test_columns_of_the_table_add_up_to_the_probability(counts, power):
 
 def test_draws_are_as_frequent_as_that():
     table = AliasTable([1000, 100, 10, 0, 500])
-    drawn = table.draw((200_000,), torch.Generator().manual_seed(0)).bincount(minlength=5) / 200_000
+    sampled = table.draw((200_000,), torch.Generator().manual_seed(0)).bincount(minlength=5) / 200_000
     error = (table.probability * (1 - table.probability) / 200_000).sqrt()
-    assert ((drawn - table.probability).abs() < 4 * error).all()
+    assert ((sampled - table.probability).abs() < 4 * error).all()
 
 
 @pytest.mark.parametrize("counts", [[], [3, -1], [1.0, float("nan")]])

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, gradients, quick, thorough
-from oracles.problems import Posed, posed, rows, weights
+from oracles.comparison import assert_same, gradients, quick, thorough
+from oracles.problems import Case, case, rows, weights
 from tuplet.errors import TupletError
 from tuplet.losses import NPairLoss, npair
 
@@ -32,12 +32,12 @@ def test_pairs_equal_the_oracle_for_every_tiling(pairs, tile_size, **options):
 
 
 @thorough
-@given(posed=posed(), tile_size=tile_sizes, size=sizes)
-def test_labels_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, size):
-    for leaf in posed.leaves:
+@given(case=case(), tile_size=tile_sizes, size=sizes)
+def test_labels_equal_the_oracle_for_every_tiling(case: Case, tile_size, size):
+    for leaf in case.leaves:
         leaf.data *= size
-    found = npair(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides)
-    assert_same(found, oracles.npair_per_pair(posed.embeddings, posed.labels, **posed.sides).value, *posed.leaves)
+    found = npair(case.embeddings, case.labels, tile_size=tile_size, **case.sides)
+    assert_same(found, oracles.npair_per_pair(case.embeddings, case.labels, **case.sides).value, *case.leaves)
 
 
 @quick

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, quick, thorough
+from oracles.comparison import assert_same, quick, thorough
 from oracles.problems import rows, weights
 from tuplet.losses import NTXentLoss, nt_xent
 

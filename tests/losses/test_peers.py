@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oracles.judge import assert_same
+from oracles.comparison import assert_same
 from tuplet import losses
 
 peers = pytest.importorskip("pytorch_metric_learning.losses")
@@ -16,7 +16,7 @@ def examples(rows=24, classes=6):
     return x, torch.arange(rows) % classes
 
 
-def test_generalised_lifted_is_that_of_the_peer():
+def test_generalised_lifted_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     distance = distances.LpDistance(normalize_embeddings=False)
     truth = peers.GeneralizedLiftedStructureLoss(neg_margin=2, distance=distance)(x, labels)
@@ -24,13 +24,13 @@ def test_generalised_lifted_is_that_of_the_peer():
 
 
 @pytest.mark.parametrize("bins", [4, 10])
-def test_fast_ap_is_that_of_the_peer(bins):
+def test_fast_ap_is_that_of_pytorch_metric_learning(bins):
     x, labels = examples()
     labels[:4] = torch.arange(10, 14)  # alone in their classes
     assert_same(losses.fast_ap(x, labels, bins=bins), peers.FastAPLoss(num_bins=bins)(x, labels), x, tolerance=1e-9)
 
 
-def test_proxy_nca_is_that_of_the_peer():
+def test_proxy_nca_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     loss, theirs = losses.ProxyNCALoss(9, 5, scale=3.0).double(), peers.ProxyNCALoss(9, 5, softmax_scale=3)
     theirs.proxies.data = loss.weight.detach().clone()

@@ -41,7 +41,7 @@ def python(environment, *words, cwd=None):
     return done
 
 
-def test_the_walk_shows_what_the_package_holds():
+def test_the_pass_shows_what_the_package_holds():
     walk = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", walk, re.DOTALL)
     files = ("tuplet_lifted/__init__.py", "oracle.py", "pyproject.toml")

@@ -1,19 +1,19 @@
-"""Proxy-Anchor against the peer; the battery holds it to its oracle."""
+"""Proxy-Anchor against pytorch-metric-learning; the battery holds it to its oracle."""
 
 import pytest
 import torch
 
-from oracles.judge import assert_same
+from oracles.comparison import assert_same
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses import ProxyAnchorLoss
 
 
-def test_value_and_gradient_are_those_of_the_peer():
-    peer = pytest.importorskip("pytorch_metric_learning.losses")
+def test_value_and_gradient_are_those_of_pytorch_metric_learning():
+    pml = pytest.importorskip("pytorch_metric_learning.losses")
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(24, 5, dtype=torch.float64, generator=generator).requires_grad_()
     labels = torch.arange(24) % 6
-    loss, theirs = ProxyAnchorLoss(9, 5).double(), peer.ProxyAnchorLoss(9, 5)
+    loss, theirs = ProxyAnchorLoss(9, 5).double(), pml.ProxyAnchorLoss(9, 5)
     theirs.proxies.data = loss.proxies.detach().clone()
     found, truth = loss(x, labels), theirs(x, labels)
     assert_same(found, truth, x, tolerance=1e-9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oracles
-from oracles.judge import assert_same
+from oracles.comparison import assert_same
 from tuplet.errors import TupletError
 from tuplet.losses import ContrastiveLoss, InfoNCELoss, NPairLoss, NTXentLoss, SupConLoss, TripletLoss, nt_xent, supcon
 from tuplet.memory import FeatureQueue

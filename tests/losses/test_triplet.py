@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
-from oracles.judge import assert_same, gradients, quick, thorough
-from oracles.problems import Posed, posed
+from oracles.comparison import assert_same, gradients, quick, thorough
+from oracles.problems import Case, case
 from tuplet.losses import TripletLoss, triplet
 
 selections = st.sampled_from(["all", "easy", "semihard", "hard", "batch_hard", "facenet"])
@@ -15,7 +15,7 @@ means = st.sampled_from([None, "active", "all", "anchors"])
 
 @thorough
 @given(
-    posed=posed(pairs=True),
+    case=case(pairs=True),
     tile_size=tile_sizes,
     select=selections,
     geometry=st.sampled_from(["euclidean", "squared_euclidean"]),
@@ -25,42 +25,42 @@ means = st.sampled_from([None, "active", "all", "anchors"])
     hard_offset=st.sampled_from([None, 0.0, 0.25, 1.0]),
     mean_over=means,
 )
-def test_value_and_gradient_equal_the_oracle_for_every_tiling(posed: Posed, tile_size, **options):
-    found = triplet(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
-    assert_same(found, oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+def test_value_and_gradient_equal_the_oracle_for_every_tiling(case: Case, tile_size, **options):
+    found = triplet(case.embeddings, case.labels, tile_size=tile_size, **case.sides, **options)
+    assert_same(found, oracles.triplet(case.embeddings, case.labels, **case.sides, **options).value, *case.leaves)
 
 
 @quick
 @given(
-    posed=posed(
+    case=case(
         dims=(2, 5), pairs=True, copies=False, grid=False
-    ),  # ties of cosines are ties up to rounding: not judged
+    ),  # ties of cosines are ties up to rounding: not compared
     tile_size=tile_sizes,
     select=selections,
     geometry=st.sampled_from(["cosine", "dot"]),
     soft=st.booleans(),
 )
-def test_similarities_are_turned_into_distances(posed: Posed, tile_size, **options):
-    found = triplet(posed.embeddings, posed.labels, tile_size=tile_size, **posed.sides, **options)
-    assert_same(found, oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options).value, *posed.leaves)
+def test_similarities_are_turned_into_distances(case: Case, tile_size, **options):
+    found = triplet(case.embeddings, case.labels, tile_size=tile_size, **case.sides, **options)
+    assert_same(found, oracles.triplet(case.embeddings, case.labels, **case.sides, **options).value, *case.leaves)
 
 
 @quick
-@given(posed=posed(pairs=True), select=selections, soft=st.booleans(), mean_over=means)
-def test_measure_counts_what_the_mean_divides_by(posed: Posed, **options):
-    outcome = TripletLoss(**options).measure(posed.embeddings, posed.labels, **posed.sides)
-    truth = oracles.triplet(posed.embeddings, posed.labels, **posed.sides, **options)
+@given(case=case(pairs=True), select=selections, soft=st.booleans(), mean_over=means)
+def test_measure_counts_what_the_mean_divides_by(case: Case, **options):
+    outcome = TripletLoss(**options).measure(case.embeddings, case.labels, **case.sides)
+    truth = oracles.triplet(case.embeddings, case.labels, **case.sides, **options)
     assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
-    assert_same(outcome.value, truth.value, *posed.leaves)
+    assert_same(outcome.value, truth.value, *case.leaves)
 
 
 @quick
-@given(posed=posed(), margin=st.sampled_from([0.0, 0.25, 1.0]), hard_offset=st.sampled_from([None, 0.25]))
-def test_every_triplet_is_easy_or_semihard_or_hard(posed: Posed, margin, hard_offset):
-    sides = {name: side for name, side in posed.sides.items() if name != "weights"}
-    stats = TripletLoss(margin, hard_offset=hard_offset).measure(posed.embeddings, posed.labels, **sides).stats
+@given(case=case(), margin=st.sampled_from([0.0, 0.25, 1.0]), hard_offset=st.sampled_from([None, 0.25]))
+def test_every_triplet_is_easy_or_semihard_or_hard(case: Case, margin, hard_offset):
+    sides = {name: side for name, side in case.sides.items() if name != "weights"}
+    stats = TripletLoss(margin, hard_offset=hard_offset).measure(case.embeddings, case.labels, **sides).stats
     for kind in ("semihard", "hard"):
-        truth = oracles.triplet(posed.embeddings, posed.labels, **sides, margin=margin, select=kind, soft=True)
+        truth = oracles.triplet(case.embeddings, case.labels, **sides, margin=margin, select=kind, soft=True)
         assert stats[kind].item() == truth.counts["active"]
     assert sum(stats[kind].item() for kind in ("easy", "semihard", "hard")) == stats["triplets"].item()
 
@@ -79,7 +79,7 @@ def test_a_collapsed_model_has_hard_triplets_alone(geometry):
     assert TripletLoss(0.3, "hard", hard_offset=0.0, geometry=geometry)(x, labels).item() == 0
 
 
-def test_large_gaps_stay_finite_in_the_smooth_form():
+def test_large_differences_stay_finite_in_the_smooth_form():
     x = torch.tensor([[0.0], [1e3], [1.0]], dtype=torch.float64, requires_grad=True)
     value = triplet(x, torch.tensor([0, 0, 1]), soft=True)
     assert_same(value, oracles.triplet(x, torch.tensor([0, 0, 1]), soft=True).value, x)

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import softplus
 
 import oracles
-from tuplet.losses.word_block import Level, Slope, WordBlock, band_of, word_block
+from tuplet.losses.word_block import Level, SparseGrad, WordBlock, band_of, word_block
 
 VOCABULARY, DIM = 23, 5
 options = pytest.mark.parametrize("objective", ["nce", "negative_sampling"])
@@ -50,16 +50,18 @@ def truth(block, leaves, probability, noise, k, objective, contexts):
     pairs = pairs_of(block, contexts)
     hidden = torch.stack([vectors[words].mean(0) for _, words, _ in pairs])
     targets = torch.tensor([target for _, _, target in pairs])
-    drawn = noise if noise.ndim == 1 else noise[[row for row, _, _ in pairs]]
+    sampled = noise if noise.ndim == 1 else noise[[row for row, _, _ in pairs]]
     share = k / noise.shape[-1]
     given = {"noise_probability": probability * share, "objective": objective, "log_partition": c}
-    whole = oracles.nce(hidden, weight, bias, targets, drawn, **given).value * len(pairs)
+    whole = oracles.nce(hidden, weight, bias, targets, sampled, **given).value * len(pairs)
     level = bias[targets] - c - ((k * probability[targets]).log() if objective == "nce" else 0.0)
     return share * whole + (1 - share) * softplus(-((hidden * weight[targets]).sum(1) + level)).sum(), len(pairs)
 
 
-def whole(slope: Slope) -> torch.Tensor:
-    return slope.values.new_zeros(VOCABULARY, slope.values.shape[1]).index_add_(0, slope.rows, slope.values)
+def whole(grad_scores: SparseGrad) -> torch.Tensor:
+    return grad_scores.values.new_zeros(VOCABULARY, grad_scores.values.shape[1]).index_add_(
+        0, grad_scores.rows, grad_scores.values
+    )
 
 
 @options

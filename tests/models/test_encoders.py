@@ -140,7 +140,7 @@ def test_an_encoder_of_another_package_may_take_any_option(monkeypatch):
 
 
 class Odd(nn.Module):
-    """Returns what it is told to."""
+    """Returns what it is set to."""
 
     def __init__(self, shape=None):
         super().__init__()

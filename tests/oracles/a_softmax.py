@@ -9,7 +9,7 @@ from oracles.rules import Term, Truth, divide, norm, unit, weight_list
 
 
 def psi(cosine: Tensor, margin: int) -> Tensor:
-    """(-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m], by the Chebyshev polynomial: its slope is finite everywhere."""
+    """(-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m], by the Chebyshev polynomial: its derivative is finite."""
     k = sum((cosine <= math.cos(j * math.pi / margin)).to(cosine) for j in range(1, margin)) + 0 * cosine.detach()
     before, polynomial = torch.ones_like(cosine), cosine
     for _ in range(margin - 1):

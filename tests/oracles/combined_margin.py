@@ -13,7 +13,7 @@ TANGENT_FROM = math.pi - 0.1
 def target_score(
     cosine: Tensor, theta: Tensor, *, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0, extension: str = "reflect"
 ) -> Tensor:
-    """The bent score of a target at angle `theta`, whose cosine is `cosine`."""
+    """The logit of a target at angle `theta`, whose cosine is `cosine`."""
     u = m1 * theta + m2
     if extension == "linear" and theta.item() >= math.pi - m2:
         return cosine - m2 * math.sin(m2) - m3
@@ -42,7 +42,7 @@ def combined_margin(
     correction: bool = False,
     weights: Tensor | None = None,
 ) -> Truth:
-    """Cross-entropy of s cos(theta_j) with the target bent; class j owns the rows jK to jK+K-1 of `weight`.
+    """Cross-entropy of s cos(theta_j) with a margin on the target; class j owns the rows jK to jK+K-1 of `weight`.
 
     Args:
         classes: Only these are in the sum (all classes of the batch must be); None: every class.

@@ -37,13 +37,13 @@ def contrastive(
     for a in range(len(x)):
         for j in sorted(matrix.positive[a] + matrix.negative[a]):
             anchors[a] = w[a]
-            inside = j < matrix.own
-            if inside and j < a:
+            num_in_batch = j < matrix.own
+            if num_in_batch and j < a:
                 continue  # met as (j, a)
             gap = D[a, j] if j in matrix.positive[a] else hinge(margin - D[a, j])
             loss = factor * gap**power
             share = {"all": 1.0, "active": float(loss > 0), "anchors": 0.0}[mean_over]
-            terms.append(Term((w[a] + w[j]) / 2 if inside else w[a], loss, share))
+            terms.append(Term((w[a] + w[j]) / 2 if num_in_batch else w[a], loss, share))
     if mean_over == "anchors":
         terms += [Term(weight, x.new_zeros(()), 1.0) for weight in anchors.values()]
     return divide(terms, x)

@@ -18,12 +18,12 @@ def fast_ap(
         P, N = matrix.positive[a], matrix.negative[a]
         if not P:
             continue
-        ap, positives, everyone = x[:0].sum(), x[:0].sum(), x[:0].sum()
+        ap, positives, gathered = x[:0].sum(), x[:0].sum(), x[:0].sum()
         for b in range(bins + 1):
             share = {j: hinge(1 - (d[a, j] - b * width).abs() / width) for j in P + N}
             here = sum(share[p] for p in P)
-            positives, everyone = positives + here, everyone + sum(share.values())
-            if everyone > 0:
-                ap = ap + here * positives / everyone
+            positives, gathered = positives + here, gathered + sum(share.values())
+            if gathered > 0:
+                ap = ap + here * positives / gathered
         terms.append(Term(w[a], 1 - ap / len(P), 1.0))
     return divide(terms, x)

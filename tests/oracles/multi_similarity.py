@@ -31,9 +31,9 @@ def multi_similarity(
             kept = [p for p in P if len(N) and s[a, p] - epsilon < near.max()]
             N = [n for n in N if len(P) and s[a, n] + epsilon > far.min()]
             P = kept
-        pull = _log1_sum(-alpha * (s[a, P] - base)) / alpha
+        attraction = _log1_sum(-alpha * (s[a, P] - base)) / alpha
         push = _log1_sum(beta * (s[a, N] - base)) / beta
-        terms.append(Term(w[a], pull + push, 1.0))
+        terms.append(Term(w[a], attraction + push, 1.0))
     return divide(terms, x)
 
 

@@ -21,9 +21,9 @@ def nca(
     w = weight_list(weights, len(x))
     terms = []
     for a in range(len(x)):
-        P, everyone = matrix.positive[a], sorted(matrix.positive[a] + matrix.negative[a])
+        P, gathered = matrix.positive[a], sorted(matrix.positive[a] + matrix.negative[a])
         if P:
-            log_probability = torch.log_softmax(s[a, everyone], 0)
-            own = [everyone.index(p) for p in P]
+            log_probability = torch.log_softmax(s[a, gathered], 0)
+            own = [gathered.index(p) for p in P]
             terms.append(Term(w[a], -torch.logsumexp(log_probability[own], 0), 1.0))
     return divide(terms, x)

@@ -32,8 +32,8 @@ def nce(
         words = (noise if noise.ndim == 1 else noise[i]).tolist()
 
         def delta(word: int, i: int = i) -> Tensor:
-            drawn = math.log(k * noise_probability[word].item()) if objective == "nce" else 0.0
-            return h[i] @ weight[word] + bias[word] - log_partition - drawn
+            log_noise = math.log(k * noise_probability[word].item()) if objective == "nce" else 0.0
+            return h[i] @ weight[word] + bias[word] - log_partition - log_noise
 
         terms.append(Term(w[i], softplus(-delta(target)) + sum(softplus(delta(word)) for word in words), 1.0))
     return divide(terms, h)

@@ -19,8 +19,12 @@ def npair_mc(
     terms = []
     for i in range(len(f)):
         others = [j for j in range(len(f)) if j != i]
-        gaps = positives[others] @ f[i] - positives[i] @ f[i]
-        loss = softplus(gaps).sum() if one_vs_one else torch.logsumexp(torch.cat([gaps, f.new_zeros(1)]), 0)
+        label_distances = positives[others] @ f[i] - positives[i] @ f[i]
+        loss = (
+            softplus(label_distances).sum()
+            if one_vs_one
+            else torch.logsumexp(torch.cat([label_distances, f.new_zeros(1)]), 0)
+        )
         terms.append(Term(w[i], loss + _penalty(f[i], positives[i], norm_penalty), 1.0))
     return divide(terms, f)
 
@@ -32,8 +36,8 @@ def tuplet(
     w = weight_list(weights, len(f))
     terms = []
     for i in range(len(f)):
-        gaps = negatives[i] @ f[i] - f[i] @ positives[i]
-        loss = torch.logsumexp(torch.cat([gaps, f.new_zeros(1)]), 0)
+        label_distances = negatives[i] @ f[i] - f[i] @ positives[i]
+        loss = torch.logsumexp(torch.cat([label_distances, f.new_zeros(1)]), 0)
         terms.append(Term(w[i], loss + _penalty(f[i], positives[i], norm_penalty), 1.0))
     return divide(terms, f)
 

@@ -91,7 +91,7 @@ def problems(
     return Problem(anchors, references, *both_labels.split([count, others]))
 
 
-class Posed(NamedTuple):
+class Case(NamedTuple):
     """Arguments of a pair, triplet or row loss: `loss(embeddings, labels, **sides)`."""
 
     embeddings: Tensor  # leaf
@@ -101,7 +101,7 @@ class Posed(NamedTuple):
 
 
 @st.composite
-def posed(draw: st.DrawFn, *, pairs: bool = False, **options: Any) -> Posed:
+def case(draw: st.DrawFn, *, pairs: bool = False, **options: Any) -> Case:
     """One set, a second set or a queue; class ids or multi-hot labels; with or without weights.
 
     Args:
@@ -121,9 +121,9 @@ def posed(draw: st.DrawFn, *, pairs: bool = False, **options: Any) -> Posed:
     w = draw(weights(len(x)))
     sides = {} if w is None else {"weights": w}
     if kind == "pairs":
-        return Posed(x, None, {"references": y, **sides}, (x, y))
+        return Case(x, None, {"references": y, **sides}, (x, y))
     if kind == "queue":
-        return Posed(x, labels, {"queue": y.detach(), "queue_labels": theirs, **sides}, (x,))
+        return Case(x, labels, {"queue": y.detach(), "queue_labels": theirs, **sides}, (x,))
     if kind == "second set" or (kind == "shared" and draw(st.booleans())):
-        return Posed(x, labels, {"references": y, "reference_labels": theirs, **sides}, (x, y))
-    return Posed(x, labels, sides, (x,))
+        return Case(x, labels, {"references": y, "reference_labels": theirs, **sides}, (x, y))
+    return Case(x, labels, sides, (x,))

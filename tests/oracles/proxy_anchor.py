@@ -23,12 +23,12 @@ def proxy_anchor(
     mean = sum(w[i] for i in here) / len(here) if here else 0.0
     here = [i for i in here if w[i] > 0]
     zero = x[:0].sum() + proxies[:0].sum()
-    pulls, pushes = [], []
+    attractions, pushes = [], []
     for c in range(len(proxies)):
         own = [w[i] / mean * torch.exp(-alpha * (s[i, c] - margin)) for i in here if labels[i] == c]
         others = [w[i] / mean * torch.exp(alpha * (s[i, c] + margin)) for i in here if labels[i] != c]
         if own:
-            pulls.append(torch.log1p(torch.stack(own).sum()))
+            attractions.append(torch.log1p(torch.stack(own).sum()))
         pushes.append(torch.log1p(torch.stack(others).sum()) if others else zero)
-    value = zero + sum(pushes) / len(proxies) + (sum(pulls) / len(pulls) if pulls else 0.0)
-    return Truth(value, 1.0, {"classes": float(len(pulls))})
+    value = zero + sum(pushes) / len(proxies) + (sum(attractions) / len(attractions) if attractions else 0.0)
+    return Truth(value, 1.0, {"classes": float(len(attractions))})

@@ -34,10 +34,10 @@ def supcon(
     w = weight_list(weights, len(x))
     terms = []
     for a in range(len(x)):
-        P, everyone = matrix.positive[a], sorted(matrix.positive[a] + matrix.negative[a])
+        P, gathered = matrix.positive[a], sorted(matrix.positive[a] + matrix.negative[a])
         if not P:
             continue
-        mass = torch.logsumexp(s[a, everyone], 0)
-        drawn = s[a, P].mean() if where == "out" else torch.logsumexp(s[a, P], 0) - math.log(len(P))
-        terms.append(Term(w[a], mass - drawn, 1.0))
+        mass = torch.logsumexp(s[a, gathered], 0)
+        positive_term = s[a, P].mean() if where == "out" else torch.logsumexp(s[a, P], 0) - math.log(len(P))
+        terms.append(Term(w[a], mass - positive_term, 1.0))
     return divide(terms, x)

@@ -159,7 +159,7 @@ def test_arrays_tell_auto_preprocessing_their_shape(tmp_path):
     assert (config["kind"], config["channels"], config["length"]) == ("series", 2, 32)
 
 
-def test_a_split_that_the_data_names_is_used_and_validation_is_drawn_from_training(tmp_path):
+def test_a_split_that_the_data_names_is_used_and_validation_is_sampled_from_training(tmp_path):
     rows = [
         f"{split},{label},{label + k}\n" for label, split in enumerate(["train"] * 4 + ["test"] * 2) for k in range(4)
     ]
@@ -200,7 +200,7 @@ def test_options_that_a_constructor_refuses_are_a_mistake_of_the_recipe(tmp_path
     assert caught.value.hint
 
 
-def test_a_split_too_small_to_judge_by_says_what_to_do(tmp_path):
+def test_a_split_too_small_to_evaluate_by_says_what_to_do(tmp_path):
     with pytest.raises(DataError) as caught:
         job(tmp_path, write_vectors, "data.split.validation=0.1")
     assert "holds 12 examples of 1 class;" in caught.value.message
@@ -231,7 +231,7 @@ def write_pairs(folder):
     return "pairs.csv", "bag-of-words"
 
 
-def test_a_batch_that_lets_false_negatives_in_is_told_of(tmp_path, caplog):
+def test_a_batch_that_lets_false_negatives_in_is_reported(tmp_path, caplog):
     changes = ["loss={name='info_nce'}", "batch={name='uniform',batch_size=8}"]
     job(tmp_path, write_pairs, *changes, by="row")
     assert "--set batch.name=paired" in caplog.text
@@ -262,7 +262,7 @@ def test_images_of_sixteen_bits_are_scaled_alike_in_training_and_in_every_later_
         assert torch.equal(alone[0], made.train.inputs[place])
 
 
-def test_a_loss_without_labels_trains_on_two_views_and_is_judged_by_classes(tmp_path):
+def test_a_loss_without_labels_trains_on_two_views_and_is_evaluated_by_classes(tmp_path):
     overrides = ["loss=nt_xent", "batch={name='uniform', batch_size=8}", "train.augment=noise"]
     made = job(tmp_path, write_vectors, *overrides)
     assert made.train.labels.supervision == "example"

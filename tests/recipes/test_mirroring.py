@@ -1,4 +1,4 @@
-"""What mirroring pictures does is told, and never done unasked."""
+"""What mirroring pictures does is reported, and never done unasked."""
 
 import tomllib
 
@@ -15,8 +15,8 @@ def write_twins(folder, classes=24, each=32):
     """Pictures of which class 2k + 1 is class 2k in a mirror: who mirrors cannot tell them apart."""
     random = np.random.default_rng(0)
     half = random.integers(40, 216, (classes // 2, 16, 16))
-    drawn = np.stack([half, half[:, :, ::-1]], 1).reshape(classes, 16, 16)
-    noisy = np.repeat(drawn, each, 0) + random.normal(0, 25, (classes * each, 16, 16))
+    sampled = np.stack([half, half[:, :, ::-1]], 1).reshape(classes, 16, 16)
+    noisy = np.repeat(sampled, each, 0) + random.normal(0, 25, (classes * each, 16, 16))
     np.save(folder / "twins.npy", noisy.clip(0, 255).astype(np.uint8))
     np.save(folder / "twins.labels.npy", np.repeat(np.arange(classes), each))
     return folder / "twins.npy"
@@ -39,7 +39,7 @@ def test_no_proposal_mirrors(tmp_path, has_labels):
     assert propose(source, ["data.kind=image", "train.augment.flip=true"]).recipe.train.augment.flip is True
 
 
-def test_where_mirroring_makes_classes_one_it_is_told_with_its_interval_and_not_proposed(tmp_path):
+def test_where_mirroring_makes_classes_one_it_is_reported_with_its_interval_and_not_proposed(tmp_path):
     made = propose(write_twins(tmp_path), ["data.kind=image", "data.split.by=row", "train.steps=40"])
     before = dump_recipe(made.recipe)
     found = tell_mirroring(made, tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""What a training will take is told before it, with whatever may be wrong: each remark on files that earn it."""
+"""The cost of a training is estimated before it, with whatever may be wrong: each note on files that earn it."""
 
 import csv
 import json
@@ -72,7 +72,7 @@ def test_a_plan_agrees_with_the_training_it_foretells(tmp_path):
     assert 0.2 * written < made.memory["checkpoint"] <= written, "headers and names come on top"
 
 
-def test_what_the_loss_holds_is_told_apart(tmp_path):
+def test_what_the_loss_holds_is_distinguished(tmp_path):
     recipe = write(tmp_path, rows_of([6] * 20))
     head = planned(recipe, "loss=cosface", "batch={name='uniform', batch_size=16}")
     assert head.memory["head"] == head.data["train"]["classes"] * 4 * 4
@@ -108,10 +108,10 @@ def test_more_examples_asked_of_a_class_than_it_has(tmp_path):
     assert "--set batch.per_class=6" in said
 
 
-def test_few_training_classes_for_a_verdict_on_unseen_ones(tmp_path):
+def test_few_training_classes_for_an_evaluation_on_unseen_ones(tmp_path):
     recipe = write(tmp_path, rows_of([9] * 12))
-    assert "Training holds 6 classes, and the verdict is about unseen ones" in warned(recipe)
-    assert "Training holds" not in warned(recipe, "data.split.by=row")
+    assert "Training has 6 classes, but tests unseen ones" in warned(recipe)
+    assert "Training has" not in warned(recipe, "data.split.by=row")
 
 
 def test_copies_across_splits_are_found_by_their_content(tmp_path):
@@ -119,7 +119,7 @@ def test_copies_across_splits_are_found_by_their_content(tmp_path):
     assert "in two splits" not in warned(write(tmp_path, rows))
     copies = [["c00", *row[1:]] for row in rows[6:]]  # of every class into the first one, whatever its split
     said = warned(write(tmp_path, [*rows, *copies]), "data.split.seed=3")
-    assert "examples stand in two splits, bit for bit:" in said
+    assert "examples appear in two splits:" in said
 
 
 def test_a_class_in_two_splits_that_should_share_none_is_refused(tmp_path):
@@ -180,7 +180,7 @@ def test_a_plan_names_a_protocol_that_will_be_left_out(tmp_path):
     assert not [said for said in planned(recipe).warnings if "other_groups" in said]
 
 
-def test_a_plan_takes_its_steps_where_it_is_told(tmp_path):
+def test_a_plan_takes_its_steps_where_it_is_reported(tmp_path):
     recipe = write(tmp_path, rows_of([6] * 24))
     made = plan(load_recipe(recipe), cache=tmp_path / "cache", device="cpu")
     assert made.seconds["step"] > 0

@@ -134,7 +134,7 @@ def test_splits_that_the_data_names_decide_whether_classes_are_shared(tmp_path):
     assert table("closed.csv", lambda _, k: "test" if k > 5 else "train") == "row"
 
 
-def test_a_handful_of_examples_is_judged_without_validation(tmp_path):
+def test_a_handful_of_examples_is_evaluated_without_validation(tmp_path):
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32))
     np.save(tmp_path / "few.labels.npy", np.repeat(np.arange(3), 4))
     recipe = recipe_for(tmp_path / "few.npy", QUICK)
@@ -237,7 +237,7 @@ KINDS = [
     (graded, "log_ratio", "uniform", "row", "distances of embeddings follow distances of labels"),
     (graded_series, "log_ratio", "uniform", "row", "60 series with 1 graded label."),
     (paired, "info_nce", "paired", "row", "60 texts that each have a partner."),
-    (bare_rows, "nt_xent", "uniform", "row", "Without labels, two changed views"),
+    (bare_rows, "nt_xent", "uniform", "row", "Without labels, two augmented views"),
     (bare_texts, "nt_xent", "uniform", "row", "60 texts without labels."),
     (bare_series, "nt_xent", "uniform", "row", "60 series without labels."),
     (unlabelled_images, "nt_xent", "uniform", "row", "18 pixels"),

@@ -54,7 +54,7 @@ def test_other_losses_and_batches_get_class_ids(recipe, change):
 def test_a_resumed_run_chooses_the_same_hard_classes(recipe, tmp_path):
     job = tiny.job(recipe, *HARD)
     list(run(job, tmp_path / "whole"))
-    whole, memory = tiny.diary(tmp_path / "whole"), job.sampler.memory()
+    whole, memory = tiny.event_log(tmp_path / "whole"), job.sampler.memory()
     assert memory["seen"].all()
     for event in run(tiny.job(recipe, *HARD), tmp_path / "part"):
         if (event["kind"], event.get("step")) == ("checkpoint", 6):
@@ -63,7 +63,7 @@ def test_a_resumed_run_chooses_the_same_hard_classes(recipe, tmp_path):
     assert set(saved) == set(memory)
     again = tiny.job(recipe, *HARD)
     list(run(again, tmp_path / "part", resume=True))
-    assert tiny.diary(tmp_path / "part") == whole
+    assert tiny.event_log(tmp_path / "part") == whole
     assert tiny.content(tmp_path / "part") == tiny.content(tmp_path / "whole")
     assert all(torch.equal(kept, memory[name]) for name, kept in again.sampler.memory().items())
 
@@ -72,13 +72,13 @@ def test_what_was_observed_decides_the_batches(recipe):
     """The same seed over a loop that looks away: the first batches agree, later ones do not."""
     first, second = (tiny.job(recipe, *HARD).sampler for _ in range(2))
     rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
-    drawn = []
+    sampled = []
     for _ in range(12):
         seen, unseen = first.next_batch(), second.next_batch()
         first.observe(seen, rows[seen])
-        drawn.append(torch.equal(seen, unseen))
-    assert drawn[0]
-    assert not all(drawn)
+        sampled.append(torch.equal(seen, unseen))
+    assert sampled[0]
+    assert not all(sampled)
 
 
 @pytest.mark.parametrize("sampler", ["hard-classes", "neighbours"])

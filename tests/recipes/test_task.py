@@ -1,4 +1,4 @@
-"""A task is decided once: what a loss is told, how it is called, what judges it."""
+"""A task is decided once: what a loss uses, how it is called, what evaluates it."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def task(recipe, loss, batch, *known, changes=()):
 
 
 @pytest.mark.parametrize(
-    ("loss", "batch", "known", "told", "called"),
+    ("loss", "batch", "known", "reported", "called"),
     [
         ("supcon", PER_CLASS, ["labels"], "class", labelled),
         ("supcon", PER_CLASS, ["sets"], "multi", labelled),
@@ -56,10 +56,10 @@ def task(recipe, loss, batch, *known, changes=()):
         ("cpc", UNIFORM, ["labels"], "none", series),
     ],
 )
-def test_loss_batch_and_data_decide_what_is_told(recipe, loss, batch, known, told, called):
+def test_loss_batch_and_data_decide_what_is_reported(recipe, loss, batch, known, reported, called):
     found = task(recipe, loss, batch, *known)
-    assert (found.supervision, found.arguments) == (told, called)
-    assert found.has_partners == (told == "pair" and "pairs" in known)
+    assert (found.supervision, found.arguments) == (reported, called)
+    assert found.has_partners == (reported == "pair" and "pairs" in known)
 
 
 def test_a_queue_tells_pairs_of_classes_apart_by_labels_only(recipe):

@@ -29,10 +29,10 @@ def labels_of(*counts):
 def hardest(means, positives, candidates, chosen, size, score):
     """The paper's greedy choice by plain loops over every pair of classes."""
     batch, rest = list(chosen), sorted(candidates)
-    fold = {"max": max, "sum": sum}[score]
+    reduce = {"max": max, "sum": sum}[score]
 
     def hardness(c):
-        return fold([float(means[i].double() @ means[c].double()) - float(positives[i]) for i in batch])
+        return reduce([float(means[i].double() @ means[c].double()) - float(positives[i]) for i in batch])
 
     while len(batch) < size:
         best = max(rest, key=hardness)  # the first of equals, which is the lowest id
@@ -67,19 +67,19 @@ def test_equal_classes_tie_to_the_lowest_id_or_at_random(score):
     arguments = means, torch.zeros(9), torch.ones(9, dtype=torch.bool), np.array([7, 3, 5, 8]), np.array([6]), 3
     lowest = {tuple(choose(*arguments, score=score, generator=seeded(k)).tolist()) for k in range(9)}
     assert lowest == {(6, 3, 5)}
-    drawn = [choose(*arguments, score=score, ties="random", generator=seeded(k)).tolist() for k in range(200)]
-    assert {second for _, second, _ in drawn} == {3, 5, 7, 8}
-    assert drawn == [choose(*arguments, score=score, ties="random", generator=seeded(k)).tolist() for k in range(200)]
+    sampled = [choose(*arguments, score=score, ties="random", generator=seeded(k)).tolist() for k in range(200)]
+    assert {second for _, second, _ in sampled} == {3, 5, 7, 8}
+    assert sampled == [choose(*arguments, score=score, ties="random", generator=seeded(k)).tolist() for k in range(200)]
 
 
-def test_the_first_class_is_drawn_evenly_and_so_are_classes_that_were_never_seen():
+def test_the_first_class_is_sampled_evenly_and_so_are_classes_that_were_never_seen():
     means = torch.randn(10, DIM, generator=seeded())
     seen = torch.arange(10) < 6
     candidates, none = np.arange(10), np.array([], np.int64)
-    drawn = [choose(means, torch.zeros(10), seen, candidates, none, 2, generator=seeded(k)) for k in range(4000)]
-    first = np.bincount([batch[0] for batch in drawn], minlength=10)
+    sampled = [choose(means, torch.zeros(10), seen, candidates, none, 2, generator=seeded(k)) for k in range(4000)]
+    first = np.bincount([batch[0] for batch in sampled], minlength=10)
     assert np.abs(first - 400).max() < 80  # four standard deviations
-    second = Counter(int(batch[1]) for batch in drawn if batch[0] == 0)
+    second = Counter(int(batch[1]) for batch in sampled if batch[0] == 0)
     rival = hardest(means, torch.zeros(10), range(1, 6), [0], 2, "max")[1]
     assert set(second) == {rival, 6, 7, 8, 9}
     assert abs(second[rival] / first[0] - 5 / 9) < 0.1  # four of nine rivals were never seen
@@ -146,11 +146,11 @@ def test_running_means_and_positives_are_those_of_the_steps(geometry):
 
 def trained(sampler, steps):
     """The batches of some steps of a network that stands still."""
-    drawn = []
+    sampled = []
     for _ in range(steps):
-        drawn.append(sampler.next_batch())
-        sampler.observe(drawn[-1], embedding_of(drawn[-1]))
-    return torch.stack(drawn)
+        sampled.append(sampler.next_batch())
+        sampler.observe(sampled[-1], embedding_of(sampled[-1]))
+    return torch.stack(sampled)
 
 
 @pytest.mark.parametrize("done", [0, 1, 4, 5, 6, 23])
@@ -167,10 +167,10 @@ def test_a_sampler_with_position_and_memory_of_another_goes_on_bit_for_bit(done)
 
 def test_batches_depend_on_the_seed_and_on_what_was_observed():
     first, second, other, blind = (HardClassSampler(labels_of(*[6] * 20), DIM, 4, seed=seed) for seed in (0, 0, 1, 0))
-    drawn = trained(first, 20)
-    assert torch.equal(drawn, trained(second, 20))
-    assert not torch.equal(drawn, trained(other, 20))
-    assert not torch.equal(drawn, torch.stack([blind.next_batch() for _ in range(20)]))
+    sampled = trained(first, 20)
+    assert torch.equal(sampled, trained(second, 20))
+    assert not torch.equal(sampled, trained(other, 20))
+    assert not torch.equal(sampled, torch.stack([blind.next_batch() for _ in range(20)]))
 
 
 def test_neighbours_meet_while_there_is_a_choice():

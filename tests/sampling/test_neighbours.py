@@ -31,21 +31,21 @@ def test_each_batch_is_an_anchor_its_nearest_by_brute_force_and_others(seed, cou
     targets = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     targets = targets.round() if whole else targets  # many ties
     sampler = NeighbourSampler(targets, size, neighbours, seed=seed)
-    drawn = batches(sampler)
-    assert drawn.shape == (count, sampler.batch_size)
-    assert sorted(drawn[:, 0].tolist()) == list(range(count))
+    sampled = batches(sampler)
+    assert sampled.shape == (count, sampler.batch_size)
+    assert sorted(sampled[:, 0].tolist()) == list(range(count))
     rows = targets.view(count, -1).tolist()
-    for anchor, *rest in drawn.tolist():
+    for anchor, *rest in sampled.tolist():
         distance = {k: sum((a - b) ** 2 for a, b in zip(rows[k], rows[anchor], strict=True)) for k in range(count)}
         del distance[anchor]
         assert rest[:neighbours] == sorted(distance, key=lambda k: (distance[k], k))[:neighbours]
         assert len({anchor, *rest}) == size
 
 
-def test_others_are_drawn_evenly_from_all_that_are_not_near():
+def test_others_are_sampled_evenly_from_all_that_are_not_near():
     sampler = NeighbourSampler(torch.arange(20).double(), 8, 3, seed=0)
-    drawn = batches(sampler, 400 * 20)
-    of_first = drawn[drawn[:, 0] == 0]
+    sampled = batches(sampler, 400 * 20)
+    of_first = sampled[sampled[:, 0] == 0]
     assert of_first[:, 1:4].unique(dim=0).tolist() == [[1, 2, 3]]
     times = np.bincount(of_first[:, 4:].flatten().numpy(), minlength=20)
     assert times[:4].tolist() == [0] * 4
@@ -71,8 +71,8 @@ def test_a_loaded_state_yields_exactly_the_remaining_batches(done):
     assert torch.equal(batches(whole), batches(resumed))
 
 
-def test_what_cannot_be_drawn_is_explained():
-    with pytest.raises(DataError, match="130 examples cannot be drawn from 9") as caught:
+def test_what_cannot_be_sampled_is_explained():
+    with pytest.raises(DataError, match="130 examples cannot be sampled from 9") as caught:
         NeighbourSampler(torch.arange(9.0), seed=0)
     assert "from 6 to 9" in caught.value.hint
     with pytest.raises(ValueError, match="neighbours=5"):
@@ -87,11 +87,11 @@ def test_a_batch_looks_at_few_of_many_labels(values):
     sampler = NeighbourSampler(targets, 16, seed=0)
     sampler.next_batch()
     tracemalloc.start()
-    drawn = batches(sampler, 20)
+    sampled = batches(sampler, 20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * len(targets) / 4  # bytes; one look at all labels would take four times as much
-    anchor, *rest = drawn[-1].tolist()
+    anchor, *rest = sampled[-1].tolist()
     distance = (targets.double() - targets[anchor].double()).square().sum(1)
     distance[anchor] = torch.inf
     assert rest[:5] == distance.argsort()[:5].tolist()

@@ -41,11 +41,11 @@ def test_each_batch_holds_p_classes_with_k_examples_and_each_epoch_every_class(c
     for _ in range(3):
         batches = epoch_of(sampler)
         assert batches.shape == (sampler.batches_per_epoch, classes * per_class)
-        drawn = labels[batches].view(-1, classes, per_class)
-        assert (drawn == drawn[:, :, :1]).all()
-        assert all(len(set(batch)) == classes for batch in drawn[:, :, 0].tolist())
-        assert set(drawn.flatten().tolist()) == usable
-        times = Counter(drawn[:, :, 0].flatten().tolist()).values()
+        sampled = labels[batches].view(-1, classes, per_class)
+        assert (sampled == sampled[:, :, :1]).all()
+        assert all(len(set(batch)) == classes for batch in sampled[:, :, 0].tolist())
+        assert set(sampled.flatten().tolist()) == usable
+        times = Counter(sampled[:, :, 0].flatten().tolist()).values()
         assert max(times) - min(times) <= 1
         for batch in batches.view(-1, per_class).tolist():
             size = counts[labels[batch[0]]]
@@ -72,13 +72,13 @@ def test_every_example_of_big_classes_is_used_over_epochs():
     assert max(big) - min(big) <= 2  # complete laps, plus the places that fill up last batches
 
 
-def test_laps_go_on_from_epoch_to_epoch():
+def test_cycles_go_on_from_epoch_to_epoch():
     labels = uneven_labels(4, 4, 4, 40)
     sampler = PerClassSampler(labels, 4, 4, seed=0)
-    laps = epoch_of(sampler, 10 * 3).view(-1, 4)  # a lap of the big class takes ten draws
-    draws = laps[labels[laps[:, 0]] == 3]
-    for lap in draws.view(3, -1):
-        assert sorted(lap.tolist()) == (labels == 3).nonzero().flatten().tolist()
+    cycles = epoch_of(sampler, 10 * 3).view(-1, 4)  # a lap of the big class takes ten draws
+    draws = cycles[labels[cycles[:, 0]] == 3]
+    for cycle in draws.view(3, -1):
+        assert sorted(cycle.tolist()) == (labels == 3).nonzero().flatten().tolist()
     assert draws[:10].tolist() != draws[10:20].tolist()
 
 
@@ -91,7 +91,7 @@ def test_the_examples_of_a_draw_come_from_different_groups():
     assert not all(len(set(groups[draw].tolist())) == 4 for draw in plain)
 
 
-def test_positions_of_a_class_are_drawn_evenly():
+def test_positions_of_a_class_are_sampled_evenly():
     labels = uneven_labels(*[7] * 20)
     sampler = PerClassSampler(labels, 8, 4, seed=3)
     draws = np.bincount(torch.cat([sampler.next_batch() for _ in range(3000)]).numpy(), minlength=140)

@@ -54,24 +54,24 @@ def test_no_batch_holds_two_pairs_that_share_a_side(seed, size):
     answers = torch.randint(50, (120,), generator=generator)
     contents = torch.stack([queries, answers], 1)
     sampler = PairedSampler(contents, size, seed=seed)
-    drawn = batches(sampler)
-    for batch in drawn:
+    sampled = batches(sampler)
+    for batch in sampled:
         assert all(len(set(side.tolist())) == size for side in contents[batch].T)
-    assert len(set(drawn.flatten().tolist())) > 120 - 2 * size  # twins that met no free batch are left out
-    assert set(batches(sampler, 4 * len(drawn)).flatten().tolist()) == set(range(120))
+    assert len(set(sampled.flatten().tolist())) > 120 - 2 * size  # twins that met no free batch are left out
+    assert set(batches(sampler, 4 * len(sampled)).flatten().tolist()) == set(range(120))
 
 
 def test_distinct_pairs_are_all_used_once_per_epoch():
     contents = torch.arange(64).view(32, 2)
-    drawn = batches(PairedSampler(contents, 8, seed=0))
-    assert sorted(drawn.flatten().tolist()) == list(range(32))
+    sampled = batches(PairedSampler(contents, 8, seed=0))
+    assert sorted(sampled.flatten().tolist()) == list(range(32))
 
 
 def test_twins_wait_for_a_later_batch():
     contents = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 3], [2, 4], [2, 5]])
     for seed in range(20):
-        drawn = batches(PairedSampler(contents, 3, seed=seed))
-        assert sorted(drawn.flatten().tolist()) == list(range(6))
+        sampled = batches(PairedSampler(contents, 3, seed=seed))
+        assert sorted(sampled.flatten().tolist()) == list(range(6))
 
 
 STAR = [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0]]  # every pair holds one of two contents: no three fit together
@@ -114,25 +114,25 @@ def test_entangled_contents_are_kept_apart_or_refused(pairs, size, seed):
 def test_most_pairs_with_one_content_leave_the_batches_clean():
     hub = torch.tensor([[0, row] for row in range(60)] + [[row, 60 + row] for row in range(1, 41)])
     sampler = PairedSampler(hub, 20, seed=3)
-    drawn = batches(sampler, 30 * sampler.batches_per_epoch)
-    for batch in drawn:
+    sampled = batches(sampler, 30 * sampler.batches_per_epoch)
+    for batch in sampled:
         assert all(len(set(side.tolist())) == 20 for side in hub[batch].T)
-    assert (drawn < 60).any(1).float().mean() > 0.9  # one of the sixty in nearly every batch, never two
-    assert len(set(drawn.flatten().tolist())) > 90
+    assert (sampled < 60).any(1).float().mean() > 0.9  # one of the sixty in nearly every batch, never two
+    assert len(set(sampled.flatten().tolist())) > 90
 
 
 def test_copies_among_single_examples_are_kept_apart():
     contents = torch.tensor([0, 0, 0, 1, 2, 3, 3, 4])[:, None]  # two views of one example would meet those of its copy
-    drawn = batches(PairedSampler(contents, 3, seed=0), 30)
-    assert all(len(set(contents[batch, 0].tolist())) == 3 for batch in drawn)
-    assert set(drawn.flatten().tolist()) == set(range(8))
+    sampled = batches(PairedSampler(contents, 3, seed=0), 30)
+    assert all(len(set(contents[batch, 0].tolist())) == 3 for batch in sampled)
+    assert set(sampled.flatten().tolist()) == set(range(8))
 
 
 def test_impossible_batches_are_explained():
-    with pytest.raises(DataError, match="6 examples cannot be drawn from 5") as error:
+    with pytest.raises(DataError, match="6 examples cannot be sampled from 5") as error:
         UniformSampler(5, 6, seed=0)
     assert "1 to 5" in error.value.hint
-    with pytest.raises(DataError, match="cannot be drawn from 0"):
+    with pytest.raises(DataError, match="cannot be sampled from 0"):
         UniformSampler(0, 1, seed=0)
     with pytest.raises(DataError, match="the largest that was found has 2"):
         PairedSampler(torch.tensor([[0, 0], [1, 1], [1, 2]]), 3, seed=0)

@@ -1,4 +1,4 @@
-"""What TensorBoard is told, read back with its own reader."""
+"""What TensorBoard shows, read back with its own reader."""
 
 import subprocess
 import sys
@@ -24,21 +24,21 @@ def scalars(folder):
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # of packages that TensorBoard brings
-def test_event_files_hold_the_numbers_of_the_diary_and_a_resumed_run_goes_on_in_them(recipe, tmp_path):
+def test_event_files_hold_the_numbers_of_the_event_log_and_a_resumed_run_goes_on_in_them(recipe, tmp_path):
     pytest.importorskip("tensorboard")
     events = run(tiny.job(recipe, *SHORT), tmp_path / "run")
     for event in events:  # stops after the checkpoint of step 5 and two more steps
         if event["kind"] == "step" and event["step"] == 8:
             break
     events.close()
-    told = list(run(tiny.job(recipe, *SHORT), tmp_path / "run", resume=True))
-    assert told[0]["text"] == "Going on from step 5."
+    reported = list(run(tiny.job(recipe, *SHORT), tmp_path / "run", resume=True))
+    assert reported[0]["text"] == "Resuming from step 5."
     found = scalars(tmp_path / "run" / "tensorboard")
-    steps = [event for event in tiny.diary(tmp_path / "run") if event["kind"] == "step"]
+    steps = [event for event in tiny.event_log(tmp_path / "run") if event["kind"] == "step"]
     assert found["train/loss"] == [(event["step"], pytest.approx(event["loss"])) for event in steps]
     assert {"train/learning_rate", "embedding/rank", "embedding/distance"} <= found.keys()
-    judged = [event for event in tiny.diary(tmp_path / "run") if event.get("split") == "validation"]
-    models = [event for event in judged if event["of"] == "model"]
+    evaluated = [event for event in tiny.event_log(tmp_path / "run") if event.get("split") == "validation"]
+    models = [event for event in evaluated if event["of"] == "model"]
     recalls = [(event["step"], pytest.approx(event["values"]["recall@1"]["value"])) for event in models]
     assert found["validation model/recall@1"] == recalls
 

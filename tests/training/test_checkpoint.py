@@ -74,9 +74,9 @@ def test_the_last_whole_checkpoint_is_found_and_torn_ones_are_named(tmp_path):
         checkpoint.save(tmp_path, example(step))
     (tmp_path / "step-000003" / "model.safetensors").write_bytes(b"")
     (tmp_path / "step-000002" / "progress.json").unlink()
-    found, remarks = checkpoint.load_latest(tmp_path)
+    found, notes = checkpoint.load_latest(tmp_path)
     assert found.progress.step == 1
-    assert ["step-000003" in remarks[0], "step-000002" in remarks[1], len(remarks)] == [True, True, 2]
+    assert ["step-000003" in notes[0], "step-000002" in notes[1], len(notes)] == [True, True, 2]
 
 
 def test_steps_of_any_length_are_in_order(tmp_path):
@@ -121,7 +121,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_pruning_keeps_what_it_is_told_and_clears_what_was_left_half_written(tmp_path):
+def test_pruning_keeps_what_it_is_reported_and_clears_what_was_left_half_written(tmp_path):
     for step in (1, 2, 3, 4):
         checkpoint.save(tmp_path, example(step))
     (tmp_path / ".step-000009.partial").mkdir()

@@ -10,7 +10,7 @@ from torch import nn
 
 import tiny
 from tuplet.data import take_batch
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.errors import RecipeError
 from tuplet.losses import NTXentLoss, SupConLoss
 from tuplet.models import build_encoder
@@ -88,7 +88,7 @@ def one_step(job, chunk):
     job = tiny.in_double(replace(job, settings=job.settings.model_copy(update={"chunk": chunk})))
     weights = [weight for module in (job.embedder, job.loss) for weight in module.parameters()]
     batch, optimizers = take_batch(job.train, torch.arange(21)), Optimizers(job.settings, [job.embedder, job.loss])
-    taken = take_step(job, batch, Draws(derive(0, "augment")), optimizers, 0, ALONE, watched=True)
+    taken = take_step(job, batch, Draws(derive(0, "augment")), optimizers, 0, SINGLE_PROCESS, watched=True)
     return [taken.outcome.value.detach(), taken.norm, *(weight.grad.clone() for weight in weights)]
 
 
@@ -120,7 +120,7 @@ def test_chunks_that_hold_the_whole_batch_train_the_same_model(recipe, tmp_path)
     runs = {chunk: tmp_path / str(chunk) for chunk in (0, 5)}
     for chunk, folder in runs.items():
         list(run(tiny.job(recipe, LAYER, f"train.chunk={chunk}", "train.steps=10"), folder))
-    steps = [[event for event in tiny.diary(folder) if event["kind"] == "step"] for folder in runs.values()]
+    steps = [[event for event in tiny.event_log(folder) if event["kind"] == "step"] for folder in runs.values()]
     losses = [[event["loss"] for event in part] for part in steps]
     assert len(losses[0]) == 5
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-6)

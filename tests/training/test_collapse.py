@@ -40,7 +40,7 @@ def test_hard_triplets_at_too_large_a_rate_collapse_and_it_is_said_at_once(recip
     assert steps[0]["spread"]["distance"] > 2 * LEAST_DISTANCE
     begins = [now["is_collapsed"] and not before["is_collapsed"] for before, now in itertools.pairwise(steps)]
     assert sum(begins) == len(said)
-    saved = [event["is_collapsed"] for event in tiny.diary(tmp_path / "run") if event["kind"] == "step"]
+    saved = [event["is_collapsed"] for event in tiny.event_log(tmp_path / "run") if event["kind"] == "step"]
     assert saved == [event["is_collapsed"] for event in steps]
 
 
@@ -67,14 +67,14 @@ LONG = ("train.steps=200", "train.validate_every=20", "evaluate.bootstrap=5")
 @pytest.mark.parametrize("rate", [0.3, 0.03])
 def test_a_training_ends_once_its_embedding_has_collapsed_and_keeps_the_best_step(recipe, tmp_path, rate):
     events = list(run(tiny.job(recipe, *COLLAPSING, *LONG, f"train.learning_rate={rate}"), tmp_path / "run"))
-    told = next(event for event in events if event["kind"] == "collapsed")
+    reported = next(event for event in events if event["kind"] == "collapsed")
     end = events[-1]
     best = next(event["step"] for event in reversed(events) if event.get("best") and event["split"] == "validation")
-    assert (end["kind"], end["stopped_early"], end["step"]) == ("end", True, told["step"])
-    assert told["step"] <= 160
-    assert told["best_step"] == end["best_step"] == best
+    assert (end["kind"], end["stopped_early"], end["step"]) == ("end", True, reported["step"])
+    assert reported["step"] <= 160
+    assert reported["best_step"] == end["best_step"] == best
     steps = [event for event in events if event["kind"] == "step"]
-    assert all(event["is_collapsed"] == (event["step"] >= told["since"]) for event in steps if event["step"] >= 32)
+    assert all(event["is_collapsed"] == (event["step"] >= reported["since"]) for event in steps if event["step"] >= 32)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
@@ -85,7 +85,7 @@ def test_what_is_advised_helps_where_a_tenth_of_the_rate_collapses_too(recipe, t
     assert events[-1]["step"] == 100
 
 
-def test_a_collapsed_training_goes_on_if_told_to(recipe, tmp_path):
+def test_a_collapsed_training_goes_on_if_asked_to(recipe, tmp_path):
     job = tiny.job(recipe, *COLLAPSING, *LONG, "train.steps=120", "train.stop_collapsed=false")
     events = list(run(job, tmp_path / "run"))
     assert events[-1]["step"] == 120

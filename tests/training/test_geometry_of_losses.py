@@ -148,8 +148,8 @@ def test_a_loss_is_trained_validated_indexed_searched_and_thresholded_by_one_geo
     check_search(folder / "gallery", geometry, embedder.embed(made.test)[:4], gallery)
     if made.validation.classes is not None:
         rows, classes = embedder.embed(made.validation), made.validation.classes
-        judged = verification(rows, classes, geometry=geometry, max_pairs=PAIRS, bootstrap=0, seed=made.seed)
-        assert embedder.thresholds == {name: value for name, value in judged.thresholds.items() if value is not None}
+        evaluated = verification(rows, classes, geometry=geometry, max_pairs=PAIRS, bootstrap=0, seed=made.seed)
+        assert embedder.thresholds == {name: value for name, value in evaluated.thresholds.items() if value is not None}
 
 
 def test_word_vectors_too(recipe):

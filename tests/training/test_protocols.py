@@ -1,4 +1,4 @@
-"""What runs of every kind are judged by, against counts by hand."""
+"""What runs of every kind are evaluated by, against counts by hand."""
 
 import json
 from dataclasses import replace
@@ -60,14 +60,14 @@ def graded_run(tmp_path_factory):
     return recipe, *finished(recipe)
 
 
-def test_targets_are_judged_by_the_rank_correlation_of_all_pairs(graded_run):
+def test_targets_are_evaluated_by_the_rank_correlation_of_all_pairs(graded_run):
     recipe, job, evaluation = graded_run
     assert evaluation["main"] == {"protocol": "targets", "measure": "spearman"}
-    judged = evaluation["protocols"]["targets"]
+    evaluated = evaluation["protocols"]["targets"]
     embedder = Embedder.load(recipe.parent / "run" / "model")
     embedded = embedder.embed(job.test).double()
     first, second = torch.triu_indices(len(embedded), len(embedded), 1)
-    gaps = (job.test.targets[first] - job.test.targets[second]).norm(dim=1)
+    label_distances = (job.test.targets[first] - job.test.targets[second]).norm(dim=1)
     trees = HistGradientBoostingRegressor(random_state=derive_seed(job.seed, "trees") % 2**32)
     predicted = trees.fit(job.train.inputs.numpy(), job.train.targets[:, 0].numpy()).predict(job.test.inputs.numpy())
     assert evaluation["raw"]["regressor"] == TREES
@@ -77,18 +77,24 @@ def test_targets_are_judged_by_the_rank_correlation_of_all_pairs(graded_run):
         ("raw", torch.as_tensor(predicted[first] - predicted[second]).abs()),
     ):
         assert embedder.geometry in ("euclidean", "squared_euclidean")
-        assert judged[of]["values"]["spearman"] == pytest.approx(spearmanr(distances, gaps).statistic, abs=1e-6)
-        assert judged[of]["lower"]["spearman"] < judged[of]["values"]["spearman"] < judged[of]["upper"]["spearman"]
-    gain = judged["comparison"]["values"]["spearman"]
-    assert gain == pytest.approx(judged["model"]["values"]["spearman"] - judged["raw"]["values"]["spearman"])
+        assert evaluated[of]["values"]["spearman"] == pytest.approx(
+            spearmanr(distances, label_distances).statistic, abs=1e-6
+        )
+        assert (
+            evaluated[of]["lower"]["spearman"]
+            < evaluated[of]["values"]["spearman"]
+            < evaluated[of]["upper"]["spearman"]
+        )
+    gain = evaluated["comparison"]["values"]["spearman"]
+    assert gain == pytest.approx(evaluated["model"]["values"]["spearman"] - evaluated["raw"]["values"]["spearman"])
 
 
 def test_targets_choose_the_best_step(graded_run):
     recipe, job, _ = graded_run
-    events = tiny.diary(recipe.parent / "run")
-    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
-    assert {event["by"] for event in judged} == {"spearman"}
-    scores = {event["step"]: event["values"]["spearman"]["value"] for event in judged if event["of"] == "model"}
+    events = tiny.event_log(recipe.parent / "run")
+    evaluated = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    assert {event["by"] for event in evaluated} == {"spearman"}
+    scores = {event["step"]: event["values"]["spearman"]["value"] for event in evaluated if event["of"] == "model"}
     assert events[-1]["best_step"] == max(scores, key=scores.get)
     assert len(job.validation) + len(job.test) + len(job.train) == 120
 
@@ -120,9 +126,9 @@ def closed_run(tmp_path_factory):
 
 def test_training_rows_vote_for_the_class_of_test_rows(closed_run):
     recipe, options, job, evaluation = closed_run
-    judged = evaluation["protocols"]["train"]
+    evaluated = evaluation["protocols"]["train"]
     assert evaluation["main"] == {"protocol": "all", "measure": "recall@1"}
-    assert set(judged) == {"raw", "untrained", "model", "comparison", "comparison_untrained"}
+    assert set(evaluated) == {"raw", "untrained", "model", "comparison", "comparison_untrained"}
     fresh = build(load_recipe(recipe, options), cache=recipe.parent).embedder
     embedders = {"model": Embedder.load(recipe.parent / "run" / "model"), "untrained": fresh}
     for of, embedder in embedders.items():
@@ -130,18 +136,18 @@ def test_training_rows_vote_for_the_class_of_test_rows(closed_run):
         scores = cosine_similarity(test.double(), train.double())
         nearest = np.argsort(-scores, axis=1, kind="stable")
         classes = job.train.classes.numpy()
-        assert judged[of]["values"]["knn@1"] == pytest.approx(
+        assert evaluated[of]["values"]["knn@1"] == pytest.approx(
             np.mean(classes[nearest[:, 0]] == job.test.classes.numpy()), abs=1e-9
         )
         votes = np.zeros((len(test), 20))
         for row, near in enumerate(nearest[:, :5]):
             np.add.at(votes[row], classes[near], np.exp(scores[row, near] / 0.07))
-        assert judged[of]["values"]["knn@5"] == pytest.approx(np.mean(votes.argmax(1) == job.test.classes.numpy()))
-        assert "knn@500" not in judged[of]["values"]  # there are not so many
+        assert evaluated[of]["values"]["knn@5"] == pytest.approx(np.mean(votes.argmax(1) == job.test.classes.numpy()))
+        assert "knn@500" not in evaluated[of]["values"]  # there are not so many
         scale = StandardScaler().fit(train.double())
         probe = LogisticRegression(max_iter=1000).fit(scale.transform(train.double()), classes)
         expected = probe.score(scale.transform(test.double()), job.test.classes)
-        assert judged[of]["values"]["probe"] == pytest.approx(expected)
+        assert evaluated[of]["values"]["probe"] == pytest.approx(expected)
 
 
 def test_the_untrained_encoder_is_the_same_after_going_on(closed_run, tmp_path):
@@ -221,7 +227,7 @@ class Counting(NoiseAugment):
         return super().__call__(inputs, draws)
 
 
-def test_views_are_drawn_once_and_are_the_same_for_every_look_and_batch_size():
+def test_views_are_sampled_once_and_are_the_same_for_every_look_and_batch_size():
     dataset = unlabelled(600)
     preprocessing = VectorPreprocessing()
     seen = []
@@ -265,8 +271,8 @@ def test_the_raw_baseline_is_the_best_plain_choice_on_validation_rows(tmp_path, 
         found = protocol.evaluate(features, job.evaluate, bootstrap=0, seed=0).values[measure]
         assert raw["scores"][choice.name] == pytest.approx(found)
     best = RawExtractor(RawChoice(raw["scaling"], raw["geometry"]))
-    judged = protocols_for(job.test, job.evaluate)[0]
-    expected = judged.evaluate(judged.extract(best), job.evaluate, bootstrap=0, seed=0).values[measure]
+    evaluated = protocols_for(job.test, job.evaluate)[0]
+    expected = evaluated.evaluate(evaluated.extract(best), job.evaluate, bootstrap=0, seed=0).values[measure]
     assert evaluation["protocols"]["all"]["raw"]["values"][measure] == pytest.approx(expected)
 
 
@@ -357,7 +363,7 @@ def test_a_run_without_labels_says_what_can_be_said(tmp_path):
     assert set(evaluation["protocols"]) == {"views", "health"}
     assert {"effective_rank", "alignment", "uniformity"} <= set(evaluation["protocols"]["health"]["model"]["values"])
     assert selection_of(job).metric is None  # the latest step is kept
-    assert tiny.diary(tmp_path / "run")[-1]["best_step"] == 20
+    assert tiny.event_log(tmp_path / "run")[-1]["best_step"] == 20
     extractor = ModelExtractor(job.embedder, 512)
     protocol = ViewRetrieval(job.test, job.augment, job.embedder.preprocessing, 0)
     features = protocol.extract(extractor)

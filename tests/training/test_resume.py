@@ -1,4 +1,4 @@
-"""Whatever a training remembers is in its checkpoint: another process goes on with it, to the last bit."""
+"""Whatever a training keeps is in its checkpoint: another process goes on with it, to the last bit."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ IMAGES = (
     "model.preprocessing={name='image', size=12, channels=3}",
     "train.augment={name='affine', rotate=0.1, crop=0.3, flip=true}",
 )
-REMEMBERED = {  # what to change, and the tensor in the checkpoint that remembers it
+REMEMBERED = {  # what to change, and the tensor in the checkpoint that keeps it
     "learned temperature": (("loss={name='info_nce', temperature='learned', symmetric=true}", UNIFORM), "log_scale"),
     "annealing": (("loss={name='a_softmax', annealing=[20.0, 1.0, 0.2, 1.0]}", UNIFORM), "calls"),
     "noise": (("loss={name='instance_discrimination', noise_samples=16, proximal=0.1}", UNIFORM), "calls"),
@@ -46,18 +46,18 @@ def trained(recipe, name, changes, *, until):
             break
     saved = checkpoint.load(parts / "checkpoints" / checkpoint.name_of(until))
     list(run(tiny.job(recipe, *changes), parts, resume=True))
-    assert tiny.diary(parts) == tiny.diary(whole)
+    assert tiny.event_log(parts) == tiny.event_log(whole)
     assert tiny.content(parts) == tiny.content(whole)
     return whole, saved
 
 
 @pytest.mark.parametrize("what", REMEMBERED)
 def test_a_resumed_training_ends_with_the_bytes_of_the_undisturbed_one(recipe, what):
-    changes, remembers = REMEMBERED[what]
+    changes, has_state = REMEMBERED[what]
     _, saved = trained(recipe, what.replace(" ", "-"), [*changes, "train.steps=20"], until=10)
-    if remembers is not None:
+    if has_state is not None:
         new = tiny.job(recipe, *changes).loss.state_dict()
-        kept = {name: tensor for name, tensor in saved.tensors["objective"].items() if remembers in name}
+        kept = {name: tensor for name, tensor in saved.tensors["objective"].items() if has_state in name}
         assert kept
         assert any(not tensor.equal(new[name]) for name, tensor in kept.items()), "it has moved"
 
@@ -66,5 +66,5 @@ def test_a_resumed_training_goes_on_counting_its_patience(recipe):
     still = ["train.learning_rate=1e-30", "train.ema=0.0", "model.encoder.norm=none", "train.patience=3"]
     whole, saved = trained(recipe, "patience", still, until=15)
     assert (saved.progress.best_step, saved.progress.waited) == (5, 2)
-    end = tiny.diary(whole)[-1]
+    end = tiny.event_log(whole)[-1]
     assert (end["stopped_early"], end["step"]) == (True, 20)

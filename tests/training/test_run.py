@@ -37,7 +37,7 @@ def test_the_same_recipe_gives_the_same_bytes(recipe, finished, tmp_path):
     ran(recipe, recipe.parent / "runs" / "again")
     again, first = tiny.content(recipe.parent / "runs" / "again"), tiny.content(finished)
     assert again == first
-    assert tiny.diary(recipe.parent / "runs" / "again") == tiny.diary(finished)
+    assert tiny.event_log(recipe.parent / "runs" / "again") == tiny.event_log(finished)
 
 
 def test_another_seed_gives_another_model(recipe, finished, tmp_path):
@@ -46,22 +46,24 @@ def test_another_seed_gives_another_model(recipe, finished, tmp_path):
     assert (tmp_path / "run" / weights).read_bytes() != (finished / weights).read_bytes()
 
 
-def test_the_diary_tells_the_whole_story(finished):
-    events = tiny.diary(finished)
+def test_the_event_log_tells_the_whole_story(finished):
+    events = tiny.event_log(finished)
     assert [event["kind"] for event in events[:2]] == ["start", "evaluation"]
     assert [event["step"] for event in events if event["kind"] == "step"] == list(range(2, 41, 2))
-    judged = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
-    assert [(event["of"], event["step"]) for event in judged] == [("raw", 0)] + [("model", k) for k in range(5, 41, 5)]
+    evaluated = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
+    assert [(event["of"], event["step"]) for event in evaluated] == [("raw", 0)] + [
+        ("model", k) for k in range(5, 41, 5)
+    ]
     assert [event["step"] for event in events if event["kind"] == "checkpoint"] == list(range(5, 41, 5))
     assert [event.get("of") for event in events[-3:]] == ["raw", "model", None]
     assert (events[-1]["kind"], events[-1]["step"]) == ("end", 40)
 
 
-def test_the_best_step_is_kept_judged_and_saved(finished):
-    events = tiny.diary(finished)
-    judged = [event for event in events if event.get("split") == "validation" and event["of"] == "model"]
-    best = max(judged, key=lambda event: event["values"]["map@r"]["value"])["step"]  # the first of equals
-    assert best == events[-1]["best_step"] == [event["step"] for event in judged if event["best"]][-1]
+def test_the_best_step_is_kept_evaluated_and_saved(finished):
+    events = tiny.event_log(finished)
+    evaluated = [event for event in events if event.get("split") == "validation" and event["of"] == "model"]
+    best = max(evaluated, key=lambda event: event["values"]["map@r"]["value"])["step"]  # the first of equals
+    assert best == events[-1]["best_step"] == [event["step"] for event in evaluated if event["best"]][-1]
     assert best in checkpoint.steps_in(finished / "checkpoints")
     kept = checkpoint.load(finished / "checkpoints" / checkpoint.name_of(best)).tensors["averaged"]
     saved = Embedder.load(finished / "model").state_dict()
@@ -70,17 +72,17 @@ def test_the_best_step_is_kept_judged_and_saved(finished):
 
 def test_the_last_two_checkpoints_stay_and_the_best(finished):
     steps = checkpoint.steps_in(finished / "checkpoints")
-    assert set(steps) == {35, 40, tiny.diary(finished)[-1]["best_step"]}
+    assert set(steps) == {35, 40, tiny.event_log(finished)[-1]["best_step"]}
 
 
-def test_the_verdict_stands_beside_that_of_the_raw_input(finished):
-    verdict = json.loads((finished / "evaluation.json").read_text())
-    assert (verdict["split"], verdict["format"]) == ("test", 1)
-    judged = verdict["protocols"]["all"]
-    assert set(judged) == {"model", "raw", "comparison"}
-    assert verdict["data"]["splits"]["test"] == {"examples": 72, "classes": 8}
-    end = [event for event in tiny.diary(finished) if event["kind"] == "evaluation"][-1]
-    assert judged["model"]["values"]["recall@1"] == end["values"]["recall@1"]["value"]
+def test_the_evaluation_stands_beside_that_of_the_raw_input(finished):
+    conclusion = json.loads((finished / "evaluation.json").read_text())
+    assert (conclusion["split"], conclusion["format"]) == ("test", 1)
+    evaluated = conclusion["protocols"]["all"]
+    assert set(evaluated) == {"model", "raw", "comparison"}
+    assert conclusion["data"]["splits"]["test"] == {"examples": 72, "classes": 8}
+    end = [event for event in tiny.event_log(finished) if event["kind"] == "evaluation"][-1]
+    assert evaluated["model"]["values"]["recall@1"] == end["values"]["recall@1"]["value"]
 
 
 def test_thresholds_come_from_validation_and_travel_with_the_model(finished):
@@ -109,7 +111,7 @@ def test_resuming_a_finished_run_changes_nothing(recipe, finished, tmp_path):
     shutil.copytree(finished, folder)
     list(run(tiny.job(folder / "recipe.toml"), folder, resume=True))
     assert tiny.content(folder) == tiny.content(finished)
-    assert tiny.diary(folder) == tiny.diary(finished)
+    assert tiny.event_log(folder) == tiny.event_log(finished)
 
 
 def test_without_validation_the_last_step_counts(recipe, tmp_path):
@@ -118,7 +120,7 @@ def test_without_validation_the_last_step_counts(recipe, tmp_path):
     assert not [event for event in events if event.get("split") == "validation"]
 
 
-def test_without_test_examples_the_validation_examples_judge(recipe, tmp_path):
+def test_without_test_examples_the_validation_examples_evaluate(recipe, tmp_path):
     ran(recipe, tmp_path / "run", "data.split.test=0.0", "train.steps=5")
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["split"] == "validation"
 
@@ -155,7 +157,7 @@ def test_weights_that_overflow_stop_the_run_with_step_examples_and_cause(recipe,
     assert "--set train.learning_rate=1e+29" in caught.value.hint
     assert not (tmp_path / "run" / "model").exists()
     assert [row["state"] for row in read_runs(tmp_path)] == ["diverged at step 2"]
-    last = tiny.diary(tmp_path / "run")[-1]
+    last = tiny.event_log(tmp_path / "run")[-1]
     assert last == {"kind": "diverged", "step": 2, "text": message}
 
 

@@ -22,7 +22,7 @@ def setup(name, **options):
     return encoder, loss, optimizers
 
 
-def pull(encoder, loss, step):
+def target(encoder, loss, step):
     generator = torch.Generator().manual_seed(step)
     loss(encoder(torch.randn(5, 6, generator=generator)), torch.randint(CLASSES, (5,), generator=generator)).backward()
 
@@ -37,20 +37,20 @@ def rows(loss, optimizers):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_rows_drawn_move_and_their_state_with_them(name):
+def test_only_the_rows_sampled_move_and_their_state_with_them(name):
     encoder, loss, optimizers = setup(name)
-    pull(encoder, loss, step=0)
+    target(encoder, loss, step=0)
     optimizers.step()  # from here on there is a state
     assert len(rows(loss, optimizers)) == {"adamw": 3, "adam": 3, "sgd": 1, "adagrad": 2}[name]
     for step in range(1, 6):
         before = rows(loss, optimizers)
         optimizers.zero_grad()
-        pull(encoder, loss, step)
-        drawn = loss.weight.grad.coalesce().indices()[0]
-        assert len(drawn) == 8
+        target(encoder, loss, step)
+        sampled = loss.weight.grad.coalesce().indices()[0]
+        assert len(sampled) == 8
         optimizers.step()
         for now, then in zip(rows(loss, optimizers), before, strict=True):
-            assert (now != then).any(1).nonzero()[:, 0].tolist() == drawn.tolist()
+            assert (now != then).any(1).nonzero()[:, 0].tolist() == sampled.tolist()
 
 
 def test_a_step_of_plain_descent_is_the_gradient_and_nothing_else():
@@ -58,7 +58,7 @@ def test_a_step_of_plain_descent_is_the_gradient_and_nothing_else():
     for step in range(3):
         before = loss.weight.detach().clone()
         optimizers.zero_grad()
-        pull(encoder, loss, step)
+        target(encoder, loss, step)
         optimizers.set_rate(0.5 / (step + 1))
         optimizers.step()
         torch.testing.assert_close(loss.weight, before - 0.5 / (step + 1) * loss.weight.grad.to_dense())
@@ -66,7 +66,7 @@ def test_a_step_of_plain_descent_is_the_gradient_and_nothing_else():
 
 def test_clipping_neither_counts_nor_touches_sampled_weights():
     encoder, loss, optimizers = setup("adamw")
-    pull(encoder, loss, step=0)
+    target(encoder, loss, step=0)
     before = loss.weight.grad.to_dense().clone()
     norm = torch.cat([p.grad.flatten() for p in encoder.parameters()]).norm()
     torch.testing.assert_close(optimizers.clip(norm.item() / 3), norm)
@@ -84,7 +84,7 @@ def test_a_training_with_a_sampled_head_resumes_bit_for_bit(name, tmp_path):
             break
     list(run(tiny.job(recipe, *changes), tmp_path / "runs" / "parts", resume=True))
     assert tiny.content(tmp_path / "runs" / "parts") == tiny.content(tmp_path / "runs" / "whole")
-    assert tiny.diary(tmp_path / "runs" / "parts") == tiny.diary(tmp_path / "runs" / "whole")
+    assert tiny.event_log(tmp_path / "runs" / "parts") == tiny.event_log(tmp_path / "runs" / "whole")
 
 
 def test_parameters_of_other_processes_are_counted():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.training.synchronised import SynchronisedBatchNorm
 
 
@@ -17,7 +17,7 @@ def test_alone_it_equals_the_layer_it_replaces_in_value_gradient_and_statistics(
     torch.manual_seed(0)
     layer = kinds[len(shape)](3, momentum=momentum).double()
     nn.init.normal_(layer.weight)
-    ours = SynchronisedBatchNorm(copy.deepcopy(layer), ALONE)
+    ours = SynchronisedBatchNorm(copy.deepcopy(layer), SINGLE_PROCESS)
     for _ in range(2):
         x = (torch.randn(shape, dtype=torch.float64) * 3 + 7).requires_grad_()
         y = x.detach().clone().requires_grad_()

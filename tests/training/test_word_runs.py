@@ -104,7 +104,7 @@ def test_a_run_that_stopped_at_any_event_ends_with_the_same_bytes(recipe, tmp_pa
         stopped.close()
         finish(recipe, folder, *KINDS[kind], resume=True)
         assert tiny.content(folder) == tiny.content(tmp_path / "whole")
-        assert tiny.diary(folder) == tiny.diary(tmp_path / "whole")
+        assert tiny.event_log(folder) == tiny.event_log(tmp_path / "whole")
 
 
 def test_a_torn_checkpoint_is_passed_over(recipe, tmp_path):

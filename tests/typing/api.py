@@ -39,7 +39,7 @@ def a_declared_loss_has_the_constructor_that_it_declares() -> None:
     NCALoss(scale=2.0, geometry="cosine", queue=None)
 
 
-def judging_returns_numbers_with_intervals(embeddings: Tensor, labels: Tensor) -> None:
+def evaluation_returns_numbers_with_intervals(embeddings: Tensor, labels: Tensor) -> None:
     assert_type(tuplet.evaluation.retrieval(embeddings, labels), RetrievalResult)
 
 

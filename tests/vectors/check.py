@@ -28,7 +28,7 @@ from tuplet import losses  # noqa: E402
 LOSSES, METRICS = "tuplet-vectors/1", "tuplet-metric-vectors/1"
 
 
-class Fault(NamedTuple):
+class Mismatch(NamedTuple):
     file: str
     case: str
     route: str
@@ -55,14 +55,14 @@ FLOAT32 = Tolerance(1e-5, 1e-6, 1e-4)
 
 class Report(NamedTuple):
     passed: int
-    faults: list[Fault]
+    mismatches: list[Mismatch]
     failed: int
     absent: list[str]
 
 
 def check_folder(folder: Path, dtype: torch.dtype = torch.float64) -> Report:
     """All cases of all files, in the order of their names."""
-    passed, failed, faults, absent = 0, 0, [], []
+    passed, failed, mismatches, absent = 0, 0, [], []
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise SystemExit(f"{folder}: no .json files")
@@ -78,16 +78,16 @@ def check_folder(folder: Path, dtype: torch.dtype = torch.float64) -> Report:
             absent.append(path.stem)
             continue
         for case in file["cases"]:
-            faults_of = _metric_faults if file["schema"] == METRICS else _faults
+            mismatches_of = _metric_mismatches if file["schema"] == METRICS else _mismatches
             try:
-                found = list(faults_of(path.stem, file, case, dtype))
+                found = list(mismatches_of(path.stem, file, case, dtype))
             except Exception as error:  # noqa: BLE001  # whatever a case raises, the others are still checked
-                found = [Fault(path.stem, case["name"], "-", "raised", type(error).__name__, "numbers", str(error))]
-            passed, failed, faults = passed + (not found), failed + bool(found), faults + found
-    return Report(passed, faults, failed, absent)
+                found = [Mismatch(path.stem, case["name"], "-", "raised", type(error).__name__, "numbers", str(error))]
+            passed, failed, mismatches = passed + (not found), failed + bool(found), mismatches + found
+    return Report(passed, mismatches, failed, absent)
 
 
-def _metric_faults(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Fault]:
+def _metric_mismatches(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Mismatch]:
     from metric_cases import run_case  # noqa: PLC0415  # losses can be checked without the evaluation part
 
     del dtype
@@ -99,14 +99,14 @@ def _metric_faults(stem: str, file: dict[str, Any], case: dict[str, Any], dtype:
         else:
             right = math.isclose(got, expected, rel_tol=file["tolerance"]["rtol"], abs_tol=file["tolerance"]["atol"])
         if not right:
-            yield Fault(stem, case["name"], "metric", name, str(got), str(expected), "-")
+            yield Mismatch(stem, case["name"], "metric", name, str(got), str(expected), "-")
 
 
-def _faults(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Fault]:
+def _mismatches(stem: str, file: dict[str, Any], case: dict[str, Any], dtype: torch.dtype) -> Iterator[Mismatch]:
     tolerance = Tolerance(**file["tolerance"]) if dtype == torch.float64 else FLOAT32
     for answer in answers(file["loss"], case, dtype):
         for what, found, expected, worst in _differences(answer, case, tolerance):
-            yield Fault(stem, case["name"], answer.route, what, found, expected, worst)
+            yield Mismatch(stem, case["name"], answer.route, what, found, expected, worst)
 
 
 def _differences(answer: Answer, case: dict[str, Any], tolerance: Tolerance) -> Iterator[tuple[str, str, str, str]]:
@@ -149,10 +149,10 @@ def main() -> int:
     report = check_folder(options.folder, torch.float32 if options.float32 else torch.float64)
     if options.json:
         counts = {"passed": report.passed, "failed": report.failed, "not_yet": report.absent}
-        print(json.dumps({**counts, "faults": [fault._asdict() for fault in report.faults]}))
+        print(json.dumps({**counts, "mismatches": [mismatch._asdict() for mismatch in report.mismatches]}))
     else:
-        for fault in report.faults:
-            print(fault)
+        for mismatch in report.mismatches:
+            print(mismatch)
         for name in report.absent:
             print(f"not yet: {name}")
         print(f"{report.passed} passed, {report.failed} failed")

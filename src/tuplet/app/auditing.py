@@ -97,13 +97,13 @@ def audit(
 
     Args:
         run: Folder of the run.
-        cache: Folder for data that is drawn or decoded once.
-        folds: Train the recipe so many times, each time without a part of the examples, which are then judged by a
+        cache: Folder for data that is generated or decoded once.
+        folds: Train the recipe so many times, each time without a part of the examples, which are then evaluated by a
             model that has not learned their labels. 0 asks the model of the run alone.
         least: Cosine of two inputs from which they are copies.
         device: Where to train and embed.
         trust: Import what an encoder `callable` names.
-        progress: Is told what is done next.
+        progress: Is reported what is done next.
 
     Raises:
         DataError: If the data is gone, or has no classes.

@@ -11,7 +11,7 @@ _NOUNS = {"image": "image", "vector": "row", "series": "series", "text": "text"}
 _SHOWN = 4
 
 
-def told(manifest: Manifest) -> str:
+def describe(manifest: Manifest) -> str:
     """What a manifest holds, in one line; see `sentence`."""
     labels = manifest.labels
     missing = 0 if labels is None else int((labels < 0).sum())
@@ -20,7 +20,7 @@ def told(manifest: Manifest) -> str:
     )
 
 
-def told_of(data: DataSummary) -> str:
+def describe_facts(data: DataSummary) -> str:
     """The same of the data of a training, with the words to change it.
 
     Args:
@@ -31,8 +31,8 @@ def told_of(data: DataSummary) -> str:
         known = "with classes" if any(split.classes for split in data.splits.values()) else "without classes"
         return f"{data.source}: {_count(data.kind, rows)} {known}."
     words = "To change it: --set data.columns.label=NAME (or none; also group, id, text, path, pair), --set "
-    told = sentence(data.source, data.kind, rows, data.columns, unlabelled=data.unlabelled)
-    return f"{told} {words}\"data.columns.inputs=['A','B']\"."
+    described = sentence(data.source, data.kind, rows, data.columns, unlabelled=data.unlabelled)
+    return f"{described} {words}\"data.columns.inputs=['A','B']\"."
 
 
 def sentence(source: str, kind: str, rows: int, roles: Mapping[str, Sequence[str]], *, unlabelled: int = 0) -> str:

@@ -33,7 +33,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     recipes = {path.parent: _settings(path) for path in sorted(_recipes(folder))}
     known = [recipe for recipe in recipes.values() if recipe]
     rows = [
-        {"run": str(run), **_told(run, recipe), "differs": _differences(recipe, known)}
+        {"run": str(run), **_results(run, recipe), "differs": _differences(recipe, known)}
         for run, recipe in recipes.items()
     ]
     return sorted(rows, key=lambda row: (row["model"] is not None, row["measure"] or "", row["model"] or 0.0))
@@ -74,8 +74,8 @@ def _differences(recipe: Mapping[str, Any], all_of_them: Sequence[Mapping[str, A
     alike = [other for other in all_of_them if other.get("data.source") == recipe.get("data.source")]
     for key in keys:
         names = [f"{table}.name" for table in _tables_around(key)]
-        peers = [other for other in alike if all(other.get(name) == recipe.get(name) for name in names)]
-        if any(other.get(key) != recipe[key] for other in peers):
+        comparable = [other for other in alike if all(other.get(name) == recipe.get(name) for name in names)]
+        if any(other.get(key) != recipe[key] for other in comparable):
             shown.append(key)
     return " ".join(f"{key}={recipe[key]}" for key in shown if key in recipe)
 
@@ -87,7 +87,7 @@ def _tables_around(key: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, count)]
 
 
-def _told(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _results(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The outcome of a run; one that is damaged, or cannot be read, does not hide the others."""
     try:
         return _outcome(run, recipe) if recipe else {"state": "damaged" if _may_read(run) else "unreadable", **_NOTHING}
@@ -104,10 +104,10 @@ def _may_read(run: Path) -> bool:
 
 
 def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    diary = run / "events.jsonl"
-    content = read_bytes(diary, error=DataError, remedy="") if diary.exists() else b""
+    event_log = run / "events.jsonl"
+    content = read_bytes(event_log, error=DataError, remedy="") if event_log.exists() else b""
     events = [json.loads(line) for line in content.split(b"\n")[:-1]]  # the last line may be cut short
-    last = events[-1]["kind"] if events else "end"  # of a run whose diary is lost, the results tell
+    last = events[-1]["kind"] if events else "end"  # of a run whose event log is lost, the results tell
     if (run / FILE).exists() and last == "end":
         line = primary_of(Evaluation.read(run, remedy=""))
         if line is None:

@@ -6,8 +6,8 @@ from tuplet.results import Evaluation, Interval, lower_is_better
 
 _RECALL = {
     "all": "one of the {k} nearest neighbours is of the same class",
-    "pairs": "its answer is one of the {k} nearest",
-    "views": "the example is one of the {k} nearest to a random change of it",
+    "pairs": "its positive is one of the {k} nearest",
+    "views": "the example is one of the {k} nearest to an augmented view of it",
 }
 _MEANINGS = {
     "map@r": "how early the whole class comes, R being its size",
@@ -16,7 +16,7 @@ _MEANINGS = {
     "knn@": "the {k} nearest training examples vote for the right class",
     "probe": "a linear classifier of the training examples names the right class",
     "mrr": "mean of 1 / rank of the right one",
-    "spearman": "rank correlation with what people say of pairs of words",
+    "spearman": "rank correlation with human similarity ratings of word pairs",
     "kendall": "the same by counting pairs of pairs in the right order",
     "coverage": "share of the pairs whose words both have a vector",
     "ndcg@": "how early the nearest targets come among the {k} nearest",

@@ -23,16 +23,16 @@ def read_pairs(typed: Sequence[str]) -> list[tuple[str, str]]:
     path = Path(typed[0])
     if len(typed) != 1 or path.suffix.lower() not in _TABLES:
         raise DataError(
-            f"{len(typed)} items are no pair.",
+            f"{len(typed)} items are not a pair.",
             hint="Name two items, or one table with the columns a and b.",
             reference="pairs-to-verify",
         )
     from tuplet.data.cells import read_cells
-    from tuplet.data.faults import Faults
+    from tuplet.data.source_errors import SourceErrors
 
-    faults = Faults(str(path))
-    table = read_cells(path, faults)
-    faults.raise_if_any()
+    problems = SourceErrors(str(path))
+    table = read_cells(path, problems)
+    problems.raise_if_any()
     places = [table.find(side) for side in _SIDES]
     if None in places:
         raise DataError(

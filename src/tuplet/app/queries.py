@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tuplet.app.described import told
+from tuplet.app.described import describe
 from tuplet.data import Manifest, read_manifest
 from tuplet.data.folders import printable
 from tuplet.data.read import TABLES
@@ -45,7 +45,7 @@ def read_queries(
     kind = embedder.side(side).preprocessing.kind
     items: list[Any] = []
     names: list[str] = []
-    remarks: list[str] = []
+    notes: list[str] = []
     for word in _lines(typed):
         path = Path(word)
         if kind == "image" or path.suffix.lower() in _FILES:
@@ -54,7 +54,7 @@ def read_queries(
             manifest = _read(embedder, path, side, skip_broken=skip_broken)
             for note in manifest.notes:
                 logger.warning("%s", note)
-            remarks += [told(manifest)] if manifest.columns is not None else []
+            notes += [describe(manifest)] if manifest.columns is not None else []
             items.extend(manifest.items)
             names.extend(manifest.ids)
         elif kind in ("image", "text", "words"):
@@ -62,7 +62,7 @@ def read_queries(
             names.append(printable(word))
         else:
             raise DataError(
-                f"{word} is no table; the model embeds items of the kind {kind}.",
+                f"{word} is not a table; the model embeds items of the kind {kind}.",
                 hint="Give it a .csv, .tsv, .parquet, .jsonl, .npy, .npz or .ts file; every row is embedded.",
                 reference="query-kind",
             )
@@ -71,7 +71,7 @@ def read_queries(
     preprocessing = embedder.side(side).preprocessing
     if isinstance(preprocessing, WordPreprocessing):
         require_known_words(names, preprocessing)
-    return (np.stack(items) if kind == "vector" else items), names, remarks
+    return (np.stack(items) if kind == "vector" else items), names, notes
 
 
 def embedded_queries(
@@ -96,9 +96,9 @@ def embedded_queries(
     """
     rows: list[Tensor] = []
     names: list[str] = []
-    remarks: list[str] = []
+    notes: list[str] = []
     if typed or not (texts or vectors):
-        items, names, remarks = read_queries(embedder, typed, skip_broken=skip_broken)
+        items, names, notes = read_queries(embedder, typed, skip_broken=skip_broken)
         rows.append(embedder.embed(items))
     if texts:
         side = text_side(embedder)
@@ -111,7 +111,7 @@ def embedded_queries(
         found = _vectors(word, embedder.dim)
         rows.append(found)
         names += [word] if len(found) == 1 else [f"{word}:{row}" for row in range(len(found))]
-    return torch.cat(rows), names, remarks
+    return torch.cat(rows), names, notes
 
 
 def text_side(embedder: Embedder) -> Side:
@@ -153,7 +153,7 @@ def _vectors(word: str, dim: int) -> Tensor:
     except (OSError, ValueError) as problem:
         raise DataError(
             f"--vector {word}: {problem}.",
-            hint="Type numbers with commas between them, 0.1,0.2,..., or name a .npy of rows.",
+            hint="Give numbers separated by commas, 0.1,0.2,..., or name a .npy of rows.",
             reference="query-vector",
         ) from problem
     if found.ndim != 2 or found.shape[1] != dim or not np.isfinite(found).all():
@@ -194,7 +194,7 @@ def read_collection(
             hint="Name a collection of that kind, or another model: --model RUN",
             reference="query-kind",
         )
-    return manifest, [*manifest.notes, *([told(manifest)] if manifest.columns is not None else [])]
+    return manifest, [*manifest.notes, *([describe(manifest)] if manifest.columns is not None else [])]
 
 
 def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool, metadata: bool = False) -> Manifest:

@@ -17,10 +17,10 @@ _FEW = 50
 """Training classes below which long training makes unseen ones worse."""
 _UNTRAINED = "the encoder before training"
 _PROTOCOLS = {
-    "all": "Each example looks for its nearest neighbour among all others.",
+    "all": "Each example is a query against all others.",
     "train": "Each example is classified by the training examples.",
     "targets": "Distances between embeddings are compared with distances between targets.",
-    "pairs": "Each query looks for its own answer among the answers of all.",
+    "pairs": "Each query is searched among the positives of all.",
     "views": "An augmented view of each example looks for it among all. Without classes, targets or pairs nothing can "
     "be said of what the embedding is good for.",
 }
@@ -74,7 +74,7 @@ def state_data(evaluation: Evaluation) -> str:
     part = evaluation.data.splits[evaluation.split]
     shown = f"{part.examples:,} {evaluation.split} examples"
     if main is None:
-        return f"There are {shown}, of which nothing is known: only the health of their embeddings can be told."
+        return f"There are {shown}, without labels: only the health of their embeddings is reported."
     if main.protocol in ("all", "train"):
         shown += f" of {part.classes:,} classes{_state_seen(evaluation)}"
     elif main.protocol == "pairs":
@@ -92,7 +92,7 @@ def _state_seen(evaluation: Evaluation) -> str:
     if unseen := evaluation.data.splits[evaluation.split].unseen:
         return f", {unseen:,} of which it has not seen in training"
     if by == "row" and not _is_supervised(evaluation):
-        return ", whose names it was not told in training"
+        return ", whose labels training did not use"
     return {"class": ", none of which it has seen in training", "row": ", all of which it knows from training"}.get(
         by, ""
     )
@@ -120,7 +120,7 @@ def advice(evaluation: Evaluation) -> str | None:
     else:
         found = f"By {line.name} it is undecided whether the model is better than {other}: {shown}."
     is_behind = outcome == "worse" or line.model.value <= value
-    end = f"Until then, use {other}" if is_behind else "Chance alone may explain the difference: evaluate more examples"
+    end = f"Until then, use {other}" if is_behind else "The difference is within chance: evaluate more examples"
     return f"{found} What helps most often: {'; '.join(_tries(evaluation, line))}. {end}."
 
 
@@ -134,7 +134,7 @@ def _tries(evaluation: Evaluation, line: Metric) -> list[str]:
     if tries is not None:
         return tries
     if not _is_supervised(evaluation):
-        return ["more steps (--steps)", "another augmentation (train.augment)", "a loss that is told the classes"]
+        return ["more steps (--steps)", "another augmentation (train.augment)", "a loss that uses the classes"]
     by, train = evaluation.data.by, evaluation.data.splits.get("train")
     tries = [
         "more examples of each class" if by == "row" else "more classes to train on",  # by row the classes are fixed
@@ -178,17 +178,17 @@ def _state_choice(raw: RawInput) -> str:
     return f"{chosen} (best of {len(raw.scores)} by {raw.chosen_on} {raw.by})" if raw.scores else chosen
 
 
-def remarks(evaluation: Evaluation) -> list[str]:
+def notes(evaluation: Evaluation) -> list[str]:
     """What a reader of the numbers should know about them."""
     if evaluation.data.kind == "words":
         return [_state_coverage(name, found.model) for name, found in evaluation.protocols.items()]
     main, line = evaluation.main, primary_of(evaluation)
     if main is None or line is None:
         return []
-    return list(_remarks(evaluation, line, evaluation.protocols[main.protocol].model))
+    return list(_notes(evaluation, line, evaluation.protocols[main.protocol].model))
 
 
-def _remarks(evaluation: Evaluation, line: Metric, scores: Scores) -> Iterator[str]:
+def _notes(evaluation: Evaluation, line: Metric, scores: Scores) -> Iterator[str]:
     for gain, words in (
         (evaluation.difference("raw"), _name_raw(evaluation)),
         (evaluation.difference("untrained"), _UNTRAINED),
@@ -244,7 +244,7 @@ def verification_lines(result: "VerificationResult") -> list[Accepted]:
     return lines
 
 
-def data_remarks(evaluation: Evaluation) -> list[str]:
+def data_notes(evaluation: Evaluation) -> list[str]:
     """What a reader should know about the data."""
     data, found = evaluation.data, []
     if data.lookalikes:

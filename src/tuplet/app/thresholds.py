@@ -60,7 +60,7 @@ def threshold_for(embedder: Embedder, rate: float) -> Threshold:
         raise DataError(
             f"The strictest rate of false accepts that was measured is {strictest:g}, not {rate:g}: it rests on "
             f"{of['n_different']:,} pairs of {of['n_classes']:,} validation classes.",
-            hint=f"Type --far {strictest:g}, or train with more validation classes.",
+            hint=f"Use --far {strictest:g}, or train with more validation classes.",
             reference="no-threshold",
         )
     point = max(fitting, key=lambda one: one["rate"])
@@ -81,7 +81,7 @@ def threshold_of(embedder: Embedder, typed: str) -> Threshold:
         value = float("nan")
     if value != value:  # noqa: PLR0124  not a number
         raise DataError(
-            f"--threshold {typed}: that is no number.", hint="Type a number, or auto.", reference="no-threshold"
+            f"--threshold {typed}: that is not a number.", hint="Give a number, or auto.", reference="no-threshold"
         )
     return Threshold(value, _is_similarity(embedder))
 

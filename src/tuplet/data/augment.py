@@ -80,17 +80,17 @@ class AffineAugment:
         """Draw one change for each image and apply them all at once; the border is continued outwards."""
         height, width = inputs.shape[2:]
         draws = Draws.of(draws)
-        drawn = draws.rand(len(inputs), 13).to(inputs)
-        grid = _grid(self._matrices(drawn[:, :11], height, width), height, width)
+        uniform = draws.rand(len(inputs), 13).to(inputs)
+        grid = _grid(self._matrices(uniform[:, :11], height, width), height, width)
         images = functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
         if self.brightness or self.contrast:
-            brighter, sharper = (2 * drawn[:, 11:, None, None, None] - 1).unbind(1)  # each (n, 1, 1, 1)
+            brighter, sharper = (2 * uniform[:, 11:, None, None, None] - 1).unbind(1)  # each (n, 1, 1, 1)
             mean = images.mean((1, 2, 3), keepdim=True)
             images = (images - mean) * (1 + self.contrast * sharper) + mean + self.brightness * brighter
         return self._coloured(images, draws)
 
     def _coloured(self, images: Tensor, draws: Draws) -> Tensor:
-        """Each channel lit differently, or none told from the others, and noise; what is 0 draws nothing."""
+        """Each channel lit differently, or none distinguished from the others, and noise; what is 0 draws nothing."""
         count, channels = images.shape[:2]
         if self.channel:
             images = images + self.channel * (2 * draws.rand(count, channels, 1, 1).to(images) - 1)
@@ -99,17 +99,17 @@ class AffineAugment:
             images = torch.where(is_grey, images.mean(1, keepdim=True), images)
         return images + self.noise * draws.randn(*images.shape).to(images) if self.noise else images
 
-    def _matrices(self, drawn: Tensor, height: int, width: int) -> Tensor:
+    def _matrices(self, uniform: Tensor, height: int, width: int) -> Tensor:
         """Where each pixel of the result is read, in coordinates from -1 to 1: (n, 2, 3)."""
-        turn, lean, wide, high, right, down = (2 * drawn[:, :6] - 1).unbind(1)
-        mirror, area, aspect, across, along = drawn[:, 6:].unbind(1)
+        turn, lean, wide, high, right, down = (2 * uniform[:, :6] - 1).unbind(1)
+        mirror, area, aspect, across, along = uniform[:, 6:].unbind(1)
         sine, cosine = (self.rotate * turn).sin(), (self.rotate * turn).cos()
         part = 1 - (1 - self.crop) * area
         stretch = (_ASPECT * (2 * aspect - 1)).exp() if self.crop < 1 else torch.ones_like(part)
         window_x, window_y = (part * stretch).sqrt().clamp_max(1), (part / stretch).sqrt().clamp_max(1)
         scale_x = (1 + self.scale * wide) * window_x
         scale_y = (1 + self.scale * high) * window_y
-        side = 1 - 2 * (mirror < 0.5).to(drawn) if self.flip else torch.ones_like(part)
+        side = 1 - 2 * (mirror < 0.5).to(uniform) if self.flip else torch.ones_like(part)
         slant = self.shear * lean
         # rotation · shear · scale, in pixels; then from pixels to coordinates
         xx, xy = cosine * scale_x * side, (cosine * slant - sine) * scale_y * (height / width)
@@ -259,7 +259,7 @@ class TokenAugment:
 def _scattered(keys: Int64[Tensor, "n 1"], place: Int64[Tensor, " most"]) -> Float[Tensor, "n most"]:
     """Numbers in [0, 1) that look drawn at random, from key and place alone."""
     numbers = (keys * 0x9E3779B9 + place * 0x85EBCA6B + 1) & 0xFFFFFFFF
-    for factor in (0x2C1B3C6D, 0x297A2D39):  # multiplied and folded modulo 2^32
+    for factor in (0x2C1B3C6D, 0x297A2D39):  # multiplied and reduced modulo 2^32
         numbers = ((numbers ^ (numbers >> 16)) * factor) & 0xFFFFFFFF
     return (numbers ^ (numbers >> 15)).double() / 2**32
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.data.faults import Faults
 from tuplet.data.manifest import Kind
+from tuplet.data.source_errors import SourceErrors
 
 _PIXELS = 8
 """An axis that is shorter counts no pixels, and one that is longer counts no channels of a usual series."""
@@ -19,17 +19,17 @@ _TURNED = (
 )
 
 
-def kind_of(rows: NDArray[Any], kind: Kind | None, name: str, faults: Faults) -> tuple[Kind, tuple[str, ...]]:
+def kind_of(rows: NDArray[Any], kind: Kind | None, name: str, problems: SourceErrors) -> tuple[Kind, tuple[str, ...]]:
     """What an example of an array is, and a sentence on how its axes were read where they could be others.
 
     Two axes are rows of numbers, three are series (n, channels, time), four are images. Three axes of uint8 whose
-    examples are square are images of one channel; where three axes may mean something else too, it is a fault.
+    examples are square are images of one channel; where three axes may mean something else too, it is a problem.
 
     Args:
         rows: Examples along the first axis.
         kind: What the user says an example is; None lets the shape tell.
         name: What the array is called in messages.
-        faults: Takes what cannot be told.
+        problems: Collects what is ambiguous.
     """
     if kind is not None or rows.ndim != 3:
         return kind or ("image" if rows.ndim == 4 else "vector"), ()
@@ -50,7 +50,7 @@ def kind_of(rows: NDArray[Any], kind: Kind | None, name: str, faults: Faults) ->
         choices.append(_TURNED)
     if choices:
         meant = "; ".join([*choices, _SERIES]).format(first, last)
-        faults.add("ambiguous-array", f"{shape} may be several things", hint=f"Say which. If it holds {meant}.")
+        problems.add("ambiguous-array", f"{shape} may be several things", hint=f"Say which. If it holds {meant}.")
     return "series", ()
 
 
@@ -61,23 +61,23 @@ def with_channels(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
     return rows.transpose(0, 3, 1, 2) if kind == "image" and _channels_axis(rows.shape) == 3 else rows
 
 
-def check_axes(rows: NDArray[Any], kind: Kind, faults: Faults) -> None:
+def check_axes(rows: NDArray[Any], kind: Kind, problems: SourceErrors) -> None:
     """Note what keeps an array from being examples of a kind."""
     axes = {"vector": (2,), "series": (2, 3), "image": (3, 4)}.get(kind, ())
     found = f"shape {rows.shape} of {rows.dtype}"
     if rows.ndim not in axes or rows.dtype.kind not in "fiub":
-        faults.add("bad-array", f"{found} does not hold examples of kind {kind!r}")
+        problems.add("bad-array", f"{found} does not hold examples of kind {kind!r}")
     elif kind != "image":
         return
     elif rows.dtype.kind not in "iu":
         hint = "Save them as uint8 from 0 to 255, (array * 255).round().astype('uint8') where white is 1."
-        faults.add("bad-array", f"{found}: images are whole numbers", hint=hint)
+        problems.add("bad-array", f"{found}: images are whole numbers", hint=hint)
     elif rows.ndim == 4 and not _channels_axis(rows.shape):
         hint = "Save images as (n, channels, height, width) or (n, height, width, channels), with 1 or 3 channels."
-        faults.add("bad-array", f"{found}: no axis counts 1 or 3 channels", hint=hint)
+        problems.add("bad-array", f"{found}: no axis counts 1 or 3 channels", hint=hint)
     elif rows.ndim == 4 and {rows.shape[1], rows.shape[3]} <= set(_CHANNELS) and rows.shape[2] > 1:
         hint = "Save images of one channel as (n, height, width) and say --set data.kind=image."
-        faults.add("ambiguous-array", f"{found}: channels may stand second or last", hint=hint)
+        problems.add("ambiguous-array", f"{found}: channels may stand second or last", hint=hint)
 
 
 def _channels_axis(shape: tuple[int, ...]) -> int:

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tuplet.data.delimited import NUMBER, read_delimited
-from tuplet.data.faults import Faults
 from tuplet.data.labels import MISSING
 from tuplet.data.scaling import loses_in_single
+from tuplet.data.source_errors import SourceErrors
 
 _INDEX = "__index_level_0__"
 """Where pandas keeps row numbers in a Parquet file."""
@@ -47,8 +47,8 @@ class Table:
             return None
         if name in self.names:
             return self.names.index(name)
-        folded = [_folded(known) for known in self.names]
-        return folded.index(_folded(name)) if _folded(name) in folded else None
+        casefolded = [_casefolded(known) for known in self.names]
+        return casefolded.index(_casefolded(name)) if _casefolded(name) in casefolded else None
 
     def texts(self, position: int) -> list[str]:
         """One column as texts without surrounding space; "" where there is none."""
@@ -95,8 +95,8 @@ class Table:
             return bool(len(values))
         if len(without) == len(values):
             return False
-        told = Table(("",), (self.columns[position].take(pa.array(without)),), ()).filled(0)
-        return len(values) - len(without) >= len(told)
+        distinct = Table(("",), (self.columns[position].take(pa.array(without)),), ()).filled(0)
+        return len(values) - len(without) >= len(distinct)
 
     def text_at(self, position: int, row: int) -> str:
         """One cell."""
@@ -104,12 +104,12 @@ class Table:
         return "" if value is None else str(value).strip()
 
 
-def read_cells(path: Path, faults: Faults, *, header: bool = True) -> Table:
+def read_cells(path: Path, problems: SourceErrors, *, header: bool = True) -> Table:
     """The columns of a file, by its ending.
 
     Args:
         path: `.csv` or `.tsv`, `.parquet`, `.jsonl`.
-        faults: Of lines that are left out.
+        problems: Of lines that are left out.
         header: Whether the first line of a CSV table names the columns; without, they are `column1`, `column2`, ...
 
     Raises:
@@ -120,26 +120,28 @@ def read_cells(path: Path, faults: Faults, *, header: bool = True) -> Table:
         if suffix == ".parquet":
             names, columns = _of_parquet(path)
             lines: Sequence[int] = range(1, 1 + (len(columns[0]) if columns else 0))
-            faults.unit = "row"
+            problems.unit = "row"
         elif suffix == ".jsonl":
-            names, columns, lines = _of_json(path, faults)
+            names, columns, lines = _of_json(path, problems)
         else:
-            names, columns, lines = read_delimited(path, faults, header=header)
+            names, columns, lines = read_delimited(path, problems, header=header)
     except OSError as error:
-        faults.add("unreadable-source", f"{error.strerror or error}")
-        faults.raise_if_any()
+        problems.add("unreadable-source", f"{error.strerror or error}")
+        problems.raise_if_any()
         raise
     table = _without_empty(Table(tuple(names), tuple(columns), tuple(lines)))
     for name, count in Counter(table.names).items():
         if count > 1:
-            faults.add("missing-column", f"{count} columns are called {name!r}", hint="Give every column its own name.")
+            problems.add(
+                "missing-column", f"{count} columns are called {name!r}", hint="Give every column its own name."
+            )
     if not len(table):
-        faults.add("empty-source", "there are no rows below the header" if names else "the table is empty")
-        faults.raise_if_any()
+        problems.add("empty-source", "there are no rows below the header" if names else "the table is empty")
+        problems.raise_if_any()
     return table
 
 
-def _folded(name: str) -> str:
+def _casefolded(name: str) -> str:
     return normalize("NFC", name.strip()).casefold()
 
 
@@ -177,7 +179,7 @@ def _of_parquet(path: Path) -> tuple[list[str], list[pa.ChunkedArray]]:
     try:
         table = pq.ParquetFile(path).read()
     except pa.ArrowException as error:
-        raise OSError(f"this is not a whole Parquet file ({str(error).splitlines()[0]})") from error
+        raise OSError(f"this is not a complete Parquet file ({str(error).splitlines()[0]})") from error
     names, columns = [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
         for part, values in _spread(name, column):
@@ -200,7 +202,7 @@ def _spread(name: str, column: pa.ChunkedArray) -> list[tuple[str, pa.ChunkedArr
     return [(f"{name}.{at}", pa.chunked_array([pa.array(values[:, at])])) for at in range(lengths[0])]
 
 
-def _of_json(path: Path, faults: Faults) -> tuple[list[str], list[pa.ChunkedArray], list[int]]:
+def _of_json(path: Path, problems: SourceErrors) -> tuple[list[str], list[pa.ChunkedArray], list[int]]:
     """An object on each line; what one does not name is missing there."""
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
@@ -211,15 +213,15 @@ def _of_json(path: Path, faults: Faults) -> tuple[list[str], list[pa.ChunkedArra
             try:
                 row = json.loads(line.decode("utf-8-sig"))
             except (ValueError, RecursionError) as error:
-                faults.add("bad-json", f"this is not JSON ({error})", line=number)
+                problems.add("bad-json", f"this is not JSON ({error})", line=number)
                 continue
             if isinstance(row, dict):
                 rows.append(row)
                 lines.append(number)
             else:
-                faults.add("bad-json", f"this is {type(row).__name__}, not an object", line=number)
+                problems.add("bad-json", f"this is {type(row).__name__}, not an object", line=number)
     if not rows:
-        faults.raise_if_any()
+        problems.raise_if_any()
     names, columns = [], []
     for name in dict.fromkeys(name for row in rows for name in row):
         for part, values in _spread(name, _of_values([row.get(name) for row in rows])):

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tuplet.data.cells import Table
-from tuplet.data.faults import Faults
 from tuplet.data.labels import MISSING, says_who_asks
 from tuplet.data.manifest import Columns, Kind
+from tuplet.data.source_errors import SourceErrors
 from tuplet.registry import did_you_mean
 
 Role = Literal["id", "path", "text", "label", "pair", "split", "group", "role"]
@@ -59,19 +59,25 @@ class Roles:
         return replace(asked, **named, inputs=inputs, targets=targets)
 
 
-def settle_annotations(table: Table, columns: Columns, faults: Faults) -> Roles:
+def settle_annotations(table: Table, columns: Columns, problems: SourceErrors) -> Roles:
     """The same for a table beside an array, which holds no inputs."""
-    of = _named(table, columns, (), faults, as_trained=False)
-    targets = _targets(table, columns, of, (), faults, as_trained=False)
+    of = _named(table, columns, (), problems, as_trained=False)
+    targets = _targets(table, columns, of, (), problems, as_trained=False)
     if "label" not in of and not targets:
-        faults.add("missing-column", "there is no column 'label'", hint=columns_hint("label", table))
+        problems.add("missing-column", "there is no column 'label'", hint=columns_hint("label", table))
     return Roles(of, targets, (), "vector")
 
 
 def settle_columns(
-    table: Table, columns: Columns, *, kind: Kind | None, needs: Collection[str], as_trained: bool, faults: Faults
+    table: Table,
+    columns: Columns,
+    *,
+    kind: Kind | None,
+    needs: Collection[str],
+    as_trained: bool,
+    problems: SourceErrors,
 ) -> Roles:
-    """Decide what each column is; what cannot be told is a fault that names the choices.
+    """Decide what each column is; what is ambiguous is a problem that names the choices.
 
     Args:
         table: Its cells.
@@ -80,21 +86,21 @@ def settle_columns(
         needs: Roles that have to be there.
         as_trained: The names are those of a table that a model was trained on: inputs must be there, the rest may be,
             and nothing is asked.
-        faults: Of names that are missing or unclear.
+        problems: Of names that are missing or unclear.
     """
     columns = _of_pairs(table, columns)
-    of = _named(table, columns, needs, faults, as_trained=as_trained)
-    targets = _targets(table, columns, of, needs, faults, as_trained=as_trained)
+    of = _named(table, columns, needs, problems, as_trained=as_trained)
+    targets = _targets(table, columns, of, needs, problems, as_trained=as_trained)
     kind = kind or ("image" if "path" in of else "text" if "text" in of else "vector")
     free = [place for place in range(len(table.names)) if place not in {*of.values(), *targets}]
     inputs: tuple[int, ...] = ()
     if kind in ("vector", "series"):
-        inputs = _inputs(table, columns, free, faults)
-    is_open = not as_trained and not len(faults)
+        inputs = _inputs(table, columns, free, problems)
+    is_open = not as_trained and not len(problems)
     if is_open and "label" not in of and columns.label is not None and not targets and "pair" not in of:
-        _ask_for_label(table, [place for place in free if columns.inputs is None or place not in inputs], faults)
+        _ask_for_label(table, [place for place in free if columns.inputs is None or place not in inputs], problems)
     if is_open and inputs and columns.inputs is None:
-        _ask_for_texts(table, [place for place in free if place not in inputs], columns, faults)
+        _ask_for_texts(table, [place for place in free if place not in inputs], columns, problems)
     if "id" not in of and columns.id is not None and kind != "image":
         names = [place for place in free if _identifies(table, place) and place not in inputs]
         unique = next((place for place in names if _is_unique(table.texts(place))), None)
@@ -107,7 +113,7 @@ def columns_hint(role: str, table: Table) -> str:
     option = "targets" if role == "target" else role
     value = "['NAME']" if role == "target" else "NAME"
     close = did_you_mean(role, [*table.names])
-    return f"Rename a column to {role!r}, or type --set data.columns.{option}={value}. {close}"
+    return f"Rename a column to {role!r}, or use --set data.columns.{option}={value}. {close}"
 
 
 def counts_rows(name: str) -> bool:
@@ -125,7 +131,7 @@ def _of_pairs(table: Table, columns: Columns) -> Columns:
 
 
 def _named(
-    table: Table, columns: Columns, needs: Collection[str], faults: Faults, *, as_trained: bool
+    table: Table, columns: Columns, needs: Collection[str], problems: SourceErrors, *, as_trained: bool
 ) -> dict[Role, int]:
     of: dict[Role, int] = {}
     for role in ROLES:
@@ -136,7 +142,7 @@ def _named(
         if place is not None:
             of[role] = place
         elif role in needs or (name not in (None, getattr(_USUAL, role)) and not as_trained):
-            faults.add("missing-column", f"there is no column {name or role!r}", hint=columns_hint(role, table))
+            problems.add("missing-column", f"there is no column {name or role!r}", hint=columns_hint(role, table))
     return of
 
 
@@ -146,7 +152,13 @@ def _says_who_asks(table: Table, place: int) -> bool:
 
 
 def _targets(
-    table: Table, columns: Columns, of: dict[Role, int], needs: Collection[str], faults: Faults, *, as_trained: bool
+    table: Table,
+    columns: Columns,
+    of: dict[Role, int],
+    needs: Collection[str],
+    problems: SourceErrors,
+    *,
+    as_trained: bool,
 ) -> tuple[int, ...]:
     """Positions of the graded labels."""
     if columns.targets is None:
@@ -158,28 +170,28 @@ def _targets(
         if as_trained and missing:
             found = []  # some of them would be another distance
         for name in () if as_trained else missing:
-            faults.add("missing-column", f"there is no column {name!r}", hint=columns_hint("target", table))
+            problems.add("missing-column", f"there is no column {name!r}", hint=columns_hint("target", table))
     if "target" in needs and not found:
-        faults.add("missing-column", "there is no column 'target'", hint=columns_hint("target", table))
+        problems.add("missing-column", "there is no column 'target'", hint=columns_hint("target", table))
     return tuple(found)
 
 
-def _inputs(table: Table, columns: Columns, free: list[int], faults: Faults) -> tuple[int, ...]:
+def _inputs(table: Table, columns: Columns, free: list[int], problems: SourceErrors) -> tuple[int, ...]:
     """Positions of the columns that make up a vector."""
     if columns.inputs is not None:
         for name in columns.inputs:
             if table.find(name) is None:
-                faults.add("missing-column", f"there is no column {name!r}", hint=did_you_mean(name, [*table.names]))
+                problems.add("missing-column", f"there is no column {name!r}", hint=did_you_mean(name, [*table.names]))
         return tuple(place for name in columns.inputs if (place := table.find(name)) is not None)
     if numbered := [place for place in free if re.fullmatch(_NUMBERED, table.names[place])]:
         return tuple(numbered)
     found = [place for place in free if not _identifies(table, place) and table.is_numeric(place)]
     if not found:
-        faults.add(
+        problems.add(
             "missing-column",
             f"there is no column 'path', no column 'text' and no column of numbers, only {', '.join(table.names)}",
             hint="Say which column holds texts: --set data.columns.text=NAME; or paths of images: "
-            "--set data.columns.path=NAME; and of pairs, which holds the answers: --set data.columns.pair=NAME",
+            "--set data.columns.path=NAME; and of pairs, which holds the positives: --set data.columns.pair=NAME",
         )
     return tuple(found)
 
@@ -195,17 +207,17 @@ def _identifies(table: Table, place: int) -> bool:
     return bool(values[0] in {0, 1} and (np.diff(values) == 1).all())
 
 
-def _ask_for_label(table: Table, free: list[int], faults: Faults) -> None:
+def _ask_for_label(table: Table, free: list[int], problems: SourceErrors) -> None:
     """A column that repeats its values may be the class; training without it has to be asked for."""
     found = sorted(_candidates(table, free))
     if not found:
         return
     shown = [f"{name!r} ({count:,} values)" for _, count, name in found[:_SHOWN]]
     first = found[0][2]
-    faults.add(
+    problems.add(
         "unclear-columns",
         f"there is no column 'label', and {' or '.join(shown)}{', ...' * (len(found) > _SHOWN)} may hold the classes",
-        hint=f"Type --set data.columns.label={first!r}, or the name of another column; to train without labels: --set "
+        hint=f"Use --set data.columns.label={first!r}, or the name of another column; to train without labels: --set "
         f"data.columns.label=none; if it is a measurement: --set \"data.columns.targets=['{first}']\"",
     )
 
@@ -226,7 +238,7 @@ def _candidates(table: Table, free: list[int]) -> Iterator[tuple[int, int, str]]
             yield 1 + is_numeric, distinct, name
 
 
-def _ask_for_texts(table: Table, free: list[int], columns: Columns, faults: Faults) -> None:
+def _ask_for_texts(table: Table, free: list[int], columns: Columns, problems: SourceErrors) -> None:
     """Numbers beside texts or images: which of them are the examples has to be said."""
     texts, images = [], []
     for place in free if (columns.text, columns.path) == (_USUAL.text, _USUAL.path) else ():
@@ -239,7 +251,7 @@ def _ask_for_texts(table: Table, free: list[int], columns: Columns, faults: Faul
     for option, what, names in (("text", "texts", texts), ("path", "files of images", images)):
         if names:
             pair = "".join(f" --set data.columns.pair={name!r}" for name in names[1:2])
-            faults.add(
+            problems.add(
                 "unclear-columns",
                 f"{' and '.join(map(repr, names[:2]))} {'hold' if pair else 'holds'} {what}, beside columns of numbers",
                 hint=f"To read them: --set data.columns.{option}={names[0]!r}{pair}; to read numbers: "

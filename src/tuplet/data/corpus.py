@@ -80,7 +80,7 @@ def read_corpus(
         The corpus.
 
     Raises:
-        DataError: A file is no text in UTF-8 or cannot be read, the pattern is no regular expression, or no word is
+        DataError: A file is no text in UTF-8 or cannot be read, the pattern is not a regular expression, or no word is
             frequent.
     """
     options = {"min_count": min_count, "pattern": pattern, "lower": lower, "by_line": by_line}
@@ -114,12 +114,12 @@ def _read(files: Sequence[Path], find: Callable[[str], list[str]], options: dict
     stream = np.concatenate(parts)
     counts = np.bincount(stream, minlength=len(known))
     words = np.array(list(known), dtype=object)
-    _tell_unspaced(known, counts, read, options, source)
+    _warn_unspaced(known, counts, read, options, source)
     frequent = np.flatnonzero(counts >= int(str(options["min_count"])))
     if not len(frequent):
         raise DataError(
             f"{source} holds {read} words, {len(known)} different ones; none occurs {options['min_count']} times.",
-            hint="Give more text, or type --set data.words.min_count=1."
+            hint="Give more text, or use --set data.words.min_count=1."
             + " What counts as a word: --set model.preprocessing.pattern='\\w+'" * (not read),
             reference="no-words",
         )
@@ -185,7 +185,7 @@ def _not_text(file: Path, what: str, encoding: str) -> DataError:
     )
 
 
-def _tell_unspaced(
+def _warn_unspaced(
     known: Mapping[str, int], counts: NDArray[np.int64], read: int, options: Mapping[str, object], source: str
 ) -> None:
     """Say that letters stand for words, where the text has many of a script without spaces."""

@@ -63,13 +63,13 @@ class Dataset:
         kind: What an input is.
         inputs: Stored form of the examples, see `Inputs`.
         ids: Unique name of each example.
-        labels: What the loss is told about each example.
+        labels: What the loss uses about each example.
         class_names: Name of each class.
         groups: What else an example belongs to.
         roles: "query" or "gallery" for each example, "" for neither; None where the data does not say.
         partners: Second input of each example, where examples are pairs.
         classes: Class of each example, an index into `class_names`, -1 where it is unknown; None without classes.
-            Whatever the labels mean, classes can choose the best step and judge the result.
+            Whatever the labels mean, classes can choose the best step and evaluate the result.
         targets: Graded values of each example (n, t); None without. The same is true of them.
         texts: Texts as they were read, to be shown.
         partner_texts: The same of the second inputs.

@@ -16,7 +16,7 @@ from threading import Lock
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from tuplet.data.faults import Faults
+from tuplet.data.source_errors import SourceErrors
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """A number as programs write it: `1_000`, `0x1f` and `1,5` are none."""
@@ -30,7 +30,7 @@ Cells = tuple[list[pa.ChunkedArray], Sequence[int]]
 
 
 def read_delimited(
-    path: Path, faults: Faults, *, header: bool
+    path: Path, problems: SourceErrors, *, header: bool
 ) -> tuple[list[str], list[pa.ChunkedArray], Sequence[int]]:
     """Names of the columns, their cells as texts, and the line of each row; faulty lines are left out.
 
@@ -42,15 +42,15 @@ def read_delimited(
         start, separator, width = _opening(path)
         if not width:
             return [], [], []
-        columns, lines = _by_arrow(path, separator, start, width) or _by_row(path, separator, start, faults)
+        columns, lines = _by_arrow(path, separator, start, width) or _by_row(path, separator, start, problems)
     except UnicodeDecodeError:
-        faults.add("unreadable-source", _undecoded(path), hint="Save the table as UTF-8.")
-        faults.raise_if_any()
+        problems.add("unreadable-source", _undecoded(path), hint="Save the table as UTF-8.")
+        problems.raise_if_any()
         raise
     if not header or not columns:
         return [f"column{place}" for place in range(1, len(columns) + 1)], columns, lines
     names = [column[0].as_py().strip() for column in columns]
-    _require_names(names, lines[0], faults)
+    _require_names(names, lines[0], problems)
     return names, [column.slice(1) for column in columns], lines[1:]
 
 
@@ -63,8 +63,8 @@ def _opening(path: Path) -> tuple[int, str, int]:
     start, separator = 0, ""
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = file.readline(_BLOCK)
-        if told := re.fullmatch(r'"?sep=(.)"?\s*', line):
-            start, separator, line = 1, told[1], file.readline(_BLOCK)
+        if separator_line := re.fullmatch(r'"?sep=(.)"?\s*', line):
+            start, separator, line = 1, separator_line[1], file.readline(_BLOCK)
         while line and not line.strip():
             line = file.readline(_BLOCK)
     separator = separator or max(",;\t", key=re.sub(r'"([^"]|"")*"', "", line).count)
@@ -72,13 +72,13 @@ def _opening(path: Path) -> tuple[int, str, int]:
         return start, separator, len(next(csv.reader([line], delimiter=separator), []))
 
 
-def _require_names(names: Sequence[str], line: int, faults: Faults) -> None:
+def _require_names(names: Sequence[str], line: int, problems: SourceErrors) -> None:
     """Refuse a first line of numbers, unless they count the columns, as pandas names them."""
     numbers = [name for name in names if re.fullmatch(NUMBER, name)]
     counted = [str(int(numbers[0]) + at) for at in range(len(numbers))] if numbers and numbers[0] in {"0", "1"} else []
     if numbers and numbers != counted:
-        faults.add("no-header", f"the first line holds {', '.join(numbers[:3])} in place of names", line=line)
-        faults.raise_if_any()
+        problems.add("no-header", f"the first line holds {', '.join(numbers[:3])} in place of names", line=line)
+        problems.raise_if_any()
 
 
 def _by_arrow(path: Path, separator: str, start: int, width: int) -> Cells | None:
@@ -106,19 +106,19 @@ def _count_lines(path: Path) -> int:
     return count + (last != b"\n")
 
 
-def _by_row(path: Path, separator: str, start: int, faults: Faults) -> Cells:
-    """The rows that have as many cells as the header; the others are faults."""
+def _by_row(path: Path, separator: str, start: int, problems: SourceErrors) -> Cells:
+    """The rows that have as many cells as the header; the others are problems."""
     chunks: list[list[pa.Array]] = []
     lines: list[int] = []
     block: list[list[str]] = []
     width = least = size = 0
-    for line, cells in _rows(path, separator, start, faults):
+    for line, cells in _rows(path, separator, start, problems):
         if not width:
             width = len(cells)
             least = next(place for place in range(width, 0, -1) if cells[place - 1].strip())  # the others have no name
         extra = any(cell.strip() for cell in cells[width:])
         if extra or len(cells) < least:
-            faults.add("wrong-cell-count", f"{len(cells)} cells, but the header has {width}", line=line)
+            problems.add("wrong-cell-count", f"{len(cells)} cells, but the header has {width}", line=line)
             continue
         lines.append(line)
         block.append(cells[:width] + [""] * (width - len(cells)))
@@ -131,7 +131,7 @@ def _by_row(path: Path, separator: str, start: int, faults: Faults) -> Cells:
     return [pa.chunked_array(column) for column in zip(*chunks, strict=True)], lines
 
 
-def _rows(path: Path, separator: str, start: int, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, separator: str, start: int, problems: SourceErrors) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of all rows that are not blank."""
     with _cells_of_any_length(), path.open(encoding="utf-8-sig", newline="") as file:
         for _ in islice(file, start):
@@ -144,7 +144,7 @@ def _rows(path: Path, separator: str, start: int, faults: Faults) -> Iterator[tu
                     yield line, cells
                 line = start + reader.line_num + 1  # a quoted cell may hold line breaks
         except csv.Error as error:
-            faults.add("wrong-cell-count", f"{error}", line=line)
+            problems.add("wrong-cell-count", f"{error}", line=line)
 
 
 @contextmanager

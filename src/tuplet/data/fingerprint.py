@@ -34,7 +34,8 @@ class Fingerprint:
         labels: Class of each example, None where it is unknown; None without classes.
         groups: Group of each example.
         targets: Graded values of each example.
-        roles: "query", "gallery" or "" for each example; None where the data does not say who asks and who answers.
+        roles: "query", "gallery" or "" for each example; None where the data does not say which are queries and which
+            gallery.
         columns: Names of the columns that were the input, where it was a table of numbers.
         kind: What an item is.
     """
@@ -209,7 +210,7 @@ def differences(kept: Fingerprint, now: Fingerprint) -> list[str]:
     said += [f"{_examples(gone)} fewer"] if gone else []
     rows = [(row, place[name]) for row, name in enumerate(kept.ids) if name in place]
     if not (added or gone) and any(before != after for before, after in rows):
-        said.append("the examples stand in another order")
+        said.append("the examples are in another order")
     for what, one, before, after in (
         ("classes", "another class", kept.labels, now.labels),
         ("groups", "another group", kept.groups, now.groups),

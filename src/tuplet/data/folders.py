@@ -9,10 +9,10 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.data.faults import Faults
 from tuplet.data.image_files import has_image_name, is_image, undecodable, what_is_wrong
 from tuplet.data.labels import encode_names, role_name, split_name
 from tuplet.data.manifest import Manifest
+from tuplet.data.source_errors import SourceErrors
 from tuplet.errors import counted
 
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
@@ -21,7 +21,7 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 _EVALUATION = ("eval", "evaluation")
 _NAMED = 5
 _ROLES = dict.fromkeys(("query", "queries", "probe", "gallery", "holdout", *_EVALUATION), "test")
-"""Folders that hold what is judged, besides those that are called like splits."""
+"""Folders that hold what is evaluated, besides those that are called like splits."""
 
 
 def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = False) -> Manifest:
@@ -38,9 +38,9 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
     Raises:
         DataError: There is no image, an image is broken, or only some folders are called like splits.
     """
-    faults = Faults(printable(str(root)))
-    files, left_out = _sorted_out(root, faults, skip_broken=skip_broken)
-    level = _split_level(files, faults)
+    problems = SourceErrors(printable(str(root)))
+    files, left_out = _sorted_out(root, problems, skip_broken=skip_broken)
+    level = _split_level(files, problems)
     places = [tuple(map(_class_part, file.parts[:-1])) for file in files]
     splits = roles = None
     if level is not None:
@@ -49,12 +49,12 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
         splits = _splits([file.parts[level] for file in files])
         wrapping = {place[:level] for place in places}  # one folder around all splits says nothing of a class
         places = [place[level + 1 :] if len(wrapping) == 1 else place[:level] + place[level + 1 :] for place in places]
-    if not files and not len(faults):
+    if not files and not len(problems):
         others = ", ".join(name for name, _ in left_out[:_NAMED]) + ", ..." * (len(left_out) > _NAMED)
-        faults.add("empty-source", f"it holds no images, only {others}" if left_out else "the folder holds no files")
+        problems.add("empty-source", f"it holds no images, only {others}" if left_out else "the folder holds no files")
     elif "label" in needs and not any(places):
-        faults.add("missing-column", "no image is in a class folder", hint="Move each image to CLASS/FILE.")
-    faults.raise_if_any()
+        problems.add("missing-column", "no image is in a class folder", hint="Move each image to CLASS/FILE.")
+    problems.raise_if_any()
     labels, names = encode_names(["/".join(place) for place in places])
     return Manifest(
         kind="image",
@@ -110,7 +110,9 @@ def _class_part(name: str) -> str:
 _BROKEN = "Replace or remove these files, or leave them out: --skip-broken"
 
 
-def _sorted_out(root: Path, faults: Faults, *, skip_broken: bool) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
+def _sorted_out(
+    root: Path, problems: SourceErrors, *, skip_broken: bool
+) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
     """The images, sorted; and the files that are left out, with the reason."""
     images: list[Path] = []
     stray: list[tuple[str, str]] = []
@@ -131,7 +133,7 @@ def _sorted_out(root: Path, faults: Faults, *, skip_broken: bool) -> tuple[list[
         images = [file for file in images if root / file not in wrong_ones]
     else:
         for name, wrong in broken:
-            faults.add("broken-image", f"{name} {wrong}", hint=_BROKEN)
+            problems.add("broken-image", f"{name} {wrong}", hint=_BROKEN)
     return images, tuple(sorted(stray + broken))
 
 
@@ -148,7 +150,7 @@ def _is_split(name: str) -> bool:
     return bool(split_name(name)) or name.strip().lower() in _ROLES
 
 
-def _split_level(files: Sequence[Path], faults: Faults) -> int | None:
+def _split_level(files: Sequence[Path], problems: SourceErrors) -> int | None:
     """At which place of their paths all files name their split; None if they do not."""
     depth = min((len(file.parts) for file in files), default=1) - 1
     common = 0  # folders around everything
@@ -163,12 +165,12 @@ def _split_level(files: Sequence[Path], faults: Faults) -> int | None:
             continue
         if all(map(_is_split, at)) and (len(at) > 1 or "train" in map(split_name, at) or level < depth - 1):
             return level
-    _refuse_mixture(files, common, faults)
+    _refuse_mixture(files, common, problems)
     return None
 
 
-def _refuse_mixture(files: Sequence[Path], level: int, faults: Faults) -> None:
-    """Some of the folders are called like splits, and hold the same classes: these would be told apart by split."""
+def _refuse_mixture(files: Sequence[Path], level: int, problems: SourceErrors) -> None:
+    """Some of the folders are called like splits, and hold the same classes: these would be distinguished by split."""
     classes: Counter[str] = Counter()
     outer: dict[str, set[str]] = {}
     for file in files:
@@ -181,7 +183,7 @@ def _refuse_mixture(files: Sequence[Path], level: int, faults: Faults) -> None:
     is_shared = any(classes[name] > 1 for split in named for name in outer[split])
     if named and (len(named) > 1 or is_shared):
         strangers = ", ".join(others[:5]) or "files beside them"
-        faults.add(
+        problems.add(
             "unknown-split",
             f"{' and '.join(named)} {'are called like splits' if len(named) > 1 else 'is called like a split'}, and "
             f"{strangers} {'is' if len(others) < 2 else 'are'} not",
@@ -191,17 +193,17 @@ def _refuse_mixture(files: Sequence[Path], level: int, faults: Faults) -> None:
 
 def _files(root: Path, stray: list[tuple[str, str]], broken: list[tuple[str, str]]) -> Iterator[Path]:
     """Visible files below `root`, relative to it; links are followed, loops are not."""
-    walked: set[str] = set()
+    visited: set[str] = set()
 
     def refused(error: OSError) -> None:
         broken.append((printable(os.path.relpath(error.filename, root)), f"cannot be opened ({error.strerror})"))
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refused):
         real = os.path.realpath(folder)
-        if real in walked:
+        if real in visited:
             folders.clear()
             continue
-        walked.add(real)
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in [name for name in folders if name.lower() in _SYSTEM_FOLDERS]:
             folders.remove(name)

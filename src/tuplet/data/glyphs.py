@@ -34,7 +34,7 @@ _FACES = (
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-BoldItalic", "-Italic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
 )
-_DRAWN = frozenset("LNSP")  # general categories that are drawn: letters, numbers, symbols, punctuation
+_INCLUDED = frozenset("LNSP")  # general categories that are drawn: letters, numbers, symbols, punctuation
 _KEPT = frozenset(("Lu", "Ll", "Lt", "Lo", "Nd", "Nl", "No"))  # and those that become classes
 
 
@@ -178,7 +178,7 @@ def _drawings() -> dict[int, dict[int, bytes]]:
     characters = [
         code
         for code in sorted(set().union(*known))
-        if unicodedata.category(chr(code))[0] in _DRAWN and sum(code in face for face in known) >= LEAST
+        if unicodedata.category(chr(code))[0] in _INCLUDED and sum(code in face for face in known) >= LEAST
     ]
     blank = bytes(SIZE * SIZE)
     drawings: dict[int, dict[int, bytes]] = {code: {} for code in characters}

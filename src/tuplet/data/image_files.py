@@ -56,7 +56,7 @@ def what_is_wrong(path: Path) -> str:
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     if not is_file:
-        return "is no regular file"
+        return "is not a regular file"
     if not size:
         return "is empty"
     head = _start(path)
@@ -83,7 +83,7 @@ def undecodable(paths: Sequence[Path]) -> dict[Path, str]:
     """The files that cannot be decoded, all of them being tried, and why."""
     require_pillow()
 
-    def fault(path: Path) -> str:
+    def problem(path: Path) -> str:
         try:
             with opened(path) as file:
                 file.draft(None, (1, 1))  # JPEG only: all of it is read, at an eighth of the size
@@ -93,7 +93,7 @@ def undecodable(paths: Sequence[Path]) -> dict[Path, str]:
         return ""
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return {path: why for path, why in zip(paths, pool.map(fault, paths), strict=True) if why}
+        return {path: why for path, why in zip(paths, pool.map(problem, paths), strict=True) if why}
 
 
 def shape_of(path: Path) -> tuple[int, int, int] | None:
@@ -111,14 +111,14 @@ def opened(path: Path | io.BytesIO) -> Iterator[Any]:
     """A Pillow image whose pixels are not read yet, of a file or of the bytes of one.
 
     Raises:
-        ValueError: It is no regular file, or larger than Pillow reads.
+        ValueError: It is not a regular file, or larger than Pillow reads.
         OSError: It cannot be opened.
     """
     from PIL import Image  # noqa: PLC0415  optional: part of the extra `app`
 
     # Opening a pipe would wait for whoever writes to it.
     if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
     try:
         with Image.open(path) as file:
             yield file

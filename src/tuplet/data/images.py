@@ -13,8 +13,8 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuplet.data.faults import Faults
 from tuplet.data.image_files import UNREADABLE, opened, quiet, reason, require_pillow
+from tuplet.data.source_errors import SourceErrors
 
 FitBy = Literal["crop", "pad", "stretch"]
 Levels = tuple[float, float]
@@ -65,13 +65,13 @@ def decode_images(
             return "broken-image", f"{_name(items[position], position)}: {reason(error)}", ""
         return None
 
-    faults = Faults()
+    problems = SourceErrors()
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for fault in pool.map(decode, range(len(items))):
-            if fault is not None:
-                reference, text, hint = fault
-                faults.add(reference, text, hint=hint)
-    faults.raise_if_any()
+        for problem in pool.map(decode, range(len(items))):
+            if problem is not None:
+                reference, text, hint = problem
+                problems.add(reference, text, hint=hint)
+    problems.raise_if_any()
     return torch.from_numpy(pixels)
 
 
@@ -108,13 +108,13 @@ def find_levels(items: Sequence[Any] | NDArray[Any]) -> Levels | None:
         seen = [*pool.map(look, items)]
     bright = {position: value for position, (_, value) in enumerate(seen) if value is not None}
     if bright and max(bright.values()) < _DARK:
-        faults = Faults()
+        problems = SourceErrors()
         first = min(bright)
-        faults.add(
+        problems.add(
             "image-depth",
             f"{len(bright)} colour images of 16 bits, such as {_name(items[first], first)}, use only their lowest bits",
         )
-        faults.raise_if_any()
+        problems.raise_if_any()
     return _joined([levels for levels, _ in seen if levels is not None])
 
 

@@ -8,7 +8,7 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.data.faults import Faults
+from tuplet.data.source_errors import SourceErrors
 from tuplet.registry import did_you_mean
 
 UNKNOWN = -1
@@ -51,7 +51,7 @@ _SPELLINGS = {
 
 
 ROLES = {"query": "query", "queries": "query", "probe": "query", "gallery": "gallery", "": ""}
-"""How cells and folders say who asks and who answers."""
+"""How cells and folders say which are queries and which gallery."""
 
 
 def role_name(text: str) -> str | None:
@@ -60,15 +60,15 @@ def role_name(text: str) -> str | None:
 
 
 def named(
-    cells: Sequence[str], what: Literal["split", "role"], faults: Faults, lines: Sequence[int] | None = None
+    cells: Sequence[str], what: Literal["split", "role"], problems: SourceErrors, lines: Sequence[int] | None = None
 ) -> tuple[str, ...]:
-    """Splits or roles as cells name them; other words are faults, of a line or of a row counted from 0."""
+    """Splits or roles as cells name them; other words are problems, of a line or of a row counted from 0."""
     names = [split_name(cell) if what == "split" else role_name(cell) for cell in cells]
     for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
         if name is None:
             where, line = (f" of row {row}", 0) if lines is None else ("", lines[row])
             hint = did_you_mean(cell, [*SPLITS]) if what == "split" else ""
-            faults.add(f"unknown-{what}", f"the {what}{where} is {cell!r}", line=line, hint=hint)
+            problems.add(f"unknown-{what}", f"the {what}{where} is {cell!r}", line=line, hint=hint)
     return tuple(name or "" for name in names)
 
 
@@ -79,7 +79,7 @@ def says_who_asks(cells: Sequence[str]) -> bool:
 
 
 def splits_of_roles(roles: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Where no split is given: who asks and who answers is judged, the rest trains."""
+    """Where no split is given: which are queries and which gallery is evaluated, the rest trains."""
     return None if roles is None else tuple("test" if role else "train" for role in roles)
 
 

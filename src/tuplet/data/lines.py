@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tuplet.data.faults import Faults
 from tuplet.data.manifest import Manifest
+from tuplet.data.source_errors import SourceErrors
 
 
 def read_lines(path: Path) -> Manifest:
@@ -12,13 +12,13 @@ def read_lines(path: Path) -> Manifest:
     Raises:
         DataError: The file cannot be read, or all of it is blank.
     """
-    faults = Faults(str(path))
+    problems = SourceErrors(str(path))
     lines = {
-        number: line.strip() for number, line in enumerate(_text(path, faults).splitlines(), start=1) if line.strip()
+        number: line.strip() for number, line in enumerate(_text(path, problems).splitlines(), start=1) if line.strip()
     }
     if not lines:
-        faults.add("empty-source", "there is no text in it")
-    faults.raise_if_any()
+        problems.add("empty-source", "there is no text in it")
+    problems.raise_if_any()
     return Manifest(
         kind="text",
         ids=tuple(str(number) for number in lines),
@@ -28,12 +28,12 @@ def read_lines(path: Path) -> Manifest:
     )
 
 
-def _text(path: Path, faults: Faults) -> str:
+def _text(path: Path, problems: SourceErrors) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        faults.add("unreadable-source", f"byte {error.start} is not UTF-8 text", hint="Save the text as UTF-8.")
+        problems.add("unreadable-source", f"byte {error.start} is not UTF-8 text", hint="Save the text as UTF-8.")
     except OSError as error:
-        faults.add("unreadable-source", f"{error.strerror}")
-    faults.raise_if_any()
+        problems.add("unreadable-source", f"{error.strerror}")
+    problems.raise_if_any()
     return ""

@@ -31,7 +31,8 @@ class Manifest:
         pair_kind: What a second item is; None: the same as an item.
         splits: "train", "validation" or "test" for each example; "" for none of them.
         groups: What else an example belongs to, e.g. the type family of a glyph.
-        roles: "query" or "gallery" for each example, "" for neither, where the source says who asks and who answers.
+        roles: "query" or "gallery" for each example, "" for neither, where the source says which are queries and which
+            gallery.
         source: Where all this was read, for messages and reports.
         lines: Line of each example in the source, counted from 1.
         columns: Of a table: which column was read as what; None where there is none.
@@ -134,7 +135,7 @@ class Columns:
             and `path` holds pairs of a text and an image; `kind` says which of them asks.
         split: "train", "validation" or "test".
         group: What else an example belongs to.
-        role: "query" or "gallery": who asks and who answers when the model is judged.
+        role: "query" or "gallery": the role of an example in the evaluation.
         inputs: Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning.
         targets: Graded labels; by default every column whose name starts with `target`.
         header: Whether the first line of a CSV table holds the names; without, they are `column1`, `column2`, ...

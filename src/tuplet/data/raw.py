@@ -11,7 +11,7 @@ from tuplet.data.dataset import Dataset, Inputs
 from tuplet.data.transforms import SeriesPreprocessing, TextPreprocessing, VectorPreprocessing
 from tuplet.types import GeometryName
 
-TEXT_DIM = 4096  # tokens are folded into so many columns, with random signs: inner products keep their mean
+TEXT_DIM = 4096  # tokens are hashed into so many columns, with random signs: inner products keep their mean
 
 Scaling = Literal["none", "centred", "standardised", "per-series", "tf-idf"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tuplet.data.archives import read_archive
 from tuplet.data.arrays import read_array
-from tuplet.data.faults import HINTS
 from tuplet.data.folders import printable, read_folder
 from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
+from tuplet.data.source_errors import HINTS
 from tuplet.errors import DataError
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -31,7 +31,7 @@ def read_manifest(
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
 
-    Everything is checked before it returns: one error reports all faults, with their lines.
+    Everything is checked before it returns: one error reports all problems, with their lines.
 
     Args:
         source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header,
@@ -42,7 +42,7 @@ def read_manifest(
             beside it.
         targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
         columns: Names of the columns of a table, where they are not the usual ones.
-        needs: What must be known about the examples; that it is missing is a fault like others.
+        needs: What must be known about the examples; that it is missing is a problem like others.
         skip_broken: Of a folder, or a table of paths, leave out the images that cannot be decoded; `Manifest.left_out`
             lists them.
         as_trained: `columns` are those of a model's table (`Manifest.columns`): its inputs must be there, in any order,
@@ -53,7 +53,7 @@ def read_manifest(
         One row per example, in the order of the table or of the sorted file names.
 
     Raises:
-        DataError: The source has faults.
+        DataError: The source has problems.
     """
     path, suffix = Path(source), Path(source).suffix.lower()
     is_blind, columns = as_trained and columns is None, columns or Columns()

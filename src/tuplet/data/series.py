@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tuplet.data.faults import Faults
 from tuplet.data.labels import encode_names, split_name
 from tuplet.data.manifest import Manifest
+from tuplet.data.source_errors import SourceErrors
 
 _Row = tuple[list[NDArray[np.float32]], str]  # one array per dimension, and the label
 
@@ -25,23 +25,23 @@ def read_series(files: Sequence[Path], source: Path, *, needs: Collection[str] =
         Series as one array (n, channels, time) if lengths are equal, else as a tuple of (channels, time).
 
     Raises:
-        DataError: The files have faults.
+        DataError: The files have problems.
     """
-    faults = Faults(str(source))
+    problems = SourceErrors(str(source))
     rows: list[_Row] = []
     splits: list[str] = []
     is_graded = False
     for file in files:
-        head, found = _read(file, faults)
+        head, found = _read(file, problems)
         is_graded |= head.get("targetlabel", "").split(" ")[0] == "true"
         is_labelled = is_graded or head.get("classlabel", "true").split(" ")[0] == "true"
         if not is_labelled and "label" in needs:
-            faults.add("missing-column", f"{file.name} says @classLabel false", hint="Name a labelled set.")
+            problems.add("missing-column", f"{file.name} says @classLabel false", hint="Name a labelled set.")
         rows += found
         splits += [split_name(file.stem.rpartition("_")[2]) or ""] * len(found)
-    if not rows and not len(faults):
-        faults.add("empty-source", "there are no series below @data")
-    faults.raise_if_any()
+    if not rows and not len(problems):
+        problems.add("empty-source", "there are no series below @data")
+    problems.raise_if_any()
     series = [np.stack(dimensions) for dimensions, _ in rows]
     labels = [label for _, label in rows]
     classes, names = (None, ()) if is_graded else encode_names(labels)
@@ -58,14 +58,14 @@ def read_series(files: Sequence[Path], source: Path, *, needs: Collection[str] =
     )
 
 
-def _read(file: Path, faults: Faults) -> tuple[dict[str, str], list[_Row]]:
+def _read(file: Path, problems: SourceErrors) -> tuple[dict[str, str], list[_Row]]:
     """The directives of a file, in lower case, and its rows."""
     head: dict[str, str] = {}
     rows: list[_Row] = []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        faults.add("unreadable-source", f"{file.name} cannot be read as UTF-8 text ({error})")
+        problems.add("unreadable-source", f"{file.name} cannot be read as UTF-8 text ({error})")
         return head, rows
     is_data = False
     for number, line in enumerate(map(str.strip, lines), start=1):
@@ -76,13 +76,13 @@ def _read(file: Path, faults: Faults) -> tuple[dict[str, str], list[_Row]]:
             head[key.lower()] = value.strip().lower()
             is_data = key.lower() == "data"
         elif not is_data:
-            faults.add("bad-series", f"{file.name} has data before @data", line=number)
+            problems.add("bad-series", f"{file.name} has data before @data", line=number)
             break
         else:
             try:
                 rows.append(_row(line, head, len(rows[0][0]) if rows else None))
             except ValueError as error:
-                faults.add("bad-series", f"{file.name}: {error}", line=number)
+                problems.add("bad-series", f"{file.name}: {error}", line=number)
     return head, rows
 
 

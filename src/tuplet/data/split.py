@@ -1,4 +1,4 @@
-"""Which examples train, which choose the best step, which judge."""
+"""The split into training, validation and test examples."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tuplet.seeding import derive
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that stands in two splits.
+    """Something that appears in two splits.
 
     Args:
         kind: "class": a class with examples in several splits; "content": identical examples in several splits.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tuplet.data.cells import Table, read_cells
 from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotations, settle_columns
-from tuplet.data.faults import HINTS, Faults
 from tuplet.data.folders import printable
 from tuplet.data.image_files import looks_like_image, undecodable, what_is_wrong
 from tuplet.data.labels import distinct_groups, encode_names, encode_sets, named, splits_of_roles
 from tuplet.data.manifest import Annotations, Columns, Items, Kind, Manifest
+from tuplet.data.source_errors import HINTS, SourceErrors
 from tuplet.errors import DataError, counted
 
 _NAMED = 5
@@ -33,9 +33,9 @@ def read_table(
     skip_broken: bool = False,
 ) -> Manifest:
     """Reads a table with a header; see `read_manifest`."""
-    faults = Faults(str(path))
-    table = read_cells(path, faults, header=columns.header)
-    roles = settle_columns(table, columns, kind=kind, needs=needs, as_trained=as_trained, faults=faults)
+    problems = SourceErrors(str(path))
+    table = read_cells(path, problems, header=columns.header)
+    roles = settle_columns(table, columns, kind=kind, needs=needs, as_trained=as_trained, problems=problems)
     kind, of = roles.kind, roles.of
     items: Any = ()
     pairs: Any = None
@@ -43,24 +43,24 @@ def read_table(
     if kind in ("image", "text"):
         source = "path" if kind == "image" else "text"
         if source not in of:
-            faults.add("missing-column", f"there is no column {source!r}", hint=columns_hint(source, table))
+            problems.add("missing-column", f"there is no column {source!r}", hint=columns_hint(source, table))
         is_mixed = "pair" not in of and {"path", "text"} <= of.keys()
         pair_kind = None if not is_mixed else "text" if kind == "image" else "image"
         second = ("text" if kind == "image" else "path") if is_mixed else "pair"
         items, pairs = (
-            _items(table, place, path.parent if what == "image" else None, faults, skip_broken=skip_broken)
+            _items(table, place, path.parent if what == "image" else None, problems, skip_broken=skip_broken)
             if place is not None
             else None
             for place, what in ((of.get(source), kind), (dict(of).get(second), pair_kind or kind))  # type: ignore[call-overload]
         )
     else:
-        items = _matrix(table, roles.inputs, faults)
+        items = _matrix(table, roles.inputs, problems)
         items = items[:, None] if kind == "series" else items  # one channel
-    known = _annotations(table, columns, roles, faults)
+    known = _annotations(table, columns, roles, problems)
     ids = known.ids
     if ids is None and kind == "image" and pairs is None and "path" in of:
-        ids = _unique(table, of["path"], faults)
-    faults.raise_if_any()
+        ids = _unique(table, of["path"], problems)
+    problems.raise_if_any()
     unread = _unread(table, roles)
     found = Manifest(
         kind=kind,
@@ -121,17 +121,17 @@ def read_annotations(path: Path, columns: Columns) -> Annotations:
     """Reads a table that describes the rows of an array, one line for each.
 
     Raises:
-        DataError: The table has faults, or says neither classes nor graded labels.
+        DataError: The table has problems, or says neither classes nor graded labels.
     """
-    faults = Faults(str(path))
-    table = read_cells(path, faults, header=columns.header)
-    roles = settle_annotations(table, columns, faults)
-    known = _annotations(table, columns, roles, faults)
-    faults.raise_if_any()
+    problems = SourceErrors(str(path))
+    table = read_cells(path, problems, header=columns.header)
+    roles = settle_annotations(table, columns, problems)
+    known = _annotations(table, columns, roles, problems)
+    problems.raise_if_any()
     return known
 
 
-def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -> Annotations:
+def _annotations(table: Table, columns: Columns, roles: Roles, problems: SourceErrors) -> Annotations:
     of = roles.of
     cells = table.texts(of["label"]) if "label" in of else []
     known = encode_sets(cells, columns.several) if columns.several else (*encode_names(cells), None)
@@ -139,13 +139,13 @@ def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -
     groups = None
     if "group" in of:
         groups = distinct_groups(table.texts(of["group"]), [str(line) for line in table.lines])
-    roles_of = named(table.texts(of["role"]), "role", faults, table.lines) if "role" in of else None
-    splits = named(table.texts(of["split"]), "split", faults, table.lines) if "split" in of else None
+    roles_of = named(table.texts(of["role"]), "role", problems, table.lines) if "role" in of else None
+    splits = named(table.texts(of["split"]), "split", problems, table.lines) if "split" in of else None
     return Annotations(
-        ids=_unique(table, of["id"], faults) if "id" in of else None,
+        ids=_unique(table, of["id"], problems) if "id" in of else None,
         labels=labels,
         class_names=names,
-        targets=_numbers(table, roles.targets, faults) if roles.targets else None,
+        targets=_numbers(table, roles.targets, problems) if roles.targets else None,
         splits=splits_of_roles(roles_of) if splits is None else splits,
         groups=groups,
         roles=roles_of,
@@ -153,11 +153,11 @@ def _annotations(table: Table, columns: Columns, roles: Roles, faults: Faults) -
     )
 
 
-def _matrix(table: Table, places: Sequence[int], faults: Faults) -> NDArray[Any]:
+def _matrix(table: Table, places: Sequence[int], problems: SourceErrors) -> NDArray[Any]:
     """Some columns as rows of numbers: in float32, or in float64 where one of them needs it."""
     columns = [table.narrow(place) for place in places]
     for place, values in zip(places, columns, strict=True):
-        _require_finite(table, place, values, faults)
+        _require_finite(table, place, values, problems)
     double = any(values.dtype == np.float64 for values in columns)
     found = np.empty((len(table), len(columns)), dtype=np.float64 if double else np.float32)
     for at, values in enumerate(columns):
@@ -165,41 +165,41 @@ def _matrix(table: Table, places: Sequence[int], faults: Faults) -> NDArray[Any]
     return found
 
 
-def _numbers(table: Table, places: Sequence[int], faults: Faults) -> NDArray[np.float64]:
-    """Some columns as numbers (rows, columns); cells that hold none are faults."""
+def _numbers(table: Table, places: Sequence[int], problems: SourceErrors) -> NDArray[np.float64]:
+    """Some columns as numbers (rows, columns); cells that hold none are problems."""
     found = np.empty((len(table), len(places)))
     for at, place in enumerate(places):
         found[:, at] = table.numbers(place)
-        _require_finite(table, place, found[:, at], faults)
+        _require_finite(table, place, found[:, at], problems)
     return found
 
 
-def _require_finite(table: Table, place: int, values: NDArray[Any], faults: Faults) -> None:
+def _require_finite(table: Table, place: int, values: NDArray[Any], problems: SourceErrors) -> None:
     for row in np.flatnonzero(~(np.abs(values) <= _LARGEST)).tolist():  # NaN is not smaller either
         cell, name = table.text_at(place, row), table.names[place]
-        told = f"{name} is {cell!r}, not a finite number" if cell else f"{name} is empty"
+        text = f"{name} is {cell!r}, not a finite number" if cell else f"{name} is empty"
         hint = "Write numbers with a point: 1.5, not 1,5." if _has_comma(cell) else HINTS["not-a-number"]
-        faults.add("not-a-number", told, line=table.lines[row], hint=hint)
+        problems.add("not-a-number", text, line=table.lines[row], hint=hint)
 
 
 def _has_comma(cell: str) -> bool:
     return cell.count(",") == 1 and cell.replace(",", "").lstrip("+-").isdecimal()
 
 
-def _filled(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
+def _filled(table: Table, position: int, problems: SourceErrors) -> tuple[str, ...]:
     """A column in which every cell must say something."""
     cells = table.texts(position)
     for cell, line in zip(cells, table.lines, strict=True):
         if not cell:
-            faults.add("missing-value", f"{table.names[position]} is empty", line=line)
+            problems.add("missing-value", f"{table.names[position]} is empty", line=line)
     return tuple(cells)
 
 
 def _items(
-    table: Table, position: int, folder: Path | None, faults: Faults, *, skip_broken: bool = False
+    table: Table, position: int, folder: Path | None, problems: SourceErrors, *, skip_broken: bool = False
 ) -> tuple[Path, ...] | tuple[str, ...]:
     """A column of texts, or of image files relative to `folder`; with `skip_broken` they are looked at later."""
-    cells = _filled(table, position, faults)
+    cells = _filled(table, position, problems)
     if folder is None:
         return cells
     files = tuple(folder / cell for cell in cells)
@@ -207,17 +207,17 @@ def _items(
         return files
     for file, line, cell in zip(files, table.lines, cells, strict=True):
         if cell and not file.is_file():
-            faults.add("missing-file", f"{cell}: no such file", line=line)
+            problems.add("missing-file", f"{cell}: no such file", line=line)
         elif cell and not looks_like_image(file):
-            faults.add("broken-image", f"{cell} is not an image", line=line)
+            problems.add("broken-image", f"{cell} is not an image", line=line)
     return files
 
 
-def _unique(table: Table, position: int, faults: Faults) -> tuple[str, ...]:
+def _unique(table: Table, position: int, problems: SourceErrors) -> tuple[str, ...]:
     """A column of which no two cells are alike."""
-    cells = _filled(table, position, faults)
+    cells = _filled(table, position, problems)
     first: dict[str, int] = {}
     for cell, line in zip(cells, table.lines, strict=True):
         if first.setdefault(cell, line) != line and cell:
-            faults.add("duplicate-id", f"{cell!r} already stands in line {first[cell]}", line=line)
+            problems.add("duplicate-id", f"{cell!r} already appears in line {first[cell]}", line=line)
     return cells

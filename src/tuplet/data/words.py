@@ -27,7 +27,7 @@ def word_finder(pattern: str, *, lower: bool) -> Callable[[str], list[str]]:
         lower: In lower case.
 
     Raises:
-        DataError: The pattern is no regular expression, or has a group.
+        DataError: The pattern is not a regular expression, or has a group.
         MissingExtraError: The package is not installed.
     """
     if importlib.util.find_spec("regex") is None:
@@ -41,7 +41,7 @@ def word_finder(pattern: str, *, lower: bool) -> Callable[[str], list[str]]:
         compiled = regex.compile(pattern or PATTERN)
     except regex.error as problem:
         raise DataError(
-            f"model.preprocessing.pattern = {pattern!r} is no regular expression: {problem}.",
+            f"model.preprocessing.pattern = {pattern!r} is not a regular expression: {problem}.",
             hint=r"For example: \p{L}+ for letters of any script, or \w+ for digits too.",
             reference="bad-pattern",
         ) from problem

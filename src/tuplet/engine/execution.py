@@ -31,7 +31,7 @@ class Execution:
     """How the passes of a loss are carried out; none of it changes the result but `precision`.
 
     Args:
-        engine: "panels" walks panels that fit a CPU's caches; "tiles" runs tile code between matrix products, without
+        engine: "panels" takes panels that fit a CPU's caches; "tiles" runs tile code between matrix products, without
             reading values back. "auto" takes tiles on accelerators.
         memory: Bytes that a pass may hold beside the embeddings and their gradients.
         compiled: True to compile the tile code; None to do so on accelerators that have a compiler.

@@ -14,7 +14,7 @@ from tuplet.engine.problem import Problem
 from tuplet.engine.products import equal_spans, multiply
 from tuplet.engine.program import Mean
 from tuplet.engine.reduction import Outcome
-from tuplet.engine.tilecode import Spec, Values, compiled, fold, stat_names, weighted
+from tuplet.engine.tilecode import Spec, Values, compiled, reduce_tile, stat_names, weighted
 
 
 def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
@@ -34,7 +34,7 @@ def extremes(problem: Problem, a: Tensor, r: Tensor, values: Values) -> Outcome:
     constant = [{name: x.detach() for name, x in part.items()} for part in (rows, {**cols, **places_of}, scalars)]
     best: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
     height = max(1, problem.budget.entries // len(r))
-    code = compiled(fold, spec) if problem.budget.compiled else partial(fold, spec)
+    code = compiled(reduce_tile, spec) if problem.budget.compiled else partial(reduce_tile, spec)
     with torch.no_grad():
         for span, fresh in equal_spans(len(a), min(len(a), height)):
             product = multiply(a[span], r.T)
@@ -71,6 +71,6 @@ def _scores(spec: Spec, a: Tensor, r: Tensor, rows: Values, cols: Values, scalar
     if spec.distance == "plain":
         there = raw > 0  # the root's derivative at 0 is set to 0; both branches have to stay finite
         raw = torch.where(there, torch.where(there, raw, 1.0).sqrt(), 0.0)
-    raw = raw if spec.flip is None else spec.flip - raw
+    raw = raw if spec.similarity_offset is None else spec.similarity_offset - raw
     score = raw * (rows["scale"][:, None] if "scale" in rows else scalars["scale"])
     return score if "offset" not in cols else score + cols["offset"][places]

@@ -32,11 +32,11 @@ class Processes:
     def default() -> "Processes":
         """The default process group, or one process if none was started."""
         if not (dist.is_available() and dist.is_initialized()):
-            return ALONE
+            return SINGLE_PROCESS
         return Processes(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 def place_of(x: Tensor, processes: Processes) -> torch.device:
@@ -63,7 +63,7 @@ def gather(x: Tensor, processes: Processes, *, factor: float = 1.0) -> Tensor:
         x: (rows, ...); processes may hold different numbers of rows.
         processes: Who takes part.
         factor: Multiplies the gradient: the number of processes if each computes the whole loss by itself, see the top
-            of this file; 1 if `add_up` does so.
+            of this file; 1 if `reduce_sum` does so.
 
     Returns:
         (rows of all, ...).
@@ -71,18 +71,18 @@ def gather(x: Tensor, processes: Processes, *, factor: float = 1.0) -> Tensor:
     return x if processes.size == 1 else _Gather.apply(x, processes, factor)  # type: ignore[no-untyped-call]
 
 
-def everyones(x: Tensor, processes: Processes) -> Tensor:
+def all_gather(x: Tensor, processes: Processes) -> Tensor:
     """Like `gather` for constants such as labels: nothing flows back."""
     return x if processes.size == 1 else _rows_of_all(x.detach(), processes)[0]
 
 
-def add_up(total: Tensor, processes: Processes, *, factor: float | None = None) -> Tensor:
+def reduce_sum(total: Tensor, processes: Processes, *, factor: float | None = None) -> Tensor:
     """Sum over processes; backward multiplies by `factor`, by default their number (see the top of this file)."""
     factor = processes.size if factor is None else factor
-    return total if processes.size == 1 else _AddUp.apply(total, processes, factor)  # type: ignore[no-untyped-call]
+    return total if processes.size == 1 else _ReduceSum.apply(total, processes, factor)  # type: ignore[no-untyped-call]
 
 
-def sum_of(x: Tensor, processes: Processes) -> Tensor:
+def all_reduce_sum(x: Tensor, processes: Processes) -> Tensor:
     """Sum over processes of a constant."""
     if processes.size == 1:
         return x
@@ -91,7 +91,7 @@ def sum_of(x: Tensor, processes: Processes) -> Tensor:
     return met.to(x.device)
 
 
-def largest_of(x: Tensor, processes: Processes) -> Tensor:
+def all_reduce_max(x: Tensor, processes: Processes) -> Tensor:
     """Maximum over processes of a constant, entry by entry."""
     if processes.size == 1:
         return x
@@ -103,7 +103,7 @@ def largest_of(x: Tensor, processes: Processes) -> Tensor:
 def shared(parameter: Tensor, processes: Processes) -> Tensor:
     """A parameter that every process holds in full; its gradient is averaged, so that all get the same.
 
-    Together with `add_up` this gives each process the gradient of one process with all data, and it stays right if
+    Together with `reduce_sum` this gives each process the gradient of one process with all data, and it stays right if
     DistributedDataParallel averages the equal gradients once more.
     """
     return parameter if processes.size == 1 else _Shared.apply(parameter, processes)  # type: ignore[no-untyped-call]
@@ -138,11 +138,11 @@ class _Gather(torch.autograd.Function):
         return grad[begin : begin + ctx.rows[ctx.processes.rank]] * ctx.factor, None, None
 
 
-class _AddUp(torch.autograd.Function):
+class _ReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, total: Tensor, processes: Processes, factor: float) -> Tensor:
         ctx.factor = factor
-        return sum_of(total, processes)
+        return all_reduce_sum(total, processes)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

@@ -1,4 +1,4 @@
-"""The same fold over per-anchor candidate lists: sampled noise, mined negatives, latents of one time.
+"""The same reduction over per-anchor candidate lists: sampled noise, mined negatives, latents of one time.
 
 Every anchor has its own list of rows of a table, of equal length, and the first of them are its positives.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
-from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
 from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.reduction import Outcome, Reduction, Tile
 from tuplet.engine.tilecode import Spec, compiled, layout, whole_rows
@@ -31,7 +31,7 @@ Lists = Callable[[slice], Tensor]
 
 
 Code = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
-"""Scores of some lists, and which anchors they belong to -> losses, counts and slopes."""
+"""Scores of some lists, and which anchors they belong to -> losses, counts and score gradients."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Leading:
         positive = place.expand(rows.stop - rows.start, -1)
         return positive, ~positive
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
         """The leading entries, row by row."""
         del cols
         count = rows.stop - rows.start
@@ -58,7 +58,7 @@ class Leading:
         j = torch.arange(self.positives, device=self.device).repeat(count)
         return Entries(i, j), Entries(i[:0], i[:0])
 
-    def gaps(self, rows: slice, cols: slice) -> None:
+    def label_distances(self, rows: slice, cols: slice) -> None:
         """Lists have no graded labels."""
         del rows, cols
 
@@ -92,11 +92,11 @@ def listed(
     scale: float | Tensor = 1.0,
     offset: Tensor | None = None,
     weights: Tensor | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     stats: bool = False,
     execution: Execution | None = None,
 ) -> Outcome:
-    """Fold the scores of each anchor with its own candidates into a loss.
+    """Reduce the scores of each anchor with its own candidates to a loss.
 
     Args:
         reduction: What a list of scores becomes.
@@ -110,7 +110,7 @@ def listed(
         offset: Added to the scores, (anchors, candidates) or anything that broadcasts to it. An infinite one marks a
             place without a candidate.
         weights: One per anchor.
-        processes: Who walks together.
+        processes: Who computes the loss together.
         stats: True to add mean scores of positives and negatives to what is returned.
         execution: How it is carried out, see `Execution`.
 
@@ -135,8 +135,8 @@ def listed(
         total, count, sums = _Listed.apply(  # type: ignore[no-untyped-call]
             a, rows, offset, pick, (candidates, positives, budget), weights, stats, code
         )
-    stats_of = _named(sum_of(sums, processes), scale) if stats else {}
-    return Outcome(add_up(total, processes), sum_of(count, processes), stats_of)
+    stats_of = _named(all_reduce_sum(sums, processes), scale) if stats else {}
+    return Outcome(reduce_sum(total, processes), all_reduce_sum(count, processes), stats_of)
 
 
 def _length(lists: Tensor | Lists, anchors: int, geometry: Geometry) -> int:
@@ -196,19 +196,19 @@ class _Listed(torch.autograd.Function):
                 sums += _sums(scores, here, positives, None if weights is None else weights[rows])
             if offset is not None:
                 scores = scores + offset[rows]
-            loss, number, slope = code(scores, rows)
+            loss, number, grad_scores = code(scores, rows)
             losses.append(loss)
             numbers.append(number)
             if not (need_a or need_table or need_offset):
                 continue
-            slope = slope if weights is None else slope * weights[rows, None].to(slope.dtype)
+            grad_scores = grad_scores if weights is None else grad_scores * weights[rows, None].to(grad_scores.dtype)
             if grad_a is not None:
-                grad_a[rows] = torch.einsum("rc,rcd->rd", slope, chosen)
+                grad_a[rows] = torch.einsum("rc,rcd->rd", grad_scores, chosen)
             if grad_table is not None:
-                pulls = slope[:, :, None] * a[rows, None, :]
-                _add_rows(grad_table, positions.reshape(-1), pulls.reshape(-1, a.shape[1]))
+                entry_grads = grad_scores[:, :, None] * a[rows, None, :]
+                _add_rows(grad_table, positions.reshape(-1), entry_grads.reshape(-1, a.shape[1]))
             if grad_offset is not None:
-                grad_offset[rows] = slope
+                grad_offset[rows] = grad_scores
         loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
         if weights is not None:
             loss, count = loss * weights.double(), count * weights.double()
@@ -244,16 +244,16 @@ def _plan(
 def _reduced(
     reduction: Reduction[Any], shape: tuple[int, int, int], like: Tensor, scores: Tensor, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss and count of each list and the slopes of its scores, by a reduction that is written out."""
+    """Loss and count of each list and the score gradients of its scores, by a reduction that is written out."""
     anchors, candidates, positives = shape
     relation = Leading(anchors, candidates, positives, scores.device)
     tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, kept=True)
     state = reduction.start(like, rows)
-    for step in range(reduction.folds):
-        reduction.fold(step, state, tile)
-    slope = reduction.slope(state, tile)
+    for step in range(reduction.passes):
+        reduction.update(step, state, tile)
+    grad_scores = reduction.grad_scores(state, tile)
     done = reduction.finish(state)
-    return done.loss, done.count, slope
+    return done.loss, done.count, grad_scores
 
 
 def _tile_code(reduction: Reduction[Any], positives: int, is_compiled: bool) -> Code:
@@ -265,12 +265,12 @@ def _tile_code(reduction: Reduction[Any], positives: int, is_compiled: bool) -> 
         "none",
         None,
         centers=1,
-        bent=False,
+        has_margin=False,
         one_set=False,
         of_row=(),
         of_col=(),
         layout=layout(program, (), ()),
-        wanted=frozenset({"product"}),
+        needs_grad=frozenset({"product"}),
     )
     code = compiled(whole_rows, spec) if is_compiled else partial(whole_rows, spec)
 
@@ -279,8 +279,8 @@ def _tile_code(reduction: Reduction[Any], positives: int, is_compiled: bool) -> 
         rows["position"] = torch.full_like(rows["live"], -1, dtype=torch.int64)
         begin = torch.zeros((), dtype=torch.int64, device=scores.device)
         one = torch.ones((), dtype=scores.dtype, device=scores.device)
-        loss, number, _, slope, _ = code(scores, rows, {"begin": begin, "new": begin}, {"scale": one})
-        return loss, number, slope
+        loss, number, _, grad_scores, _ = code(scores, rows, {"begin": begin, "new": begin}, {"scale": one})
+        return loss, number, grad_scores
 
     return lists
 

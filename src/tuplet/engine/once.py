@@ -60,7 +60,7 @@ class _Once(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         del ctx, grad
         raise TupletError(
-            "The second derivative of a streamed loss was asked for; only the first is accumulated in the walk.",
+            "The second derivative of a streamed loss was asked for; only the first is accumulated.",
             hint="Use tuplet.engine.reference in place of stream: the same numbers from the whole matrix, by autograd.",
             reference="double-backward",
         )

@@ -4,8 +4,8 @@ Four plans, the same numbers:
 
 - *extremes*: only the farthest and nearest references of a row have a gradient. One product; O(rows) pairs are compared
   again, coordinate by coordinate.
-- *local*: a pair's slope is known at once. Two products for one set, three for two.
-- *strips*: whole rows of scores stay until their slopes are known. Three products.
+- *local*: a pair's score gradient is known at once. Two products for one set, three for two.
+- *strips*: whole rows of scores stay until their score gradients are known. Three products.
 - *tiles*: rows are too long to stay, or the loss has terms over columns or several means. Scores are computed twice:
   three products for one set (a tile serves both mirror images), four for two.
 
@@ -23,7 +23,7 @@ from tuplet.engine.once import multiplied
 from tuplet.engine.problem import HEAD_ENTRIES, Problem
 from tuplet.engine.products import equal_spans
 from tuplet.engine.program import Found, Monoid, merge
-from tuplet.engine.tilecode import Values, finished, fold, local_pass, slopes, whole_rows
+from tuplet.engine.tilecode import Values, finished, local_pass, reduce_tile, score_grads, whole_rows
 from tuplet.engine.work import Sums, Work
 
 LEAST_ROWS = 64
@@ -59,8 +59,8 @@ def _run(work: Work) -> Sums:
     """The plan that takes the fewest products in the memory that there is."""
     problem, program, (n, m) = work.problem, work.spec.program, (len(work.a), len(work.cols["place"]))
     if problem.ring is not None and m and not n:  # nothing to do but to pass the others' rows on
-        for pulling in (False, True) if work.spec.wanted else (False,):
-            for _ in _blocks(work, pulling=pulling):
+        for with_grad in (False, True) if work.spec.needs_grad else (False,):
+            for _ in _blocks(work, with_grad=with_grad):
                 pass
     if not n or not m:
         return work.nothing()
@@ -92,7 +92,7 @@ def _crosses_rows(work: Work) -> bool:
 
 
 def _local(work: Work, height: int) -> Sums:
-    """Every pair on its own: fold and slopes in one go, whole rows or pieces of them."""
+    """Every pair on its own: reduction and gradients at once, whole rows or pieces of them."""
     n, m = len(work.a), len(work.r)
     width = m if height > 1 else min(m, work.problem.budget.entries)
     code = work.code(local_pass)
@@ -102,10 +102,10 @@ def _local(work: Work, height: int) -> Sums:
         found: dict[str, Tensor] = {}
         own = work.row_values(rows, fresh)
         for cols, theirs in pieces:
-            tile, slope, grads = code(work.product(rows, cols), own, theirs, work.scalars)
+            tile, grad_scores, grads = code(work.product(rows, cols), own, theirs, work.scalars)
             for name, (value, _) in tile.items():
                 found[name] = value if name not in found else found[name] + value
-            work.pull(rows, cols, slope, grads, mirrored=work.spec.one_set)
+            work.backward(rows, cols, grad_scores, grads, mirrored=work.spec.one_set)
         for name, value in found.items():
             parts.setdefault(name, []).append(value[fresh:] if fresh else value)
     whole = {name: work.across(_joined(values), "total", work.problem.shards) for name, values in parts.items()}
@@ -113,27 +113,27 @@ def _local(work: Work, height: int) -> Sums:
 
 
 def _strips(work: Work, height: int) -> Sums:
-    """Whole rows of scores: reduced, finished and turned into slopes while they are here."""
+    """Whole rows of scores: reduced, finished and turned into score gradients while they are here."""
     code = work.code(whole_rows)
     losses: list[Tensor] = []
     counts: list[Tensor] = []
     stats: dict[str, list[Tensor]] = {}
-    everyone = slice(0, len(work.r))
-    theirs = work.col_values(everyone, 0)
+    all_columns = slice(0, len(work.r))
+    theirs = work.col_values(all_columns, 0)
     for rows, fresh in equal_spans(len(work.a), height):
         own = work.row_values(rows, fresh)
-        loss, count, numbers, slope, grads = code(work.product(rows, everyone), own, theirs, work.scalars)
+        loss, count, numbers, grad_scores, grads = code(work.product(rows, all_columns), own, theirs, work.scalars)
         losses.append(loss)
         counts.append(count)
         for name, x in numbers.items():
             stats.setdefault(name, []).append(x)
-        work.pull(rows, everyone, slope, grads, mirrored=False)
+        work.backward(rows, all_columns, grad_scores, grads, mirrored=False)
     sums = {name: work.sum(_joined(values)) for name, values in stats.items()}
     return work.sum(_joined(losses)).to(work.wide), work.sum(_joined(counts)), sums
 
 
 def _tiles(work: Work, height: int, width: int) -> Sums:
-    """Reduce all tiles, finish, and score them again for the slopes."""
+    """Reduce all tiles, finish, and score them again for the score gradients."""
     found, where, overs = _reduced(work, height, width)
     program = work.spec.program
     found = {**found, **{name: work.rows[name] for name in work.spec.of_row}}
@@ -152,25 +152,25 @@ def _tiles(work: Work, height: int, width: int) -> Sums:
         return sum(sums[1:], sums[0])
 
     outcome = work.summed(means)
-    if work.spec.wanted:
+    if work.spec.needs_grad:
         value, back = torch.func.vjp(losses, seeds)  # type: ignore[misc]
         (by,) = back(torch.ones_like(value))
         for name in [name for name in by if name not in overs]:
             place = f"row:{name}" if name in work.spec.of_row else f"col:{name}"
             if place in work.sums:
                 work.sums[place] += by[name]
-        _pull_tiles(work, (height, width), by, {**found, **where}, overs)
+        _backward_tiles(work, (height, width), by, {**found, **where}, overs)
     return outcome
 
 
 def _reduced(work: Work, height: int, width: int) -> tuple[Found, Values, Overs]:
     """What all terms are reduced to, positions of extremes, and how and along what each term is reduced."""
-    code = work.code(fold)
+    code = work.code(reduce_tile)
     overs: Overs = {name: (monoid, over) for name, monoid, over, _ in work.spec.layout}
     spans = equal_spans(len(work.a), height)
     strips: list[dict[str, list[tuple[Tensor, Tensor | None]]]] = [{} for _ in spans]
     sums: dict[str, Tensor] = {}
-    for block in _blocks(work, pulling=False):
+    for block in _blocks(work, with_grad=False):
         pieces = [(cols, new, work.col_values(cols, new)) for cols, new in _columns(block, width)]
         for (rows, fresh), here in zip(spans, strips, strict=True):
             own = work.row_values(rows, fresh)
@@ -208,27 +208,27 @@ def _merge_columns(work: Work, sums: Values, name: str, monoid: Monoid, value: T
     sums[name][begin : cols.stop] = merge(monoid, sums[name][begin : cols.stop], value[new:])
 
 
-def _pull_tiles(work: Work, size: tuple[int, int], by: Values, found: Values, overs: Overs) -> None:
-    """Score all tiles again, and turn their slopes into gradients."""
-    code, one_set = work.code(slopes), work.spec.one_set
-    for block in _blocks(work, pulling=True):
+def _backward_tiles(work: Work, size: tuple[int, int], by: Values, found: Values, overs: Overs) -> None:
+    """Score all tiles again, and turn their score gradients into gradients."""
+    code, one_set = work.code(score_grads), work.spec.one_set
+    for block in _blocks(work, with_grad=True):
         pieces = [(cols, work.col_values(cols, new)) for cols, new in _columns(block, size[1])]
         for rows, fresh in equal_spans(len(work.a), size[0]):
             own = work.row_values(rows, fresh)
             for cols, theirs in pieces:
                 mine = _cut(by, overs, rows, cols), _cut(found, overs, rows, cols)
                 mirror = (_cut(by, overs, cols, rows), _cut(found, overs, cols, rows)) if one_set else None
-                slope, grads = code(work.product(rows, cols), own, theirs, work.scalars, mine, mirror)
-                work.pull(rows, cols, slope, grads, mirrored=one_set)
+                grad_scores, grads = code(work.product(rows, cols), own, theirs, work.scalars, mine, mirror)
+                work.backward(rows, cols, grad_scores, grads, mirrored=one_set)
 
 
-def _blocks(work: Work, *, pulling: bool) -> Iterator[tuple[int, int]]:
+def _blocks(work: Work, *, with_grad: bool) -> Iterator[tuple[int, int]]:
     """The references that are here, or round the ring everybody's in turn: from which one on, and how many."""
     ring = work.problem.ring
     if ring is None:
         yield 0, len(work.r)
         return
-    for begin, held, goal in ring.blocks(work.r, work.grad_r if pulling else None):
+    for begin, held, goal in ring.blocks(work.r, work.grad_r if with_grad else None):
         work.begin, work.held, work.goal = begin, held, goal
         work.theirs = work.lowered(held)
         yield begin, len(held)

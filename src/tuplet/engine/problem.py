@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tuplet.engine.gather import ALONE, Processes
+from tuplet.engine.gather import SINGLE_PROCESS, Processes
 from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import Spec, Values
 from tuplet.margin import Margin
 
 HEAD_ENTRIES = 6 * 2**20
-"""Most scores in a tile of class weights: with their slopes 48 MB."""
+"""Most scores in a tile of class weights: with their score gradients 48 MB."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Problem:
     cols: Values
     names: tuple[str, ...]
     budget: Budget
-    processes: Processes = ALONE
-    shards: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
+    shards: Processes = SINGLE_PROCESS
     unit_cols: bool = False
     low: torch.dtype | None = None
     ring: Ring | None = None

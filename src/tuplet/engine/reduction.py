@@ -1,4 +1,4 @@
-"""What a loss author writes: how one row of scores becomes a number, and how that number pulls on the scores."""
+"""What a loss author writes: how one row of scores becomes a number, and its gradient."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -22,9 +22,10 @@ class Tile:
         rows: Which anchors.
         cols: Which references.
         relation: Who is whose positive.
-        kept: True if `slope` gets this very tile, with what the last `fold` left in it, and not one scored again.
+        kept: True if `grad_scores` gets this very tile, with what the last `update` left in it, and not one scored
+            again.
         measured: True if statistics are asked for.
-        note: Whatever else `fold` wants to leave for `slope` in a tile that is kept.
+        note: Whatever else `update` leaves for `grad_scores` in a tile that is kept.
     """
 
     scores: Tensor
@@ -34,7 +35,7 @@ class Tile:
     kept: bool
     measured: bool = False
     note: Any = None
-    _few: Any = field(default=False, repr=False)
+    _sparse: Any = field(default=False, repr=False)
     _masks: Any = field(default=None, repr=False)
     _positives: Any = field(default=None, repr=False)
 
@@ -49,25 +50,25 @@ class Tile:
         return self._both()[1]
 
     @property
-    def gaps(self) -> Tensor | None:
+    def label_distances(self) -> Tensor | None:
         """Distances between graded labels."""
-        return self.relation.gaps(self.rows, self.cols)
+        return self.relation.label_distances(self.rows, self.cols)
 
     @property
     def positives(self) -> Entries:
         """Positive entries one by one, row by row."""
         if self._positives is None:
-            few = self._listed()
-            self._positives = few[0] if few else Entries.of(self.positive)
+            sparse_entries = self._listed()
+            self._positives = sparse_entries[0] if sparse_entries else Entries.of(self.positive)
         return self._positives
 
     def hide_ignored(self, value: float, scores: Tensor | None = None) -> Tensor:
         """Overwrite the entries that do not count, in place; returns the scores."""
         scores = self.scores if scores is None else scores
-        few = self._listed()
-        if few is None:
+        sparse_entries = self._listed()
+        if sparse_entries is None:
             return scores.masked_fill_(~(self.positive | self.negative), value)
-        scores[few[1].rows, few[1].cols] = value
+        scores[sparse_entries[1].rows, sparse_entries[1].cols] = value
         return scores
 
     def hide_all_but_negatives(self, value: float, scores: Tensor | None = None) -> Tensor:
@@ -82,11 +83,11 @@ class Tile:
 
     def negatives_per_row(self, span: slice = slice(None)) -> Tensor:
         """How many negatives each row has among the columns `span` of the tile, (rows,)."""
-        few = self._listed()
-        if few is None:
+        sparse_entries = self._listed()
+        if sparse_entries is None:
             return self.negative[:, span].sum(1)
         begin, stop, _ = span.indices(self.scores.shape[1])
-        others = [at.rows[(at.cols >= begin) & (at.cols < stop)] for at in few]
+        others = [at.rows[(at.cols >= begin) & (at.cols < stop)] for at in sparse_entries]
         return (stop - begin) - torch.bincount(torch.cat(others), minlength=self.scores.shape[0])
 
     def _both(self) -> tuple[Tensor, Tensor]:
@@ -95,9 +96,9 @@ class Tile:
         return self._masks
 
     def _listed(self) -> tuple[Entries, Entries] | None:
-        if self._few is False:
-            self._few = self.relation.few(self.rows, self.cols)
-        return self._few
+        if self._sparse is False:
+            self._sparse = self.relation.sparse_entries(self.rows, self.cols)
+        return self._sparse
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a walk.
+    """Result of a pass.
 
     Args:
         total: Sum of all terms, differentiable.
@@ -136,7 +137,7 @@ class Outcome:
 
 
 def combine(*outcomes: Outcome) -> Outcome:
-    """Sums, counts and statistics of several walks as if they were one."""
+    """Sums, counts and statistics of several passes as if they were one."""
     stats: dict[str, Tensor] = {}
     for outcome in outcomes:
         for name, value in outcome.stats.items():
@@ -148,40 +149,40 @@ def combine(*outcomes: Outcome) -> Outcome:
 
 
 class Reduction(Generic[State]):
-    """Folds rows of scores into losses.
+    """Reduces rows of scores to losses.
 
-    The engine calls, for each block of anchors: `start`; `fold` for every tile, `folds` times over; `finish`; `slope`
-    for every tile. A reduction sees sums only: the engine divides once, at the end, so the result does not depend on
-    the tiles.
+    The engine calls, for each block of anchors: `start`; `update` for every tile, `passes` times over; `finish`;
+    `grad_scores` for every tile. A reduction sees sums only: the engine divides once, at the end, so the result does
+    not depend on the tiles.
     """
 
     reads: ClassVar[Literal["similarity", "distance"]] = "similarity"
-    folds: int = 1
-    """Walks over a row needed before its slopes are known."""
+    passes: int = 1
+    """Passes over a row needed before its score gradients are known."""
     whole_rows: bool = False
     """True if a tile must span all references."""
     work: int = 1
-    """Numbers that are held for each entry of such a tile while it is folded; tiles get smaller by this factor."""
+    """Numbers that are held for each entry of such a tile while it is reduced; tiles get smaller by this factor."""
     local: bool = False
-    """True if an entry's slope depends on that entry alone: one walk does, and slopes may be asked before `finish`."""
+    """True if an entry's gradient depends on that entry alone: one pass is enough, before `finish`."""
 
     def start(self, like: Tensor, rows: slice) -> State:
         """An empty state for these anchors; `like` has the accumulation type."""
         raise NotImplementedError
 
-    def fold(self, step: int, state: State, tile: Tile) -> None:
-        """Take in one tile; `step` counts the walks from 0."""
+    def update(self, step: int, state: State, tile: Tile) -> None:
+        """Take in one tile; `step` counts the passes from 0."""
         raise NotImplementedError
 
     def merge(self, state: State, shards: Processes) -> State:
-        """One state from those of several processes that folded the same anchors, each with references of its own."""
+        """One state from those of several processes that reduced the same anchors, each with references of its own."""
         raise NotImplementedError
 
     def finish(self, state: State) -> Partial:
         """Losses and counts of these anchors."""
         raise NotImplementedError
 
-    def slope(self, state: State, tile: Tile) -> Tensor:
+    def grad_scores(self, state: State, tile: Tile) -> Tensor:
         """Derivative of the sum of losses by the scores of this tile; may overwrite `tile.scores`."""
         raise NotImplementedError
 
@@ -190,23 +191,23 @@ class Reduction(Generic[State]):
         raise NotImplementedError
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation, by autograd, from complete rows: losses and counts (anchors,). `engine.reference` uses it."""
         raise NotImplementedError
 
-    def halved(self, peak: float | None) -> "Reduction[Any] | None":
+    def symmetric(self, peak: float | None) -> "Reduction[Any] | None":
         """The same for one set against itself, where each tile above the diagonal also serves its mirror image.
 
-        Its state spans all anchors; `fold` takes a tile in for its rows and, transposed, for its columns (for its rows
-        alone on the diagonal, which holds both mirror images); `slope` is that of an entry plus that of its mirror
-        image.
+        Its state spans all anchors; `update` takes a tile in for its rows and, transposed, for its columns (for its
+        rows alone on the diagonal, which holds both mirror images); `grad_scores` is that of an entry plus that of its
+        mirror image.
 
         Args:
             peak: Bound of the scores from above, if there is one.
 
         Returns:
-            None if rows and columns have to be walked separately.
+            None if rows and columns have to be computed separately.
         """
         del peak
         return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.execution import Execution
-from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
 from tuplet.engine.program import Pair, Program, reduce_term
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.geometry import Geometry, geometry_of, normalise
@@ -33,8 +33,8 @@ def reference(
     offset: Tensor | None = None,
     weights: Tensor | None = None,
     tile_size: int | None = None,
-    processes: Processes = ALONE,
-    shards: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
+    shards: Processes = SINGLE_PROCESS,
     stats: bool = False,
     of_row: Mapping[str, Tensor] | None = None,
     of_col: Mapping[str, Tensor] | None = None,
@@ -48,7 +48,7 @@ def reference(
         references: (references, dim).
         relation: Who is whose positive, negative or neither.
         geometry: "cosine", "dot", "euclidean" or "squared_euclidean".
-        margin: Bends the cosines of positives.
+        margin: Modifies the cosines of positives.
         scale: Multiplies scores.
         offset: Added to the scores of each reference.
         weights: One per anchor.
@@ -66,26 +66,26 @@ def reference(
     del tile_size, shards, stats, execution
     wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
     anchors, references = anchors.to(wide), references.to(wide)
-    everyone = slice(0, len(anchors)), slice(0, len(references))
-    positive, negative = relation.masks(*everyone)
+    whole = slice(0, len(anchors)), slice(0, len(references))
+    positive, negative = relation.masks(*whole)
     scores = _scores(anchors, references, geometry)
     if margin is not None:
-        scores = torch.where(positive, _bent(margin, anchors, references, scores), scores)
-    scores = _turned(scores, geometry_of(geometry), reduction.reads)
+        scores = torch.where(positive, _with_margin(margin, anchors, references, scores), scores)
+    scores = _in_the_sense_of(scores, geometry_of(geometry), reduction.reads)
     scores = scores * (scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
     scores = scores if offset is None else scores + offset
     if isinstance(reduction, Program):
         pair = _pair(relation, positive, negative, offset, of_row or {}, of_col or {})
         return _finished(reduction, scores, pair, weights, processes)
-    loss, count = reduction.plain(scores, positive, negative, relation.gaps(*everyone))
+    loss, count = reduction.plain(scores, positive, negative, relation.label_distances(*whole))
     if weights is not None:
         loss, count = loss * weights, count * weights
-    return Outcome(add_up(loss.sum(), processes), sum_of(count.double().sum(), processes))
+    return Outcome(reduce_sum(loss.sum(), processes), all_reduce_sum(count.double().sum(), processes))
 
 
-def _turned(scores: Tensor, geometry: Geometry, reads: str) -> Tensor:
+def _in_the_sense_of(scores: Tensor, geometry: Geometry, reads: str) -> Tensor:
     """Similarities as distances, or the reverse, where a reduction reads the other."""
-    return scores if geometry.kind == reads else geometry.flip - scores
+    return scores if geometry.kind == reads else geometry.similarity_offset - scores
 
 
 def _pair(
@@ -103,7 +103,7 @@ def _pair(
         negative,
         row[:, None] + (relation.first or 0),
         col[None],
-        relation.gaps(slice(0, relation.anchors), slice(0, relation.references)),
+        relation.label_distances(slice(0, relation.anchors), slice(0, relation.references)),
         offset,
         {name: x[:, None] for name, x in of_row.items()},
         {name: x[None] for name, x in of_col.items()},
@@ -124,13 +124,13 @@ def _finished(program: Program, scores: Tensor, pair: Pair, weights: Tensor | No
     sums = []
     for mean in means if isinstance(means, tuple) else (means,):
         w = weights if weights is not None and mean.over == "row" else torch.ones_like(mean.loss)
-        count = sum_of((mean.count * w).double().sum(), processes if mean.over == "row" else ALONE)
+        count = all_reduce_sum((mean.count * w).double().sum(), processes if mean.over == "row" else SINGLE_PROCESS)
         sums.append((mean, (mean.loss * w).sum(), count))
     if len(sums) == 1:
-        return Outcome(add_up(sums[0][1], processes), sums[0][2])
+        return Outcome(reduce_sum(sums[0][1], processes), sums[0][2])
     total = sums[0][1].new_zeros(())
     for mean, loss, count in sums:
-        whole = add_up(loss, processes) if mean.over == "row" else loss
+        whole = reduce_sum(loss, processes) if mean.over == "row" else loss
         total = total + mean.share * whole / torch.where(count > 0, count, 1.0).to(loss.dtype)
     return Outcome(total, torch.ones_like(total, dtype=torch.float64))
 
@@ -146,7 +146,7 @@ def _scores(a: Tensor, r: Tensor, geometry: GeometryName | Geometry) -> Tensor:
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
 
 
-def _bent(margin: Margin, a: Tensor, r: Tensor, cosine: Tensor) -> Tensor:
+def _with_margin(margin: Margin, a: Tensor, r: Tensor, cosine: Tensor) -> Tensor:
     u, v = normalise(a)[:, None, :], normalise(r)[None, :, :]
     product = (u - v).square().sum(-1) * (u + v).square().sum(-1)
     there = product > 0

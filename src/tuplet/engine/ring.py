@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tuplet.engine.gather import Processes, counts, place_of, sum_of
+from tuplet.engine.gather import Processes, all_reduce_sum, counts, place_of
 from tuplet.geometry import Geometry, SquaredEuclidean
 
 
@@ -86,5 +86,5 @@ def prepare(geometry: Geometry, anchors: Tensor, references: Tensor, ring: Ring)
     if not isinstance(geometry, SquaredEuclidean):
         return geometry.prepare(anchors, references)
     whole = references.detach().sum(0, dtype=torch.float64)
-    centre = (sum_of(whole, ring.processes) / max(1, sum(ring.rows))).to(references.dtype)
+    centre = (all_reduce_sum(whole, ring.processes) / max(1, sum(ring.rows))).to(references.dtype)
     return anchors - centre, references - centre

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tuplet.engine.execution import Execution
 from tuplet.engine.extremes import extremes
-from tuplet.engine.gather import Processes, add_up, gather, sum_of
+from tuplet.engine.gather import Processes, all_reduce_sum, gather, reduce_sum
 from tuplet.engine.passes import Pass
 from tuplet.engine.positives import positive_places
 from tuplet.engine.problem import Budget, Problem
@@ -91,9 +91,9 @@ def run(
             given = (inputs.a, inputs.r.detach() if inputs.one_set else inputs.r, *inputs.values.values())
             total, number, *sums = Pass.apply(problem, *given)  # type: ignore[no-untyped-call]
             outcome = Outcome(total, number, dict(zip(problem.stat_names, sums, strict=True)))
-    found = {name: sum_of(x, how.processes) for name, x in outcome.stats.items()}
+    found = {name: all_reduce_sum(x, how.processes) for name, x in outcome.stats.items()}
     found = _unscaled(found, terms.scale) if how.stats and "scale" not in found else found
-    return Outcome(add_up(outcome.total, how.processes), sum_of(outcome.count, how.processes), found)
+    return Outcome(reduce_sum(outcome.total, how.processes), all_reduce_sum(outcome.count, how.processes), found)
 
 
 def _unscaled(found: dict[str, Tensor], scale: float | Tensor) -> dict[str, Tensor]:
@@ -123,8 +123,8 @@ class _Inputs:
             self.rows["position"] = place.new_full((len(a),), -1)
         else:
             self.rows["position"] = place if self.one_set else torch.arange(first, first + len(a), device=a.device)
-        everyone = (lambda x: x) if ring is None else partial(gather, processes=ring.processes)
-        self.everyone: Callable[[Tensor], Tensor] = everyone
+        gathered = (lambda x: x) if ring is None else partial(gather, processes=ring.processes)
+        self.gathered: Callable[[Tensor], Tensor] = gathered
         self.values: Values = {}
         if terms.margin is not None and not isinstance(relation, Paired):
             raise TypeError("a margin belongs to anchors with one positive each")
@@ -134,7 +134,7 @@ class _Inputs:
         if isinstance(geometry, SquaredEuclidean):
             mine = a.square().sum(1)
             theirs = mine if r is a and ring is None else r.square().sum(1)
-            self.values |= {"row:square": mine, "col:square": self.everyone(theirs)}
+            self.values |= {"row:square": mine, "col:square": self.gathered(theirs)}
         self.add_scores(terms.scale, terms.offset)
         if terms.weights is not None:
             self.rows["weight"] = terms.weights.to(a.dtype)
@@ -151,13 +151,13 @@ class _Inputs:
         else:
             self.values["scalar:scale"] = torch.full((), scale, dtype=wide, device=device)
         if offset is not None:
-            self.values["col:offset"] = self.everyone(offset.to(wide))
+            self.values["col:offset"] = self.gathered(offset.to(wide))
 
     def add_values(self, of_row: Mapping[str, Tensor], of_col: Mapping[str, Tensor]) -> None:
         """What the program names itself."""
         self.of_row, self.of_col = tuple(of_row), tuple(of_col)
         self.values |= {f"row:{name}": x for name, x in of_row.items()}
-        self.values |= {f"col:{name}": self.everyone(x) for name, x in of_col.items()}
+        self.values |= {f"col:{name}": self.gathered(x) for name, x in of_col.items()}
         if self.one_set:  # a tile is read with its columns as anchors too
             self.cols |= {name: x.detach() for name, x in of_row.items()}
             self.rows |= {name: x.detach() for name, x in of_col.items()}
@@ -196,7 +196,7 @@ class _Inputs:
             program,
             self.compare,
             distance,
-            self.geometry.flip if self.geometry.kind != program.reads else None,
+            self.geometry.similarity_offset if self.geometry.kind != program.reads else None,
             self.r.shape[1] if self.r.ndim == 3 else 1,
             self.margin is not None,
             self.one_set,
@@ -242,7 +242,11 @@ class _Measured(Program):
         if "_scale" in found:  # scores as they were before a scale of each anchor
             factor = torch.where(found["_scale"] != 0, found["_scale"], 1.0)
             stats |= {name: stats[name] / factor for name in names[:2]} | {"scale": found["_scale"]}
-        lonely = (stats["positives"] == 0) & (stats["negatives"] > 0)
-        extra = {**stats, "lonely": lonely, "rows": torch.ones_like(stats["positive_score"])}
+        without_positives = (stats["positives"] == 0) & (stats["negatives"] > 0)
+        extra = {
+            **stats,
+            "anchors_without_positives": without_positives,
+            "rows": torch.ones_like(stats["positive_score"]),
+        }
         first = replace(first, stats={**first.stats, **extra})
         return (first, *others) if others else first

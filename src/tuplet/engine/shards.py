@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from tuplet.engine.gather import ALONE, Processes, everyones
+from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_gather
 
 
 class Shards(nn.Module):
@@ -26,7 +26,7 @@ class Shards(nn.Module):
     table: ClassVar[str]
     """Name of the parameter or buffer with the rows."""
 
-    def __init__(self, all_units: int, shards: Processes = ALONE) -> None:
+    def __init__(self, all_units: int, shards: Processes = SINGLE_PROCESS) -> None:
         super().__init__()
         self.shards, self.all_units = shards, all_units
         self.first = all_units * shards.rank // shards.size
@@ -39,7 +39,7 @@ class Shards(nn.Module):
 
     def whole(self, own: Tensor) -> Tensor:
         """The rows of all processes, from what each has of them; all ask together."""
-        return everyones(own, self.shards)
+        return all_gather(own, self.shards)
 
     def own(self, whole: Tensor) -> Tensor:
         """This process's part of what `whole` returns."""

@@ -1,4 +1,4 @@
-"""The walk over the matrix anchors × references, tile by tile, and its autograd function.
+"""The pass over the matrix anchors × references, tile by tile, and its autograd function.
 
 Gradients are accumulated during forward and only multiplied in backward, so nothing is kept but tensors of the inputs'
 shapes.
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.engine.block import Grads, Inputs, Walk, walk_block
+from tuplet.engine.block import Grads, Inputs, StreamConfig, stream_block
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
-from tuplet.engine.gather import ALONE, Processes, add_up, sum_of
+from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
 from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.program import Program
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring
 from tuplet.engine.run import How, Terms, run
-from tuplet.engine.symmetric import HALF_SIDE, walk_half
+from tuplet.engine.symmetric import HALF_SIDE, stream_symmetric
 from tuplet.engine.tiles import plan
 from tuplet.errors import ShapeError
 from tuplet.geometry import Geometry, geometry_of
@@ -38,15 +38,15 @@ def stream(
     offset: Tensor | None = None,
     weights: Tensor | None = None,
     tile_size: int | None = None,
-    processes: Processes = ALONE,
-    shards: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
+    shards: Processes = SINGLE_PROCESS,
     stats: bool = False,
     of_row: dict[str, Tensor] | None = None,
     of_col: dict[str, Tensor] | None = None,
     ring: Ring | None = None,
     execution: Execution | None = None,
 ) -> Outcome:
-    r"""Fold every row of anchors × references into a loss, exactly, without ever holding the matrix.
+    r"""Reduce every row of anchors × references into a loss, exactly, without ever holding the matrix.
 
     $$L = \frac{\sum_i w_i \ell_i}{\sum_i w_i n_i}, \quad
     (\ell_i, n_i) = \mathrm{reduce}_j(s_i\,\mathrm{margin}(\mathrm{geometry}(a_i, r_j)) + \mathrm{offset}_j)$$
@@ -98,19 +98,24 @@ def _over_panels(
     wide, scale, offset = a.dtype, terms.scale, terms.offset
     scale_rows = scale.to(wide).expand(len(a)) if isinstance(scale, Tensor) else None
     factor = 1.0 if isinstance(scale, Tensor) else float(scale)
-    walk = Walk(
+    config = StreamConfig(
         reduction, relation, geometry, terms.margin, factor, terms.weights, how.tile_size, how.shards, how.stats
     )
-    total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), walk)  # type: ignore[no-untyped-call]
-    found = {name: sum_of(sum_of(x, how.shards), how.processes) for name, x in zip(walk.stat_names, sums, strict=True)}
-    return Outcome(add_up(total, how.processes), sum_of(count, how.processes), found)
+    total, count, *sums = _Stream.apply(a, r, scale_rows, None if offset is None else offset.to(wide), config)  # type: ignore[no-untyped-call]
+    found = {
+        name: all_reduce_sum(all_reduce_sum(x, how.shards), how.processes)
+        for name, x in zip(config.stat_names, sums, strict=True)
+    }
+    return Outcome(reduce_sum(total, how.processes), all_reduce_sum(count, how.processes), found)
 
 
 class _Stream(torch.autograd.Function):
-    """Forward walks and accumulates gradients; backward multiplies them by the incoming number."""
+    """Forward computes the tiles and accumulates gradients; backward multiplies them by the incoming number."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, walk: Walk) -> Any:
+    def forward(
+        ctx: Any, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None, config: StreamConfig
+    ) -> Any:
         asked = ctx.needs_input_grad
         grads = Grads(
             *(
@@ -118,24 +123,29 @@ class _Stream(torch.autograd.Function):
                 for x, need in zip((a, r, scale, offset), asked, strict=False)
             )
         )
-        half = _half(walk, a, r, scale, offset)
+        half = _half(config, a, r, scale, offset)
         if half is not None:
-            factor, shift = walk.sign * walk.scale, walk.geometry.flip * walk.scale if walk.turned else 0.0
-            partials = [walk_half(half, a, walk.relation, walk.geometry, factor, shift, walk.tile_size, grads.a)]
+            factor, shift = (
+                config.sign * config.scale,
+                config.geometry.similarity_offset * config.scale if config.negate_scores else 0.0,
+            )
+            partials = [
+                stream_symmetric(half, a, config.relation, config.geometry, factor, shift, config.tile_size, grads.a)
+            ]
             grads.r = None
         else:
             # shards differ in their references, but merge the same blocks of anchors
-            narrow = walk.geometry.narrow or walk.shards.size > 1
-            whole, work = walk.reduction.whole_rows, walk.reduction.work
-            cuts = plan(len(a), len(r), walk.tile_size, whole_rows=whole, work=work, narrow=narrow)
-            partials = [walk_block(walk, cuts, rows, Inputs(a, r, scale, offset), grads) for rows in cuts.rows]
-        weights = walk.weights
+            narrow = config.geometry.narrow or config.shards.size > 1
+            whole, work = config.reduction.whole_rows, config.reduction.work
+            cuts = plan(len(a), len(r), config.tile_size, whole_rows=whole, work=work, narrow=narrow)
+            partials = [stream_block(config, cuts, rows, Inputs(a, r, scale, offset), grads) for rows in cuts.rows]
+        weights = config.weights
         loss = torch.cat([part.loss for part in partials]).double()
         count = torch.cat([part.count for part in partials]).double()
         if weights is not None:
             loss, count = loss * weights.double(), count * weights.double()
-        walk.stat_names = tuple(partials[0].stats)
-        rows = [torch.cat([part.stats[name] for part in partials]).double() for name in walk.stat_names]
+        config.stat_names = tuple(partials[0].stats)
+        rows = [torch.cat([part.stats[name] for part in partials]).double() for name in config.stat_names]
         sums = [(row if weights is None else row * weights.double()).sum() for row in rows]
         ctx.save_for_backward(a, r, scale, offset, grads.a, grads.r, grads.scale, grads.offset)
         outputs = (loss.sum().to(a.dtype), count.sum(), *sums)
@@ -147,14 +157,20 @@ class _Stream(torch.autograd.Function):
         return (*multiplied(ctx.saved_tensors, grad), None)
 
 
-def _half(walk: Walk, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None) -> Reduction[Any] | None:
+def _half(
+    config: StreamConfig, a: Tensor, r: Tensor, scale: Tensor | None, offset: Tensor | None
+) -> Reduction[Any] | None:
     """The reduction for half of the tiles, if one set meets itself and nothing tells rows from columns."""
-    if walk.relation.first != 0 or r is not a or any(x is not None for x in (scale, offset, walk.margin, walk.weights)):
+    if (
+        config.relation.first != 0
+        or r is not a
+        or any(x is not None for x in (scale, offset, config.margin, config.weights))
+    ):
         return None
-    if walk.stats or (walk.tile_size is None and len(a) <= HALF_SIDE):
+    if config.stats or (config.tile_size is None and len(a) <= HALF_SIDE):
         return None
-    peak = walk.geometry.peak
-    return walk.reduction.halved(None if peak is None or walk.turned else peak * walk.scale)
+    peak = config.geometry.peak
+    return config.reduction.symmetric(None if peak is None or config.negate_scores else peak * config.scale)
 
 
 def _widened(anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,8 +188,8 @@ def _check(
     offset: Tensor | None,
     ring: Ring | None,
 ) -> None:
-    everyone = len(references) if ring is None else sum(ring.rows)
-    found = (len(anchors), everyone, anchors.shape[-1], references.shape[-1])
+    all_references = len(references) if ring is None else sum(ring.rows)
+    found = (len(anchors), all_references, anchors.shape[-1], references.shape[-1])
     if anchors.ndim != 2 or found[:2] != (relation.anchors, relation.references) or found[2] != found[3]:
         raise ShapeError(
             f"anchors have shape {tuple(anchors.shape)}, references {tuple(references.shape)}, "

@@ -18,7 +18,7 @@ HALF_SIDE = 512
 """Side of a tile when nothing is said; half of it for sets that would make fewer than three blocks."""
 
 
-def walk_half(
+def stream_symmetric(
     reduction: Reduction[Any],
     x: Tensor,
     relation: Relation,
@@ -28,10 +28,10 @@ def walk_half(
     tile_size: int | None,
     grad: Tensor | None,
 ) -> Partial:
-    """Fold and pull the upper triangle.
+    """Reduce the upper triangle and accumulate its gradients.
 
     Args:
-        reduction: What `Reduction.halved` gave.
+        reduction: What `Reduction.symmetric` gave.
         x: Prepared embeddings (rows, dim).
         relation: One set: row i is column i.
         geometry: Symmetric in its two sides.
@@ -56,18 +56,18 @@ def walk_half(
         stays = later and room >= 0
         out = x.new_empty(entries) if stays else buffer
         scored = _score(x, rows, cols, relation, geometry, factor, shift, out, kept=stays)
-        reduction.fold(0, state, scored[0])
+        reduction.update(0, state, scored[0])
         if stays:
             kept.append(scored)
         elif grad is not None and reduction.local:
-            _pull(reduction.slope(state, scored[0]), *scored, x, geometry, factor, grad)
+            _backward(reduction.grad_scores(state, scored[0]), *scored, x, geometry, factor, grad)
     partial = reduction.finish(state)
     if grad is None:
         return partial
     for k, (rows, cols) in enumerate(tiles) if later else ():
         done = kept[k] if k < len(kept) else None
         scored = done or _score(x, rows, cols, relation, geometry, factor, shift, buffer, kept=False)
-        _pull(reduction.slope(state, scored[0]), *scored, x, geometry, factor, grad)
+        _backward(reduction.grad_scores(state, scored[0]), *scored, x, geometry, factor, grad)
     return partial
 
 
@@ -95,8 +95,8 @@ def _score(
     return Tile(out, rows, cols, relation, kept), memo, mine
 
 
-def _pull(
-    slope: Tensor,
+def _backward(
+    grad_scores: Tensor,
     tile: Tile,
     memo: Any,
     mine: Tensor,
@@ -108,11 +108,11 @@ def _pull(
     """A tile off the diagonal pulls on both of its sides; one on it holds both mirror images already."""
     similar = geometry.kind == "similarity"
     if not similar and factor != 1.0:
-        slope.mul_(factor)
+        grad_scores.mul_(factor)
     theirs = None if tile.rows == tile.cols else grad[tile.cols]
     if similar and factor != 1.0:
-        pulled = torch.zeros_like(mine)
-        geometry.pull(slope, memo, mine, x[tile.cols], pulled, theirs)
-        grad[tile.rows].add_(pulled, alpha=factor)
+        grad_scaled = torch.zeros_like(mine)
+        geometry.backward(grad_scores, memo, mine, x[tile.cols], grad_scaled, theirs)
+        grad[tile.rows].add_(grad_scaled, alpha=factor)
     else:
-        geometry.pull(slope, memo, mine, x[tile.cols], grad[tile.rows], theirs)
+        geometry.backward(grad_scores, memo, mine, x[tile.cols], grad[tile.rows], theirs)

@@ -40,28 +40,29 @@ class Spec:
         program: The loss.
         compare: Tells positives, negatives and label distances from keys of rows and of columns.
         distance: Whether and how inner products become distances.
-        flip: Scores are turned into `flip - score` if the program reads the other kind; None if it does not.
+        similarity_offset: Scores become `similarity_offset - score` if the program reads the other kind; None if it
+            does not.
         centers: So many columns of the product belong to a reference; the largest counts.
-        bent: True if the scores of positives come from `target`, one per row.
+        has_margin: True if the scores of positives come from `target`, one per row.
         one_set: True if anchors and references are the same rows.
         of_row: Names of the program's own values of anchors.
         of_col: The same of references.
         layout: Name, monoid, axis and whether it only counts, of each term.
-        wanted: Names of what gradients are asked for: "product", "row:…", "col:…", "scalar:…".
-        low: Type of the slopes, which are operands of products; None for that of the scores.
+        needs_grad: Names of what gradients are asked for: "product", "row:…", "col:…", "scalar:…".
+        low: Type of the score gradients, which are operands of products; None for that of the scores.
     """
 
     program: Program
     compare: Compare
     distance: Literal["none", "squared", "plain"]
-    flip: float | None
+    similarity_offset: float | None
     centers: int
-    bent: bool
+    has_margin: bool
     one_set: bool
     of_row: tuple[str, ...]
     of_col: tuple[str, ...]
     layout: tuple[tuple[str, Monoid, Over, bool], ...]
-    wanted: frozenset[str] = frozenset()
+    needs_grad: frozenset[str] = frozenset()
     low: torch.dtype | None = None
 
 
@@ -102,10 +103,10 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
         safe = torch.where(there, squared, 1.0)
         raw = torch.where(there, safe if spec.distance == "squared" else safe.sqrt(), 0.0)
     mine, theirs = (across, down) if swapped else (down, across)
-    if spec.bent:
+    if spec.has_margin:
         raw = torch.where(positive, mine["target"], raw)
-    if spec.flip is not None:
-        raw = spec.flip - raw
+    if spec.similarity_offset is not None:
+        raw = spec.similarity_offset - raw
     score = raw * (mine["scale"] if "scale" in mine else scalars["scale"])
     offset = theirs.get("offset")
     score = score if offset is None else score + offset
@@ -126,7 +127,7 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     return score, pair
 
 
-def fold(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> dict[str, Any]:
+def reduce_tile(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> dict[str, Any]:
     """Reduce the terms of one tile: name -> value and, for extremes, position in the tile."""
     terms = spec.program.terms(*scores_and_pair(spec, product, rows, cols, scalars, swapped=False))
     return {name: reduce_term(term) for name, term in terms.items()}
@@ -154,15 +155,15 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
         loss, number, stats = weighted(mean, rows["live"], rows.get("weight"))
         return loss.sum(), (loss, number, stats)
 
-    if not spec.wanted:
+    if not spec.needs_grad:
         _, (loss, number, stats) = losses({"product": product})
         return loss, number, stats, None, {}
     value, back, (loss, number, stats) = torch.func.vjp(losses, {"product": product, **own}, has_aux=True)  # type: ignore[misc]
     (grads,) = back(torch.ones_like(value))
-    return loss, number, stats, *_pulls(spec, grads.pop("product"), grads)
+    return loss, number, stats, *_entry_grads(spec, grads.pop("product"), grads)
 
 
-def slopes(
+def score_grads(
     spec: Spec,
     product: Tensor,
     rows: Values,
@@ -195,7 +196,7 @@ def slopes(
 
     found, back = torch.func.vjp(values, {"product": product, **own})  # type: ignore[misc]
     (grads,) = back({entry[0]: _share(entry, found, of_rows, rows, cols, swapped=False) for entry in graded})
-    slope = grads.pop("product")
+    grad_scores = grads.pop("product")
     if of_cols is not None:
 
         def mirror(given: Tensor) -> dict[str, Tensor]:
@@ -204,43 +205,43 @@ def slopes(
 
         seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
         (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
-        slope = slope + other
-    return _pulls(spec, slope, grads)
+        grad_scores = grad_scores + other
+    return _entry_grads(spec, grad_scores, grads)
 
 
 def _own(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values:
     """What is differentiated by; squares are not: -2 times their derivative is that of the products."""
     named = _named(rows, cols, scalars)
-    return {name: x for name, x in named.items() if name in spec.wanted and not name.endswith(":square")}
+    return {name: x for name, x in named.items() if name in spec.needs_grad and not name.endswith(":square")}
 
 
-def _pulls(spec: Spec, slope: Tensor, grads: Values) -> tuple[Tensor, Values]:
-    """Slopes as operands of products, and with the derivative by the squares of the rows."""
-    slope = slope if spec.low is None else slope.to(spec.low)
-    if "row:square" in spec.wanted:
-        grads["row:square"] = slope.sum(1, dtype=sum_type(slope)) * -0.5
-    return slope, grads
+def _entry_grads(spec: Spec, grad_scores: Tensor, grads: Values) -> tuple[Tensor, Values]:
+    """Score gradients as operands of products, and with the derivative by the squares of the rows."""
+    grad_scores = grad_scores if spec.low is None else grad_scores.to(spec.low)
+    if "row:square" in spec.needs_grad:
+        grads["row:square"] = grad_scores.sum(1, dtype=sum_type(grad_scores)) * -0.5
+    return grad_scores, grads
 
 
-def sum_type(slope: Tensor) -> torch.dtype:
-    """Type in which slopes are summed."""
-    return torch.promote_types(slope.dtype, torch.float32)
+def sum_type(grad_scores: Tensor) -> torch.dtype:
+    """Type in which score gradients are summed."""
+    return torch.promote_types(grad_scores.dtype, torch.float32)
 
 
 def local_pass(
     spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values
 ) -> tuple[dict[str, Any], Tensor | None, Values]:
-    """Fold a tile of a local program and give its slopes at once; of one set, those of both mirror images."""
-    found = fold(spec, product, rows, cols, scalars)
-    if not spec.wanted:
+    """Reduce a tile of a local program and return its score gradients; for one set, those of both mirror images."""
+    found = reduce_tile(spec, product, rows, cols, scalars)
+    if not spec.needs_grad:
         return found, None, {}
     ones = torch.ones_like(found["loss"][0])
     of_rows = {"loss": rows.get("weight", ones)}
     of_cols: tuple[Values, Values] | None = None
     if spec.one_set:
         of_cols = {"loss": cols.get("weight", torch.ones_like(product[0]))}, {}
-    slope, grads = slopes(spec, product, rows, cols, scalars, (of_rows, {}), of_cols)
-    return found, slope, grads
+    grad_scores, grads = score_grads(spec, product, rows, cols, scalars, (of_rows, {}), of_cols)
+    return found, grad_scores, grads
 
 
 def weighted(mean: Mean, live: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -20,7 +20,7 @@ WIDTH = 8192
 """Most columns then, so that the references of a tile stay in the cache."""
 
 KEPT = 2**23
-"""Numbers in tiles, with their references, that stay from their fold until their slopes are known; other tiles are
+"""Numbers in tiles, with their references, kept until their gradients are known; other tiles are
 scored twice."""
 
 

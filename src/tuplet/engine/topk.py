@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, walked in tiles.
+"""Exact nearest neighbours, in tiles.
 
 A matrix product is fast, but its last bits depend on where a row lies in the panel, so two equal rows may get
 two scores. Here products only preselect, with a proven error bound; what they leave is scored again by one fixed order
@@ -31,7 +31,7 @@ ON_DEVICE = 16
 Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
 """Embeddings in memory, or a (memory-mapped) array that is read tile by tile."""
 
-_SPARE = 16  # candidates beyond `top` that are scored again; more spare, fewer queries that need the second walk
+_SPARE = 16  # candidates beyond `top` that are scored again; more spare, fewer queries that need the second pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ def topk(
     Working memory is a few tiles and `queries x top`. Scores and order do not depend on `tile_size`.
 
     Args:
-        queries: Embeddings that ask.
-        gallery: Embeddings that answer; a memory-mapped array is read once, tile by tile, and where it is rescored.
+        queries: Query embeddings.
+        gallery: Key embeddings; a memory-mapped array is read once, tile by tile, and where it is rescored.
         top: Neighbours per query, at least 1; at most the size of the gallery is returned.
         geometry: How two embeddings are compared. Similarities are best when large, distances when small.
         exclude: For each query one position of the gallery that is left out, usually its own; -1 for none.
@@ -86,10 +86,10 @@ def topk(
     _check(queries, gallery, exclude, groups, top=top, tile_size=tile_size)
     if tile_size == SEARCH_TILE and queries.device.type != "cpu":  # launches cost more there than memory
         tile_size *= ON_DEVICE
-    walk = _Walk(queries.detach(), gallery, geometry, exclude, groups, tile_size)
+    search = _Search(queries.detach(), gallery, geometry, exclude, groups, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
-        keys, positions = walk.best(top, exact=exact_scores)
+        keys, positions = search.best(top, exact=exact_scores)
     missing = keys == -torch.inf
     return TopK(nearness(keys, geometry), positions.masked_fill(missing, -1))
 
@@ -125,7 +125,7 @@ def nearness(scores: Float[Tensor, "*pairs"], geometry: GeometryName) -> Float[T
 
 
 @dataclass(frozen=True, eq=False)
-class _Walk:
+class _Search:
     """One search. A key is a score turned so that larger is nearer."""
 
     queries: Tensor
@@ -232,7 +232,7 @@ class _Walk:
 
     def settle(self, asking: Tensor, floor: Tensor, top: int) -> tuple[Tensor, Tensor]:
         """Score again everything that reaches `floor`, for queries with more near ties than spare candidates."""
-        part = _Walk(
+        part = _Search(
             self.queries[asking],
             self.gallery,
             self.geometry,

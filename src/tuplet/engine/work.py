@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.engine.gather import Processes, largest_of, sum_of
+from tuplet.engine.gather import Processes, all_reduce_max, all_reduce_sum
 from tuplet.engine.problem import Problem
 from tuplet.engine.products import add_product, multiply
 from tuplet.engine.program import Mean
@@ -44,13 +44,13 @@ class Work:
         self.wide = torch.promote_types(a.dtype, torch.float32)
         self.rows, self.cols, self.scalars = dict(problem.rows), dict(problem.cols), dict[str, Tensor]()
         homes = {"row": self.rows, "col": self.cols, "scalar": self.scalars}
-        wanted = {"product"} if asked[0] or asked[1] else set()
+        needs_grad = {"product"} if asked[0] or asked[1] else set()
         self.sums: dict[str, Tensor] = {}
         for name, x, need in zip(problem.names, values, asked[2:], strict=True):
             kind, _, own = name.partition(":")
             homes[kind][own] = x
             if need:
-                wanted.add(name)
+                needs_grad.add(name)
                 self.sums[name] = torch.zeros_like(x) if kind != "col" or not self.alone else x.new_zeros(1)
         if self.alone:  # one that takes no part
             self.cols = {name: x.new_zeros(1, *x.shape[1:]) for name, x in self.cols.items()}
@@ -63,8 +63,8 @@ class Work:
             self.cols["rate"], self.cols["there"] = length.clamp_min(SHORTEST).reciprocal(), length > SHORTEST
         self.targets: Targets | None = None
         if problem.margin is not None:
-            wanted |= self._add_targets(*problem.margin, need=asked[0] or asked[1])
-        self.spec = replace(problem.spec, wanted=frozenset(wanted), low=problem.low)
+            needs_grad |= self._add_targets(*problem.margin, need=asked[0] or asked[1])
+        self.spec = replace(problem.spec, needs_grad=frozenset(needs_grad), low=problem.low)
         self.held, self.begin, self.goal = r, 0, self.grad_r  # references that are here, from which one on
         low = problem.low
         self.mine = a if low is None else a.to(low)
@@ -122,24 +122,24 @@ class Work:
         theirs = self.theirs[cols.start - self.begin : cols.stop - self.begin].flatten(0, -2)
         return multiply(self.mine[rows], theirs.to(self.mine.dtype).T)
 
-    def pull(self, rows: slice, cols: slice, slope: Tensor | None, grads: Values, *, mirrored: bool) -> None:
-        """Turn slopes of a tile into gradients of its anchors and references."""
+    def backward(self, rows: slice, cols: slice, grad_scores: Tensor | None, grads: Values, *, mirrored: bool) -> None:
+        """Turn the score gradients of a tile into gradients of its anchors and references."""
         for name, x in grads.items():
             kind = name.partition(":")[0]
             span: Any = {"row": rows, "col": cols, "scalar": ...}[kind]
             self.sums[name][span] += x
-        if slope is None:
+        if grad_scores is None:
             return
         here = slice(cols.start - self.begin, cols.stop - self.begin)
         if self.grad_a is not None:
-            add_product(self.grad_a[rows], slope, self.theirs[here].flatten(0, -2).to(self.mine.dtype))
+            add_product(self.grad_a[rows], grad_scores, self.theirs[here].flatten(0, -2).to(self.mine.dtype))
         goal = self.grad_a if self.spec.one_set else self.goal
         if mirrored:
             return
         if "col:square" in self.sums:
-            self.sums["col:square"][cols].add_(slope.sum(0, dtype=sum_type(slope)), alpha=-0.5)
+            self.sums["col:square"][cols].add_(grad_scores.sum(0, dtype=sum_type(grad_scores)), alpha=-0.5)
         if goal is not None:
-            add_product(goal[here].flatten(0, -2), slope.T, self.mine[rows])
+            add_product(goal[here].flatten(0, -2), grad_scores.T, self.mine[rows])
 
     def row_values(self, rows: slice, fresh: int) -> Values:
         """Values of a tile's rows; those that an earlier tile had take no part."""
@@ -171,7 +171,7 @@ class Work:
     def count(self, mean: Mean) -> Tensor:
         """What a mean divides by, over all processes; at least 1 where there is nothing."""
         number = self.sum(mean.count.detach())
-        number = number if mean.over == "column" else sum_of(number, self.problem.processes)
+        number = number if mean.over == "column" else all_reduce_sum(number, self.problem.processes)
         return torch.where(number > 0, number, 1.0)
 
     def summed(self, means: Sequence[Mean]) -> Sums:
@@ -195,15 +195,15 @@ class Work:
             return x
         match monoid:
             case "total":
-                return sum_of(x, group)
+                return all_reduce_sum(x, group)
             case "lse":
-                peak = largest_of(x, group)
+                peak = all_reduce_max(x, group)
                 safe = torch.where(peak > -torch.inf, peak, 0.0)
-                return sum_of((x - safe).exp(), group).log() + safe
+                return all_reduce_sum((x - safe).exp(), group).log() + safe
             case "largest":
-                return largest_of(x, group)
+                return all_reduce_max(x, group)
             case _:
-                return -largest_of(-x, group)
+                return -all_reduce_max(-x, group)
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum in float64 where the device has it."""

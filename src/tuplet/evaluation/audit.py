@@ -47,13 +47,13 @@ def label_issues(
 ) -> LabelIssues:
     """Compare each label with those of the nearest examples.
 
-    A model that was trained on an example with a wrong label may have learned it; let each example be judged by a model
-    that has not seen it, for instance by cross-validation.
+    A model that was trained on an example with a wrong label may have learned it; let each example be evaluated by a
+    model that has not seen it, for instance by cross-validation.
 
     Args:
         queries: Embeddings whose labels are in question.
         labels: Their class ids; -1 for unknown, which are never suspected.
-        gallery: Embeddings that answer.
+        gallery: Key embeddings.
         gallery_labels: Their class ids; those of -1 do not vote.
         geometry: How two embeddings are compared.
         exclude: For each query one row of the gallery that does not vote, usually its own; -1 for none.

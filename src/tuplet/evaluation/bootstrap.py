@@ -199,7 +199,7 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: Number = DRAW
         DataError: If the results are not about the same queries and labels, or share no measure.
     """
     names = [name for name in first.per_query if name in second.per_query]
-    drawn = [name for name in first.draws if name in second.draws]
+    sampled = [name for name in first.draws if name in second.draws]
     pairs = ((first.queries, second.queries), (first.classes, second.classes), (first.units, second.units))
     if not all(torch.equal(one, other) for one, other in pairs) or not names:
         raise DataError(
@@ -212,11 +212,11 @@ def compare(first: QueryResult, second: QueryResult, *, bootstrap: Number = DRAW
     resample: Resample = first.settings.get("resample", "classes")
     micro, macro = average(differences, first.classes, bootstrap, seed, resample)
     sums, _ = _class_sums(torch.stack(list(differences.values()), 1), first.units)
-    ends = [percentile_interval((first.draws[name] - second.draws[name])[:, None])[:, 0].tolist() for name in drawn]
+    ends = [percentile_interval((first.draws[name] - second.draws[name])[:, None])[:, 0].tolist() for name in sampled]
     return Comparison(
-        values={**micro.values, **{name: first.values[name] - second.values[name] for name in drawn}},
-        lower={**micro.lower, **{name: low for name, (low, _) in zip(drawn, ends, strict=True)}},
-        upper={**micro.upper, **{name: high for name, (_, high) in zip(drawn, ends, strict=True)}},
+        values={**micro.values, **{name: first.values[name] - second.values[name] for name in sampled}},
+        lower={**micro.lower, **{name: low for name, (low, _) in zip(sampled, ends, strict=True)}},
+        upper={**micro.upper, **{name: high for name, (_, high) in zip(sampled, ends, strict=True)}},
         counts={"n_queries": len(first.queries), "n_classes": len(torch.unique(first.classes))},
         settings={"resample": resample, "bootstrap": bootstrap, "seed": seed},
         few_classes=len(sums) < FEW_CLASSES,

@@ -208,7 +208,7 @@ class _Voters:
     def of(cls, gallery: Tensor, labels: Tensor, own: Tensor | None) -> "_Voters":
         able = (labels != UNKNOWN).nonzero()[:, 0]
         if not len(able):
-            raise _nobody("No row of the gallery has a label; nobody can vote.")
+            raise _nobody("No row of the gallery has a label, so kNN has no votes.")
         classes, codes = torch.unique(labels[able], return_inverse=True)
         if own is not None:
             own = torch.full_like(labels, -1)

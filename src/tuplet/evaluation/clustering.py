@@ -75,9 +75,9 @@ def clustering(
     values = clustering_agreement(clusters, codes)
     found: list[list[float]] = []
     for times in class_draws(len(classes), bootstrap, seed):
-        for number, drawn in enumerate(times > 0, start=len(found)):
-            part = drawn[codes]
-            again = _k_means(points[part], int(drawn.sum()), restarts, derive_seed(seed, "k-means", number))
+        for number, sampled in enumerate(times > 0, start=len(found)):
+            part = sampled[codes]
+            again = _k_means(points[part], int(sampled.sum()), restarts, derive_seed(seed, "k-means", number))
             found.append(list(clustering_agreement(again, codes[part]).values()))
     low, high = percentile_interval(torch.tensor(found, dtype=torch.float64)).tolist() if found else ([], [])
     return ClusteringResult(

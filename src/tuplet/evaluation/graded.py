@@ -205,8 +205,8 @@ def _result(
     correlations = rank_correlation(distances, labels)
     lower, upper, draws = dict(micro.lower), dict(micro.upper), {}
     if bootstrap:
-        drawn = resampled_correlations(distances, labels, members, rows, min(bootstrap, _CORRELATION_DRAWS), seed)
-        found = torch.tensor([list(one.values()) for one in drawn], dtype=torch.float64)
+        sampled = resampled_correlations(distances, labels, members, rows, min(bootstrap, _CORRELATION_DRAWS), seed)
+        found = torch.tensor([list(one.values()) for one in sampled], dtype=torch.float64)
         draws = dict(zip(correlations, found.T, strict=True))
         for name, (low, high) in zip(correlations, percentile_interval(found).T.tolist(), strict=True):
             lower[name], upper[name] = low, high

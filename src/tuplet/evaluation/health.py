@@ -69,15 +69,15 @@ def health(
         )
     norms = torch.linalg.vector_norm(rows, dim=1)
     units = rows / norms.clamp_min(_SMALLEST_NORM)[:, None]
-    drawn = units[distinct_integers(len(rows), max_rows, derive(seed, "uniformity"))]
+    sampled = units[distinct_integers(len(rows), max_rows, derive(seed, "uniformity"))]
     copies = len(rows) - len(torch.unique(rows, dim=0))
-    values = {**_spectrum(rows, centered), "uniformity": _uniformity(drawn)}
+    values = {**_spectrum(rows, centered), "uniformity": _uniformity(sampled)}
     counts = {"n_examples": len(rows), "n_duplicates": copies, "n_zero_rows": int((norms <= _SMALLEST_NORM).sum())}
     if labels is not None:
         values["alignment"], counts["n_positive_pairs"] = _alignment(units, class_labels(labels, len(rows)))
     values |= {f"norm_{kind}": float(getattr(norms, kind)()) for kind in ("mean", "std", "min", "max")}
     values["duplicate_share"] = copies / len(rows)
-    settings = {"centered": centered, "uniformity_rows": len(drawn), "seed": seed}
+    settings = {"centered": centered, "uniformity_rows": len(sampled), "seed": seed}
     return HealthResult(values=values, lower={}, upper={}, counts=counts, settings=settings, few_classes=False)
 
 

@@ -12,17 +12,17 @@ from tuplet.types import GeometryName
 _LISTED = 1 << 24  # up to here a random order of all numbers is drawn
 
 
-def distinct_integers(below: int, count: int, generator: torch.Generator) -> Int64[Tensor, " drawn"]:
+def distinct_integers(below: int, count: int, generator: torch.Generator) -> Int64[Tensor, " sampled"]:
     """`count` different numbers from 0 to `below - 1`, in ascending order; all of them if there are no more."""
     if count >= below:
         return torch.arange(below)
     if below <= _LISTED:
         return torch.randperm(below, generator=generator)[:count].sort().values
-    drawn = torch.empty(0, dtype=torch.int64)
-    while len(drawn) < count:
+    sampled = torch.empty(0, dtype=torch.int64)
+    while len(sampled) < count:
         more = torch.randint(below, (count + count // 4,), generator=generator)
-        drawn = torch.unique(torch.cat([drawn, more]))
-    return drawn[torch.randperm(len(drawn), generator=generator)[:count]].sort().values
+        sampled = torch.unique(torch.cat([sampled, more]))
+    return sampled[torch.randperm(len(sampled), generator=generator)[:count]].sort().values
 
 
 def pairs_at(

@@ -345,13 +345,13 @@ class _Ties:
         return _chance_of_a_hit(at[0], at[1], at[2], last - at[3])
 
 
-def _chance_of_a_hit(above: Tensor, inside: Tensor, size: Tensor, drawn: Tensor) -> Tensor:
-    """That one of the first `drawn` rows of a tie in random order is relevant, or a row above it."""
+def _chance_of_a_hit(above: Tensor, inside: Tensor, size: Tensor, sampled: Tensor) -> Tensor:
+    """That one of the first `sampled` rows of a tie in random order is relevant, or a row above it."""
     missing = (size - inside).double()
     miss = torch.exp(  # number of ways to draw irrelevant rows only, over the number of all ways to draw
         torch.lgamma(missing + 1)
-        - torch.lgamma((missing - drawn).clamp_min(0) + 1)
+        - torch.lgamma((missing - sampled).clamp_min(0) + 1)
         - torch.lgamma(size.double() + 1)
-        + torch.lgamma((size - drawn).double() + 1)
-    ).where(missing >= drawn, 0.0)
+        + torch.lgamma((size - sampled).double() + 1)
+    ).where(missing >= sampled, 0.0)
     return (1 - miss.where(inside > 0, 1.0)).where(above == 0, 1.0)

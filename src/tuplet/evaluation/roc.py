@@ -175,7 +175,7 @@ def operating_points(
     asked = [rate for rate in rates if rate * different >= 1 and int(whole.last_within(rate)) >= 0]
     places = [int(whole.last_within(rate)) for rate in asked]
     classes, codes = torch.unique(known[rows], return_inverse=True)
-    drawn = _drawn(asked, places, same, ends, limits, codes[first], codes[second], len(classes), bootstrap, seed)
+    sampled = _sampled(asked, places, same, ends, limits, codes[first], codes[second], len(classes), bootstrap, seed)
     units = 1 if geometry_of(geometry).kind == "similarity" else -1
     points = []
     for at, (rate, place) in enumerate(zip(asked, places, strict=True)):
@@ -184,7 +184,7 @@ def operating_points(
         point: dict[str, Any] = {"rate": rate}
         for column, (name, value) in enumerate(zip(names, found, strict=True)):
             unit = units if name == "threshold" else 1
-            ends_of = [unit * end for end in drawn[column][:, at].tolist()]
+            ends_of = [unit * end for end in sampled[column][:, at].tolist()]
             point[name] = {"value": unit * float(value), "low": min(ends_of), "high": max(ends_of)}
         points.append(point)
     return {"points": points, "n_same": int(same.sum()), "n_different": different, "n_classes": len(classes)}
@@ -196,7 +196,7 @@ def _limits(keys: Tensor, ends: Tensor) -> Tensor:
     return torch.cat([(reached[:-1] + reached[1:]) / 2, reached[-1:]])
 
 
-def _drawn(
+def _sampled(
     rates: Sequence[float],
     places: Sequence[int],
     same: Tensor,

@@ -101,7 +101,8 @@ def verification(
         folds: Folds of classes for `accuracy`: pairs of a fold are accepted by the threshold of classes outside it.
         max_pairs: If there are more pairs, so many are drawn, half of them of one class if there are enough; the
             counts and `sampled` in the settings say so.
-        bootstrap: Resamples of classes behind the 95 % intervals, each of which walks all pairs; 0 for none.
+        bootstrap: Resamples of classes behind the 95 % intervals, each of which takes a pass over all pairs; 0 for
+            none.
         seed: Of pairs, folds and resamples.
 
     Returns:
@@ -313,5 +314,5 @@ def _check_pairs(scores: Tensor, same: Tensor, folds: Tensor | None, classes: Te
 
 def _odds(same: Tensor, same_available: int, different_available: int) -> float:
     """How many pairs one of two classes stands for, relative to one of one class."""
-    drawn = int(same.sum())
-    return different_available * max(1, drawn) / (max(1, len(same) - drawn) * max(1, same_available))
+    sampled = int(same.sum())
+    return different_available * max(1, sampled) / (max(1, len(same) - sampled) * max(1, same_available))

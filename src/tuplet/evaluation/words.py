@@ -75,11 +75,13 @@ def read_word_pairs(source: Path) -> WordPairs:
         raise _unreadable(f"{source} has no column of numbers behind two columns of words in its first two lines.")
     if not (len(table[0][1]) > column and _is_number(table[0][1][column])):
         table = table[1:]  # names of columns
-    faults = [number for number, row in table if len(row) <= column or not _is_number(row[column]) or not all(row[:2])]
-    if faults:
-        shown = ", ".join(map(str, faults[:10])) + (f" and {len(faults) - 10} more" if len(faults) > 10 else "")
+    problems = [
+        number for number, row in table if len(row) <= column or not _is_number(row[column]) or not all(row[:2])
+    ]
+    if problems:
+        shown = ", ".join(map(str, problems[:10])) + (f" and {len(problems) - 10} more" if len(problems) > 10 else "")
         raise _unreadable(
-            f"{source}: {len(faults)} lines without two words and a number in column {column + 1}: {shown}."
+            f"{source}: {len(problems)} lines without two words and a number in column {column + 1}: {shown}."
         )
     return WordPairs(tuple((row[0], row[1]) for _, row in table), tuple(float(row[column]) for _, row in table))
 
@@ -121,17 +123,17 @@ def word_similarity(
             hint="Pass the vocabulary in the order of the rows.",
             reference="words-and-vectors",
         )
-    told = read_word_pairs(pairs) if isinstance(pairs, Path) else pairs
+    rated = read_word_pairs(pairs) if isinstance(pairs, Path) else pairs
     places = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))  # of equal words the first
-    found = [[places.get(word, places.get(word.lower(), -1)) for word in pair] for pair in told.pairs]
+    found = [[places.get(word, places.get(word.lower(), -1)) for word in pair] for pair in rated.pairs]
     rows = torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
     known = (rows >= 0).all(1)
     scores = pair_scores(rows_of[rows[:, 0].clamp_min(0)], rows_of[rows[:, 1].clamp_min(0)], geometry).detach().cpu()
     keys = nearness(scores, geometry).where(known, 0.0)
     scored = known if missing == "exclude" else torch.ones_like(known)
-    mine, theirs = keys[scored].numpy(), np.array(told.scores)[scored.numpy()]
+    mine, theirs = keys[scored].numpy(), np.array(rated.scores)[scored.numpy()]
     absent = {
-        word for pair, row in zip(told.pairs, found, strict=True) for word, at in zip(pair, row, strict=True) if at < 0
+        word for pair, row in zip(rated.pairs, found, strict=True) for word, at in zip(pair, row, strict=True) if at < 0
     }
     lower, upper = _interval(mine, theirs, bootstrap, seed)
     return WordSimilarityResult(
@@ -149,9 +151,9 @@ def _interval(
     mine: np.ndarray, theirs: np.ndarray, bootstrap: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     found = [
-        spearman(mine[drawn], theirs[drawn])
+        spearman(mine[sampled], theirs[sampled])
         for some in (class_draws(len(mine), bootstrap, seed) if len(mine) else ())
-        for drawn in (torch.repeat_interleave(times.long()).numpy() for times in some)
+        for sampled in (torch.repeat_interleave(times.long()).numpy() for times in some)
     ]
     if not found:
         return {}, {}
@@ -174,6 +176,6 @@ def _is_number(field: str) -> bool:
 def _unreadable(what: str) -> DataError:
     return DataError(
         what,
-        hint="Each line is two words and a number, separated by tabs, commas or spaces; `#` starts a remark.",
+        hint="Each line is two words and a number, separated by tabs, commas or spaces; `#` starts a comment.",
         reference="word-pairs-file",
     )

@@ -53,7 +53,7 @@ def checked_address(database: str) -> str:
     """An address without a password."""
     parts = urlsplit(database)
     if parts.scheme not in ("postgresql", "postgres"):
-        what, hint = f"{database!r} is no address of PostgreSQL", "Write it so: postgresql://USER@HOST:5432/NAME"
+        what, hint = f"{database!r} is not a PostgreSQL address", "Write it so: postgresql://USER@HOST:5432/NAME"
     elif parts.password or "password=" in parts.query:
         what = "The address of the database holds a password, and would stand in the index for all to read"
         hint = "Leave it out, and put the password into ~/.pgpass or PGPASSWORD."

@@ -321,13 +321,13 @@ class FlatIndex(Index):
         wrong = self._pages.damages(everything=True)
         names = [str(self._lines[at]["id"]) for at in self._live.tolist()] if not wrong else []
         if len(set(names)) < len(names):
-            wrong.append(f"{self.folder / ITEMS}: {len(names) - len(set(names))} names stand in it twice.")
+            wrong.append(f"{self.folder / ITEMS}: {len(names) - len(set(names))} names appear in it twice.")
         return wrong
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
         """See `Index`."""
-        drawn = np.random.default_rng(seed).permutation(len(self._live))[:count]
-        return torch.from_numpy(np.array(self.embeddings[np.sort(self._live[drawn])]))
+        sampled = np.random.default_rng(seed).permutation(len(self._live))[:count]
+        return torch.from_numpy(np.array(self.embeddings[np.sort(self._live[sampled])]))
 
 
 def _line(fact: Facts) -> bytes:

@@ -197,8 +197,8 @@ class LanceIndex(RowIndex):
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
         """See `Index`."""
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
-        found = self._table.take_offsets(drawn.tolist()).select(["vector"]).to_arrow()
+        sampled = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        found = self._table.take_offsets(sampled.tolist()).select(["vector"]).to_arrow()
         return torch.from_numpy(_vectors(found, self.dim))
 
 

@@ -140,7 +140,7 @@ class RowIndex(Index):
         try:
             for row in self._rows(["number", "id", "content", "facts", "checksum", "vector"]):
                 if row["id"] in seen:
-                    wrong.append(f"{self._place}: {row['id']!r} stands in it twice.")
+                    wrong.append(f"{self._place}: {row['id']!r} appears in it twice.")
                 seen.add(row["id"])
                 if not _is_sound(row):
                     wrong.append(f"{self._place}: the item {row['id']!r} is not what was written.")

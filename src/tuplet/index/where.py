@@ -138,7 +138,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while text[at:].strip():
         match = _TOKEN.match(text, at)
         if match is None:
-            raise _unreadable(text, f"{text[at:].strip()[:20]!r} is no part of a filter")
+            raise _unreadable(text, f"{text[at:].strip()[:20]!r} is not part of a filter")
         found.append((str(match.lastgroup), match[str(match.lastgroup)]))
         at = match.end()
     return found
@@ -166,7 +166,7 @@ class _Reader:
 
     def _factor(self, depth: int) -> Node:
         if depth > _DEEPEST:
-            raise _unreadable(self.text, f"more than {_DEEPEST} brackets stand inside each other")
+            raise _unreadable(self.text, f"more than {_DEEPEST} nested brackets")
         if self._take("not"):
             return Joined("not", (self._factor(depth + 1),))
         if self._take("("):
@@ -201,7 +201,7 @@ class _Reader:
     def _column(self) -> str:
         kind, word = self._next("a column")
         if kind not in ("word", "quoted"):
-            raise _unreadable(self.text, f"{word!r} stands where a column should")
+            raise _unreadable(self.text, f"{word!r} found where a column is expected")
         name = word if kind == "word" else word[1:-1].replace('""', '"')
         if name not in self.columns:
             close = did_you_mean(name, list(self.columns))
@@ -213,7 +213,7 @@ class _Reader:
     def _value(self, column: str, only: str | None = None) -> Value:
         kind, word = self._next("a value")
         if kind not in ("text", "number"):
-            raise _unreadable(self.text, f"{word!r} stands where a value should; texts stand in single quotes")
+            raise _unreadable(self.text, f"{word!r} found where a value is expected; strings are in single quotes")
         wanted = self.columns[column]
         if kind != wanted or only not in (None, wanted):
             what = "text, in single quotes" if wanted == "text" else "numbers, without quotes and without LIKE"

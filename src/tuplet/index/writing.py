@@ -31,7 +31,7 @@ def alone(folder: Path) -> Iterator[None]:
         if not lock.take():
             raise IndexFormatError(
                 f"Another process writes to the index {folder} at this moment.",
-                hint="Wait until it is done, and type the command again; for many writers: --backend postgres",
+                hint="Wait until it is done, and run the command again; for many writers: --backend postgres",
                 reference="index-busy",
             )
         yield

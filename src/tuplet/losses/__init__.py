@@ -20,6 +20,7 @@ from tuplet.losses.margin_softmax import (
     combined_margin,
     cosface,
 )
+from tuplet.losses.metrics import loss_metrics
 from tuplet.losses.multi_similarity import MultiSimilarityLoss, multi_similarity
 from tuplet.losses.nca import NCALoss, nca
 from tuplet.losses.nce import NCELoss, nce
@@ -27,7 +28,6 @@ from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.proxies import ProxyLoss
 from tuplet.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor
 from tuplet.losses.proxy_nca import ProxyNCALoss, proxy_nca
-from tuplet.losses.readings import readings
 from tuplet.losses.siglip import SigLIPLoss, siglip
 from tuplet.losses.smooth_ap import SmoothAPLoss, smooth_ap
 from tuplet.losses.triplet import TripletLoss, triplet
@@ -75,6 +75,7 @@ __all__ = [
     "info_nce",
     "instance_discrimination",
     "log_ratio",
+    "loss_metrics",
     "multi_similarity",
     "mutual_information_bound",
     "nca",
@@ -83,7 +84,6 @@ __all__ = [
     "nt_xent",
     "proxy_anchor",
     "proxy_nca",
-    "readings",
     "register",
     "registry",
     "siglip",

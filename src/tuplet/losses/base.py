@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, check
-from tuplet.engine import ALONE, Execution, Outcome, Processes
+from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
-from tuplet.engine.gather import sum_of
+from tuplet.engine.gather import all_reduce_sum
 from tuplet.engine.recording import asked_together
 from tuplet.errors import ShapeError
 from tuplet.losses import operator
-from tuplet.losses.door import PAIRS
+from tuplet.losses.inputs import PAIRS
+from tuplet.losses.pending import Call, PendingCalls
 from tuplet.losses.replay import Replays
-from tuplet.losses.since import Call, Since
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
 from tuplet.tensors import as_tensor
@@ -39,7 +39,7 @@ def register(name: str) -> Callable[[Loss], Loss]:
 class MetricLoss(nn.Module):
     """Base of all losses: `loss(embeddings, labels)` is a number; `loss.measure(...)` has counts and statistics too.
 
-    A call never changes what a loss remembers (queue, bank, annealing step, noise counter). `loss.advance()` does,
+    A call never changes what a loss keeps (queue, bank, annealing step, noise counter). `loss.advance()` does,
     after the optimiser's step: it takes in what the calls in training mode since the last time were about.
 
     Args:
@@ -64,7 +64,7 @@ class MetricLoss(nn.Module):
     """Whether some factors are constants in the gradient by definition: it is not the derivative of the value then."""
 
     def __init__(
-        self, geometry: GeometryName, *, queue: FeatureQueue | None = None, processes: Processes = ALONE
+        self, geometry: GeometryName, *, queue: FeatureQueue | None = None, processes: Processes = SINGLE_PROCESS
     ) -> None:
         super().__init__()
         check_choice(geometry, get_args(GeometryName), "geometry")
@@ -76,7 +76,7 @@ class MetricLoss(nn.Module):
         self._number = operator.enlist(self)
         self._has_counted = False
         self._replays = Replays()
-        self._since = Since(type(self).__name__, 0 if queue is None else queue.size)
+        self._pending = PendingCalls(type(self).__name__, 0 if queue is None else queue.size)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None, **sides: Any) -> Tensor:
         """Mean over what the loss says it divides by; 0 if there is nothing to divide by."""
@@ -112,11 +112,11 @@ class MetricLoss(nn.Module):
             embeddings: Anchors, (rows, dim).
             labels: As `supervision` says.
             stats: False to leave out statistics that cost a pass over the tiles.
-            sides: See `Sides`.
+            sides: See `PairOptions`.
 
         Returns:
-            `value` is what calling the module returns. The statistics are sums; `readings` makes numbers of them that
-            can be read.
+            `value` is what calling the module returns. The statistics are sums; `loss_metrics` makes numbers of them
+            that can be read.
         """
         embeddings = as_tensor(embeddings, "embeddings")
         outcome = self._called(embeddings, labels, {**sides, "stats": stats})
@@ -125,23 +125,23 @@ class MetricLoss(nn.Module):
         norms = embeddings.detach().norm(dim=-1).double()
         processes = sides.get("processes", self.processes)
         sums = {"norm": norms.sum(), "embeddings": norms.new_tensor(norms.numel())}
-        found = {name: sum_of(value, processes) for name, value in sums.items()}
+        found = {name: all_reduce_sum(value, processes) for name, value in sums.items()}
         return replace(outcome, stats={**outcome.stats, **found})
 
     def advance(self) -> None:
-        """Move what the loss remembers one step on; call it after each step of the optimiser, once.
+        """Update the state of the loss (queue, bank, annealing); call it once after each step of the optimiser.
 
         Queue and bank take in the embeddings of all calls since the last time that were made in training mode and with
         gradients: the micro-batches of a step, each once, also where activation checkpointing computes it twice.
-        Annealing and counters of draws move by one. Without such a call, or in a loss that remembers nothing, nothing
+        Annealing and counters of draws move by one. Without such a call, or in a loss without state, nothing
         moves. Processes that compute the loss together advance together.
         """
-        calls = self._since.take()
+        calls = self._pending.take()
         if calls:
             self._take_in(calls)
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """Whether `advance` moves anything."""
         return self.queue is not None
 
@@ -151,7 +151,7 @@ class MetricLoss(nn.Module):
     def _called(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
         embeddings = as_tensor(embeddings, "embeddings")
         labels = None if labels is None else as_tensor(labels, "labels", embeddings.device)
-        sides = self._with_own({name: self._told(name, side, embeddings.device) for name, side in sides.items()})
+        sides = self._with_own({name: self._as_input(name, side, embeddings.device) for name, side in sides.items()})
         execution = sides["execution"] or DEFAULT
         deferred = execution.check == "deferred" and uses_tiles(execution, embeddings.device)
         self._refuse_earlier()
@@ -160,8 +160,8 @@ class MetricLoss(nn.Module):
         self._is_finite = embeddings.detach().isfinite().all() & outcome.total.detach().isfinite() if deferred else None
         if not self._has_counted and not deferred:
             self._notice(outcome, labels, len(embeddings))
-        if self.remembers and self.training and torch.is_grad_enabled():
-            self._since.note(self._call(embeddings, labels, sides))
+        if self.has_state and self.training and torch.is_grad_enabled():
+            self._pending.record(self._call(embeddings, labels, sides))
         return outcome
 
     def _refuse_earlier(self) -> None:
@@ -192,7 +192,7 @@ class MetricLoss(nn.Module):
         return own | sides
 
     @staticmethod
-    def _told(name: str, side: Any, device: torch.device) -> Any:
+    def _as_input(name: str, side: Any, device: torch.device) -> Any:
         """An argument of a call: tensors, of which arrays and lists are made, and options."""
         if name == "tile_size":
             check(name, side, Count | None)

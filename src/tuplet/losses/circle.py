@@ -10,7 +10,7 @@ from tuplet.losses.declare import PairLoss, register
 
 @register("circle")
 class CircleLoss(PairLoss):
-    r"""Each similarity is pulled to its optimum at a pace of its own: the farther from it, the harder.
+    r"""Weights each similarity by how far it is from its optimum.
 
     $$L_i = \log\Big(1 + \sum_{n \in N_i} e^{\gamma \alpha_n (s_{in} - m)}
     \sum_{p \in P_i} e^{-\gamma \alpha_p (s_{ip} - 1 + m)}\Big), \quad

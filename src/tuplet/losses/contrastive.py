@@ -9,7 +9,7 @@ from torch import Tensor
 from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Problem
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.listed import pairs, refuse_labels
 from tuplet.reductions import Hinge
 from tuplet.types import GeometryName, MeanOver
@@ -57,10 +57,10 @@ class ContrastiveLoss(PairLoss):
         """What D is: the convention says so, unless somebody does."""
         return self.geometry or ("squared_euclidean" if self.convention == "note" else "euclidean")
 
-    def program(self, problem: Problem | None = None) -> Hinge:
+    def program(self, problem: PairBatch | None = None) -> Hinge:
         """Half a pair per visit where one set meets itself."""
         power, factor = _POWER_AND_FACTOR[self.convention]
-        return Hinge(self.margin, power, factor, self.mean_over, problem.inside if problem else 0)
+        return Hinge(self.margin, power, factor, self.mean_over, problem.num_in_batch if problem else 0)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         same = sides.get("same")

@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.bounds import Count
-from tuplet.engine import ALONE, Execution, Outcome, Processes, combine, gather, stream
-from tuplet.engine.gather import everyones, first_row, shared
+from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, combine, gather, stream
+from tuplet.engine.gather import all_gather, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights
 from tuplet.losses.head import RowOptions
+from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
@@ -74,7 +74,7 @@ class CPCLoss(DeclaredLoss):
     negatives: Literal["batch", "all"] = "batch"
     _: KW_ONLY
     seed: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     suits = "the future of a series"
     supervision = "none"
@@ -108,19 +108,23 @@ class CPCLoss(DeclaredLoss):
                 hint="Call loss(latents, contexts), both of shape (batch, time, dim).",
                 reference="embedding-shape",
             )
-        walk = Walk(sides.get("processes", ALONE), sides.get("stats", False), sides.get("execution"))
-        maps = shared(self.maps, walk.processes)
-        return _outcome(embeddings, labels, maps, self.negatives, sides.get("lengths"), sides.get("weights"), walk)
+        stream_options = StreamOptions(
+            sides.get("processes", SINGLE_PROCESS), sides.get("stats", False), sides.get("execution")
+        )
+        maps = shared(self.maps, stream_options.processes)
+        return _outcome(
+            embeddings, labels, maps, self.negatives, sides.get("lengths"), sides.get("weights"), stream_options
+        )
 
 
 cpc = CPCLoss.function()
 
 
 @dataclass(frozen=True)
-class Walk:
+class StreamOptions:
     """How the passes of a call are carried out: by whom, with statistics or not, on what."""
 
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
     stats: bool = False
     execution: Execution | None = None
 
@@ -132,7 +136,7 @@ def _outcome(
     negatives: str,
     lengths: Tensor | None,
     weights: Tensor | None,
-    walk: Walk,
+    stream_options: StreamOptions,
 ) -> Outcome:
     batch, times, dim = latents.shape
     if contexts.shape[:2] != latents.shape[:2] or maps.shape[1:] != (dim, contexts.shape[2]):
@@ -141,20 +145,20 @@ def _outcome(
             hint="Expected (batch, time, latent), (batch, time, context) and (steps, latent, context).",
             reference="embedding-shape",
         )
-    checks, processes, is_whole = Checks(walk.execution), walk.processes, lengths is None
+    checks, processes, is_whole = Checks(stream_options.execution), stream_options.processes, lengths is None
     check_embeddings(latents.flatten(1), "latents", checks)  # a message names the sequences
     check_embeddings(contexts.flatten(1), "contexts", checks)
     check_weights(weights, latents, checks)
     checks.done()
     lengths, first = _checked(lengths, latents), first_row(batch, processes, maps.device)
-    ahead = _Ahead(gather(latents, processes), everyones(lengths, processes), first, is_whole=is_whole)
+    ahead = _Ahead(gather(latents, processes), all_gather(lengths, processes), first, is_whole=is_whole)
     outcomes = []
     for k in range(1, min(len(maps), times - 1) + 1):
         wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
         with torch.autocast(latents.device.type, enabled=False):
-            wanted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
-        tell = ahead.among_all if negatives == "all" else ahead.among_one_time
-        outcomes += tell(wanted, k, lengths, weights, walk)
+            predicted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
+        classify = ahead.among_all if negatives == "all" else ahead.among_one_time
+        outcomes += classify(predicted, k, lengths, weights, stream_options)
     if not outcomes:
         return Outcome(
             latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
@@ -178,7 +182,7 @@ def _checked(lengths: Tensor | None, latents: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What is there to be told apart.
+    """What is there to be distinguished.
 
     Args:
         latents: Of all processes, (sequences, time, latent).
@@ -192,29 +196,33 @@ class _Ahead:
     first: int
     is_whole: bool
 
-    def among_all(self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, walk: Walk) -> list[Outcome]:
+    def among_all(
+        self, predicted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, stream_options: StreamOptions
+    ) -> list[Outcome]:
         """Each latent k steps ahead among all latents of the batch."""
         times = self.latents.shape[1]
         if self.is_whole:
-            rows = torch.arange(len(wanted), device=wanted.device) + self.first
-            hit = (rows[:, None] * times + torch.arange(k, times, device=wanted.device)).flatten()
+            rows = torch.arange(len(predicted), device=predicted.device) + self.first
+            hit = (rows[:, None] * times + torch.arange(k, times, device=predicted.device)).flatten()
             each = None if weights is None else weights[:, None].expand(-1, times - k).flatten()
             table = self.latents.flatten(0, 1)
             relation = Paired(hit, len(table))
-            return [stream(Softmax(), wanted.flatten(0, 1), table, relation, "dot", weights=each, **vars(walk))]
-        counts = torch.arange(times, device=wanted.device) < self.lengths[:, None]
+            return [
+                stream(Softmax(), predicted.flatten(0, 1), table, relation, "dot", weights=each, **vars(stream_options))
+            ]
+        counts = torch.arange(times, device=predicted.device) < self.lengths[:, None]
         place = counts.flatten().cumsum(0).view_as(counts) - 1  # in the table of those that count
         table = self.latents[counts]
-        asked = torch.arange(k, times, device=wanted.device) < lengths[:, None]
-        hit = place[self.first : self.first + len(wanted), k:][asked]
+        asked = torch.arange(k, times, device=predicted.device) < lengths[:, None]
+        hit = place[self.first : self.first + len(predicted), k:][asked]
         each = None if weights is None else weights[:, None].expand_as(asked)[asked]
         relation = Paired(hit, len(table))
-        return [stream(Softmax(), wanted[asked], table, relation, "dot", weights=each, **vars(walk))]
+        return [stream(Softmax(), predicted[asked], table, relation, "dot", weights=each, **vars(stream_options))]
 
     def among_one_time(
-        self, wanted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, walk: Walk
+        self, predicted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, stream_options: StreamOptions
     ) -> list[Outcome]:
-        """Each latent k steps ahead among those of other sequences at that time; one walk for each length."""
+        """Each latent k steps ahead among those of other sequences at that time; one pass for each length."""
         times, dim = self.latents.shape[1:]
         table = self.latents.reshape(-1, dim)
         outcomes, begin = [], 0
@@ -222,12 +230,12 @@ class _Ahead:
             if end > k:
                 start = max(begin, k)
                 mine, others = self._as_long(lengths, end), self._as_long(self.lengths, end)
-                time = torch.arange(start, end, device=wanted.device)
+                time = torch.arange(start, end, device=predicted.device)
                 hit = ((mine[:, None] + self.first) * times + time).flatten()
-                anchors = wanted[mine, start - k : end - k].flatten(0, 1)
+                anchors = predicted[mine, start - k : end - k].flatten(0, 1)
                 each = None if weights is None else weights[mine, None].expand(-1, end - start).flatten()
                 lists = _of_one_time(hit, others, times)
-                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, **vars(walk)))
+                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, **vars(stream_options)))
             begin = end
         return outcomes
 

@@ -21,10 +21,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tuplet.bounds import bounded
-from tuplet.engine import ALONE, Outcome, Processes, Reduction, stream
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, Reduction, stream
 from tuplet.engine.program import Program
 from tuplet.losses.base import MetricLoss, register, registry
-from tuplet.losses.door import Problem, Sides, pose
+from tuplet.losses.inputs import PairBatch, PairOptions, prepare_inputs
 from tuplet.losses.wording import Described, described, of_function, of_module
 from tuplet.memory import FeatureQueue
 from tuplet.registry import did_you_mean
@@ -74,10 +74,10 @@ class DeclaredLoss(MetricLoss):
     keyword_inputs: ClassVar[Mapping[str, Any]] = {}
     """Tensors that a call takes by keyword besides, with shapes."""
     of_module: ClassVar[frozenset[str]] = frozenset()
-    """Options that the function lacks: they make what the module owns, remembers and shares."""
+    """Options that the function lacks: they make what the module owns, keeps and shares."""
     of_function: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
     """Type and default of options that are others in the function."""
-    sides: ClassVar[Any] = Sides
+    sides: ClassVar[Any] = PairOptions
     """What the function takes by keyword besides."""
     options: ClassVar[dict[str, Option]] = {}
     described: ClassVar[Described | None] = None
@@ -86,8 +86,8 @@ class DeclaredLoss(MetricLoss):
     def __init_subclass__(cls, **given: Any) -> None:
         """Read the declaration."""
         super().__init_subclass__(**given)
-        told = {**cls.options, **_declared(cls)}
-        cls.options = dict(sorted(told.items(), key=lambda item: item[1].by_keyword))
+        declared_names = {**cls.options, **_declared(cls)}
+        cls.options = dict(sorted(declared_names.items(), key=lambda item: item[1].by_keyword))
         cls.takes = cls.takes | cls.keyword_inputs.keys()
         if cls.program is DeclaredLoss.program:
             fields = [(name, option.hint) for name, option in cls._plain().items()]
@@ -105,16 +105,16 @@ class DeclaredLoss(MetricLoss):
         """How two embeddings are compared."""
         return self.fixed_geometry or self.geometry
 
-    def program(self, problem: Problem | None = None) -> Program | Reduction[Any]:
+    def program(self, problem: PairBatch | None = None) -> Program | Reduction[Any]:
         """The loss as a row program, or as a reduction that is written out for panels too."""
         del problem
         return self._rows(**{name: getattr(self, name) for name in self._plain()})
 
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Who meets whom."""
-        return pose(embeddings, labels, sides)
+        return prepare_inputs(embeddings, labels, sides)
 
-    def values(self, problem: Problem, processes: Processes) -> dict[str, Any]:
+    def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
         """What `stream` takes besides: scale, offset, values of anchors and references."""
         del problem, processes
         return {}
@@ -137,10 +137,10 @@ class DeclaredLoss(MetricLoss):
         return {name: option for name, option in cls.options.items() if name not in left_out}
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        return self._streamed(self.problem(embeddings, labels, sides), sides.get("processes", ALONE))
+        return self._streamed(self.problem(embeddings, labels, sides), sides.get("processes", SINGLE_PROCESS))
 
-    def _streamed(self, problem: Problem, processes: Processes) -> Outcome:
-        values = self.values(problem, processes) | problem.walk
+    def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
+        values = self.values(problem, processes) | problem.stream_options
         sets = problem.anchors, problem.references, problem.relation
         return stream(self.program(problem), *sets, self.compares(), **values)
 
@@ -162,8 +162,8 @@ def _declared(cls: type[DeclaredLoss]) -> dict[str, Option]:
 
 def _program_parts(cls: type[DeclaredLoss]) -> dict[str, Any]:
     """What a declaration adds to its base: the members of its program."""
-    told = [name for kind in cls.__mro__ if issubclass(kind, DeclaredLoss) for name in vars(kind)]
-    own = [name for name in told if not name.startswith("__") and not hasattr(DeclaredLoss, name)]
+    declared_names = [name for kind in cls.__mro__ if issubclass(kind, DeclaredLoss) for name in vars(kind)]
+    own = [name for name in declared_names if not name.startswith("__") and not hasattr(DeclaredLoss, name)]
     return {name: inspect.getattr_static(cls, name) for name in own}
 
 
@@ -238,12 +238,12 @@ def _may_be_none(hint: Any) -> bool:
 
 
 def _signed(
-    function: Callable[..., Any], name: str, inside: str, module: str, signature: inspect.Signature
+    function: Callable[..., Any], name: str, num_in_batch: str, module: str, signature: inspect.Signature
 ) -> Callable[..., Any]:
     """The function under another name, with a signature that checks, editors and schemas read."""
     vars(function).pop("__wrapped__", None)  # a checker of shapes may stand around it
     function.__name__, function.__module__ = name, module
-    function.__qualname__ = f"{inside}.{name}" if inside else name
+    function.__qualname__ = f"{num_in_batch}.{name}" if num_in_batch else name
     function.__annotations__ = {
         **{p.name: p.annotation for p in signature.parameters.values() if p.annotation is not EMPTY},
         "return": signature.return_annotation,
@@ -262,6 +262,6 @@ class PairLoss(DeclaredLoss):
 
     _: KW_ONLY
     queue: FeatureQueue | None = None
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     of_module: ClassVar[frozenset[str]] = frozenset({"queue", "processes"})

@@ -1,4 +1,4 @@
-"""What the losses over class weights share: the call, the checks and the remarks."""
+"""What the losses over class weights share: the call, the checks and the warnings."""
 
 import logging
 import math
@@ -11,15 +11,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tuplet.bounds import Count
-from tuplet.engine import ALONE, Execution, Outcome, Processes, gather, stream
+from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, gather, stream
 from tuplet.engine.execution import uses_tiles
-from tuplet.engine.gather import everyones, shared
+from tuplet.engine.gather import all_gather, shared
 from tuplet.errors import LabelError, ShapeError
 from tuplet.heads import ClassWeights, Head, NearestCenter
 from tuplet.losses.counters import count_on
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.door import ROWS, Checks, check_embeddings, check_weights, known, row_ids
-from tuplet.losses.since import Call
+from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights, known, row_ids
+from tuplet.losses.pending import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
@@ -52,7 +52,7 @@ class HeadOptions(RowOptions, total=False):
         weight.
     classes: Only these classes are in the sum, those of the batch among them; the gradient of the weight is then
         sparse. `tuplet.heads.draw_classes` draws them.
-    correction: True to raise the scores of drawn classes by log(1 / probability to be drawn): the expected sum is that
+    correction: True to correct the scores of sampled classes by log(1 / sampling probability): the expected sum is that
         of all.
     """
 
@@ -81,7 +81,7 @@ class HeadLoss(DeclaredLoss):
     _: KW_ONLY
     sharded: bool = False
     seed: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     family = "softmax-based"
     divides_by = "the rows with a label"
@@ -101,7 +101,7 @@ class HeadLoss(DeclaredLoss):
 
     def setup(self) -> None:
         """Draw the class weights."""
-        shards = self.processes if self.sharded else ALONE
+        shards = self.processes if self.sharded else SINGLE_PROCESS
         self.classes = ClassWeights(self.num_classes, self.dim, shards=shards, seed=self.seed, **self._sampling())
 
     def _sampling(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class HeadLoss(DeclaredLoss):
         return outcome_of(embeddings, labels, self.classes, self.target_margin(), self._scale(), sides)
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """Each step draws other classes, where a sample of them takes part."""
         return self.classes.is_sampled
 
@@ -149,7 +149,7 @@ class ScaledHeadLoss(HeadLoss):
         scale: s > 0.
         sub_centers: Vectors for each class.
         sample_rate: Share of the classes in a step; see `tuplet.heads.ClassWeights`.
-        correction: True to raise the scores of drawn classes by log(1 / probability to be drawn).
+        correction: True to correct the scores of sampled classes by log(1 / sampling probability).
         seed: Of the first weights and of the draws.
     """
 
@@ -162,14 +162,14 @@ class ScaledHeadLoss(HeadLoss):
     def setup(self) -> None:
         """Say what cannot work well."""
         super().setup()
-        _remark(self.num_classes, self.dim, self.target_margin(), self._scale() or 1.0)
+        _warn(self.num_classes, self.dim, self.target_margin(), self._scale() or 1.0)
 
     def _scale(self) -> float | None:
         return float(vars(self)["scale"])
 
     def _sampling(self) -> dict[str, Any]:
-        told = vars(self)
-        return {"centers": told["sub_centers"], "sample_rate": told["sample_rate"], "correction": self.correction}
+        values = vars(self)
+        return {"centers": values["sub_centers"], "sample_rate": values["sample_rate"], "correction": self.correction}
 
 
 def outcome_of(
@@ -186,7 +186,7 @@ def outcome_of(
         ShapeError: If tensors or numbers do not fit.
         LabelError: If a label is no class; the message names the rows.
     """
-    weights, processes = options.get("weights"), options.get("processes", ALONE)
+    weights, processes = options.get("weights"), options.get("processes", SINGLE_PROCESS)
     checks = Checks(options.get("execution"))
     check_embeddings(embeddings, "embeddings", checks)
     check_weights(weights, embeddings, checks)
@@ -196,12 +196,12 @@ def outcome_of(
     if uses_tiles(checks.execution, embeddings.device):  # rows without a class stay, with a weight of 0
         weights = (labels != -1).to(embeddings) if weights is None else torch.where(labels != -1, weights, 0.0)
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    everyone = everyones(labels, processes)
-    head = classes if isinstance(classes, Head) else classes.head(everyone)
+    gathered = all_gather(labels, processes)
+    head = classes if isinstance(classes, Head) else classes.head(gathered)
     references, together = head.references(), {"processes": processes}
     if head.shards.size > 1:  # every process meets all rows with its own classes
-        embeddings, labels = gather(embeddings, processes, factor=processes.size), everyone
-        weights, together = None if weights is None else everyones(weights, processes), {"shards": processes}
+        embeddings, labels = gather(embeddings, processes, factor=processes.size), gathered
+        weights, together = None if weights is None else all_gather(weights, processes), {"shards": processes}
     else:
         references = shared(references, processes)
     return stream(
@@ -212,7 +212,7 @@ def outcome_of(
         NearestCenter(),
         margin=margin,
         scale=torch.linalg.vector_norm(embeddings, dim=1) if scale is None else scale,
-        offset=head.offset(everyone),
+        offset=head.offset(gathered),
         weights=weights,
         tile_size=options.get("tile_size"),
         stats=options.get("stats", False),
@@ -277,10 +277,10 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
         LabelError: See above.
     """
     labels = row_ids(labels, x, "labels")
-    inside = labels.clamp(-1, num_classes - 1) == labels
+    num_in_batch = labels.clamp(-1, num_classes - 1) == labels
 
     def explain() -> None:
-        rows = (~inside).nonzero()[:, 0]
+        rows = (~num_in_batch).nonzero()[:, 0]
         shown = ", ".join(f"{row} ({labels[row]})" for row in rows[:10].tolist())
         raise LabelError(
             f"labels hold no class of this head in {len(rows)} of {len(x)} rows: {shown}"
@@ -289,10 +289,10 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
             reference="class-outside-head",
         )
 
-    checks.require(inside.all(), explain)
+    checks.require(num_in_batch.all(), explain)
 
 
-def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
+def _warn(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
     """Say once what cannot work well: at best an embedding is on its class weight, and weights are far apart."""
     if num_classes == 1:
         return
@@ -301,7 +301,7 @@ def _remark(num_classes: int, dim: int, margin: Margin, scale: float) -> None:
     if best <= nearest:
         logger.warning(
             "The margin leaves a target a score of at most %.3g, but the nearest two of %d class weights in %d "
-            "dimensions have a cosine of at least %.3g: not all classes can be told apart by this margin at once. "
+            "dimensions have a cosine of at least %.3g: not all classes can be distinguished by this margin at once. "
             "Use a smaller margin.",
             best,
             num_classes,

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tuplet.bounds import Tau
-from tuplet.engine import ALONE, Outcome, Processes
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
-from tuplet.engine.gather import counts, everyones, first_row
+from tuplet.engine.gather import all_gather, counts, first_row
 from tuplet.errors import LabelError
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Checks, Options, Problem, check_embeddings, check_weights, options_of, pose
+from tuplet.losses.inputs import Checks, Options, PairBatch, check_embeddings, check_weights, options_of, prepare_inputs
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.reductions import Softmax, SoftmaxEach
 from tuplet.relation import Relation, SameLabel, SharedLabel
@@ -39,7 +39,7 @@ class TemperatureLoss(PairLoss):
         """Learn the temperature, or keep it."""
         self.add_module("temperature", Temperature(vars(self).pop("temperature"), self.learnable["temperature"]))
 
-    def values(self, problem: Problem, processes: Processes) -> dict[str, Any]:
+    def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
         """Scores are divided by the temperature."""
         del problem
         temperature: Any = self.temperature
@@ -56,8 +56,8 @@ class InfoNCELoss(TemperatureLoss):
     A queue holds latest references as further negatives.
 
     Inputs:
-        anchors: Embeddings that ask.
-        references: Embeddings that answer.
+        anchors: Query embeddings.
+        references: Key embeddings.
         relation: Positives and negatives of each anchor. By default reference i is the only positive of anchor i, and
             further references are negatives; only then a queue may be given.
 
@@ -84,7 +84,7 @@ class InfoNCELoss(TemperatureLoss):
         "relation": Relation | None,
     }
 
-    def program(self, problem: Problem | None = None) -> Softmax:
+    def program(self, problem: PairBatch | None = None) -> Softmax:
         """Softmax over the references."""
         del problem
         return Softmax()
@@ -94,18 +94,22 @@ class InfoNCELoss(TemperatureLoss):
         anchors, references, relation = inputs.values()
         if relation is None:
             return self._outcome(anchors, None, references=references, **sides)
-        checks, weights, processes = Checks(sides.get("execution")), sides.get("weights"), sides.get("processes", ALONE)
+        checks, weights, processes = (
+            Checks(sides.get("execution")),
+            sides.get("weights"),
+            sides.get("processes", SINGLE_PROCESS),
+        )
         for name in ("anchors", "references"):
             check_embeddings(inputs[name], name, checks)
         check_weights(weights, anchors, checks)
         checks.done()
-        walk = options_of(sides)
+        stream_options = options_of(sides)
         forth = self._streamed(
-            Problem(anchors, references, relation, weights, 0, walk | {"weights": weights}), processes
+            PairBatch(anchors, references, relation, weights, 0, stream_options | {"weights": weights}), processes
         )
         if not self.symmetric:
             return forth
-        back = Problem(references, anchors, relation.transposed(), None, 0, walk)
+        back = PairBatch(references, anchors, relation.transposed(), None, 0, stream_options)
         return _mean_of(forth, self._streamed(back, processes))
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
@@ -117,7 +121,7 @@ class InfoNCELoss(TemperatureLoss):
         if labels is None:
             references = references[: len(embeddings)]
         elif (weights := sides.get("weights")) is not None:
-            back["weights"] = _of_references(weights, references, sides.get("processes", ALONE))
+            back["weights"] = _of_references(weights, references, sides.get("processes", SINGLE_PROCESS))
         back["execution"] = replace(sides.get("execution") or DEFAULT, check="off")  # all of it was looked at above
         return _mean_of(forth, super()._outcome(references, theirs, **back))
 
@@ -143,7 +147,7 @@ class SupConLoss(TemperatureLoss):
 
     suits = "classes whose examples should all come together"
 
-    def program(self, problem: Problem | None = None) -> Softmax:
+    def program(self, problem: PairBatch | None = None) -> Softmax:
         """Softmax over the batch."""
         del problem
         return Softmax(self.where)
@@ -181,11 +185,11 @@ class NTXentLoss(TemperatureLoss):
     supervision = "pair"
     divides_by = "all views that have a partner"
 
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Both views as one set."""
         return _joined(embeddings, labels, sides)
 
-    def program(self, problem: Problem | None = None) -> Softmax | SoftmaxEach:
+    def program(self, problem: PairBatch | None = None) -> Softmax | SoftmaxEach:
         """One positive for each row is the plain form; several stand alone against the negatives."""
         if problem is None or _has_one_positive(problem):
             return Softmax()
@@ -195,11 +199,11 @@ class NTXentLoss(TemperatureLoss):
 info_nce, supcon, nt_xent = InfoNCELoss.function(), SupConLoss.function(), NTXentLoss.function()
 
 
-def _has_one_positive(problem: Problem) -> bool:
+def _has_one_positive(problem: PairBatch) -> bool:
     relation = problem.relation
     if not isinstance(relation, SameLabel | SharedLabel):
         return True
-    execution = problem.walk.get("execution") or DEFAULT
+    execution = problem.stream_options.get("execution") or DEFAULT
     if isinstance(relation, SharedLabel) or uses_tiles(execution, relation.labels.device):
         return False  # for one positive both forms are the same; an accelerator is not asked how many there are
     met = relation.reference_labels[torch.isin(relation.reference_labels, relation.labels[relation.labels != -1])]
@@ -223,16 +227,16 @@ def _earlier(sides: Mapping[str, Any]) -> Tensor | None:
 
 def _of_references(weights: Tensor, references: Tensor, processes: Processes) -> Tensor | None:
     """The weight of row i for reference i, if there are as many references as anchors on all processes together."""
-    everyone, rows = everyones(weights, processes), counts(len(references), processes, references.device)
+    gathered, rows = all_gather(weights, processes), counts(len(references), processes, references.device)
     begin = sum(rows[: processes.rank])
-    return everyone[begin : begin + len(references)] if len(everyone) == sum(rows) else None
+    return gathered[begin : begin + len(references)] if len(gathered) == sum(rows) else None
 
 
-def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
     """Both views as one set, with the number of the pair as label."""
     references, weights = sides.get("references"), sides.get("weights")
     if references is None:
-        return pose(embeddings, labels, sides)
+        return prepare_inputs(embeddings, labels, sides)
     if len(references) != len(embeddings):
         raise LabelError(
             f"There are {len(embeddings)} first views and {len(references)} second views.",
@@ -241,7 +245,7 @@ def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any])
         )
     theirs, queue_labels = sides.get("reference_labels"), sides.get("queue_labels")
     if labels is None:
-        begin = first_row(len(embeddings), sides.get("processes", ALONE), embeddings.device)
+        begin = first_row(len(embeddings), sides.get("processes", SINGLE_PROCESS), embeddings.device)
         labels = torch.arange(len(embeddings), device=embeddings.device) + begin
         queue_labels = _earlier(sides)
     both = {
@@ -253,4 +257,4 @@ def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any])
     }
     check_weights(weights, embeddings)
     labels = torch.cat([labels, labels if theirs is None else theirs])
-    return pose(torch.cat([embeddings, references]), labels, both)
+    return prepare_inputs(torch.cat([embeddings, references]), labels, both)

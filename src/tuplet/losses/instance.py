@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tuplet.bounds import Count, NotNegative, Share, Tau, bounded
-from tuplet.engine import ALONE, Outcome, Processes, gather, stream
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, gather, stream
 from tuplet.engine.execution import uses_tiles
-from tuplet.engine.gather import add_up, counts, everyones, largest_of, sum_of
+from tuplet.engine.gather import all_gather, all_reduce_max, all_reduce_sum, counts, reduce_sum
 from tuplet.engine.listed import BUDGET, listed
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
@@ -21,9 +21,9 @@ from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_shape, check_weights, row_ids
 from tuplet.losses.head import RowOptions
-from tuplet.losses.since import Call
+from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_shape, check_weights, row_ids
+from tuplet.losses.pending import Call
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, positions_in
 from tuplet.reductions import Logistic, Softmax
@@ -33,7 +33,11 @@ from tuplet.seeding import derive
 
 @bounded
 def estimate_log_z(
-    embeddings: Tensor, bank: Tensor, noise: Tensor, temperature: Tau | Tensor = 0.07, processes: Processes = ALONE
+    embeddings: Tensor,
+    bank: Tensor,
+    noise: Tensor,
+    temperature: Tau | Tensor = 0.07,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Tensor:
     r"""$\log Z$ with $Z \approx \frac{n}{m} \sum_k e^{v_{j_k} \cdot f / \tau}$, the mean over the batch (eq. 8).
 
@@ -51,17 +55,19 @@ def estimate_log_z(
 def _log_z(
     embeddings: Tensor, bank: BankRows, noise: Tensor, temperature: float | Tensor, processes: Processes
 ) -> Tensor:
-    number = sum_of(torch.tensor(float(len(embeddings)), dtype=torch.float64, device=embeddings.device), processes)
+    number = all_reduce_sum(
+        torch.tensor(float(len(embeddings)), dtype=torch.float64, device=embeddings.device), processes
+    )
     if bank.shards.size > 1:
-        embeddings, noise = everyones(embeddings, processes), everyones(noise, processes)
+        embeddings, noise = all_gather(embeddings, processes), all_gather(noise, processes)
     units, (lists, there) = normalise(embeddings).double(), bank.own_lists(noise)
     each = [units.new_full((1,), -math.inf)]
     for rows in spans(len(units), BUDGET // max(1, lists.shape[1] * units.shape[1])):
         scores = torch.einsum("rd,rcd->rc", units[rows], bank.rows[lists[rows]].double()) * scale_of(temperature)
         each.append(scores.masked_fill(~there[rows], -math.inf).logsumexp(1))
     sums = torch.cat(each)
-    peak = largest_of(sums.max(), processes)
-    total = sum_of((sums - peak).exp().sum(), processes)
+    peak = all_reduce_max(sums.max(), processes)
+    total = all_reduce_sum((sums - peak).exp().sum(), processes)
     return peak + (total / number).log() + math.log(bank.size / noise.shape[1])
 
 
@@ -108,7 +114,7 @@ class InstanceDiscriminationLoss(DeclaredLoss):
     _: KW_ONLY
     sharded: bool = False
     seed: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     family = "instance-level"
     suits = "one view of each example, and a memory of all"
@@ -138,8 +144,8 @@ class InstanceDiscriminationLoss(DeclaredLoss):
                 hint="Usual values lie between 256 and 4096; None takes the exact softmax over the bank.",
                 reference="noise-samples",
             )
-        self._since.rows = self.num_instances
-        shards = self.processes if self.sharded else ALONE
+        self._pending.rows = self.num_instances
+        shards = self.processes if self.sharded else SINGLE_PROCESS
         self.bank = MemoryBank(self.num_instances, self.dim, self.momentum, shards=shards, seed=self.seed)
         self.log_z: Tensor
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
@@ -171,16 +177,16 @@ class InstanceDiscriminationLoss(DeclaredLoss):
                 log_z = _log_z(*seen, self.temperature, sides["processes"])
         return _outcome(embeddings, self.bank.part, labels, noise, log_z, self.temperature, self.proximal, sides)
 
-    def draw(self, labels: Tensor, processes: Processes = ALONE) -> Tensor:
+    def draw(self, labels: Tensor, processes: Processes = SINGLE_PROCESS) -> Tensor:
         """Noise positions in this step, (anchors, m): the rows of this process among those of the global batch."""
         rows = counts(len(labels), processes, labels.device)
         generator = derive(self.seed, "instance noise", int(known_number(self, "calls")))
-        drawn = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
+        positions = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
         begin = sum(rows[: processes.rank])
-        return drawn[begin : begin + len(labels)].to(labels.device)
+        return positions[begin : begin + len(labels)].to(labels.device)
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """The bank follows the embeddings, and each step draws other noise."""
         return True
 
@@ -212,7 +218,7 @@ def _outcome(
 ) -> Outcome:
     checks = Checks(options.get("execution"))
     check_embeddings(embeddings, "embeddings", checks)
-    weights, processes = options.get("weights"), options.get("processes", ALONE)
+    weights, processes = options.get("weights"), options.get("processes", SINGLE_PROCESS)
     check_weights(weights, embeddings, checks)
     positions = row_ids(positions, embeddings, "positions")
     check_dim(bank.rows, embeddings, "bank")
@@ -229,30 +235,30 @@ def _outcome(
         weights, noise = None if weights is None else weights[known], None if noise is None else noise[known]
     together, factor = processes, float(processes.size)
     if bank.shards.size > 1:  # every process meets all examples with its own rows
-        embeddings, positions = gather(embeddings, processes, factor=factor), everyones(positions, processes)
-        weights = None if weights is None else everyones(weights, processes)
-        noise = None if noise is None else everyones(noise, processes)
-        together, factor = ALONE, 1.0
+        embeddings, positions = gather(embeddings, processes, factor=factor), all_gather(positions, processes)
+        weights = None if weights is None else all_gather(weights, processes)
+        noise = None if noise is None else all_gather(noise, processes)
+        together, factor = SINGLE_PROCESS, 1.0
     scale, own = scale_of(temperature), bank.own(positions)
-    walk: Any = {"scale": scale, "weights": weights, "processes": together}
-    walk |= {"stats": options.get("stats", False), "execution": options.get("execution")}
+    stream_options: Any = {"scale": scale, "weights": weights, "processes": together}
+    stream_options |= {"stats": options.get("stats", False), "execution": options.get("execution")}
     if noise is None:
         pairs = Paired(own, len(bank.rows))
-        walk |= {"tile_size": options.get("tile_size"), "shards": bank.shards}
-        outcome = stream(Softmax(), embeddings, bank.rows, pairs, "cosine", **walk)
+        stream_options |= {"tile_size": options.get("tile_size"), "shards": bank.shards}
+        outcome = stream(Softmax(), embeddings, bank.rows, pairs, "cosine", **stream_options)
     else:
         lists, offset = _candidates(bank, own, noise, log_z)
-        outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", offset=offset, **walk)
+        outcome = listed(Logistic(), embeddings, bank.rows, lists, "cosine", offset=offset, **stream_options)
         met = {"rows": bank.shards.size, "scale": bank.shards.size}  # all shards meet all anchors
-        stats = {name: sum_of(value, bank.shards) / met.get(name, 1) for name, value in outcome.stats.items()}
-        outcome = replace(outcome, total=add_up(outcome.total, bank.shards, factor=factor), stats=stats)
+        stats = {name: all_reduce_sum(value, bank.shards) / met.get(name, 1) for name, value in outcome.stats.items()}
+        outcome = replace(outcome, total=reduce_sum(outcome.total, bank.shards, factor=factor), stats=stats)
     if not proximal:
         return outcome
-    pulled = add_up(_pull(embeddings, bank, own, weights), processes, factor=factor)
-    return replace(outcome, total=outcome.total + proximal * pulled.to(outcome.total.dtype))
+    proximity = reduce_sum(_proximal_term(embeddings, bank, own, weights), processes, factor=factor)
+    return replace(outcome, total=outcome.total + proximal * proximity.to(outcome.total.dtype))
 
 
-def _pull(embeddings: Tensor, bank: BankRows, own: Tensor, weights: Tensor | None) -> Tensor:
+def _proximal_term(embeddings: Tensor, bank: BankRows, own: Tensor, weights: Tensor | None) -> Tensor:
     """Squared distances of the examples to their own rows, as far as these are here."""
     here = own != -1
     apart = (normalise(embeddings.to(bank.rows.dtype)) - bank.rows[own.clamp_min(0)]).square().sum(1)
@@ -265,9 +271,9 @@ def _candidates(bank: BankRows, own: Tensor, noise: Tensor, log_z: float | Tenso
 
     Places without a row get a score of infinity, as a positive, or minus infinity, as noise: they add nothing.
     """
-    drawn = math.log(noise.shape[1] / bank.size) if noise.shape[1] else 0.0
+    log_noise = math.log(noise.shape[1] / bank.size) if noise.shape[1] else 0.0
     constant = torch.as_tensor(0.0 if log_z is None else log_z, dtype=torch.float64, device=own.device)
-    offset = -drawn - constant.reshape(1, 1)
+    offset = -log_noise - constant.reshape(1, 1)
     if bank.shards.size == 1:
         return torch.cat([own[:, None], noise], 1), offset
     lists, there = bank.own_lists(noise)

@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.engine import ALONE, Outcome, Reduction
-from tuplet.engine.gather import add_up, sum_of
+from tuplet.engine import SINGLE_PROCESS, Outcome, Reduction
+from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.reduction import Tile
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.keys import Compare, Keys
-from tuplet.losses.door import check_embeddings, check_weights
+from tuplet.losses.inputs import check_embeddings, check_weights
 from tuplet.relation import Entries, Relation
 from tuplet.types import GeometryName
 
 
 @dataclass(frozen=True)
-class Told:
-    """A relation that is told entry by entry, for a few candidates of each anchor.
+class ListedRelation:
+    """A relation given entry by entry, for a few candidates of each anchor.
 
     Args:
         positive: bool (anchors, candidates).
@@ -42,13 +42,13 @@ class Told:
         return self.positive.shape[1]
 
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
-        """As told."""
+        """As given."""
         return self.positive[rows, cols], self.negative[rows, cols]
 
-    def few(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
         """Nothing is known of their number."""
 
-    def gaps(self, rows: slice, cols: slice) -> None:
+    def label_distances(self, rows: slice, cols: slice) -> None:
         """No graded labels."""
 
     def transposed(self) -> Relation:
@@ -56,7 +56,7 @@ class Told:
         raise NotImplementedError
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
-        """Entries are told one by one; nothing of an anchor and a candidate alone tells them."""
+        """Entries are given one by one; they do not follow from an anchor and a candidate alone."""
         raise NotImplementedError
 
 
@@ -87,7 +87,7 @@ def triplets(
     candidates = torch.cat([positives[:, None], others], 1)
     positive = torch.zeros(candidates.shape[:2], dtype=torch.bool, device=anchors.device)
     positive[:, 0] = True
-    return _folded(reduction, anchors, candidates, Told(positive, ~positive), geometry, sides)
+    return _reduced(reduction, anchors, candidates, ListedRelation(positive, ~positive), geometry, sides)
 
 
 def pairs(
@@ -120,7 +120,7 @@ def pairs(
             reference="label-shape",
         )
     alike = same.bool()[:, None]
-    return _folded(reduction, embeddings, references[:, None], Told(alike, ~alike), geometry, sides)
+    return _reduced(reduction, embeddings, references[:, None], ListedRelation(alike, ~alike), geometry, sides)
 
 
 def refuse_labels(labels: Tensor | None, given: str) -> None:
@@ -137,23 +137,23 @@ def refuse_labels(labels: Tensor | None, given: str) -> None:
         )
 
 
-def _folded(
+def _reduced(
     reduction: Reduction[Any],
     anchors: Tensor,
     candidates: Tensor,
-    relation: Told,
+    relation: ListedRelation,
     geometry: GeometryName,
     sides: Mapping[str, Any],
 ) -> Outcome:
-    """The walk for candidates (anchors, n, dim) of each anchor: their scores are as many as the inputs have rows."""
-    weights, processes = sides.get("weights"), sides.get("processes", ALONE)
+    """The pass for candidates (anchors, n, dim) of each anchor: their scores are as many as the inputs have rows."""
+    weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
     check_weights(weights, anchors)
     wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
     with torch.autocast(anchors.device.type, enabled=False):
         scores = _distances(anchors.to(wide)[:, None], candidates.to(wide), geometry)
-        total, count, stats = _Folded.apply(scores, reduction, relation, weights, bool(sides.get("stats", False)))  # type: ignore[no-untyped-call]
-    found = {name: sum_of(value, processes) for name, value in stats.items()}
-    return Outcome(add_up(total, processes), sum_of(count, processes), found)
+        total, count, stats = _Reduced.apply(scores, reduction, relation, weights, bool(sides.get("stats", False)))  # type: ignore[no-untyped-call]
+    found = {name: all_reduce_sum(value, processes) for name, value in stats.items()}
+    return Outcome(reduce_sum(total, processes), all_reduce_sum(count, processes), found)
 
 
 def _distances(a: Tensor, b: Tensor, geometry: GeometryName) -> Tensor:
@@ -169,30 +169,35 @@ def _distances(a: Tensor, b: Tensor, geometry: GeometryName) -> Tensor:
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
 
 
-class _Folded(torch.autograd.Function):
-    """A reduction of rows that are all there; the slope of each score is kept and multiplied in backward."""
+class _Reduced(torch.autograd.Function):
+    """A reduction of rows that are all there; the gradient of each score is kept and multiplied in backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, reduction: Reduction[Any], relation: Told, weights: Tensor | None, stats: bool
+        ctx: Any,
+        scores: Tensor,
+        reduction: Reduction[Any],
+        relation: ListedRelation,
+        weights: Tensor | None,
+        stats: bool,
     ) -> Any:
         rows, cols = slice(0, relation.anchors), slice(0, relation.references)
         tile = Tile(scores.clone(), rows, cols, relation, kept=True, measured=stats)
         state = reduction.start(scores, rows)
-        for step in range(reduction.folds):
-            reduction.fold(step, state, tile)
+        for step in range(reduction.passes):
+            reduction.update(step, state, tile)
         partial = reduction.finish(state)
-        slope = reduction.slope(state, tile)
+        grad_scores = reduction.grad_scores(state, tile)
         loss, count = partial.loss.double(), partial.count.double()
         each = None if weights is None else weights.double()
         if each is not None:
-            loss, count, slope = loss * each, count * each, slope * weights[:, None].to(slope.dtype)  # type: ignore[index]  # there it is
-        ctx.save_for_backward(slope)
+            loss, count, grad_scores = loss * each, count * each, grad_scores * weights[:, None].to(grad_scores.dtype)  # type: ignore[index]  # there it is
+        ctx.save_for_backward(grad_scores)
         sums = {name: (value.double() if each is None else value * each).sum() for name, value in partial.stats.items()}
         ctx.mark_non_differentiable(count_sum := count.sum())
         return loss.sum().to(scores.dtype), count_sum, sums if stats else {}
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        (slope,) = ctx.saved_tensors
-        return slope * grad, None, None, None, None
+        (grad_scores,) = ctx.saved_tensors
+        return grad_scores * grad, None, None, None, None

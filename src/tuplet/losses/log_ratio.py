@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from tuplet.engine import ALONE, Outcome, Processes, gather
-from tuplet.engine.gather import everyones, first_row
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, gather
+from tuplet.engine.gather import all_gather, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.keys import LabelDistance
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.door import ROWS, Checks, Problem, check_embeddings, check_weights, options_of
 from tuplet.losses.head import RowOptions
+from tuplet.losses.inputs import ROWS, Checks, PairBatch, check_embeddings, check_weights, options_of
 from tuplet.reductions import LogRatio
 from tuplet.relation import Graded
 from tuplet.types import DistanceName, GeometryName
@@ -56,7 +56,7 @@ class LogRatioLoss(DeclaredLoss):
     mask_zero_label: bool = True
     _: KW_ONLY
     label_distance: LabelDistance | None = None
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     family = "triplet"
     suits = "distances that follow those of the labels"
@@ -78,14 +78,14 @@ class LogRatioLoss(DeclaredLoss):
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         outcome = super()._outcome(embeddings, labels, **sides)
         # no pair is positive, so no anchor lacks one
-        without = {"lonely", "positives", "positive_score"}
+        without = {"anchors_without_positives", "positives", "positive_score"}
         return replace(outcome, stats={name: value for name, value in outcome.stats.items() if name not in without})
 
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """The anchors of this process among the examples of all."""
         graded = self._checked(embeddings, labels, sides).double()
-        weights, processes = sides.get("weights"), sides.get("processes", ALONE)
-        everyone, graded = gather(embeddings, processes), everyones(graded, processes)
+        weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
+        gathered, graded = gather(embeddings, processes), all_gather(graded, processes)
         first = first_row(len(embeddings), processes, embeddings.device)
         mine = slice(first, first + len(embeddings))
         if self.anchors == "first":
@@ -93,16 +93,16 @@ class LogRatioLoss(DeclaredLoss):
         # differences are taken in float64, so that large label values (years, time stamps) keep their digits
         relation = Graded(graded[mine], graded, self.label_distance or _distance(self.geometry), first=first)
         count = mine.stop - mine.start
-        asking = everyone if everyone is embeddings and count == len(embeddings) else embeddings[:count]
+        asking = gathered if gathered is embeddings and count == len(embeddings) else embeddings[:count]
         weights = None if weights is None else weights[:count]
-        walk = options_of(sides) | {"weights": weights}
+        stream_options = options_of(sides) | {"weights": weights}
         if sides.get("reference_weights") is not None:
-            walk["of_col"] = {"v": everyones(sides["reference_weights"], processes)}
-        return Problem(asking, everyone, relation, weights, 0, walk)
+            stream_options["of_col"] = {"v": all_gather(sides["reference_weights"], processes)}
+        return PairBatch(asking, gathered, relation, weights, 0, stream_options)
 
-    def program(self, problem: Problem | None = None) -> LogRatio:
+    def program(self, problem: PairBatch | None = None) -> LogRatio:
         """Sums over pairs of references, as a variance."""
-        weights = problem.walk.get("of_col", {}).get("v") if problem else None
+        weights = problem.stream_options.get("of_col", {}).get("v") if problem else None
         return LogRatio(self.eps, mask_zero_label=self.mask_zero_label, reference_weights=weights)
 
     def _checked(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Tensor:

@@ -17,7 +17,7 @@ Schedule = tuple[NotNegative, NotNegative, NotNegative, NotNegative]
 
 @register("a_softmax")
 class ASoftmaxLoss(HeadLoss):
-    r"""Cross-entropy over class weights of length one, with the angle to the own class multiplied by m.
+    r"""Cross-entropy over class weights of length one, with the angle to the target class multiplied by m.
 
     $$L_i = -\log \frac{e^{\lVert x_i \rVert f(\theta_{y_i})}}{e^{\lVert x_i \rVert f(\theta_{y_i})}
     + \sum_{j \ne y_i} e^{\lVert x_i \rVert \cos\theta_j}}, \quad f = \frac{\lambda \cos\theta + \psi(\theta)}{1 +
@@ -47,7 +47,7 @@ class ASoftmaxLoss(HeadLoss):
         return self.classes.calls
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """λ depends on the number of steps, if it follows a schedule."""
         return isinstance(self.annealing, tuple)
 
@@ -65,7 +65,7 @@ class ASoftmaxLoss(HeadLoss):
 
 @register("cosface")
 class CosFaceLoss(ScaledHeadLoss):
-    r"""Cross-entropy of cosines with a margin taken from the cosine of the own class.
+    r"""Cross-entropy of cosines with a margin subtracted from the cosine to the target class.
 
     $$L_i = -\log \frac{e^{s(\cos\theta_{y_i} - m)}}{e^{s(\cos\theta_{y_i} - m)} + \sum_{j \ne y_i} e^{s\cos\theta_j}}$$
 
@@ -90,7 +90,7 @@ class CosFaceLoss(ScaledHeadLoss):
 
 @register("arcface")
 class ArcFaceLoss(ScaledHeadLoss):
-    r"""Cross-entropy of cosines with a margin added to the angle to the own class.
+    r"""Cross-entropy of cosines with a margin added to the angle to the target class.
 
     $$L_i = -\log \frac{e^{s\cos(\theta_{y_i} + m)}}{e^{s\cos(\theta_{y_i} + m)} + \sum_{j \ne y_i} e^{s\cos\theta_j}}$$
 
@@ -117,7 +117,7 @@ class ArcFaceLoss(ScaledHeadLoss):
 
 @register("combined_margin")
 class CombinedMarginLoss(ScaledHeadLoss):
-    r"""Cross-entropy of cosines, with the angle to the own class multiplied and shifted and its cosine lowered.
+    r"""Cross-entropy of cosines, with the angle to the target class multiplied and shifted and its cosine lowered.
 
     $$L_i = -\log \frac{e^{s T(\theta_{y_i})}}{e^{s T(\theta_{y_i})} + \sum_{j \ne y_i} e^{s\cos\theta_j}}, \quad
     T(\theta) = \cos(m_1\theta + m_2) - m_3$$

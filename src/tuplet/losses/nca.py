@@ -7,13 +7,13 @@ from tuplet.bounds import Positive
 from tuplet.engine import Processes
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Problem
+from tuplet.losses.inputs import PairBatch
 from tuplet.types import GeometryName
 
 
 @register("nca")
 class NCALoss(PairLoss):
-    r"""Raises the probability that a neighbour, drawn at random with near ones likelier, is of the anchor's class.
+    r"""Raises the probability that a neighbour, sampled with near ones likelier, is of the anchor's class.
 
     $$L_i = -\log \sum_{p \in P_i} p_{ip}, \quad p_{ij} = \frac{e^{-s D_{ij}}}{\sum_{k \ne i} e^{-s D_{ik}}}$$
 
@@ -31,7 +31,7 @@ class NCALoss(PairLoss):
 
     suits = "classes of several clusters, and classification by nearest neighbours"
 
-    def values(self, problem: Problem, processes: Processes) -> dict[str, float]:
+    def values(self, problem: PairBatch, processes: Processes) -> dict[str, float]:
         """Scores are -s D."""
         del problem, processes
         return {"scale": self.scale}

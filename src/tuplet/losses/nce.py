@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.bounds import Count, Finite, NotNegative
-from tuplet.engine import ALONE, Outcome, Processes, combine, stream
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, combine, stream
 from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import counts, shared
 from tuplet.engine.listed import listed
@@ -19,9 +19,9 @@ from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.door import ROWS, Checks, check_dim, check_embeddings, check_weights, row_ids
 from tuplet.losses.head import RowOptions
-from tuplet.losses.since import Call
+from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights, row_ids
+from tuplet.losses.pending import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic
 from tuplet.relation import Paired
@@ -30,7 +30,7 @@ from tuplet.seeding import derive
 
 @register("nce")
 class NCELoss(DeclaredLoss):
-    r"""Tells the target word from k noise words, so that no sum over the vocabulary is needed.
+    r"""Distinguishes the target word from k noise words, so that no sum over the vocabulary is needed.
 
     $$L = \mathrm{E}\Big[\mathrm{softplus}(-\Delta(w^+)) + \sum_{j=1}^{k} \mathrm{softplus}(\Delta(w_j))\Big], \quad
     \Delta(w) = h \cdot q_w + b_w - c - \log(k P_n(w))$$
@@ -74,7 +74,7 @@ class NCELoss(DeclaredLoss):
     shared_noise: bool = False
     _: KW_ONLY
     seed: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     suits = "scores that are probabilities; `negative_sampling` for vectors alone"
     supervision = "target"
@@ -117,7 +117,7 @@ class NCELoss(DeclaredLoss):
         """c, if it is learned; else `fixed` is its value."""
         return self._parameters.get("log_partition")
 
-    def draw(self, rows: int, processes: Processes = ALONE) -> Tensor:
+    def draw(self, rows: int, processes: Processes = SINGLE_PROCESS) -> Tensor:
         """Noise words of this call: (noise_samples,) if shared, else (rows, noise_samples): a slice of the batch's."""
         generator = derive(self.seed, "word noise", int(known_number(self, "calls")))
         if self.shared_noise:
@@ -156,7 +156,7 @@ class NCELoss(DeclaredLoss):
         return _outcome(embeddings, weight, bias, labels, noise, expected, constant, sides)
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """Each step draws other noise."""
         return True
 
@@ -178,7 +178,7 @@ def _outcome(
     log_partition: Any,
     options: Mapping[str, Any],
 ) -> Outcome:
-    weights, processes = options.get("weights"), options.get("processes", ALONE)
+    weights, processes = options.get("weights"), options.get("processes", SINGLE_PROCESS)
     checks = Checks(options.get("execution"))
     check_embeddings(embeddings, "embeddings", checks)
     check_weights(weights, embeddings, checks)
@@ -196,21 +196,21 @@ def _outcome(
         noise = noise if noise.ndim == 1 else noise[known]
 
     def offset(words: Tensor) -> Tensor:
-        drawn = 0.0 if expected is None else expected[words].to(bias.dtype)
-        return bias[words] - log_partition - drawn
+        noise_term = 0.0 if expected is None else expected[words].to(bias.dtype)
+        return bias[words] - log_partition - noise_term
 
-    walk: dict[str, Any] = {"weights": weights, "processes": processes, "stats": options.get("stats", False)}
-    walk["execution"] = options.get("execution")
+    stream_options: dict[str, Any] = {"weights": weights, "processes": processes, "stats": options.get("stats", False)}
+    stream_options["execution"] = options.get("execution")
     if noise.ndim == 2:
         lists = torch.cat([targets[:, None], noise], 1)
-        return listed(Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), **walk)
+        return listed(Logistic(), embeddings, weight, lists, "dot", offset=offset(lists), **stream_options)
     mine = targets[:, None]
-    wanted = listed(Logistic(), embeddings, weight, mine, "dot", offset=offset(mine), **walk)
+    target_outcome = listed(Logistic(), embeddings, weight, mine, "dot", offset=offset(mine), **stream_options)
     nobody = Paired(torch.full_like(targets, -1), len(noise))
-    walk |= {"offset": offset(noise), "tile_size": options.get("tile_size")}
-    drawn = stream(Logistic(), embeddings, weight[noise], nobody, "dot", **walk)
-    of_noise = {name: value for name, value in drawn.stats.items() if name.startswith("negative")}
-    return combine(wanted, replace(drawn, stats=of_noise))
+    stream_options |= {"offset": offset(noise), "tile_size": options.get("tile_size")}
+    noise_outcome = stream(Logistic(), embeddings, weight[noise], nobody, "dot", **stream_options)
+    of_noise = {name: value for name, value in noise_outcome.stats.items() if name.startswith("negative")}
+    return combine(target_outcome, replace(noise_outcome, stats=of_noise))
 
 
 def _check_words(targets: Tensor, noise: Tensor, words: int, checks: Checks) -> None:

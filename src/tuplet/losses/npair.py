@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tuplet.bounds import NotNegative
-from tuplet.engine import ALONE, Outcome, Processes, Reduction
-from tuplet.engine.gather import add_up
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, Reduction
+from tuplet.engine.gather import reduce_sum
 from tuplet.engine.listed import listed
 from tuplet.errors import LabelError
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Problem, check_embeddings, check_weights
+from tuplet.losses.inputs import PairBatch, check_embeddings, check_weights
 from tuplet.reductions import Softmax, SoftmaxEach, Triplet
 from tuplet.relation import Paired
 
@@ -49,7 +49,7 @@ class NPairLoss(PairLoss):
     prefers_pairs = True
     keyword_inputs: ClassVar[Mapping[str, Any]] = {"negatives": Float[Tensor, "anchors n dim"] | None}
 
-    def program(self, problem: Problem | None = None) -> Reduction[Any]:
+    def program(self, problem: PairBatch | None = None) -> Reduction[Any]:
         """One positive against all negatives; with class ids each of several."""
         if self.one_vs_one:
             return Triplet(soft=True, mean_over="anchors")  # of -dot as the distance
@@ -69,7 +69,7 @@ class NPairLoss(PairLoss):
         if references is not None:
             theirs = sides.get("reference_labels")
             sets.append((references, weights if labels is None else _of_known(theirs, None)))
-        norms = self.norm_penalty * _mean_square(sets, sides.get("processes", ALONE))
+        norms = self.norm_penalty * _mean_square(sets, sides.get("processes", SINGLE_PROCESS))
         return Outcome(outcome.total + norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
 
     def _check(self, labels: Tensor | None, references: Tensor | None, negatives: Tensor | None) -> None:
@@ -105,7 +105,7 @@ def _mean_square(sets: list[tuple[Tensor, Tensor | None]], processes: Processes)
         squares = x.square().sum(1)
         total = total + (squares.sum() if w is None else (squares * w.to(squares.dtype)).sum())
         number = number + (len(x) if w is None else w.sum().double())
-    total, number = add_up(total, processes), add_up(number, processes)
+    total, number = reduce_sum(total, processes), reduce_sum(number, processes)
     return total / torch.where(number > 0, number, 1).to(total.dtype)
 
 
@@ -125,5 +125,5 @@ def _tuplet(embeddings: Tensor, positives: Tensor, negatives: Tensor, sides: Map
     table = torch.cat([positives, others])
     mine = torch.arange(count, device=table.device)[:, None]
     lists = torch.cat([mine, count + mine * each + torch.arange(each, device=table.device)], 1)
-    walk = {name: sides[name] for name in ("weights", "processes", "stats", "execution") if name in sides}
-    return listed(Softmax(), embeddings, table, lists, "dot", **walk)
+    stream_options = {name: sides[name] for name in ("weights", "processes", "stats", "execution") if name in sides}
+    return listed(Softmax(), embeddings, table, lists, "dot", **stream_options)

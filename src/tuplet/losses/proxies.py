@@ -9,21 +9,21 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tuplet.bounds import Count
-from tuplet.engine import ALONE, Processes, gather
-from tuplet.engine.gather import everyones, shared
+from tuplet.engine import SINGLE_PROCESS, Processes, gather
+from tuplet.engine.gather import all_gather, shared
 from tuplet.errors import LabelError
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.door import (
+from tuplet.losses.head import RowOptions, check_classes
+from tuplet.losses.inputs import (
     ROWS,
     Checks,
-    Problem,
+    PairBatch,
     check_dim,
     check_embeddings,
     check_weights,
     known,
     options_of,
 )
-from tuplet.losses.head import RowOptions, check_classes
 from tuplet.relation import SameLabel
 from tuplet.seeding import normal_rows
 
@@ -49,7 +49,7 @@ class ProxyLoss(DeclaredLoss):
     dim: Count
     _: KW_ONLY
     seed: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     family = "softmax-based"
     takes: ClassVar[frozenset[str]] = ROWS
@@ -66,7 +66,7 @@ class ProxyLoss(DeclaredLoss):
         """Draw the proxies."""
         self.proxies = nn.Parameter(normal_rows(0, self.num_classes, self.dim, self.seed, "class proxies"))
 
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Proxies, dealt out to the processes, against the examples of all of them."""
         if labels is None:
             raise LabelError(
@@ -74,7 +74,11 @@ class ProxyLoss(DeclaredLoss):
                 hint="Pass the class id of each row, 0 to num_classes - 1.",
                 reference="labels-missing",
             )
-        processes, execution, weights = sides.get("processes", ALONE), sides.get("execution"), sides.get("weights")
+        processes, execution, weights = (
+            sides.get("processes", SINGLE_PROCESS),
+            sides.get("execution"),
+            sides.get("weights"),
+        )
         checks = Checks(execution)
         check_embeddings(embeddings, "embeddings", checks)
         check_weights(weights, embeddings, checks)
@@ -82,17 +86,17 @@ class ProxyLoss(DeclaredLoss):
         check_classes(labels, embeddings, len(self.proxies), checks)
         checks.done()
         embeddings, labels, weights = known(embeddings, labels.long(), weights, execution)
-        everyone, theirs = gather(embeddings, processes), everyones(labels, processes)
-        weights = None if weights is None else everyones(weights, processes)
+        gathered, theirs = gather(embeddings, processes), all_gather(labels, processes)
+        weights = None if weights is None else all_gather(weights, processes)
         count, parts, part = len(self.proxies), processes.size, processes.rank
         if count < parts:  # each has all of them: sums and what they are divided by are multiples
             parts, part = 1, 0
         mine = slice(count * part // parts, count * (part + 1) // parts)
         classes = torch.arange(count, device=theirs.device)[mine]
         proxies = shared(self.proxies, processes)[mine]
-        return Problem(proxies, everyone, SameLabel(classes, theirs), weights, 0, options_of(sides))
+        return PairBatch(proxies, gathered, SameLabel(classes, theirs), weights, 0, options_of(sides))
 
-    def values(self, problem: Problem, processes: Processes) -> dict[str, Any]:
+    def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
         """Weights as shifts of exponents."""
         del processes
         if problem.weights is None:

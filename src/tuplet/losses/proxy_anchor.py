@@ -11,7 +11,7 @@ from tuplet.losses.proxies import ProxyLoss
 
 @register("proxy_anchor")
 class ProxyAnchorLoss(ProxyLoss):
-    r"""A learned vector for each class is the anchor: it pulls its examples and pushes all others, hard ones harder.
+    r"""A learned vector per class, its proxy, is the anchor: it attracts its examples and repels all others.
 
     $$L = \frac{1}{|P^+|} \sum_{p \in P^+} \log\Big(1 + \sum_{x \in X_p^+} e^{-\alpha (s_{xp} - \delta)}\Big)
     + \frac{1}{|P|} \sum_{p \in P} \log\Big(1 + \sum_{x \in X_p^-} e^{\alpha (s_{xp} + \delta)}\Big)$$
@@ -45,8 +45,8 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def finish(self, found: Found) -> tuple[Mean, Mean]:
         """Over the classes that the batch has, and over all."""
-        pull, push = (softplus(found[name]) for name in ("positive", "negative"))
-        return Mean(pull, found["positives"] > 0), Mean(push, torch.ones_like(push))
+        attraction, repulsion = (softplus(found[name]) for name in ("positive", "negative"))
+        return Mean(attraction, found["positives"] > 0), Mean(repulsion, torch.ones_like(repulsion))
 
 
 proxy_anchor = ProxyAnchorLoss.function()

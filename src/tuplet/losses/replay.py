@@ -94,7 +94,7 @@ def _may_record(module: Any, x: Tensor, sides: dict[str, Any]) -> bool:
     execution = _execution(module, sides)
     wanted = execution.graphs and execution.engine != "panels" and execution.check != "deferred"
     plain = all(side is None or isinstance(side, (Tensor, Execution)) for side in sides.values())
-    if not x.is_cuda or not wanted or not plain or not len(x) or module.remembers or module.processes.size > 1:
+    if not x.is_cuda or not wanted or not plain or not len(x) or module.has_state or module.processes.size > 1:
         return False
     others = [side for side in sides.values() if isinstance(side, Tensor)]
     if any(other.device != x.device for other in others):

@@ -11,12 +11,12 @@ from tuplet.engine import Processes
 from tuplet.engine.gather import shared
 from tuplet.engine.program import Found, Mean, Pair, Term, softplus, total
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Problem
+from tuplet.losses.inputs import PairBatch
 
 
 @register("siglip")
 class SigLIPLoss(PairLoss):
-    r"""Tells for each pair by itself whether it belongs together, without a sum over the batch inside a logarithm.
+    r"""Binary classification of each pair as positive or negative, without a softmax over the batch.
 
     $$L_i = -\sum_j \log \sigma\big(z_{ij} (t\, s_{ij} + b)\big), \quad z_{ij} = 1 \text{ for pairs, else } -1$$
 
@@ -45,7 +45,7 @@ class SigLIPLoss(PairLoss):
         if self.bias == "learned":
             self.shift = nn.Parameter(torch.tensor(self.learnable["bias"]))
 
-    def values(self, problem: Problem, processes: Processes) -> dict[str, Any]:
+    def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
         """Scale and bias."""
         scale = shared(self.log_scale, processes).exp() if isinstance(self.scale, str) else self.scale
         bias = shared(self.shift, processes) if isinstance(self.bias, str) else self.bias

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.engine.gather import shared
 from tuplet.errors import ShapeError
 
@@ -33,7 +33,7 @@ class Temperature(nn.Module):
         self.fixed = None if temperature == "learned" else float(temperature)
         self.log_scale = None if self.fixed is not None else nn.Parameter(torch.tensor(math.log(1 / start)))
 
-    def value(self, processes: Processes = ALONE) -> float | Tensor:
+    def value(self, processes: Processes = SINGLE_PROCESS) -> float | Tensor:
         """The temperature; a tensor with gradient if learned."""
         if self.log_scale is None:
             return self.fixed or 1.0

@@ -10,7 +10,7 @@ from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome, Reduction
 from tuplet.errors import LabelError
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.door import Problem
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.listed import refuse_labels, triplets
 from tuplet.reductions import HardestTriplet, NearestBeyond, Triplet
 from tuplet.types import GeometryName, MeanOver
@@ -71,7 +71,7 @@ class TripletLoss(PairLoss):
         "negatives": Float[Tensor, "anchors *n dim"] | None,
     }
 
-    def program(self, problem: Problem | None = None) -> Reduction[Any]:
+    def program(self, problem: PairBatch | None = None) -> Reduction[Any]:
         """By the kind of triplets."""
         del problem
         form: dict[str, Any] = {"power": self.power, "soft": self.soft}

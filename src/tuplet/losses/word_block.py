@@ -51,8 +51,8 @@ class WordBlock:
         """1 where a word of the window belongs to the context, else 0."""
         middle, width = self.after - self.before, self.after + self.before
         group = len(self.band)
-        inside = (self.band - middle.view(-1, group, 1)).abs_() <= width.view(-1, group, 1)
-        return inside.to(dtype)
+        num_in_batch = (self.band - middle.view(-1, group, 1)).abs_() <= width.view(-1, group, 1)
+        return num_in_batch.to(dtype)
 
 
 def band_of(margin: int) -> Int[Tensor, "group wide"]:
@@ -67,7 +67,7 @@ def band_of(margin: int) -> Int[Tensor, "group wide"]:
 
 
 @dataclass(frozen=True, eq=False)
-class Slope:
+class SparseGrad:
     """Gradient of some rows of a table; a row that is named twice is moved by the sum.
 
     Args:
@@ -93,9 +93,9 @@ class BlockOutcome:
 
     value: Tensor | None
     pairs: Tensor
-    vectors: Slope
-    weight: Slope
-    bias: Slope | None
+    vectors: SparseGrad
+    weight: SparseGrad
+    bias: SparseGrad | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +172,13 @@ def _skip_gram(
         scores += _windows(level.of(block.words)[:, None], groups, wide, group).transpose(1, 2)
     noisy = _noise(hidden, weight, noise, pairs * (noise_samples / noise.shape[-1]), level, with_value=with_value)
     value = (functional.softplus(-scores) * reach).sum() if with_value else None
-    slope = scores.sigmoid_().sub_(1).mul_(reach)
-    pull = torch.bmm(slope, rows).flatten(0, 1).add_(noisy.hidden)
-    push = _fold(torch.bmm(slope.transpose(1, 2), together), group)
-    lift = None if level is None else _fold(slope.sum(1)[:, :, None], group)[:, 0]
-    return _outcome(pairs, value, Slope(block.centres, pull), Slope(block.words, push), lift, noise, noisy)
+    grad_scores = scores.sigmoid_().sub_(1).mul_(reach)
+    grad_hidden = torch.bmm(grad_scores, rows).flatten(0, 1).add_(noisy.hidden)
+    grad_table = _overlap_add(torch.bmm(grad_scores.transpose(1, 2), together), group)
+    lift = None if level is None else _overlap_add(grad_scores.sum(1)[:, :, None], group)[:, 0]
+    return _outcome(
+        pairs, value, SparseGrad(block.centres, grad_hidden), SparseGrad(block.words, grad_table), lift, noise, noisy
+    )
 
 
 def _cbow(
@@ -203,30 +205,30 @@ def _cbow(
         scores += level.of(block.centres)
     noisy = _noise(hidden, weight, noise, pairs * (noise_samples / noise.shape[-1]), level, with_value=with_value)
     value = (functional.softplus(-scores) * pairs).sum() if with_value else None
-    slope = scores.sigmoid_().sub_(1).mul_(pairs)
-    pull = (slope[:, None] * rows).add_(noisy.hidden)
-    spread = _fold(torch.bmm(share.transpose(1, 2), pull.view(groups, group, -1)), group)
-    push = Slope(block.centres, slope[:, None] * hidden)
-    lift = None if level is None else slope
-    return _outcome(pairs, value, Slope(block.words, spread), push, lift, noise, noisy)
+    grad_scores = scores.sigmoid_().sub_(1).mul_(pairs)
+    grad_hidden = (grad_scores[:, None] * rows).add_(noisy.hidden)
+    spread = _overlap_add(torch.bmm(share.transpose(1, 2), grad_hidden.view(groups, group, -1)), group)
+    grad_table = SparseGrad(block.centres, grad_scores[:, None] * hidden)
+    lift = None if level is None else grad_scores
+    return _outcome(pairs, value, SparseGrad(block.words, spread), grad_table, lift, noise, noisy)
 
 
 def _outcome(
     pairs: Tensor,
     value: Tensor | None,
-    vectors: Slope,
-    wanted: Slope,
+    vectors: SparseGrad,
+    targets: SparseGrad,
     lift: Tensor | None,
     noise: Tensor,
     noisy: "_Noise",
 ) -> BlockOutcome:
-    rows = torch.cat([wanted.rows, noise.flatten()])
+    rows = torch.cat([targets.rows, noise.flatten()])
     return BlockOutcome(
         value=None if value is None or noisy.value is None else value + noisy.value,
         pairs=pairs.sum(),
         vectors=vectors,
-        weight=Slope(rows, torch.cat([wanted.values, noisy.weight])),
-        bias=None if lift is None or noisy.lift is None else Slope(rows, torch.cat([lift, noisy.lift])[:, None]),
+        weight=SparseGrad(rows, torch.cat([targets.values, noisy.weight])),
+        bias=None if lift is None or noisy.lift is None else SparseGrad(rows, torch.cat([lift, noisy.lift])[:, None]),
     )
 
 
@@ -249,11 +251,11 @@ def _noise(
     if level is not None:
         scores += level.of(noise.flatten()).view_as(noise)
     value = (functional.softplus(scores) * times[:, None]).sum() if with_value else None
-    slope = scores.sigmoid_().mul_(times[:, None])
+    grad_scores = scores.sigmoid_().mul_(times[:, None])
     if noise.ndim == 1:
-        return _Noise(value, slope @ rows, slope.T @ hidden, None if level is None else slope.sum(0))
-    pull = torch.bmm(slope[:, None], rows)[:, 0]
-    return _Noise(value, pull, (slope[:, :, None] * hidden[:, None]).flatten(0, 1), slope.flatten())
+        return _Noise(value, grad_scores @ rows, grad_scores.T @ hidden, None if level is None else grad_scores.sum(0))
+    grad_hidden = torch.bmm(grad_scores[:, None], rows)[:, 0]
+    return _Noise(value, grad_hidden, (grad_scores[:, :, None] * hidden[:, None]).flatten(0, 1), grad_scores.flatten())
 
 
 def _windows(rows: Tensor, groups: int, wide: int, group: int) -> Tensor:
@@ -262,7 +264,7 @@ def _windows(rows: Tensor, groups: int, wide: int, group: int) -> Tensor:
     return rows.as_strided((groups, wide, dim), (group * dim, dim, 1))
 
 
-def _fold(parts: Tensor, group: int) -> Tensor:
+def _overlap_add(parts: Tensor, group: int) -> Tensor:
     """Sum of what the windows say of each row, (padded, dim): the transpose of `_windows`."""
     groups, wide, dim = parts.shape
     rows = parts.new_zeros(groups * group + wide - group, dim)

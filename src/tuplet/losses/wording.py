@@ -40,38 +40,42 @@ def described(cls: Any, text: str | None) -> Described | None:
     if text is None:  # python -OO
         return None
     clean = inspect.cleandoc(text) + "\n"
-    told = {found[1]: _entries(found[2]) for found in SECTION.finditer(clean)}
+    documented = {found[1]: _entries(found[2]) for found in SECTION.finditer(clean)}
     head, tail = _around(clean)
     bases = [kind.described for kind in reversed(cls.__mro__[1:]) if getattr(kind, "described", None)]
     options, inputs = ({k: v for base in bases for k, v in vars(base)[part].items()} for part in ("options", "inputs"))
-    options |= told.get("Args", {})
+    options |= documented.get("Args", {})
     if missing := [name for name in cls.options if name not in options]:
         raise TypeError(f"{cls.__name__}: the docstring does not describe {', '.join(missing)} under Args")
-    return Described(head, options, inputs | told.get("Inputs", {}), tail)
+    return Described(head, options, inputs | documented.get("Inputs", {}), tail)
 
 
 def of_module(cls: Any) -> str | None:
     """The docstring of a module: its options, its sources."""
-    told = cls.described
-    return told and _joined(told.head, {name: told.options[name] for name in cls.options}, "", told.tail)
+    documented = cls.described
+    return documented and _joined(
+        documented.head, {name: documented.options[name] for name in cls.options}, "", documented.tail
+    )
 
 
 def of_function(cls: Any) -> str | None:
     """The same for the function: with its tensors, and what the number is a mean over."""
-    told = cls.described
-    if told is None:
+    documented = cls.described
+    if documented is None:
         return None
-    inputs = {"embeddings": "One row per example.", "labels": LABELS.get(cls.supervision, "")} | told.inputs
+    inputs = {"embeddings": "One row per example.", "labels": LABELS.get(cls.supervision, "")} | documented.inputs
     entries = {name: inputs[name] for name in cls.inputs}
-    entries |= {name: _of_tensor(cls, name, told.options[name]) for name in cls.options if name not in cls.of_module}
+    entries |= {
+        name: _of_tensor(cls, name, documented.options[name]) for name in cls.options if name not in cls.of_module
+    }
     entries |= {name: inputs[name] for name in cls.keyword_inputs} | {"sides": f"See `{cls.sides.__name__}`."}
     returns = f"Returns:\n    Mean over {cls.divides_by}; 0 if there is none.\n"
-    return _joined(told.head, entries, returns, told.tail)
+    return _joined(documented.head, entries, returns, documented.tail)
 
 
-def _of_tensor(cls: Any, name: str, told: str) -> str:
+def _of_tensor(cls: Any, name: str, documented: str) -> str:
     """What a function takes in the place of the word "learned"."""
-    return told.replace('"learned"', "a tensor that is learned") if name in cls.learnable else told
+    return documented.replace('"learned"', "a tensor that is learned") if name in cls.learnable else documented
 
 
 def _around(clean: str) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
     suffix = Path(path).suffix
     if suffix not in writers:
         raise CheckpointError(
-            f"{path} ends in {suffix!r}, which is no format to export to.",
+            f"{path} ends in {suffix!r}, which is not an export format.",
             hint=f"End the name in {' or '.join(writers)}.",
             reference="export-format",
         )

@@ -27,7 +27,7 @@ def refuse_code(folder: Path) -> None:
     """
     if not (folder / "modules.json").is_file():
         raise CheckpointError(
-            f"{folder} is no folder of a sentence-transformers model: modules.json is missing.",
+            f"{folder} is not a folder of a sentence-transformers model: modules.json is missing.",
             hint="Name the folder that SentenceTransformer(...).save(folder) wrote; nothing is downloaded.",
             reference="missing-file",
         )

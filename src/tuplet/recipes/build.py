@@ -11,12 +11,12 @@ from typing import Any
 from tuplet.data import Dataset, Manifest, content_ids, load_dataset
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.models import Embedder
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
-from tuplet.recipes.doubts import classes_of
+from tuplet.recipes.data_warnings import classes_of
 from tuplet.recipes.dump import dump_recipe
-from tuplet.recipes.model import Sides, build_embedder, check_views, load_start
+from tuplet.recipes.model import PairPreprocessing, build_embedder, check_views, load_start
 from tuplet.recipes.options import SLOT, constructor, make
 from tuplet.recipes.schema import Recipe
 from tuplet.recipes.task import facts_of, inform, numbered, of_use, task_of
@@ -33,7 +33,7 @@ def build(
     recipe: Recipe,
     *,
     cache: Path,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     reader: Reader | None = None,
     begun: Path | None = None,
     start: Path | None = None,
@@ -43,7 +43,7 @@ def build(
 
     Args:
         recipe: From `load_recipe`.
-        cache: Folder for data that is drawn or decoded once.
+        cache: Folder for data that is generated or decoded once.
         processes: Who will train it together; class weights and bank may be shared among them.
         reader: Knows the data, if it was read before.
         begun: Folder of the run that goes on: the data must be what it was given, and is divided as it was then.
@@ -105,7 +105,7 @@ class _Given:
     parts: Mapping[str, Manifest]
     datasets: Mapping[str, Dataset]
     task: Task
-    sides: Sides
+    sides: PairPreprocessing
     fingerprint: Fingerprint
 
 
@@ -117,7 +117,7 @@ def _given(recipe: Recipe, cache: Path, reader: Reader, begun: Path | None, star
     task = task_of(recipe, manifest)
     parts, fingerprint = _divided(recipe, manifest, reader, begun, start)
     manifest, parts = of_use(task, manifest), {name: of_use(task, part) for name, part in parts.items()}
-    sides = Sides.of(recipe.model, manifest)
+    sides = PairPreprocessing.of(recipe.model, manifest)
 
     def loaded(part: Manifest) -> Dataset:
         return load_dataset(part, sides.query, task.labels, sides.partner, cache=cache)
@@ -166,8 +166,8 @@ def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampl
         shared = sharing(known["contents"])
         if shared:
             logger.warning(
-                "%d of %d training pairs share a query or an answer with another one; batch = %r may put both into a "
-                "batch, where each counts as a wrong answer to the other. --set batch.name=paired keeps them apart.",
+                "%d of %d training pairs share a query or a positive with another one; batch = %r may put both into a "
+                "batch, where each is a false negative of the other. --set batch.name=paired keeps them apart.",
                 shared,
                 len(train),
                 recipe.batch.name,

@@ -1,4 +1,4 @@
-"""The data of a recipe: read once, and divided into examples that train, that choose the best step, that judge."""
+"""The data of a recipe: read once, and divided into examples that train, that choose the best step, that evaluate."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +15,7 @@ from tuplet.data.glyphs import make_glyphs
 from tuplet.data.labels import SPLITS
 from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row
 from tuplet.errors import DataError, counted
-from tuplet.recipes.doubts import class_sizes
+from tuplet.recipes.data_warnings import class_sizes
 from tuplet.recipes.schema import Data, Split
 
 
@@ -23,7 +23,7 @@ class Reader:
     """Reads what the data section of a recipe names, and keeps the latest of it.
 
     Args:
-        cache: Folder for data that is drawn once.
+        cache: Folder for data that is generated once.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -93,12 +93,12 @@ def divide(manifest: Manifest, split: Split, earlier: Earlier | None = None) -> 
         earlier: What the weights to start from have seen: what it knows stays in its split, the rest is drawn.
 
     Raises:
-        DataError: If nothing is left to train on, a class stands in two splits that should share none, or a split is
-            too small to judge by; or the data names a split to judge by that holds what `earlier` was trained on.
+        DataError: If nothing is left to train on, a class appears in two splits that should share none, or a split is
+            too small to evaluate on; or the data names a split to evaluate on that holds what `earlier` was trained on.
     """
     has_given, by = split.given and manifest.splits is not None, shared_by(manifest, split.by)
     if earlier is not None and not has_given:
-        parts = _drawn_after(manifest, split, earlier)
+        parts = _sampled_after(manifest, split, earlier)
     elif has_given:
         parts = {name: manifest.part(name) for name in ("train", "validation", "test")}
     else:
@@ -134,18 +134,18 @@ def other_splits(manifest: Manifest, split: Split, kept: Fingerprint) -> list[st
     """What the data says of splits that it did not say when a run was given it; a sentence, or nothing."""
     if not split.given or manifest.splits is None:
         return []
-    drawn = ("train", "validation")  # of what is named train, a part is drawn for validation if none is named
+    sampled = ("train", "validation")  # of what is named train, a part is drawn for validation if none is named
     pairs = zip(manifest.ids, manifest.splits, kept.splits, strict=True)
-    changed = [name for name, given, before in pairs if given != before and (given, before) != drawn]
+    changed = [name for name, given, before in pairs if given != before and (given, before) != sampled]
     shown = ", ".join(changed[:3]) + ", ..." * (len(changed) > 3)
     return [f"{counted(len(changed), 'example', 'examples')} ({shown}) with another split"] if changed else []
 
 
-def _drawn_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
+def _sampled_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
     """What an earlier run knew stays where it was; only the rest is drawn."""
     before = _splits_before(manifest, shared_by(manifest, split.by), earlier)
     new = [row for row, name in enumerate(before) if name is None]
-    drawn = list(before)
+    sampled = list(before)
     with suppress(DataError):  # too few to divide: they train
         fresh = manifest.take(new)
         parts = _draw(fresh, split, "test", split.test) if new else {}
@@ -153,8 +153,10 @@ def _drawn_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str
         place = dict(zip(fresh.ids, new, strict=True))
         for name, part in parts.items():
             for one in part.ids:
-                drawn[place[one]] = name
-    return {name: manifest.take([row for row, one in enumerate(drawn) if (one or "train") == name]) for name in SPLITS}
+                sampled[place[one]] = name
+    return {
+        name: manifest.take([row for row, one in enumerate(sampled) if (one or "train") == name]) for name in SPLITS
+    }
 
 
 def _splits_before(manifest: Manifest, by: str, earlier: Earlier) -> list[str | None]:
@@ -179,7 +181,7 @@ def _is_seen(name: str, content: str, seen: Seen) -> bool:
 
 
 def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> None:
-    """What has moved the weights cannot judge them."""
+    """Training examples cannot be test examples."""
     seen = earlier.given.seen()
     for name in ("validation", "test"):
         part = parts.get(name)
@@ -193,7 +195,7 @@ def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> No
             raise DataError(
                 f"The weights to start from were trained on {len(found):,} {what} that {part.source} names {name}: "
                 f"{', '.join(found[:5])}{', ...' * (len(found) > 5)}.",
-                hint="Take them out, name them train, or have the splits drawn: --set data.split.given=false",
+                hint="Take them out, name them train, or assign splits at random: --set data.split.given=false",
                 reference="seen-before",
             )
 
@@ -202,8 +204,10 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
     """Some of the classes, or rows, under `name`; the rest trains."""
     draw = split_by_class if shared_by(manifest, split.by) == "class" else split_by_row
     labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
-    drawn = np.array(draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels))
-    return {part: manifest.take(np.flatnonzero(drawn == part)) for part in ("train", name)}
+    sampled = np.array(
+        draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels)
+    )
+    return {part: manifest.take(np.flatnonzero(sampled == part)) for part in ("train", name)}
 
 
 def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str) -> None:
@@ -215,15 +219,14 @@ def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str)
         return
     if len(sizes := class_sizes(manifest)) and sizes.max() == 1:
         raise DataError(
-            f"No class of {manifest.source} has two examples, so there is no pair to learn from or to judge by.",
+            f"No class of {manifest.source} has two examples, so there is no positive pair to train or evaluate on.",
             hint="Check which column or folder names the class (--set data.columns.label=NAME), or train without "
-            f"judging: --set data.split.{name}=0.0",
+            f"evaluation: --set data.split.{name}=0.0",
             reference="no-class-has-two",
         )
     held = f"{counted(len(part), 'example', 'examples')} of {counted(len(counts), 'class', 'classes')}"
     raise DataError(
-        f"The {name} split of {part.source} holds {held}; to judge by it takes two classes, one of them with two "
-        f"examples.",
+        f"The {name} split of {part.source} holds {held}; evaluation takes two classes, one of them with two examples.",
         hint=f"Make it larger, say --set data.split.{name}=0.4, or set it to 0.0."
         + " If there are few classes in all: --set data.split.by=row" * (by == "class"),
         reference="split-too-small",

@@ -1,4 +1,4 @@
-"""What mirroring pictures does to validation, told beside the proposal that leaves it out."""
+"""What mirroring pictures does to validation, reported beside the proposal that leaves it out."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def tell_mirroring(made: Proposal, cache: Path) -> Comparison | None:
     The proposal itself stays as it is: whether a mirrored picture is of the same class is for its owner to say.
 
     Args:
-        made: Of images; told the effect in place.
+        made: Of images; the effect is added to its reasons.
         cache: As for `build`.
 
     Returns:
@@ -39,12 +39,12 @@ def tell_mirroring(made: Proposal, cache: Path) -> Comparison | None:
     except (DataError, RecipeError):  # what is wrong with the proposal, training says in its own words
         return None
     found = compare(mirrored.result, plain.result, seed=recipe.seed)
-    made.reasons[HEADING] = f"{made.reasons[HEADING]} {_told(plain, mirrored, found)}"
+    made.reasons[HEADING] = f"{made.reasons[HEADING]} {_summary(plain, mirrored, found)}"
     return found
 
 
 def _short(recipe: Recipe, *, flip: bool) -> Recipe:
-    """The same training for a few steps, judged once."""
+    """The same training for a few steps, evaluated once."""
     assert recipe.train.augment is not None  # noqa: S101  asked before
     steps = min(STEPS, recipe.train.steps)
     augment = recipe.train.augment.model_copy(update={"flip": flip})
@@ -52,18 +52,18 @@ def _short(recipe: Recipe, *, flip: bool) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
 
 
-def _told(plain: Trial, mirrored: Trial, found: Comparison) -> str:
+def _summary(plain: Trial, mirrored: Trial, found: Comparison) -> str:
     name = plain.measure
     without, with_it = plain.result.values[name], mirrored.result.values[name]
     low, high = found.lower[name], found.upper[name]
     if high < 0:
-        verdict = "it harms"
+        finding = "it harms"
     elif low > 0:
-        verdict = "it helps"
+        finding = "it helps"
     else:
-        verdict = "it makes no clear difference"
+        finding = "it makes no clear difference"
     return (
         f"Measured on {len(plain.result.queries)} validation examples after {plain.steps} steps: {name} {without:.3f} "
         f"without mirroring, {with_it:.3f} with it (difference {found.values[name]:+.3f}, 95 % interval {low:+.3f} to "
-        f"{high:+.3f}): {verdict}."
+        f"{high:+.3f}): {finding}."
     )

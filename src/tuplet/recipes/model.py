@@ -22,7 +22,7 @@ from tuplet.training import Task, checkpoint
 
 
 @dataclass(frozen=True)
-class Sides:
+class PairPreprocessing:
     """Preprocessing of both sides of pairs.
 
     Args:
@@ -34,7 +34,7 @@ class Sides:
     partner: Preprocessing | None = None
 
     @staticmethod
-    def of(model: Model, manifest: Manifest) -> "Sides":
+    def of(model: Model, manifest: Manifest) -> "PairPreprocessing":
         """As the recipe names them; what it leaves open, the data decides.
 
         Raises:
@@ -44,19 +44,19 @@ class Sides:
         kind = manifest.pair_kind or manifest.kind
         _check(model, manifest, kind)
         if model.partner_encoder is None or manifest.pairs is None:
-            return Sides(query)
+            return PairPreprocessing(query)
         component = model.partner_preprocessing
         if component is None:
             component = model.preprocessing if kind == manifest.kind else Component(name="auto")
         reader = model.partner_encoder.name
-        return Sides(query, _made(component, "partner_preprocessing", kind, manifest.pairs, reader))
+        return PairPreprocessing(query, _made(component, "partner_preprocessing", kind, manifest.pairs, reader))
 
-    def fit(self, train: Dataset) -> "Sides":
+    def fit(self, train: Dataset) -> "PairPreprocessing":
         """With the statistics of the training examples."""
         query = self.query.fit(train.inputs)
         if self.partner is None or train.partners is None:
-            return Sides(query)
-        return Sides(query, self.partner.fit(train.partners))
+            return PairPreprocessing(query)
+        return PairPreprocessing(query, self.partner.fit(train.partners))
 
 
 def _made(component: Component, key: str, kind: Kind, items: Items, encoder: str) -> Preprocessing:
@@ -64,7 +64,7 @@ def _made(component: Component, key: str, kind: Kind, items: Items, encoder: str
     if component.name not in ("auto", kind):
         raise RecipeError(
             f"model.{key} is for the kind {component.name}; the data is of the kind {kind}.",
-            hint=f"Type --set model.{key}=auto, or name another source.",
+            hint=f"Use --set model.{key}=auto, or name another source.",
             reference="wrong-preprocessing",
         )
     options = options_of(component)
@@ -93,7 +93,7 @@ def _check(model: Model, manifest: Manifest, kind: Kind) -> None:
     if has_own and manifest.pairs is None:
         raise RecipeError(
             f"model.partner_encoder is for the second items of pairs; {manifest.source} has none that the loss uses.",
-            hint="Type --set model.partner_encoder=none, or give the data a column `pair` and a loss of pairs.",
+            hint="Use --set model.partner_encoder=none, or give the data a column `pair` and a loss of pairs.",
             reference="partner-encoder",
         )
     if manifest.pairs is not None and kind != manifest.kind and not has_own:
@@ -105,12 +105,12 @@ def _check(model: Model, manifest: Manifest, kind: Kind) -> None:
     if model.partner_preprocessing is not None and not has_own:
         raise RecipeError(
             "model.partner_preprocessing changes nothing where both sides share one encoder.",
-            hint="Type --set model.partner_preprocessing=none, or name a model.partner_encoder.",
+            hint="Use --set model.partner_preprocessing=none, or name a model.partner_encoder.",
             reference="partner-encoder",
         )
 
 
-def build_embedder(recipe: Recipe, train: Dataset, sides: Sides, *, trust: bool) -> Embedder:
+def build_embedder(recipe: Recipe, train: Dataset, sides: PairPreprocessing, *, trust: bool) -> Embedder:
     """The encoder that a recipe names, made for the data; and that of the second items, if they have their own.
 
     Args:
@@ -160,7 +160,7 @@ def check_views(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) 
         raise RecipeError(
             f"loss = {recipe.loss.name!r} predicts along series; the encoder {recipe.model.encoder.name!r} gives no "
             "contexts.",
-            hint="Type --set model.encoder=series-context, with data of the kind series.",
+            hint="Use --set model.encoder=series-context, with data of the kind series.",
             reference="encoder-without-contexts",
         )
 
@@ -170,7 +170,7 @@ def _require_kind(name: str, embedder: Embedder) -> None:
     if name not in known:
         raise RecipeError(
             f"train.augment = {name!r} does not change data of the kind {embedder.preprocessing.kind}.",
-            hint=f"Type --set train.augment={' or '.join([*known, 'none'])}.",
+            hint=f"Use --set train.augment={' or '.join([*known, 'none'])}.",
             reference="wrong-augmentation",
         )
 

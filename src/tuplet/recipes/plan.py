@@ -12,11 +12,11 @@ import numpy as np
 from tuplet.data import Manifest
 from tuplet.recipes.build import build
 from tuplet.recipes.data import Reader
-from tuplet.recipes.doubts import class_sizes, data_doubts
+from tuplet.recipes.data_warnings import class_sizes, data_warnings
 from tuplet.recipes.schema import Recipe
 from tuplet.training import Job
 from tuplet.training.evaluator import not_applicable
-from tuplet.training.rehearse import Rehearsal, rehearse, size_of
+from tuplet.training.profile import StepProfile, profile_steps, size_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
         data: By split: `examples`, `classes`, and the `smallest`, `median` and `largest` class.
         steps: `batch` in examples, `batches_per_epoch`, `steps`, `epochs` and `validations` in all.
         memory: Bytes: `data` as decoded, `weights` of the encoder, `gradients`, `optimizer`, `averaged` weights,
-            `head` and `bank` of the loss, what a step keeps for the way back (`activations`), all of it (`step`), and
+            `head` and `bank` of the loss, what a step saves for backward (`activations`), all of it (`step`), and
             one `checkpoint` on disk.
         seconds: `step` (the median), `step_low` and `step_high` of the timed ones, `loading` (the part of a step in
             which the model waits for its batch), `epoch`, `validation`, `in_all`.
@@ -62,28 +62,28 @@ def plan(
         RecipeError: If a component refuses its options.
         DivergedError: If the first steps are not finite.
     """
-    with _overheard("tuplet.losses") as remarks, _overheard("tuplet.sampling"):  # of whose classes doubts say more
+    with _overheard("tuplet.losses") as notes, _overheard("tuplet.sampling"):  # of whose classes the warnings say more
         reader = reader or Reader(cache)
         job = build(recipe, cache=cache, reader=reader, trust=trust)
     if job.corpus is not None:
         data = {"train": {"examples": len(job.corpus), "classes": len(job.train)}}
-        return _planned(job, data, rehearse(job), remarks)
+        return _planned(job, data, profile_steps(job), notes)
     manifest = reader.manifest(recipe.data)
     parts = reader.parts(manifest, recipe.data.split)
     per_class = getattr(recipe.batch, "per_class", None)
-    doubts = [*data_doubts(manifest, parts, job.task.split_by, per_class), *remarks]
-    doubts += [job.batch_exceeds_dataset] if job.batch_exceeds_dataset else []
-    judged = [job.evaluation_split[1], *([job.validation] if job.validation else [])]
-    doubts += dict.fromkeys(said for dataset in judged for said in not_applicable(dataset, job.evaluate))
+    warnings = [*data_warnings(manifest, parts, job.task.split_by, per_class), *notes]
+    warnings += [job.batch_exceeds_dataset] if job.batch_exceeds_dataset else []
+    evaluated = [job.evaluation_split[1], *([job.validation] if job.validation else [])]
+    warnings += dict.fromkeys(said for dataset in evaluated for said in not_applicable(dataset, job.evaluate))
     data = {name: _counted(part) for name, part in parts.items()}
-    return _planned(job, data, rehearse(job, device), doubts)
+    return _planned(job, data, profile_steps(job, device), warnings)
 
 
 def _planned(
     job: Job,
     data: Mapping[str, Mapping[str, int]],
-    rehearsal: Rehearsal,
-    doubts: list[str],
+    profile: StepProfile,
+    warnings: list[str],
 ) -> Plan:
     settings, batches = job.settings, job.sampler.batches_per_epoch
     steps = {
@@ -91,22 +91,22 @@ def _planned(
         "batches_per_epoch": batches,
         "steps": settings.steps,
         "epochs": settings.steps / batches,
-        "validations": 0 if rehearsal.validation is None else -(-settings.steps // settings.interval),
+        "validations": 0 if profile.validation is None else -(-settings.steps // settings.interval),
     }
     if steps["epochs"] < 1:
         seen = f"train.steps = {settings.steps} is {steps['epochs']:.2f} epochs: some examples are never seen."
-        doubts = [*doubts, f"{seen} One epoch: --set train.steps={batches}"]
-    step = float(np.median(rehearsal.seconds))
+        warnings = [*warnings, f"{seen} One epoch: --set train.steps={batches}"]
+    step = float(np.median(profile.seconds))
     seconds = {
         "step": step,
-        "step_low": min(rehearsal.seconds),
-        "step_high": max(rehearsal.seconds),
-        "loading": rehearsal.loading,
+        "step_low": min(profile.seconds),
+        "step_high": max(profile.seconds),
+        "loading": profile.loading,
         "epoch": step * batches,
-        "validation": rehearsal.validation or 0.0,
-        "in_all": step * settings.steps + (rehearsal.validation or 0.0) * steps["validations"],
+        "validation": profile.validation or 0.0,
+        "in_all": step * settings.steps + (profile.validation or 0.0) * steps["validations"],
     }
-    return Plan(job.name, data, steps, _memory(job, rehearsal), seconds, tuple(doubts), job.facts)
+    return Plan(job.name, data, steps, _memory(job, profile), seconds, tuple(warnings), job.facts)
 
 
 def _counted(part: Manifest) -> dict[str, int]:
@@ -117,8 +117,8 @@ def _counted(part: Manifest) -> dict[str, int]:
     return counted
 
 
-def _memory(job: Job, rehearsal: Rehearsal) -> dict[str, int]:
-    saved = rehearsal.checkpoint
+def _memory(job: Job, profile: StepProfile) -> dict[str, int]:
+    saved = profile.checkpoint
     weights, head = [*job.embedder.parameters()], [*job.loss.parameters()]
     memory = {
         "data": _size_of_data(job) if job.corpus is None else job.corpus.ids.nbytes,
@@ -128,7 +128,7 @@ def _memory(job: Job, rehearsal: Rehearsal) -> dict[str, int]:
         "averaged": size_of(saved.tensors.get("averaged", {})),
         "head": size_of(head),
         "bank": size_of([*job.loss.buffers()]),
-        "activations": rehearsal.kept,
+        "activations": profile.saved,
     }
     memory["step"] = sum(memory.values())
     memory["checkpoint"] = size_of([*saved.tensors.values()]) + size_of(saved.optimizer)
@@ -147,13 +147,13 @@ def _size_of_data(job: Job) -> int:
 
 @contextmanager
 def _overheard(name: str) -> Iterator[list[str]]:
-    """What a part of tuplet remarks meanwhile, instead of letting it be printed."""
-    remarks: list[str] = []
+    """Collects the log messages of a part of tuplet instead of letting them be printed."""
+    notes: list[str] = []
     listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: remarks.append(record.getMessage())  # type: ignore[method-assign]
+    listener.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger(name)
     logger.addHandler(listener)
     try:
-        yield remarks
+        yield notes
     finally:
         logger.removeHandler(listener)

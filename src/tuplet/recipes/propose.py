@@ -18,7 +18,7 @@ from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, counted
 from tuplet.recipes.data import Reader
-from tuplet.recipes.doubts import OPEN_FROM, class_sizes, looks_continuous, some
+from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
 from tuplet.recipes.proposed import FEW_ROWS, HIDDEN, LAYERS, LITTLE, MANY, UNMIRRORED, VIEWS, WIDE, training
@@ -161,14 +161,14 @@ def _for_words(source: Path) -> Proposal:
     if not source.exists():
         raise DataError(
             f"{source}: no such file or folder.",
-            hint="Check the path and type the command again.",
+            hint="Check the path and run the command again.",
             reference="missing-file",
         )
     size = sum(file.stat().st_size for file in files)
     epochs = int(np.clip(PASSED // max(1, size), 4, 50))
     made = Proposal(source, "words", "words")
     made.say(("data",), f"{source.name} is plain text: each word gets a vector.", source=str(source))
-    made.say(("train",), f"With {size:,} bytes, {epochs} passes let each word be met often enough.", epochs=epochs)
+    made.say(("train",), f"With {size:,} bytes, {epochs} epochs let each word occur often enough.", epochs=epochs)
     return made
 
 
@@ -227,17 +227,17 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
         )
     if manifest.splits is not None:
         shared = [leak.name for leak in find_leaks(manifest, contents=False)]
-        why = "The data names its splits; no class stands in two of them."
+        why = "The data names its splits; no class appears in two of them."
         if shared:
             why = f"The data names its splits; {counted(len(shared), 'class', 'classes')} of {count} "
             why += f"{'stands' if len(shared) == 1 else 'stand'} in more than one of them: {some(shared)}. "
-            why += "So the verdict is about new examples of known classes."
+            why += "So the evaluation is on new examples of known classes."
     elif split.by == "class":
-        why = f"{count} classes are enough to learn what makes unseen ones differ: whole classes are held out."
+        why = f"{count} classes are enough to generalise to unseen ones: whole classes are held out."
     else:
         why = (
-            f"{count} classes are too few to learn what makes unseen ones differ; that takes {OPEN_FROM} or more. So "
-            f"every part holds all classes, and the verdict is about new examples of known classes."
+            f"{count} classes are too few to generalise to unseen ones; that takes {OPEN_FROM} or more. So "
+            f"every part holds all classes, and the evaluation is on new examples of known classes."
         )
     if looks_continuous(manifest):
         why += " The classes look like measurements; if they are, call the column target: near ones are then alike."
@@ -259,7 +259,7 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     if sizes.min() == sizes.max():
         held = f"{sizes.min()} examples each"
     if manifest.kind == "image":
-        why = f"Turned, leaned, scaled and shifted a little, which keeps the class of a picture. {UNMIRRORED}"
+        why = f"Rotated, sheared, scaled and shifted a little, which preserves the class of an image. {UNMIRRORED}"
         made.say(("train", "augment"), why, **LITTLE)
     made.say(
         ("batch",),
@@ -273,17 +273,17 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
 def _fit_targets(made: Proposal, manifest: Manifest) -> None:
     made.say(
         ("loss",),
-        "Graded labels: distances of embeddings follow distances of labels.",
+        "Continuous labels: distances of embeddings follow distances of labels.",
         name="log_ratio",
     )
     _fit_rows(made, manifest)
-    made.say(("train",), "Changed inputs would no longer have the label that was measured.", augment=None)
+    made.say(("train",), "No augmentation: it could change the measured label.", augment=None)
 
 
 def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
     made.say(
         ("loss",),
-        "Pairs: each example finds its partner among those of the batch, and the reverse.",
+        "Pairs: each query against all positives of the batch, and the reverse.",
         name="info_nce",
         temperature=0.05,
         symmetric=True,
@@ -294,7 +294,7 @@ def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
     size = max(1, min(different // 2, largest_batch(contents, BATCH)))
     made.say(
         ("batch",),
-        f"No batch holds the same question or answer twice; {different:,} of the training pairs differ on both sides.",
+        f"No batch holds the same query or positive twice; {different:,} of the training pairs differ on both sides.",
         name="paired",
         batch_size=size,
     )
@@ -314,25 +314,25 @@ def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
 def _fit_views(made: Proposal, manifest: Manifest) -> None:
     made.say(
         ("loss",),
-        "Without labels, two changed views of an example should be alike and differ from all others. "
-        'Another choice: name = "instance_discrimination", which remembers every example.',
+        "Without labels, two augmented views of an example are a positive pair, and all others are negatives. "
+        'Another choice: name = "instance_discrimination", which keeps a memory bank of all examples.',
         name="nt_xent",
         temperature=0.2,
     )
     _fit_rows(made, manifest)
-    why = "What is changed here is what the embedding learns to ignore."
+    why = "The embedding learns to be invariant to this augmentation."
     why += f" {UNMIRRORED}" if made.kind == "image" else ""
     made.say(("train", "augment"), why, **VIEWS[made.kind])
 
 
 def _fit_prediction(made: Proposal, manifest: Manifest) -> None:
     made.say(
-        ("model", "encoder"), "What comes next is predicted from contexts along the series.", name="series-context"
+        ("model", "encoder"), "Future latents are predicted from contexts along the series.", name="series-context"
     )
     made.say(("loss",), "Of the latents, the next four are predicted.", name="cpc", steps=4)
     made.say(("model",), "The loss compares contexts with latents; angles compare contexts.", geometry="cosine")
     size = max(1, min(BATCH // 4, len(made.reader.parts(manifest, made.recipe.data.split)["train"])))
-    why = "No label trains: every series is as likely as any other."
+    why = "Labels are not used in training: series are sampled uniformly."
     made.say(("batch",), why, name="uniform", batch_size=size)
     long = "Series are taken as they are; long ones in parts: --set train.augment={name='series',window=512}"
     made.say(("train",), long, augment=None)
@@ -358,7 +358,7 @@ def _say_split(made: Proposal, split: Split, reason: str) -> None:
 
 
 def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
-    """By class if there are many, else by row; the smaller the data, the larger the share that judges."""
+    """By class if there are many, else by row; the smaller the data, the larger the share of the test split."""
     if manifest.splits is not None:
         is_open = not find_leaks(manifest, contents=False)
     else:

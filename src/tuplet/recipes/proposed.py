@@ -14,7 +14,7 @@ VIEWS = {
 LITTLE = {"name": "affine", "rotate": 0.1, "shear": 0.1, "scale": 0.1, "shift": 2.0, "crop": 1.0, "flip": False}
 """Changes of a picture that hardly any class depends on."""
 UNMIRRORED = (
-    "Not mirrored, since a mirrored letter, hand or road sign is another one; --set train.augment.flip=true mirrors "
+    "Not flipped: a mirrored letter, hand or road sign may be another class; --set train.augment.flip=true mirrors "
     "pictures that keep their class."
 )
 """Why no proposal mirrors pictures."""
@@ -33,9 +33,7 @@ LAYERS = {
     f"heart; docs/defaults.md compares that with larger and longer.",
 }
 """Why."""
-AVERAGED = (
-    "Judged and saved are averages of the weights over about 100 steps; without a better one, training ends early."
-)
+AVERAGED = "Evaluated and saved: weights averaged over about 100 steps; without improvement training ends early."
 
 
 def training(kind: Kind, *, is_small: bool = False, is_wide: bool = False) -> tuple[str, dict[str, Any]]:

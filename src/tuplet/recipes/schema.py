@@ -59,7 +59,7 @@ class Columns(Section):
     split: Name = "split"
     group: Name = "group"
     role: Name = "role"
-    """Says query or gallery: who asks and who answers when the model is judged."""
+    """`query` or `gallery`: the role of an example in the evaluation."""
     inputs: tuple[str, ...] | None = None
     """Numeric columns; by default `x0, x1, ...`, or every numeric column that has no other meaning."""
     targets: tuple[str, ...] | None = None
@@ -69,14 +69,14 @@ class Columns(Section):
 
 
 class Split(Section):
-    """Which examples train, which choose the best step, which judge."""
+    """The split into training, validation and test examples."""
 
     by: Literal["class", "row"] = "class"
     """class: validation and test hold classes that training never sees; row: all hold all classes."""
     given: bool = True
     """Use the splits that the data names, where it names some."""
     test: Share = 0.5
-    """Share of the classes, or rows, that judge."""
+    """Share of the classes, or rows, in the test split."""
     validation: Share = 0.1
     """Share of the others that choose the best step."""
     seed: Annotated[int, Ge(0)] = 0

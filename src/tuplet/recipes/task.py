@@ -1,6 +1,6 @@
 """What a training is about, decided here and nowhere else: from what the loss declares, and what the data has.
 
-| what the loss is told | the data has | a batch becomes |
+| what the loss uses | the data has | a batch becomes |
 | --- | --- | --- |
 | class, multi | classes; several labels an example | one view of each example, and its labels |
 | class, for a loss that prefers pairs | classes, drawn two of each | the first of each class, and the second |
@@ -11,8 +11,8 @@
 | none | series | latents and contexts along each series |
 | target | running text | runs of words, which a stepper of their own takes |
 
-A loss that declares pairs is told classes where batches hold two examples or more of each: these are pairs too. One
-that declares classes is told pairs, where the data has pairs and no classes and the loss compares examples.
+A loss that declares pairs uses classes where batches hold two examples or more of each: these are pairs too. One
+that declares classes uses pairs, where the data has pairs and no classes and the loss compares examples.
 """
 
 import inspect
@@ -111,7 +111,7 @@ def inform(task: Task, embedder: Embedder, loss: MetricLoss) -> None:
 
 
 def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
-    """What the loss is made for, or what it can be told in its place."""
+    """What the loss is made for, or what it can use in its place."""
     declared = losses.registry[recipe.loss.name]
     supervision: Supervision = declared.supervision
     if supervision == "pair":
@@ -125,7 +125,7 @@ def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
         if not _compares_examples(declared):
             raise RecipeError(
                 f"loss = {recipe.loss.name!r} knows one class per example; data.columns.several asks for several.",
-                hint="Type --set data.columns.several='', or take a loss that compares examples: --set loss=supcon.",
+                hint="Use --set data.columns.several='', or take a loss that compares examples: --set loss=supcon.",
                 reference="several-labels",
             )
         return "multi"
@@ -159,7 +159,7 @@ def _refuse_running_text(recipe: Recipe, manifest: Manifest) -> None:
 
 
 def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision, split_by: str) -> tuple[ProtocolKind, ...]:
-    """What the loss is told comes first, then what else is known."""
+    """What the loss uses comes first, then what else is known."""
     there = {
         "pairs": supervision == "pair" and manifest.pairs is not None,
         "classes": manifest.labels is not None,

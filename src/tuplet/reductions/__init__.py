@@ -1,4 +1,4 @@
-"""Five programs that fold rows of scores into losses."""
+"""Five reductions of rows of scores to losses."""
 
 from tuplet.reductions.hinge import Hinge
 from tuplet.reductions.log_ratio import LogRatio

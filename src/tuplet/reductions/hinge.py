@@ -18,7 +18,7 @@ class _State:  # every field has shape (rows,)
     loss: Tensor
     pairs: Tensor  # pairs, a visit of a pair inside one set counting half
     active: Tensor  # those with a loss above 0
-    drawn: Tensor  # distances of the positives of the latest tile, which fold overwrites
+    positive_scores: Tensor  # distances of the positives of the latest tile, which `update` overwrites
     measured: bool = False
 
 
@@ -30,33 +30,39 @@ class Hinge(Reduction[_State]):
         power: p, 1 or 2.
         factor: c.
         mean_over: What the mean divides by: all pairs, those with a loss above 0, or the anchors that have a pair.
-        inside: So many leading references are the anchors' own set: a walk meets such a pair twice, and a visit
+        num_in_batch: So many leading references are the anchors' own set: a pass has such a pair twice, and a visit
             counts half.
     """
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     local = True
     sides = 1
-    """What a slope is multiplied by: 2 where an entry stands for its mirror image too."""
+    """What a score gradient is multiplied by: 2 where an entry stands for its mirror image too."""
 
     def __init__(
-        self, margin: float, power: int = 2, factor: float = 1.0, mean_over: MeanOver = "all", inside: int = 0
+        self, margin: float, power: int = 2, factor: float = 1.0, mean_over: MeanOver = "all", num_in_batch: int = 0
     ) -> None:
-        self.margin, self.power, self.factor, self.mean_over, self.inside = margin, power, factor, mean_over, inside
+        self.margin, self.power, self.factor, self.mean_over, self.num_in_batch = (
+            margin,
+            power,
+            factor,
+            mean_over,
+            num_in_batch,
+        )
 
     def start(self, like: Tensor, rows: slice) -> _State:
         """No pair yet."""
         zero = like.new_zeros(rows.stop - rows.start, dtype=torch.float64)
         return _State(zero, zero, zero, like.new_zeros(0))
 
-    def fold(self, step: int, state: _State, tile: Tile) -> None:
+    def update(self, step: int, state: _State, tile: Tile) -> None:
         """Leaves min(D - m, 0) of the negatives in the tile."""
         del step
         at = tile.positives
-        state.drawn, state.measured = tile.scores[at.rows, at.cols], tile.measured
+        state.positive_scores, state.measured = tile.scores[at.rows, at.cols], tile.measured
         visits = self._visits(tile, at.cols).double()
-        state.loss = state.loss + tile.per_row(self._penalty(state.drawn).double() * visits)
-        state.active = state.active + tile.per_row((self._penalty(state.drawn) > 0) * visits)
+        state.loss = state.loss + tile.per_row(self._penalty(state.positive_scores).double() * visits)
+        state.active = state.active + tile.per_row((self._penalty(state.positive_scores) > 0) * visits)
         state.pairs = state.pairs + tile.per_row(visits)
         lacking = tile.hide_all_but_negatives(self.margin).sub_(self.margin).clamp_max_(0)
         for span, visit in self._parts(tile):
@@ -72,50 +78,52 @@ class Hinge(Reduction[_State]):
         count = {"all": state.pairs, "active": state.active, "anchors": (state.pairs > 0).double()}[self.mean_over]
         return Partial(state.loss, count, {"active": state.active, "pairs": state.pairs} if state.measured else {})
 
-    def slope(self, state: _State, tile: Tile) -> Tensor:
-        """Slopes c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
+    def grad_scores(self, state: _State, tile: Tile) -> Tensor:
+        """Score gradients c p D^(p-1) for positives, -c p [m - D]^(p-1) for negatives."""
         at = tile.positives
         rate = self.power * self.factor * self.sides
-        slope = tile.scores if self.power == 2 else tile.scores.lt_(0).neg_()
+        grad_scores = tile.scores if self.power == 2 else tile.scores.lt_(0).neg_()
         for span, visit in self._parts(tile):
-            slope[:, span].mul_(rate * visit)
-        drawn = state.drawn if self.power == 2 else torch.ones_like(state.drawn)
-        return add_at(slope, at.rows, at.cols, drawn * (rate * self._visits(tile, at.cols)))
+            grad_scores[:, span].mul_(rate * visit)
+        positive_scores = state.positive_scores if self.power == 2 else torch.ones_like(state.positive_scores)
+        return add_at(grad_scores, at.rows, at.cols, positive_scores * (rate * self._visits(tile, at.cols)))
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""
-        return HingeProgram(self.margin, self.power, self.factor, self.mean_over, self.inside), {}
+        return HingeProgram(self.margin, self.power, self.factor, self.mean_over, self.num_in_batch), {}
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
-        del gaps
-        visits = torch.where(torch.arange(scores.shape[1], device=scores.device) < self.inside, 0.5, 1.0).to(scores)
+        del label_distances
+        visits = torch.where(torch.arange(scores.shape[1], device=scores.device) < self.num_in_batch, 0.5, 1.0).to(
+            scores
+        )
         terms = positive * self._penalty(scores) + negative * self._penalty((self.margin - scores).clamp_min(0))
         pairs = ((positive | negative) * visits).sum(1)
         counts = {"all": pairs, "active": ((terms > 0) * visits).sum(1), "anchors": (pairs > 0).to(scores)}
         return (terms * visits).sum(1), counts[self.mean_over]
 
-    def halved(self, peak: float | None) -> "Reduction[Any] | None":
+    def symmetric(self, peak: float | None) -> "Reduction[Any] | None":
         """Half of the tiles do for sums over pairs."""
         del peak
         return (
             None
             if self.mean_over == "anchors"
-            else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.inside)
+            else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.num_in_batch)
         )
 
     def _penalty(self, x: Tensor) -> Tensor:
         return x.square() * self.factor if self.power == 2 else x * self.factor
 
     def _visits(self, tile: Tile, cols: Tensor) -> Tensor:
-        return torch.where(cols + tile.cols.start < self.inside, 0.5, 1.0).to(tile.scores.dtype)
+        return torch.where(cols + tile.cols.start < self.num_in_batch, 0.5, 1.0).to(tile.scores.dtype)
 
     def _parts(self, tile: Tile) -> list[tuple[slice, float]]:
         """Columns of the tile inside the anchors' own set, and the others."""
         width = tile.cols.stop - tile.cols.start
-        cut = min(max(self.inside - tile.cols.start, 0), width)
+        cut = min(max(self.num_in_batch - tile.cols.start, 0), width)
         return [
             (span, visit) for span, visit in ((slice(0, cut), 0.5), (slice(cut, width), 1.0)) if span.stop > span.start
         ]
@@ -126,14 +134,14 @@ class _HalfHinge(Hinge):
 
     sides = 2
 
-    def fold(self, step: int, state: _State, tile: Tile) -> None:
+    def update(self, step: int, state: _State, tile: Tile) -> None:
         before = (state.loss, state.pairs, state.active)
         mine = super().start(tile.scores, tile.rows)
-        super().fold(step, mine, tile)
+        super().update(step, mine, tile)
         sides = 1 if tile.rows == tile.cols else 2
         for total, part in zip(before, (mine.loss, mine.pairs, mine.active), strict=True):
             total[tile.rows] += sides * part
-        state.drawn = mine.drawn
+        state.positive_scores = mine.positive_scores
 
     def start(self, like: Tensor, rows: slice) -> _State:
         zero = like.new_zeros(rows.stop - rows.start, dtype=torch.float64)

@@ -15,7 +15,7 @@ from tuplet.reductions.programs import LogRatioProgram
 class _State:
     loss: Tensor | None = None
     count: Tensor | None = None
-    slope: Tensor | None = None
+    grad_scores: Tensor | None = None
 
 
 class LogRatio(Reduction[_State]):
@@ -44,31 +44,33 @@ class LogRatio(Reduction[_State]):
         del like, rows
         return _State()
 
-    def fold(self, step: int, state: _State, tile: Tile) -> None:
+    def update(self, step: int, state: _State, tile: Tile) -> None:
         """Centre first: n sum r^2 - (sum r)^2 would cancel."""
         del step
-        gaps = tile.gaps
-        if gaps is None:
+        label_distances = tile.label_distances
+        if label_distances is None:
             raise AssertionError("LogRatio needs a graded relation")
-        gaps, near = gaps.to(tile.scores), tile.scores.add_(self.eps)
-        v = torch.gt(gaps, 0 if self.mask_zero_label else -1, out=torch.empty_like(near))  # a gap is 0 or more
+        label_distances, near = label_distances.to(tile.scores), tile.scores.add_(self.eps)
+        v = torch.gt(
+            label_distances, 0 if self.mask_zero_label else -1, out=torch.empty_like(near)
+        )  # a gap is 0 or more
         tile.hide_ignored(0.0, v)
         squares = mass = v.sum(1, keepdim=True)
         if self.reference_weights is not None:
             v.mul_(self.reference_weights[None, tile.cols].to(v))
             mass, squares = v.sum(1, keepdim=True), v.square().sum(1, keepdim=True)
-        ratio = torch.div(near, gaps.add_(self.eps), out=gaps).log_()
+        ratio = torch.div(near, label_distances.add_(self.eps), out=label_distances).log_()
         mean = torch.linalg.vecdot(ratio, v)[:, None] / torch.where(mass > 0, mass, 1)
-        pulls = v.mul_(ratio.sub_(mean))  # v (r - mean)
+        residual = v.mul_(ratio.sub_(mean))  # v (r - mean)
         wide = mass[:, 0].double()
-        state.loss = wide * torch.linalg.vecdot(ratio, pulls)
+        state.loss = wide * torch.linalg.vecdot(ratio, residual)
         state.count = (wide.square() - squares[:, 0]) / 2
-        state.slope = pulls.mul_(2 * mass).div_(near)
+        state.grad_scores = residual.mul_(2 * mass).div_(near)
 
     def finish(self, state: _State) -> Partial:
         """Pairs of references, weighted by v."""
         if state.loss is None or state.count is None:
-            raise AssertionError("finish before fold")
+            raise AssertionError("finish before update")
         alone = state.count <= 0  # fewer than two references: no pair, whatever rounding left
         return Partial(torch.where(alone, 0.0, state.loss), torch.where(alone, 0.0, state.count))
 
@@ -78,23 +80,23 @@ class LogRatio(Reduction[_State]):
         return LogRatioProgram(self.eps, self.mask_zero_label, v is not None), {} if v is None else {"v": v}
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation, over all pairs of references."""
         del positive
-        if gaps is None:
+        if label_distances is None:
             raise AssertionError("LogRatio needs a graded relation")
-        gaps = gaps.to(scores)
-        chosen = negative & (gaps > 0) if self.mask_zero_label else negative
+        label_distances = label_distances.to(scores)
+        chosen = negative & (label_distances > 0) if self.mask_zero_label else negative
         v = chosen.to(scores) if self.reference_weights is None else chosen * self.reference_weights
-        ratio = (scores + self.eps).log() - (gaps + self.eps).log()
+        ratio = (scores + self.eps).log() - (label_distances + self.eps).log()
         apart = (ratio[:, :, None] - ratio[:, None, :]).square()
         both = (v[:, :, None] * v[:, None, :]).triu(1)
         return (both * apart).sum((1, 2)), both.sum((1, 2))
 
-    def slope(self, state: _State, tile: Tile) -> Tensor:
+    def grad_scores(self, state: _State, tile: Tile) -> Tensor:
         """2 V v (r - mean) / (D + eps)."""
         del tile
-        if state.slope is None:
-            raise AssertionError("slope before fold")
-        return state.slope
+        if state.grad_scores is None:
+            raise AssertionError("grad_scores before update")
+        return state.grad_scores

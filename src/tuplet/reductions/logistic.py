@@ -15,13 +15,13 @@ from tuplet.reductions.softmax import add_at
 class _State:
     loss: Tensor  # (rows,)
     positives: Tensor  # (rows,)
-    drawn: Tensor  # scores of the positives of the latest tile
+    positive_scores: Tensor  # scores of the positives of the latest tile
 
 
 class Logistic(Reduction[_State]):
     r"""$\ell_i = \sum_p \mathrm{softplus}(-s_{ip}) + \sum_n \mathrm{softplus}(s_{in})$, a sum and not a mean.
 
-    Anchors with a positive are counted, so a walk over noise alone adds to the sum and not to the count.
+    Anchors with a positive are counted, so a pass over noise alone adds to the sum and not to the count.
     """
 
     local = True
@@ -31,14 +31,14 @@ class Logistic(Reduction[_State]):
         zero = like.new_zeros(rows.stop - rows.start)
         return _State(zero, zero, zero[:0])
 
-    def fold(self, step: int, state: _State, tile: Tile) -> None:
+    def update(self, step: int, state: _State, tile: Tile) -> None:
         """Leaves the negatives' scores, all others hidden, in the tile."""
         del step
         at = tile.positives
-        state.drawn = tile.scores[at.rows, at.cols]
-        state.positives = state.positives + tile.per_row(torch.ones_like(state.drawn))
-        drawn = tile.per_row(softplus(-state.drawn))
-        state.loss = state.loss + drawn + softplus(tile.hide_all_but_negatives(-torch.inf)).sum(1)
+        state.positive_scores = tile.scores[at.rows, at.cols]
+        state.positives = state.positives + tile.per_row(torch.ones_like(state.positive_scores))
+        positive_scores = tile.per_row(softplus(-state.positive_scores))
+        state.loss = state.loss + positive_scores + softplus(tile.hide_all_but_negatives(-torch.inf)).sum(1)
 
     def finish(self, state: _State) -> Partial:
         """One for each anchor that has a positive."""
@@ -49,14 +49,14 @@ class Logistic(Reduction[_State]):
         return LogisticProgram(), {}
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
-        del gaps
+        del label_distances
         terms = positive * softplus(-scores) + negative * softplus(scores)
         return terms.sum(1), positive.any(1).to(scores)
 
-    def slope(self, state: _State, tile: Tile) -> Tensor:
+    def grad_scores(self, state: _State, tile: Tile) -> Tensor:
         """Probability of being a positive, minus 1 for those that are."""
         at = tile.positives
-        return add_at(tile.scores.sigmoid_(), at.rows, at.cols, -(-state.drawn).sigmoid())
+        return add_at(tile.scores.sigmoid_(), at.rows, at.cols, -(-state.positive_scores).sigmoid())

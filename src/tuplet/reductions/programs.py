@@ -18,19 +18,19 @@ class SoftmaxProgram(Program):
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of all candidates, and the positives' scores or their mass."""
-        wanted = total if self.where == "out" else lse
+        positive_term = total if self.where == "out" else lse
         return {
             "mass": lse(score, where=pair.positive | pair.negative),
-            "wanted": wanted(score, where=pair.positive),
+            "wanted": positive_term(score, where=pair.positive),
             "positives": count(pair.positive),
         }
 
     def finish(self, found: Found) -> Mean:
         """Anchors without a positive are not counted."""
         valid, number = found["positives"] > 0, found["positives"].clamp_min(1).to(found["mass"])
-        wanted = torch.where(valid, found["wanted"], 0.0)
-        wanted = wanted / number if self.where == "out" else wanted - number.log()
-        return Mean(torch.where(valid, found["mass"], 0.0) - wanted, valid)
+        positive_term = torch.where(valid, found["wanted"], 0.0)
+        positive_term = positive_term / number if self.where == "out" else positive_term - number.log()
+        return Mean(torch.where(valid, found["mass"], 0.0) - positive_term, valid)
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class HingeProgram(Program):
         power: p, 1 or 2.
         factor: c.
         mean_over: What the mean divides by.
-        inside: So many leading references are the anchors' own set: such a pair is met twice, a visit counts half.
+        num_in_batch: So many leading references are the anchors' own set: such a pair occurs twice, each counts half.
     """
 
     margin: float
     power: int = 2
     factor: float = 1.0
     mean_over: MeanOver = "all"
-    inside: int = 0
+    num_in_batch: int = 0
     counted: bool = False
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     local: ClassVar[bool] = True
@@ -93,7 +93,7 @@ class HingeProgram(Program):
         lacking = torch.relu(self.margin - score)
         near, far = (score, lacking) if self.power == 1 else (score.square(), lacking.square())
         each = torch.where(pair.positive, near, torch.where(pair.negative, far, 0.0)) * self.factor
-        visit = torch.where(pair.col < self.inside, 0.5, 1.0).to(score.dtype)
+        visit = torch.where(pair.col < self.num_in_batch, 0.5, 1.0).to(score.dtype)
         met = torch.where(pair.positive | pair.negative, visit, 0.0)
         terms = {"loss": total(each * visit), "pairs": count(met)}
         if self.counted or self.mean_over == "active":
@@ -244,10 +244,12 @@ class LogRatioProgram(Program):
     def _ratio(self, score: Tensor, pair: Pair) -> tuple[Tensor, Tensor]:
         if pair.distance is None:
             raise TypeError("the log-ratio loss takes graded labels")
-        gap = pair.distance.to(score)
-        chosen = pair.negative & (gap > 0) if self.mask_zero_label else pair.negative
+        label_distance = pair.distance.to(score)
+        chosen = pair.negative & (label_distance > 0) if self.mask_zero_label else pair.negative
         v = chosen.to(score) * (pair.of_col["v"] if self.weighted else 1.0)
-        ratio = (torch.where(chosen, score, 1.0) + self.eps).log() - (torch.where(chosen, gap, 1.0) + self.eps).log()
+        ratio = (torch.where(chosen, score, 1.0) + self.eps).log() - (
+            torch.where(chosen, label_distance, 1.0) + self.eps
+        ).log()
         return v, ratio
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:

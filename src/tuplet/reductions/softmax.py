@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tuplet.engine.gather import Processes, largest_of, sum_of
+from tuplet.engine.gather import Processes, all_reduce_max, all_reduce_sum
 from tuplet.engine.program import Program, softplus
 from tuplet.engine.reduction import Partial, Reduction, Tile
 from tuplet.reductions.programs import SoftmaxEachProgram, SoftmaxProgram
@@ -24,7 +24,7 @@ SAFE_SPREAD = 40.0
 class _State:  # every field but the last has shape (rows,)
     peak: Tensor  # largest score so far
     mass: Tensor  # sum of exp(score - peak) over the candidates
-    drawn: Tensor  # "out": sum of the positives' scores; "in": sum of exp(score - best) over them
+    positive_sum: Tensor  # "out": sum of the positives' scores; "in": sum of exp(score - best) over them
     best: Tensor  # "in": largest score of a positive so far
     positives: Tensor  # how many positives
 
@@ -50,95 +50,97 @@ class Softmax(Reduction[_State]):
         zero = like.new_zeros(rows.stop - rows.start)
         return _State(zero + LOWEST, zero, zero, zero + LOWEST, zero)
 
-    def fold(self, step: int, state: _State, tile: Tile) -> None:
+    def update(self, step: int, state: _State, tile: Tile) -> None:
         """Online log-sum-exp; leaves exp(score - peak) in the tile, and notes the peak and the positives' scores."""
         del step
-        drawn = self._draw(state, tile)
+        positive_sum = self._add_positives(state, tile)
         scores = tile.hide_ignored(-torch.inf)
         peak = torch.maximum(state.peak, scores.amax(1)) if scores.shape[1] else state.peak
         mass = scores.sub_(peak[:, None]).exp_().sum(1)
         state.mass = state.mass * (state.peak - peak).exp() + mass
         state.peak = peak
-        tile.note = peak, drawn
+        tile.note = peak, positive_sum
 
     def merge(self, state: _State, shards: Processes) -> _State:
         """The largest peaks, and the sums relative to them."""
-        peak, best = largest_of(torch.stack([state.peak, state.best]), shards)
-        drawn = state.drawn if self.where == "out" else state.drawn * (state.best - best).exp()
-        sums = torch.stack([state.mass * (state.peak - peak).exp(), drawn, state.positives])
-        mass, drawn, positives = sum_of(sums, shards)
-        return _State(peak, mass, drawn, best, positives)
+        peak, best = all_reduce_max(torch.stack([state.peak, state.best]), shards)
+        positive_sum = state.positive_sum if self.where == "out" else state.positive_sum * (state.best - best).exp()
+        sums = torch.stack([state.mass * (state.peak - peak).exp(), positive_sum, state.positives])
+        mass, positive_sum, positives = all_reduce_sum(sums, shards)
+        return _State(peak, mass, positive_sum, best, positives)
 
     def finish(self, state: _State) -> Partial:
         """Anchors without a positive are not counted."""
         valid = state.positives > 0
         if self.where == "in":
-            wanted = state.best + state.drawn.log() - state.positives.log()
+            positive_term = state.best + state.positive_sum.log() - state.positives.log()
         else:
-            wanted = state.drawn / state.positives.clamp_min(1)
-        loss = state.peak + state.mass.log() - wanted
+            positive_term = state.positive_sum / state.positives.clamp_min(1)
+        loss = state.peak + state.mass.log() - positive_term
         return Partial(torch.where(valid, loss, 0.0), valid.to(loss))
 
-    def slope(self, state: _State, tile: Tile) -> Tensor:
+    def grad_scores(self, state: _State, tile: Tile) -> Tensor:
         """Share of all candidates minus share of the positives."""
         at = tile.positives
         valid = (state.positives > 0).to(state.mass)
         if tile.kept:
-            peak, drawn = tile.note
+            peak, positive_sum = tile.note
             rate = valid * (peak - state.peak).exp() / state.mass.clamp_min(torch.finfo(valid.dtype).tiny)
             shares = tile.scores.mul_(rate[:, None])
         else:
-            drawn = tile.scores[at.rows, at.cols]
+            positive_sum = tile.scores[at.rows, at.cols]
             log_mass = torch.where(valid > 0, state.peak + state.mass.log(), torch.inf)
             shares = tile.hide_ignored(-torch.inf).sub_(log_mass[:, None]).exp_()
-        return add_at(shares, at.rows, at.cols, -self._wanted(state, at, drawn))
+        return add_at(shares, at.rows, at.cols, -self._positive_grad(state, at, positive_sum))
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""
         return SoftmaxProgram(self.where), {}
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
-        del gaps
+        del label_distances
         valid = positive.any(1)
-        rows, drawn, count = scores[valid], positive[valid], positive[valid].sum(1).to(scores)
+        rows, mask, count = scores[valid], positive[valid], positive[valid].sum(1).to(scores)
         mass = rows.masked_fill(~(positive | negative)[valid], -torch.inf).logsumexp(1)
         if self.where == "in":
-            wanted = rows.masked_fill(~drawn, -torch.inf).logsumexp(1) - count.log()
+            positive_term = rows.masked_fill(~mask, -torch.inf).logsumexp(1) - count.log()
         else:
-            wanted = (rows * drawn).sum(1) / count
-        return scores.new_zeros(len(scores)).index_put((valid.nonzero()[:, 0],), mass - wanted), valid.to(scores)
+            positive_term = (rows * mask).sum(1) / count
+        return scores.new_zeros(len(scores)).index_put((valid.nonzero()[:, 0],), mass - positive_term), valid.to(scores)
 
-    def halved(self, peak: float | None) -> "Reduction[_HalfState] | None":
+    def symmetric(self, peak: float | None) -> "Reduction[_HalfState] | None":
         """Half of the tiles do if the scores are bounded, so that one exp serves both sides."""
         return _HalfSoftmax() if self.where == "out" and peak is not None and peak <= SAFE_SPREAD else None
 
-    def _draw(self, state: _State, tile: Tile) -> Tensor:
+    def _add_positives(self, state: _State, tile: Tile) -> Tensor:
         """Take in the scores of the positives."""
         at = tile.positives
         scores = tile.scores[at.rows, at.cols]
         state.positives = state.positives + tile.per_row(torch.ones_like(scores))
         if self.where == "out":
-            state.drawn = state.drawn + tile.per_row(scores)
+            state.positive_sum = state.positive_sum + tile.per_row(scores)
             return scores
         best = state.best.scatter_reduce(0, at.rows, scores, "amax")
-        state.drawn = state.drawn * (state.best - best).exp() + tile.per_row((scores - best[at.rows]).exp())
+        state.positive_sum = state.positive_sum * (state.best - best).exp() + tile.per_row(
+            (scores - best[at.rows]).exp()
+        )
         state.best = best
         return scores
 
-    def _wanted(self, state: _State, at: Entries, scores: Tensor) -> Tensor:
+    def _positive_grad(self, state: _State, at: Entries, scores: Tensor) -> Tensor:
         """Share of each positive of a tile among its anchor's positives."""
         if self.where == "out":
             return (1 / state.positives.clamp_min(1))[at.rows]
-        return (scores - state.best[at.rows]).exp() / state.drawn[at.rows]
+        return (scores - state.best[at.rows]).exp() / state.positive_sum[at.rows]
 
 
 @dataclass
 class _HalfState:  # every field has shape (rows,), for all rows of the set
     mass: Tensor
-    drawn: Tensor
+    positive_sum: Tensor
     positives: Tensor
 
 
@@ -151,7 +153,7 @@ class _HalfSoftmax(Reduction[_HalfState]):
     def start(self, like: Tensor, rows: slice) -> _HalfState:
         return _HalfState(*(like.new_zeros(rows.stop - rows.start) for _ in range(3)))
 
-    def fold(self, step: int, state: _HalfState, tile: Tile) -> None:
+    def update(self, step: int, state: _HalfState, tile: Tile) -> None:
         del step
         at = tile.positives
         scores = tile.scores[at.rows, at.cols]
@@ -161,29 +163,31 @@ class _HalfSoftmax(Reduction[_HalfState]):
         )
         for span, rows, across in sides:
             state.mass[span] += exps.sum(across)
-            state.drawn[span].index_add_(0, rows, scores)
+            state.positive_sum[span].index_add_(0, rows, scores)
             state.positives[span].index_add_(0, rows, torch.ones_like(scores))
 
     def finish(self, state: _HalfState) -> Partial:
         valid = state.positives > 0
-        loss = state.mass.log() - state.drawn / state.positives.clamp_min(1)
+        loss = state.mass.log() - state.positive_sum / state.positives.clamp_min(1)
         return Partial(torch.where(valid, loss, 0.0), valid.to(loss))
 
-    def slope(self, state: _HalfState, tile: Tile) -> Tensor:
+    def grad_scores(self, state: _HalfState, tile: Tile) -> Tensor:
         at = tile.positives
         valid = (state.positives > 0).to(state.mass)
         share = valid / state.mass.clamp_min(torch.finfo(valid.dtype).tiny)
-        wanted = valid / state.positives.clamp_min(1)
+        positive_term = valid / state.positives.clamp_min(1)
         exps = tile.scores if tile.kept else tile.hide_ignored(-torch.inf).exp_()
         shares = exps.mul_(share[tile.rows, None] + share[None, tile.cols])
-        return add_at(shares, at.rows, at.cols, -(wanted[tile.rows][at.rows] + wanted[tile.cols][at.cols]))
+        return add_at(
+            shares, at.rows, at.cols, -(positive_term[tile.rows][at.rows] + positive_term[tile.cols][at.cols])
+        )
 
 
 @dataclass
 class _EachState:
     losses: Tensor
     positives: Tensor
-    pulls: Tensor  # slopes of the positives, one by one
+    positive_grads: Tensor  # score gradients of the positives, one by one
 
 
 class SoftmaxEach(Reduction[_EachState]):
@@ -201,31 +205,31 @@ class SoftmaxEach(Reduction[_EachState]):
         zero = like.new_zeros(rows.stop - rows.start)
         return _EachState(zero, zero, zero[:0])
 
-    def fold(self, step: int, state: _EachState, tile: Tile) -> None:
+    def update(self, step: int, state: _EachState, tile: Tile) -> None:
         """Leaves the shares of the negatives among themselves in the tile."""
         del step
         at = tile.positives
-        drawn = tile.scores[at.rows, at.cols]
+        positive_sum = tile.scores[at.rows, at.cols]
         scores = tile.hide_all_but_negatives(-torch.inf)
         peak = scores.amax(1).clamp_min(LOWEST) if scores.shape[1] else state.losses + LOWEST
         mass = scores.sub_(peak[:, None]).exp_().sum(1)
         scores.div_(mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None])
         log_mass = peak + mass.log()  # -inf without negatives: then the term is 0
-        gap = log_mass[at.rows] - drawn
-        positives = tile.per_row(torch.ones_like(drawn))
+        gap = log_mass[at.rows] - positive_sum
+        positives = tile.per_row(torch.ones_like(positive_sum))
         share = 1 / positives.clamp_min(1)
         state.losses = tile.per_row(softplus(gap)) * share
-        state.positives, state.pulls = positives, gap.sigmoid() * share[at.rows]
+        state.positives, state.positive_grads = positives, gap.sigmoid() * share[at.rows]
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""
         return SoftmaxEachProgram(), {}
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation."""
-        del gaps
+        del label_distances
         meets = positive.any(1) & negative.any(1)
         mass = scores[meets].masked_fill(~negative[meets], -torch.inf).logsumexp(1, keepdim=True)
         terms = torch.where(positive[meets], softplus(mass - scores[meets]), 0.0)
@@ -236,11 +240,11 @@ class SoftmaxEach(Reduction[_EachState]):
         """Anchors without a positive are not counted."""
         return Partial(state.losses, (state.positives > 0).to(state.losses))
 
-    def slope(self, state: _EachState, tile: Tile) -> Tensor:
+    def grad_scores(self, state: _EachState, tile: Tile) -> Tensor:
         """Negatives share what the positives are pulled by."""
         at = tile.positives
-        slope = tile.scores.mul_(tile.per_row(state.pulls)[:, None])
-        return add_at(slope, at.rows, at.cols, -state.pulls)
+        grad_scores = tile.scores.mul_(tile.per_row(state.positive_grads)[:, None])
+        return add_at(grad_scores, at.rows, at.cols, -state.positive_grads)
 
 
 def add_at(x: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from tuplet.types import MeanOver
 
 Kind = Literal["all", "easy", "semihard", "hard"]
 
-FEW = 16
+LOOP_UP_TO = 16
 """So many positives of an anchor are met one after the other; more are searched for the range that a negative meets."""
 
 
@@ -30,11 +30,11 @@ class State:
     loss: Tensor | None = None
     count: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
-    slope: Tensor | None = None
+    grad_scores: Tensor | None = None
 
 
 class _Whole(Reduction[State]):
-    """What the three selections share: whole rows, one fold that leaves the slopes."""
+    """What the three selections share: whole rows, one pass that leaves the score gradients."""
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     whole_rows = True
@@ -51,10 +51,10 @@ class _Whole(Reduction[State]):
         return State()
 
     def plain(
-        self, scores: Tensor, positive: Tensor, negative: Tensor, gaps: Tensor | None = None
+        self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The equation, over all (anchor, positive, negative)."""
-        del gaps
+        del label_distances
         near, far = scores[:, :, None], scores[:, None, :]
         valid = positive[:, :, None] & negative[:, None, :]
         chosen = self._chosen(near, far, valid)
@@ -76,17 +76,17 @@ class _Whole(Reduction[State]):
         return valid.sum((1, 2))
 
     def finish(self, state: State) -> Partial:
-        """Hand over what the fold found."""
+        """Return what `update` found."""
         if state.loss is None or state.count is None:
-            raise AssertionError("finish before fold")
+            raise AssertionError("finish before update")
         return Partial(state.loss, state.count, state.stats)
 
-    def slope(self, state: State, tile: Tile) -> Tensor:
-        """Hand over what the fold found."""
+    def grad_scores(self, state: State, tile: Tile) -> Tensor:
+        """Return what `update` found."""
         del tile
-        if state.slope is None:
-            raise AssertionError("slope before fold")
-        return state.slope
+        if state.grad_scores is None:
+            raise AssertionError("grad_scores before update")
+        return state.grad_scores
 
     def _term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of triplets with these D_ap - D_an, and its derivative."""
@@ -148,8 +148,8 @@ class Triplet(_Whole):
         super().__init__(margin, power=power, soft=soft, mean_over=mean_over)
         self.kind, self.hard_offset = kind, hard_offset
 
-    def fold(self, step: int, state: State, tile: Tile) -> None:
-        """Sort, then walk or search; leaves the slopes in the state."""
+    def update(self, step: int, state: State, tile: Tile) -> None:
+        """Sort, then loop or search; leaves the score gradients in the state."""
         del step
         near = _Positives.of(tile)
         triplets = near.counts * tile.negatives_per_row()
@@ -158,12 +158,17 @@ class Triplet(_Whole):
             state.stats = self._shares(near, far, tile)
         if self.kind == "easy" and not self.soft:  # the hinge of an easy triplet is 0 by definition
             zero = torch.zeros_like(triplets)
-            state.loss, active, at_positives, slope = zero.double(), zero, torch.zeros_like(near.sorted), far.zero_()
+            state.loss, active, at_positives, grad_scores = (
+                zero.double(),
+                zero,
+                torch.zeros_like(near.sorted),
+                far.zero_(),
+            )
         else:
-            few = self.soft or near.sorted.shape[1] <= FEW
-            state.loss, active, at_positives, slope = (self._walk if few else self._sums)(near, far)
+            is_looped = self.soft or near.sorted.shape[1] <= LOOP_UP_TO
+            state.loss, active, at_positives, grad_scores = (self._one_by_one if is_looped else self._sums)(near, far)
         at = tile.positives
-        state.slope = add_at(slope, at.rows, at.cols, near.spread(at_positives, tile))
+        state.grad_scores = add_at(grad_scores, at.rows, at.cols, near.spread(at_positives, tile))
         state.stats |= {"active": active, "triplets": triplets}
         state.count = {"active": active, "all": triplets, "anchors": triplets > 0}[self.mean_over].double()
 
@@ -198,7 +203,7 @@ class Triplet(_Whole):
         return (below if self.soft else below.maximum(low)), most.expand_as(low)
 
     def _sums(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The hinge by cumulative sums: losses and active triplets (rows,), slopes of sorted positives and the tile."""
+        """The hinge by cumulative sums: losses and active triplets (rows,), gradients of sorted positives and tile."""
         low, high = self._ranges(near, far, self.kind)
         met = high - low
         real = torch.isfinite(near.sorted)
@@ -217,13 +222,17 @@ class Triplet(_Whole):
         second = second.gather(1, high) - second.gather(1, low)
         loss = (second - 2 * n * first + n.square() * met).sum(1)
         steps = ends.scatter_add_(1, low, n).scatter_add_(1, high, -n).cumsum_(1)[:, :-1]
-        pulls = 2 * (reach * partners - steps)
-        return loss, met.sum(1), pulls.to(far.dtype), (-2 * (first - n * met)).to(far.dtype)
+        positive_grads = 2 * (reach * partners - steps)
+        return loss, met.sum(1), positive_grads.to(far.dtype), (-2 * (first - n * met)).to(far.dtype)
 
-    def _walk(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _one_by_one(self, near: _Positives, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same, and the smooth form, one sorted positive at a time."""
         loss = far.new_zeros(len(far), dtype=torch.float64)
-        active, pulls, slope = torch.zeros_like(near.counts), torch.zeros_like(near.sorted), torch.zeros_like(far)
+        active, positive_grads, grad_scores = (
+            torch.zeros_like(near.counts),
+            torch.zeros_like(near.sorted),
+            torch.zeros_like(far),
+        )
         masked, z = self.soft or self.kind != "all", torch.empty_like(far)
         for k in range(near.sorted.shape[1]):
             real = (near.counts > k)[:, None]
@@ -238,11 +247,11 @@ class Triplet(_Whole):
             else:
                 loss += (z.clamp_min_(0) if self.power == 1 else z.clamp_min_(0).square()).sum(1)
                 steep = z.sign_() if self.power == 1 else z.mul_(2)
-            pulls[:, k] = steep.sum(1)
+            positive_grads[:, k] = steep.sum(1)
             met = chosen if self.soft and chosen is not None else steep > 0
-            active += pulls[:, k].long() if self.power == 1 and not self.soft else met.sum(1)
-            slope -= steep
-        return loss, active, pulls, slope
+            active += positive_grads[:, k].long() if self.power == 1 and not self.soft else met.sum(1)
+            grad_scores -= steep
+        return loss, active, positive_grads, grad_scores
 
     def _shares(self, near: _Positives, far: Tensor, tile: Tile) -> dict[str, Tensor]:
         """Numbers of easy, semi-hard and hard triplets: every triplet is one of them, those between two kinds too.
@@ -268,7 +277,7 @@ class HardestTriplet(_Whole):
         mean_over: What the mean divides by: anchors that have both ("anchors", "all") or those with a loss above 0.
     """
 
-    def fold(self, step: int, state: State, tile: Tile) -> None:
+    def update(self, step: int, state: State, tile: Tile) -> None:
         """Among equals the lowest position is chosen."""
         del step
         near = _Positives.of(tile)
@@ -278,7 +287,7 @@ class HardestTriplet(_Whole):
         far = tile.hide_all_but_negatives(torch.inf)
         if not far.shape[1]:
             state.loss = state.count = far.new_zeros(len(far))
-            state.slope = far
+            state.grad_scores = far
             return
         farthest = mine.new_full((len(far),), -torch.inf).scatter_reduce(0, at.rows, mine, "amax")
         first = torch.where(mine == farthest[at.rows], at.cols, far.shape[1])
@@ -291,8 +300,8 @@ class HardestTriplet(_Whole):
         state.count = (active if self.mean_over == "active" else valid).double()
         steep = torch.where(valid, steep, 0.0)
         rows = valid.nonzero()[:, 0]
-        state.slope = add_at(far.zero_(), rows, positive[rows], steep[rows])
-        state.slope = add_at(state.slope, rows, negative[rows], -steep[rows])
+        state.grad_scores = add_at(far.zero_(), rows, positive[rows], steep[rows])
+        state.grad_scores = add_at(state.grad_scores, rows, negative[rows], -steep[rows])
         state.stats = {"active": active, "anchors": valid}
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
@@ -323,7 +332,7 @@ class NearestBeyond(_Whole):
             0, or anchors.
     """
 
-    def fold(self, step: int, state: State, tile: Tile) -> None:
+    def update(self, step: int, state: State, tile: Tile) -> None:
         """Nearest negatives of all sorted positives at once: negatives fall into the intervals between positives."""
         del step
         near = _Positives.of(tile)
@@ -333,7 +342,7 @@ class NearestBeyond(_Whole):
         far = tile.hide_all_but_negatives(torch.inf)
         if not far.shape[1]:
             state.loss = state.count = far.new_zeros(len(far))
-            state.slope = far
+            state.grad_scores = far
             return
         interval = torch.searchsorted(near.sorted, far).minimum(near.counts[:, None])  # so many positives are nearer
         shape = (len(far), near.sorted.shape[1] + 1)
@@ -360,8 +369,8 @@ class NearestBeyond(_Whole):
         state.count = {"active": active, "all": pairs, "anchors": (pairs > 0).double()}[self.mean_over]
         state.stats = {"active": active, "pairs": pairs}
         negative = torch.where(counted, negative, 0)
-        slope = add_at(far.zero_(), rows, at.cols, steep)
-        state.slope = add_at(slope, rows, negative, -steep)
+        grad_scores = add_at(far.zero_(), rows, at.cols, steep)
+        state.grad_scores = add_at(grad_scores, rows, negative, -steep)
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import CheckpointError
 from tuplet.registry import Registry
 
@@ -71,7 +71,7 @@ class Sampler(ABC):
         self,
         positions: Int64[Tensor, " batch"] | list[int],
         embeddings: Float[Tensor, "rows dim"],
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         """Look at what became of the batch that `next_batch` gave; most samplers do not.
 

@@ -52,7 +52,7 @@ class NeighbourSampler(Sampler):
             raise ValueError(f"an anchor and {neighbours=} do not fit into {batch_size=}")
         if batch_size > len(targets):
             raise DataError(
-                f"A batch of {batch_size} examples cannot be drawn from {len(targets)}.",
+                f"A batch of {batch_size} examples cannot be sampled from {len(targets)}.",
                 hint=f"Set the batch size to a number from {neighbours + 1} to {len(targets)}.",
                 reference="batch-too-large",
             )
@@ -81,11 +81,11 @@ class NeighbourSampler(Sampler):
         found, wanted = near[:0], self._size - len(near)
         while len(found) < wanted:
             if 4 * self._size > self._count:  # most draws would be taken already
-                drawn = torch.randperm(self._count, generator=generator).numpy()
+                sampled = torch.randperm(self._count, generator=generator).numpy()
             else:
-                drawn = torch.randint(self._count, (2 * self._size,), generator=generator).numpy()
-            drawn = np.concatenate([found, drawn[~np.isin(drawn, near)]])
-            found = drawn[np.sort(np.unique(drawn, return_index=True)[1])][:wanted]  # in the order of their draws
+                sampled = torch.randint(self._count, (2 * self._size,), generator=generator).numpy()
+            sampled = np.concatenate([found, sampled[~np.isin(sampled, near)]])
+            found = sampled[np.sort(np.unique(sampled, return_index=True)[1])][:wanted]  # in the order of their draws
         return found
 
 
@@ -125,8 +125,12 @@ class _LabelSpace:
 
     def _sorted(self, example: int, first: int, last: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Up to `count` examples of a range of labels, nearest first, and their distances."""
-        gaps = self._labels[first:last] - self._labels[self._label_of[example]]
-        distances = np.sqrt(np.square(gaps).sum(1)) if gaps.shape[1] > 1 else np.abs(gaps[:, 0])
+        label_differences = self._labels[first:last] - self._labels[self._label_of[example]]
+        distances = (
+            np.sqrt(np.square(label_differences).sum(1))
+            if label_differences.shape[1] > 1
+            else np.abs(label_differences[:, 0])
+        )
         sizes = np.minimum(self._ends[first:last] - self._starts[first:last], count + 1)
         owner = np.repeat(np.arange(last - first), sizes)
         places = self._starts[first:last][owner] + np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]

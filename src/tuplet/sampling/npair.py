@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.bounds import Bounds, Count, Number, Share
-from tuplet.engine import ALONE, Processes
-from tuplet.engine.gather import everyones
+from tuplet.engine import SINGLE_PROCESS, Processes
+from tuplet.engine.gather import all_gather
 from tuplet.engine.topk import pair_scores
 from tuplet.geometry import normalise
+from tuplet.sampling.class_shuffler import ClassShuffler
 from tuplet.sampling.epoch import Sampler, registry
-from tuplet.sampling.laps import Laps
 from tuplet.seeding import derive
 from tuplet.tensors import as_tensor
 
@@ -84,17 +84,17 @@ class HardClassSampler(Sampler):
             raise ValueError(f"{per_class=} should be 2 or more, and {momentum=} from 0 to less than 1")
         if 0 < candidates < classes_per_batch:
             raise ValueError(f"{candidates=} should be at least {classes_per_batch=}, or 0")
-        self._laps = Laps(labels, per_class, classes_per_batch, seed=seed, groups=groups)
-        self.left_out = self._laps.left_out
-        classes = len(self._laps.counts)
-        super().__init__(-(-classes * self._laps.rounds // classes_per_batch), seed, together=per_class)
+        self._shuffler = ClassShuffler(labels, per_class, classes_per_batch, seed=seed, groups=groups)
+        self.left_out = self._shuffler.left_out
+        classes = len(self._shuffler.counts)
+        super().__init__(-(-classes * self._shuffler.rounds // classes_per_batch), seed, together=per_class)
         self._size, self._candidates = classes_per_batch, candidates or 4 * classes_per_batch
         self._score, self._ties, self._momentum, self._geometry = score, ties, momentum, geometry
         self._means = torch.zeros(classes, dim)
         self._positives = torch.zeros(classes)
         self._seen = torch.zeros(classes, dtype=torch.bool)
         self._waiting = torch.ones(classes, dtype=torch.bool)  # for their turn in this round
-        self._drawn = torch.zeros(classes, dtype=torch.int64)
+        self._sampled = torch.zeros(classes, dtype=torch.int64)
 
     @property
     def batch_size(self) -> int:
@@ -107,26 +107,26 @@ class HardClassSampler(Sampler):
         if batch == 0:
             self._waiting[:] = True
         chosen = self._choose(generator)
-        laps, parts = np.divmod(self._drawn.numpy()[chosen], self._laps.per_lap[chosen])
-        self._drawn[chosen] += 1
-        return torch.from_numpy(self._laps.take(chosen, laps, parts).reshape(-1))
+        cycles, chunks = np.divmod(self._sampled.numpy()[chosen], self._shuffler.chunks_per_cycle[chosen])
+        self._sampled[chosen] += 1
+        return torch.from_numpy(self._shuffler.take(chosen, cycles, chunks).reshape(-1))
 
     def observe(
         self,
         positions: Int64[Tensor, " batch"] | list[int],
         embeddings: Float[Tensor, "rows dim"],
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         """Moves the means of the classes of a batch towards their latest embeddings; see `Sampler.observe`."""
         positions = as_tensor(positions, "positions")  # those of an iteration are a list
-        x = everyones(embeddings.detach(), processes).to("cpu", torch.float64)
+        x = all_gather(embeddings.detach(), processes).to("cpu", torch.float64)
         x = normalise(x) if self._geometry == "cosine" else x
-        classes = torch.from_numpy(self._laps.class_of[positions[:: self.together].cpu().numpy()])
-        parts = x.view(len(classes), self.together, -1)
+        classes = torch.from_numpy(self._shuffler.class_of[positions[:: self.together].cpu().numpy()])
+        chunks = x.view(len(classes), self.together, -1)
         pairs = self.together * (self.together - 1)  # in both orders
-        positives = (parts.sum(1).square().sum(1) - parts.square().sum((1, 2))) / pairs
+        positives = (chunks.sum(1).square().sum(1) - chunks.square().sum((1, 2))) / pairs
         kept = self._momentum * self._seen[classes].double()
-        for running, latest in ((self._means, parts.mean(1)), (self._positives, positives)):
+        for running, latest in ((self._means, chunks.mean(1)), (self._positives, positives)):
             share = kept.view(-1, *(1,) * (latest.ndim - 1))
             running[classes] = (share * running[classes] + (1 - share) * latest).float()
         self._seen[classes] = True
@@ -138,7 +138,7 @@ class HardClassSampler(Sampler):
             "positives": self._positives,
             "seen": self._seen,
             "waiting": self._waiting,
-            "drawn": self._drawn,
+            "drawn": self._sampled,
         }
 
     def _choose(self, generator: torch.Generator) -> Ids:
@@ -150,9 +150,9 @@ class HardClassSampler(Sampler):
         else:
             last = last[:0]
         open_ = np.setdiff1d(np.flatnonzero(waiting), last, assume_unique=True)
-        drawn = torch.randperm(len(open_), generator=generator)[: self._candidates].numpy()
+        sampled = torch.randperm(len(open_), generator=generator)[: self._candidates].numpy()
         chosen = choose(
-            *(self._means, self._positives, self._seen, open_[drawn], last, self._size),
+            *(self._means, self._positives, self._seen, open_[sampled], last, self._size),
             score=self._score,
             ties=self._ties,
             generator=generator,

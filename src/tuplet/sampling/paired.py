@@ -54,7 +54,7 @@ class PairedSampler(EpochSampler):
         if not 1 <= batch_size <= len(self._witness):
             found = len(self._witness) if batch_size > 0 else largest_batch(contents, len(contents))
             raise DataError(
-                f"A batch of {batch_size} pairs in which all queries and all answers differ cannot be drawn from "
+                f"A batch of {batch_size} pairs in which all queries and all answers differ cannot be sampled from "
                 f"{len(contents)} pairs: the largest that was found has {found}.",
                 hint=f"Set the batch size to a number from 1 to {found}." if found else "Add pairs.",
                 reference="batch-too-large",

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.bounds import Count
+from tuplet.sampling.class_shuffler import ClassShuffler
 from tuplet.sampling.epoch import EpochSampler, registry
-from tuplet.sampling.laps import Laps
 from tuplet.seeding import derive
 
 
@@ -17,7 +17,7 @@ class PerClassSampler(EpochSampler):
     """P classes with K examples each; the K examples of a class stand together.
 
     An epoch is as long as it takes to draw about as many examples as there are. In it, every class is drawn equally
-    often, at least once. The draws of a class walk through its examples in random laps that go on from epoch to epoch:
+    often, at least once. The draws of a class cycle through its examples in random order, across epochs:
     big classes are used whole, and no draw repeats an example unless its class has fewer than K.
 
     Args:
@@ -44,26 +44,28 @@ class PerClassSampler(EpochSampler):
         seed: int,
         groups: Int64[Tensor, " examples"] | None = None,
     ) -> None:
-        self._laps = Laps(labels, per_class, classes_per_batch, seed=seed, groups=groups)
-        self.left_out = self._laps.left_out
+        self._shuffler = ClassShuffler(labels, per_class, classes_per_batch, seed=seed, groups=groups)
+        self.left_out = self._shuffler.left_out
         self.classes_per_batch = classes_per_batch
-        classes = len(self._laps.counts)
-        super().__init__(-(-classes * self._laps.rounds // classes_per_batch), seed)
+        classes = len(self._shuffler.counts)
+        super().__init__(-(-classes * self._shuffler.rounds // classes_per_batch), seed)
 
     def plan(self, epoch: int) -> Int64[Tensor, "batches batch"]:
         """All batches of an epoch."""
         classes = self._draw_classes(epoch)
-        rounds = np.arange(len(classes)) // len(self._laps.counts)
-        draws = epoch * self._laps.rounds + rounds  # how often the class was drawn before
-        laps, parts = np.divmod(draws, self._laps.per_lap[classes])
-        surplus = rounds == self._laps.rounds  # fills the last batch: a lap of its own, and the count goes on unharmed
-        laps[surplus], parts[surplus] = -1 - epoch, 0
-        return torch.from_numpy(self._laps.take(classes, laps, parts).reshape(self.batches_per_epoch, -1))
+        rounds = np.arange(len(classes)) // len(self._shuffler.counts)
+        draws = epoch * self._shuffler.rounds + rounds  # how often the class was drawn before
+        cycles, chunks = np.divmod(draws, self._shuffler.chunks_per_cycle[classes])
+        surplus = (
+            rounds == self._shuffler.rounds
+        )  # fills the last batch: a lap of its own, and the count goes on unharmed
+        cycles[surplus], chunks[surplus] = -1 - epoch, 0
+        return torch.from_numpy(self._shuffler.take(classes, cycles, chunks).reshape(self.batches_per_epoch, -1))
 
     def _draw_classes(self, epoch: int) -> NDArray[np.int64]:
         """Classes of an epoch: shuffled rounds of all of them, such that no batch holds one twice."""
         generator = derive(self.seed, "sampler", epoch)
-        count, size = len(self._laps.counts), self.classes_per_batch
+        count, size = len(self._shuffler.counts), self.classes_per_batch
         found = np.empty(self.batches_per_epoch * size, np.int64)
         for start in range(0, len(found), count):
             shuffled = torch.randperm(count, generator=generator).numpy()

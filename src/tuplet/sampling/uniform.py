@@ -25,7 +25,7 @@ class UniformSampler(EpochSampler):
     def __init__(self, count: Number, batch_size: Count, *, seed: int) -> None:
         if not 1 <= batch_size <= count:
             raise DataError(
-                f"A batch of {batch_size} examples cannot be drawn from {count}.",
+                f"A batch of {batch_size} examples cannot be sampled from {count}.",
                 hint=f"Set the batch size to a number from 1 to {count}." if count else "Add examples.",
                 reference="batch-too-large",
             )

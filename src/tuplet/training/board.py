@@ -45,8 +45,8 @@ def recorded(events: Iterable[Event], folder: Path) -> Iterator[Event]:
 def _numbers(event: Event) -> Iterator[tuple[str, float]]:
     """Names and values of an event; the part before the slash is what TensorBoard groups by."""
     if event["kind"] == "step":
-        told = {key: event.get(key) for key in ("loss", "learning_rate", "gradient_norm", "examples_per_second")}
-        parts = {"train": told, "loss": event["stats"], "embedding": event.get("spread") or {}}
+        scalars = {key: event.get(key) for key in ("loss", "learning_rate", "gradient_norm", "examples_per_second")}
+        parts = {"train": scalars, "loss": event["stats"], "embedding": event.get("spread") or {}}
         for part, values in parts.items():
             yield from ((f"{part}/{key}", value) for key, value in values.items() if value is not None)
     elif event["kind"] == "evaluation":

@@ -126,7 +126,7 @@ def load(folder: Path) -> Checkpoint:
     if (is_checked and progress.pop("check", None) != check_of(progress)) or not set(progress.get("files", ())) <= set(
         FILES
     ):
-        message = f"The checkpoint {folder} is torn: progress.json was changed."
+        message = f"The checkpoint {folder} is incomplete: progress.json was changed."
         raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
     try:
         if name_of(progress["step"]) != folder.name:
@@ -161,26 +161,26 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         folder: `checkpoints` of a run.
 
     Returns:
-        The checkpoint, None if there is none; and a remark for every torn one that was passed over.
+        The checkpoint, None if there is none; and a note for every incomplete one that was skipped.
 
     Raises:
         CheckpointError: If none of the checkpoints is whole, or one is of an unknown format.
     """
-    steps, remarks = steps_in(folder), list[str]()
+    steps, notes = steps_in(folder), list[str]()
     for step in reversed(steps):
         try:
-            return load(folder / name_of(step)), remarks
+            return load(folder / name_of(step)), notes
         except CheckpointError as error:
             if error.reference == "unknown-format":
                 raise
-            remarks.append(f"{error.message} Going back to the checkpoint before.")
+            notes.append(f"{error.message} Going back to the checkpoint before.")
     if steps:
         raise CheckpointError(
             f"None of the {len(steps)} checkpoints in {folder} is whole.",
             hint="Train again, into another folder.",
             reference="damaged-file",
         )
-    return None, remarks
+    return None, notes
 
 
 def go_back(folder: Path, step: int, best: int) -> None:
@@ -204,7 +204,7 @@ def steps_in(folder: Path) -> list[int]:
         return []
     except OSError as error:
         message = f"The checkpoints in {folder} could not be read: {error.strerror}."
-        hint = "Let this user read the folder, or mount it, and type the same command again."
+        hint = "Let this user read the folder, or mount it, and run the same command again."
         raise CheckpointError(message, hint=hint, reference="no-permission") from error
     return sorted(
         int(found[1]) for name in names if (found := _NAME.fullmatch(name)) and name == name_of(int(found[1]))
@@ -231,7 +231,7 @@ def _is_own(folder: Path) -> bool:
     try:
         step = json.loads((folder / "progress.json").read_bytes())["step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return True  # ours, and torn
+        return True  # project default, and torn
     return folder.name.startswith(".") or folder.name == name_of(step)
 
 
@@ -242,7 +242,7 @@ def _point_at(checkpoint: Path) -> None:
 def _verified(path: Path, digest: str) -> bytes:
     content = path.read_bytes() if path.is_file() else b""
     if _digest(content) != digest:
-        message = f"The checkpoint {path.parent} is torn: {path.name} is missing, cut short or changed."
+        message = f"The checkpoint {path.parent} is incomplete: {path.name} is missing, cut short or changed."
         raise CheckpointError(message, hint=REMEDY, reference="damaged-file")
     return content
 

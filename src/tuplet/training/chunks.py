@@ -1,6 +1,6 @@
 """Encoding a large batch in chunks (gradient cache): the gradient of the whole batch, the memory of one chunk.
 
-Chunks are encoded without keeping their activations; the loss sees all embeddings; on the way back each chunk is
+Chunks are encoded without keeping their activations; the loss sees all embeddings; in the backward pass each chunk is
 encoded once more, from the random state that it had, and gives the encoder its share of the gradient. Everything that
 this needs lives in the graph of the step: nothing is left behind, and an encoder may be called any number of times.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tuplet.errors import RecipeError
-from tuplet.training.together import find_batch_norm
+from tuplet.training.distributed import find_batch_norm
 
 Encode = Callable[[Any], tuple[Tensor, ...]]
 
@@ -55,7 +55,7 @@ def refuse_chunks(encoder: nn.Module, rows: int) -> None:
         raise RecipeError(
             f"The encoder's layer {found} normalises over the batch, of which it would see {rows} rows at a time "
             f"(train.chunk = {rows}): the gradient would not be that of the whole batch.",
-            hint='Type --set model.encoder.norm=group (norm="group" in a recipe; "layer" for the encoder mlp), '
+            hint='Use --set model.encoder.norm=group (norm="group" in a recipe; "layer" for the encoder mlp), '
             "or --set train.chunk=0.",
             reference="batch-norm-in-chunks",
         )

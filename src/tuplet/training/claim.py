@@ -9,13 +9,13 @@ from typing import Any
 from tuplet.errors import DataError
 from tuplet.storage import Lock, draft_of, numbered, write_file
 from tuplet.training import checkpoint
-from tuplet.training.events import Event, note, read_events
+from tuplet.training.events import Event, log_message, read_events
 from tuplet.training.job import Job
 from tuplet.training.record import EXAMPLES, RECORD, compare, extend_to, has_no_record, keep, refuse_other_start
 
 LOCK = ".lock"
-DIARY = "events.jsonl"
-BEFORE_THE_FIRST_STEP = (EXAMPLES, RECORD, "environment.json", "recipe.toml", DIARY)
+EVENT_LOG = "events.jsonl"
+BEFORE_THE_FIRST_STEP = (EXAMPLES, RECORD, "environment.json", "recipe.toml", EVENT_LOG)
 """What a run holds when nothing of it can be lost: all of it can be made again."""
 
 
@@ -115,7 +115,7 @@ def refuse_taken(folder: Path) -> None:
     is_run = (folder / "recipe.toml").exists()
     raise DataError(
         f"{folder} is not empty: it holds {'a run' if is_run else foreign[0]}.",
-        hint=f"Type tuplet train --resume {folder} to go on with it, or choose another folder."
+        hint=f"Use tuplet train --resume {folder} to go on with it, or choose another folder."
         if is_run
         else "Choose another folder.",
         reference="run-exists",
@@ -138,7 +138,7 @@ def prepare(folder: Path, job: Job, environment: Mapping[str, Any], *, resume: b
     """
     if resume and ((folder / RECORD).exists() or has_saved(folder)):
         if has_no_record(folder):
-            events = read_events(folder / DIARY)
+            events = read_events(folder / EVENT_LOG)
             refuse_other_start(folder, job, next((event for event in events if event["kind"] == "start"), {}))
             if extend:
                 _refuse_fewer(folder, job.settings.steps)
@@ -147,7 +147,7 @@ def prepare(folder: Path, job: Job, environment: Mapping[str, Any], *, resume: b
         if before is not None:
             _refuse_fewer(folder, job.settings.steps)
             extend_to(folder, job)
-            yield note(f"It was to take {before} steps and takes {job.settings.steps} now.")
+            yield log_message(f"It was set to {before} steps and takes {job.settings.steps} now.")
         _complete(folder, job, environment)
         return
     refuse_taken(folder)
@@ -155,7 +155,7 @@ def prepare(folder: Path, job: Job, environment: Mapping[str, Any], *, resume: b
     for path in left:
         path.unlink()
     if left:
-        yield note(f"The run that was in {folder} ended before it saved anything; it is begun anew.")
+        yield log_message(f"The run that was in {folder} ended before its first checkpoint; it starts again.")
     keep(folder, job)
     _complete(folder, job, environment)
 
@@ -179,8 +179,8 @@ def _refuse_fewer(folder: Path, steps: int) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end. Where its diary is lost, its evaluation tells."""
-    events = read_events(folder / DIARY)
+    """Whether a run has come to its end. Where its event log is lost, its evaluation tells."""
+    events = read_events(folder / EVENT_LOG)
     return (folder / "evaluation.json").is_file() and (not events or events[-1]["kind"] == "end")
 
 
@@ -188,7 +188,7 @@ def has_saved(folder: Path) -> bool:
     """Whether a run has ever saved something that starting it anew would overwrite."""
     if any((folder / name).exists() for name in ("model", "evaluation.json", "checkpoints/LATEST")):
         return True
-    kinds = {event["kind"] for event in read_events(folder / DIARY)}
+    kinds = {event["kind"] for event in read_events(folder / EVENT_LOG)}
     return bool(kinds & {"checkpoint", "interrupted", "end"}) or bool(checkpoint.steps_in(folder / "checkpoints"))
 
 

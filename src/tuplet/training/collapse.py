@@ -9,7 +9,7 @@ from torch.nn import functional
 from tuplet.evaluation import health
 from tuplet.losses import SupConLoss
 from tuplet.training.checkpoint import Progress
-from tuplet.training.events import Event, note
+from tuplet.training.events import Event, log_message
 from tuplet.training.job import Job
 from tuplet.types import GeometryName
 
@@ -93,7 +93,7 @@ def warning(spread: Spread, step: int, job: Job) -> Event:
         seen = f"all embeddings move to one place (mean distance {spread.distance:.2g})"
     else:
         seen = f"the embeddings lie in {spread.rank:.1f} directions of {spread.room} (effective rank)"
-    return note(f"Step {step}: the embedding is collapsing: {seen}. {advice(job)}")
+    return log_message(f"Step {step}: the embedding is collapsing: {seen}. {advice(job)}")
 
 
 def advice(job: Job) -> str:

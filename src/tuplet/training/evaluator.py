@@ -259,7 +259,7 @@ def has_class_pairs(dataset: Dataset) -> bool:
 
 
 def has_gallery(dataset: Dataset) -> bool:
-    """Whether the data says who asks and who answers."""
+    """Whether the data says which are queries and which gallery."""
     return {"query", "gallery"} <= {*(dataset.roles or ())}
 
 

@@ -1,10 +1,10 @@
-"""The diary of a run: one JSON object per line in `events.jsonl`.
+"""The event log of a run: one JSON object per line in `events.jsonl`.
 
 | kind | fields beside `kind`, `time` (seconds since 1970) and `seconds` (since this process began the run) |
 | --- | --- |
 | start | name, seed, steps, examples, classes, batches_per_epoch, batch, parameters |
 | step | step, loss, learning_rate, gradient_norm, examples_per_second, waited, \
-stats (`tuplet.losses.readings`), spread, is_collapsed |
+stats (`tuplet.losses.metrics`), spread, is_collapsed |
 | evaluation | step, split (train, validation, test), of (raw, model, untrained), by (the measure that counts), best, \
 values (by name: value, low, high) |
 | checkpoint | step, path (relative to the run) |
@@ -12,7 +12,7 @@ values (by name: value, low, high) |
 | diverged | step (whose loss was not finite), text; the last event until the run is resumed |
 | interrupted | step (whose checkpoint was saved); the last event until the run is resumed |
 | extended | step (at which it was done before), steps |
-| note | text; shown, but no part of the diary |
+| note | text; shown, but not in the event log |
 | end | step, best_step, stopped_early |
 
 `stats` are the loss's numbers by name, `spread` says how embeddings lie (`collapse.Spread`). `CLOCKS` are the fields in
@@ -29,20 +29,21 @@ from typing import Any, Self
 
 Event = dict[str, Any]
 CLOCKS = ("time", "seconds", "examples_per_second", "waited")
+_FORMER = {"lonely_share": "without_positives_share"}  # keys of `stats` in event logs of 0.1
 
 
-def note(text: str) -> Event:
-    """A remark for whoever watches; two runs of one recipe may differ in their remarks, so it is not written."""
+def log_message(text: str) -> Event:
+    """A message for the terminal; two runs of one recipe may differ in their messages, so it is not logged."""
     return {"kind": "note", "text": text}
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a diary; lines that were cut short or changed are left out, and a diary that is gone has none."""
+    """The events of a log; lines that were cut short or changed are left out, and a missing log has none."""
     return [event for line in _lines(path) if (event := _event(line)) is not None]
 
 
 def _lines(path: Path) -> list[bytes]:
-    """The whole lines of a diary."""
+    """The complete lines of an event log."""
     return path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
 
 
@@ -51,10 +52,14 @@ def _event(line: bytes) -> Event | None:
         event = json.loads(line)
     except (ValueError, RecursionError):  # bad JSON and bad UTF-8
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
+    if not (isinstance(event, dict) and isinstance(event.get("kind"), str)):
+        return None
+    if isinstance(stats := event.get("stats"), dict):
+        event["stats"] = {_FORMER.get(name, name): value for name, value in stats.items()}
+    return event
 
 
-class Diary:
+class EventLog:
     """Appends events to a file.
 
     Args:
@@ -62,7 +67,7 @@ class Diary:
         keep: Events of an earlier process that stay; what it wrote after them is cut off.
 
     Attributes:
-        lost: How many of these events are not there, or no longer events: a diary can be lost without the training.
+        lost: How many of these events are not there, or no longer events: a event log can be lost without the training.
     """
 
     def __init__(self, path: Path | None, keep: int = 0) -> None:

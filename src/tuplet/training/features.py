@@ -12,15 +12,15 @@ from torch import Tensor
 from tuplet.data import Dataset, RawChoice, raw_choices, raw_features
 from tuplet.data.dataset import Inputs, Preprocessing, take
 from tuplet.data.raw import scaled
-from tuplet.engine import ALONE, Processes
-from tuplet.engine.gather import everyones
+from tuplet.engine import SINGLE_PROCESS, Processes
+from tuplet.engine.gather import all_gather
 from tuplet.engine.tiles import spans
 from tuplet.evaluation.ranking import Neighbours
 from tuplet.evaluation.retrieval import neighbours_of
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive
+from tuplet.training.distributed import shard_slice
 from tuplet.training.job import Augment
-from tuplet.training.together import share
 from tuplet.types import GeometryName, Side
 
 MAX_VIEWS = 5_000
@@ -97,7 +97,7 @@ class ModelExtractor:
 
     embedder: Embedder
     batch_size: int
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
     _known: list[tuple[Dataset, Side, Tensor]] = field(default_factory=list)
     _cache: _FeatureCache = field(default_factory=_FeatureCache)
 
@@ -113,10 +113,10 @@ class ModelExtractor:
         """One row per example; what was embedded once is not embedded again."""
         known = next((rows for one, which, rows in self._known if one is dataset and which == side), None)
         if known is None:
-            mine = share(len(dataset), self.processes)
+            mine = shard_slice(len(dataset), self.processes)
             partners = None if dataset.partners is None else dataset.partners[mine]
             part = replace(dataset, inputs=dataset.inputs[mine], partners=partners)
-            known = everyones(self.embedder.embed(part, side=side, batch_size=self.batch_size), self.processes)
+            known = all_gather(self.embedder.embed(part, side=side, batch_size=self.batch_size), self.processes)
             self._known.append((dataset, side, known))
         return known
 

@@ -14,6 +14,7 @@ from tuplet.models import Embedder
 from tuplet.results import DataSummary, Evaluation, Primary, ProtocolResults
 from tuplet.training import checkpoint
 from tuplet.training.checkpoint import Checkpoint
+from tuplet.training.distributed import broadcast
 from tuplet.training.evaluator import (
     Evaluator,
     Results,
@@ -26,21 +27,20 @@ from tuplet.training.evaluator import (
     verified,
     word_similarities,
 )
-from tuplet.training.events import Diary, Event, note
+from tuplet.training.events import Event, EventLog, log_message
 from tuplet.training.features import Features, ModelExtractor
 from tuplet.training.gallery import save_gallery, splits_of
 from tuplet.training.state import State
-from tuplet.training.together import agreed
 
 
-def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
+def finish(state: State, log: EventLog, folder: Path, processes: Processes) -> Iterator[Event]:
     """Save the best embedder as `model`, evaluate it, and index all examples, each with its split.
 
     All processes embed a share of the examples; the first one does the rest.
 
     Args:
         state: A training that is done; left with the best weights.
-        diary: Takes the events.
+        log: Takes the events.
         folder: The run.
         processes: Who trained together.
 
@@ -48,9 +48,9 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         Events of kind evaluation, for the raw input, the encoder before training and the model, and end.
     """
     job, progress = state.job, state.progress
-    agreed(0.0, processes)  # the first process has saved
-    chosen, remarks = _best(folder / "checkpoints", progress.best_step)
-    yield from map(note, remarks)
+    broadcast(0.0, processes)  # the first process has saved
+    chosen, notes = _best(folder / "checkpoints", progress.best_step)
+    yield from map(log_message, notes)
     state.restore_evaluated(chosen)
     best_step = chosen.progress.step
     split, dataset = job.evaluation_split
@@ -70,10 +70,10 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
     results, left_out = evaluator.evaluate(features)
     left_out += not_applicable(dataset, job.evaluate)
     similarity = word_similarities(job, model)
-    yield from map(note, left_out)
+    yield from map(log_message, left_out)
     main, reported = _report(evaluator, results, similarity)
     for fields in reported:
-        yield diary.write("evaluation", step=best_step, split=split, **fields)
+        yield log.write("evaluation", step=best_step, split=split, **fields)
     evaluation = Evaluation(
         name=job.name,
         seed=job.seed,
@@ -91,8 +91,8 @@ def finish(state: State, diary: Diary, folder: Path, processes: Processes) -> It
         left_out=left_out,
     )
     evaluation.write(folder)
-    yield diary.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
-    diary.settle()
+    yield log.write("end", step=progress.step, best_step=best_step, stopped_early=progress.step < job.settings.steps)
+    log.settle()
 
 
 def _report(
@@ -118,14 +118,14 @@ def _report(
 
 
 def _best(checkpoints: Path, step: int) -> tuple[Checkpoint, list[str]]:
-    """The checkpoint of the best step; where it is lost, the latest whole one, and a remark."""
+    """The checkpoint of the best step; where it is lost, the latest complete one, and a note."""
     try:
         return checkpoint.load(checkpoints / checkpoint.name_of(step)), []
     except CheckpointError as problem:
-        found, remarks = checkpoint.load_latest(checkpoints)
+        found, notes = checkpoint.load_latest(checkpoints)
         if found is None:
             raise
-        return found, [*remarks, f"{problem.message} The model is that of step {found.progress.step}."]
+        return found, [*notes, f"{problem.message} The model is that of step {found.progress.step}."]
 
 
 def _extractors(state: State, processes: Processes) -> dict[str, ModelExtractor]:

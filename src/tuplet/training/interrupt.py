@@ -16,7 +16,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.is_wanted = False
+        self.is_requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -31,6 +31,6 @@ class Interruption:
             signal.signal(one, handler)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.is_wanted:
+        if self.is_requested:
             raise KeyboardInterrupt
-        self.is_wanted = True
+        self.is_requested = True

@@ -40,7 +40,7 @@ class Task:
     """What a training is about, decided once: see `tuplet.recipes.task`. Everyone else reads it.
 
     Attributes:
-        supervision: What the loss is told.
+        supervision: What the loss uses.
         arguments: How a batch becomes the arguments of the loss; None of running text, whose steps need no batch.
         compares_examples: Whether the loss compares examples, and not each with class weights or a bank.
         split_by: What the splits share: "class" holds whole classes out, "row" examples.
@@ -125,6 +125,6 @@ class Job:
         if size <= there or self.corpus is not None:
             return None
         return (
-            f"A batch takes {size:,} examples, and there are {there:,} to train on: some stand in it twice or more "
+            f"A batch takes {size:,} examples, and there are {there:,} to train on: some appear in it twice or more "
             f"often. Fewer: --set batch.per_class=NUMBER or --set batch.classes_per_batch=NUMBER"
         )

@@ -6,24 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuplet.engine import Processes
-from tuplet.engine.gather import everyones
+from tuplet.engine.gather import all_gather
 from tuplet.training import checkpoint
 from tuplet.training.collapse import Spread, advice, measure_spread, warning
+from tuplet.training.distributed import any_rank, broadcast
 from tuplet.training.evaluator import event_values, selection_of, validate
-from tuplet.training.events import Diary, Event
+from tuplet.training.events import Event, EventLog
 from tuplet.training.interrupt import Interruption
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import StepResult
-from tuplet.training.together import agreed, anyone
 
 
-def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Iterator[Event]:
+def train(state: State, event_log: EventLog, folder: Path, processes: Processes) -> Iterator[Event]:
     """Take the steps that remain.
 
     Args:
         state: Where the training stands; advanced in place.
-        diary: Takes the events.
+        event_log: Takes the events.
         folder: Of the checkpoints.
         processes: Who shares each global batch.
 
@@ -43,7 +43,7 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 spread = _spread(state, taken, processes)
                 collapses = spread is not None and spread.is_collapsed and step >= settings.warmup * settings.steps
                 passed = time.monotonic() - since
-                yield diary.write(
+                yield event_log.write(
                     "step",
                     step=step + 1,
                     loss=None if taken.loss is None else float(taken.loss),
@@ -58,14 +58,14 @@ def train(state: State, diary: Diary, folder: Path, processes: Processes) -> Ite
                 if spread is not None and collapses and not is_collapsed:
                     yield warning(spread, step + 1, job)
                 is_collapsed = collapses
-            is_interrupted = anyone(interruption.is_wanted, processes)
+            is_interrupted = any_rank(interruption.is_requested, processes)
             if (step + 1) % settings.interval == 0 or state.is_done:
-                yield from _validate(state, diary, processes)
-                yield _keep(state, diary, folder, processes)
+                yield from _validate(state, event_log, processes)
+                yield _keep(state, event_log, folder, processes)
                 seen, loading, since = 0.0, 0.0, time.monotonic()
             elif is_interrupted:
-                _keep(state, diary, folder, processes, planned=False)
-                diary.write("interrupted", step=step + 1)
+                _keep(state, event_log, folder, processes, planned=False)
+                event_log.write("interrupted", step=step + 1)
             if is_interrupted:
                 raise KeyboardInterrupt
 
@@ -74,8 +74,8 @@ def _spread(state: State, taken: StepResult, processes: Processes) -> Spread | N
     """How the embeddings of the global batch lie; the state takes note of it."""
     if taken.embeddings is None:
         return None
-    embeddings = everyones(taken.embeddings, processes)
-    labels = None if taken.labels is None else everyones(taken.labels, processes)
+    embeddings = all_gather(taken.embeddings, processes)
+    labels = None if taken.labels is None else all_gather(taken.labels, processes)
     if len(embeddings) < 2:
         return None
     spread = measure_spread(embeddings, labels, state.job.embedder.geometry)
@@ -83,22 +83,22 @@ def _spread(state: State, taken: StepResult, processes: Processes) -> Spread | N
     return spread
 
 
-def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Event]:
+def _validate(state: State, event_log: EventLog, processes: Processes) -> Iterator[Event]:
     """Evaluate the validation examples; without any, or a metric that selects, the latest step is the best."""
     job, step = state.job, state.progress.step
     selection = selection_of(job)
     if selection is None:
         state.progress = replace(state.progress, best_step=step)
-        yield from _end_if_lost(state, diary, is_chosen=False)
+        yield from _end_if_lost(state, event_log, is_chosen=False)
         return
     result = validate(job, selection.protocol, state.evaluated, processes)
     if selection.metric is None:
         best = False  # nobody says so
         state.progress = replace(state.progress, best_step=step)
     else:
-        best = state.score(agreed(result.values[selection.metric] if result else 0.0, processes))
+        best = state.score(broadcast(result.values[selection.metric] if result else 0.0, processes))
     if result:
-        yield diary.write(
+        yield event_log.write(
             "evaluation",
             step=step,
             split="validation",
@@ -107,10 +107,10 @@ def _validate(state: State, diary: Diary, processes: Processes) -> Iterator[Even
             best=best,
             values=event_values(result),
         )
-    yield from _end_if_lost(state, diary, is_chosen=selection.metric is not None)
+    yield from _end_if_lost(state, event_log, is_chosen=selection.metric is not None)
 
 
-def _end_if_lost(state: State, diary: Diary, *, is_chosen: bool) -> Iterator[Event]:
+def _end_if_lost(state: State, event_log: EventLog, *, is_chosen: bool) -> Iterator[Event]:
     """End a training whose embedding has collapsed for good, and say which step is kept."""
     if not state.give_up(is_chosen=is_chosen):
         return
@@ -119,14 +119,14 @@ def _end_if_lost(state: State, diary: Diary, *, is_chosen: bool) -> Iterator[Eve
         f"Step {step}: the embedding has been collapsed since step {since}, so the training ends here; the model is "
         f"that of step {best}. {advice(state.job)} To go on all the same: --set train.stop_collapsed=false"
     )
-    yield diary.write("collapsed", step=step, since=since, best_step=best, text=text)
+    yield event_log.write("collapsed", step=step, since=since, best_step=best, text=text)
 
 
-def _keep(state: State, diary: Diary, folder: Path, processes: Processes, *, planned: bool = True) -> Event:
+def _keep(state: State, event_log: EventLog, folder: Path, processes: Processes, *, planned: bool = True) -> Event:
     """Save a checkpoint; the last two stay, and the best."""
-    captured = state.capture(diary.settle(), planned=planned)
+    captured = state.capture(event_log.settle(), planned=planned)
     if processes.rank == 0:
         checkpoint.save(folder, captured)
         checkpoint.prune(folder, [captured.progress.best_step, *checkpoint.steps_in(folder)[-2:]])
     step = captured.progress.step
-    return diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
+    return event_log.write("checkpoint", step=step, path=checkpoint.path_of(step))

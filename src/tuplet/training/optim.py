@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuplet.engine.gather import sum_of
+from tuplet.engine.gather import all_reduce_sum
 from tuplet.engine.shards import Shards
 from tuplet.heads import ClassWeights
 from tuplet.training.settings import TrainSettings
@@ -36,9 +36,9 @@ class Optimizers:
         modules = list(modules)
         learned = [p for module in modules for p in module.parameters() if p.requires_grad]
         tables = {getattr(part, part.table): part for module in modules for part in _parts(module)}
-        drawn = [p for p in learned if isinstance(part := tables.get(p), ClassWeights) and part.is_sampled]
-        self.dense = _build_dense(settings, [p for p in learned if not any(p is other for other in drawn)])
-        self.sampled = _build_sparse(settings, drawn) if drawn else None
+        sampled = [p for p in learned if isinstance(part := tables.get(p), ClassWeights) and part.is_sampled]
+        self.dense = _build_dense(settings, [p for p in learned if not any(p is other for other in sampled)])
+        self.sampled = _build_sparse(settings, sampled) if sampled else None
         self._shards = {p: tables[p] for p in learned if p in tables and tables[p].is_sharded}
 
     def zero_grad(self) -> None:
@@ -62,7 +62,7 @@ class Optimizers:
         norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None and p not in self._shards])
         for p in learned:
             if p.grad is not None and p in self._shards:
-                squares = sum_of(torch.linalg.vector_norm(p.grad).square(), self._shards[p].shards)
+                squares = all_reduce_sum(torch.linalg.vector_norm(p.grad).square(), self._shards[p].shards)
                 norm = torch.hypot(norm, squares.sqrt())
         torch.nn.utils.clip_grads_with_norm_(learned, most, norm)
         return norm
@@ -71,7 +71,7 @@ class Optimizers:
         """Move down the gradients."""
         self.dense.step()
         if self.sampled is not None:
-            # torch warns unless it is told either way
+            # torch warns unless it is set either way
             with torch.sparse.check_sparse_tensor_invariants(enable=False):  # type: ignore[no-untyped-call]
                 self.sampled.step()
 

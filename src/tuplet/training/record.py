@@ -156,7 +156,7 @@ def compare(folder: Path, job: Job, *, extend: bool) -> int | None:
             reference="run-changed",
         )
     if job.corpus is not None:
-        found = [] if kept.corpus == job.corpus.digest() else ["its words are others, or stand in another order"]
+        found = [] if kept.corpus == job.corpus.digest() else ["its words are others, or are in another order"]
     elif kept.examples is not None and job.fingerprint is not None:
         known = Fingerprint.read(folder / EXAMPLES, kept.examples)
         found = differences(known.present(), job.fingerprint.present())

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import torch
 
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import CheckpointError, DivergedError
 from tuplet.training import checkpoint
 from tuplet.training.board import recorded, require_tensorboard
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
-from tuplet.training.claim import DIARY, Claim, has_saved, is_finished, prepare, writing
+from tuplet.training.claim import EVENT_LOG, Claim, has_saved, is_finished, prepare, writing
+from tuplet.training.distributed import broadcast, refuse_batch_of_one
 from tuplet.training.environment import environment
 from tuplet.training.evaluator import Selection, evaluate_raw, event_values, protocols_of, selection_of, validate
-from tuplet.training.events import Diary, Event, note, read_events
+from tuplet.training.events import Event, EventLog, log_message, read_events
 from tuplet.training.finish import finish
 from tuplet.training.job import Job
 from tuplet.training.loop import train
 from tuplet.training.record import adopt, has_no_record, other_data, start_facts
 from tuplet.training.state import State
-from tuplet.training.together import agreed, refuse_batch_of_one
 from tuplet.training.words import refuse_several
 
 _ROUNDING = 1e-3
@@ -35,7 +35,7 @@ def run(
     *,
     resume: bool = False,
     extend: bool = False,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     device: torch.device | str = "cpu",
     claim: Claim | None = None,
 ) -> Iterator[Event]:
@@ -72,9 +72,11 @@ def run(
         claim = Claim(folder)
     try:
         if processes.rank == 0 and claim is not None and not claim.is_known:
-            yield note(f"The file system of {folder} has no locks: see to it that no other process trains there.")
-        if resume and not extend and agreed(is_finished(folder), processes):
-            yield note(f"{folder} has come to its end. For more steps: tuplet train --resume {folder} --steps N")
+            yield log_message(
+                f"The file system of {folder} has no file locks: make sure that no other process trains there."
+            )
+        if resume and not extend and broadcast(is_finished(folder), processes):
+            yield log_message(f"{folder} is finished. For more steps: tuplet train --resume {folder} --steps N")
             return
         events = _run(job, folder, torch.device(device), processes, resume=resume, extend=extend)
         if job.settings.tensorboard and processes.rank == 0:
@@ -111,40 +113,40 @@ def _run(
     """The same, with the folder claimed."""
     state = State(job, device, processes)
     checkpoints, is_chief = folder / "checkpoints", processes.rank == 0
-    is_first = resume and agreed(has_no_record(folder), processes)
+    is_first = resume and broadcast(has_no_record(folder), processes)
     with writing(folder):
         if is_chief:
             yield from prepare(folder, job, environment(state.device, processes), resume=resume, extend=extend)
-        found, remarks = _find(folder, processes) if resume else (None, [])
-        yield from map(note, remarks)
-        with Diary(folder / DIARY if is_chief else None, found.progress.events if found else 0) as diary:
+        found, notes = _find(folder, processes) if resume else (None, [])
+        yield from map(log_message, notes)
+        with EventLog(folder / EVENT_LOG if is_chief else None, found.progress.events if found else 0) as event_log:
             if found is None and is_chief:
-                yield from _begin(state, diary)
+                yield from _begin(state, event_log)
                 if job.origin is not None:
-                    checkpoint.save(checkpoints, state.capture(diary.settle(), planned=False))
+                    checkpoint.save(checkpoints, state.capture(event_log.settle(), planned=False))
             elif found is not None:
-                yield from _go_on(state, found, diary, checkpoints if is_chief else None)
+                yield from _go_on(state, found, event_log, checkpoints if is_chief else None)
                 if is_first:
                     yield from _adopt(state, folder, processes)
-            with _telling(diary, state):
-                yield from train(state, diary, checkpoints, processes)
-            yield from finish(state, diary, folder, processes)
+            with _recording_failures(event_log, state):
+                yield from train(state, event_log, checkpoints, processes)
+            yield from finish(state, event_log, folder, processes)
 
 
 @contextmanager
-def _telling(diary: Diary, state: State) -> Iterator[None]:
-    """Of a training that diverged or was interrupted, the diary says so: nobody waits for its next step."""
+def _recording_failures(event_log: EventLog, state: State) -> Iterator[None]:
+    """Of a training that diverged or was interrupted, the event log says so: nobody waits for its next step."""
     try:
         yield
     except DivergedError as error:
-        diary.write("diverged", step=state.progress.step + 1, text=error.message)
+        event_log.write("diverged", step=state.progress.step + 1, text=error.message)
         raise
 
 
 def _find(folder: Path, processes: Processes) -> tuple[Checkpoint | None, list[str]]:
     """The latest checkpoint that is whole; which one that is, the first process says."""
     checkpoints = folder / "checkpoints"
-    found, remarks = checkpoint.load_latest(checkpoints) if processes.rank == 0 else (None, [])
+    found, notes = checkpoint.load_latest(checkpoints) if processes.rank == 0 else (None, [])
     if processes.rank == 0 and found is None and has_saved(folder):
         raise CheckpointError(
             f"{folder} has saved checkpoints, and {checkpoints} holds none.",
@@ -152,25 +154,27 @@ def _find(folder: Path, processes: Processes) -> tuple[Checkpoint | None, list[s
             f"overwrite what it has reached. In a folder of its own: tuplet train {folder}/recipe.toml",
             reference="no-checkpoints",
         )
-    step = int(agreed(found.progress.step if found else -1, processes))
+    step = int(broadcast(found.progress.step if found else -1, processes))
     if processes.rank and step >= 0:
         found = checkpoint.load(checkpoints / checkpoint.name_of(step))
-    return found, remarks
+    return found, notes
 
 
-def _go_on(state: State, found: Checkpoint, diary: Diary, checkpoints: Path | None) -> Iterator[Event]:
+def _go_on(state: State, found: Checkpoint, event_log: EventLog, checkpoints: Path | None) -> Iterator[Event]:
     """Everything as it was when a checkpoint was taken."""
     state.restore(found)
     step = found.progress.step
-    yield note(f"Going on from step {step}.")
-    if checkpoints is not None and diary.lost:
-        yield note(f"{DIARY} lacks {diary.lost} of its {found.progress.events} events; the report shows what there is.")
+    yield log_message(f"Resuming from step {step}.")
+    if checkpoints is not None and event_log.lost:
+        yield log_message(
+            f"{EVENT_LOG} lacks {event_log.lost} of its {found.progress.events} events; the report shows what there is."
+        )
     if checkpoints is not None:
         checkpoint.go_back(checkpoints, step, found.progress.best_step)
     if found.progress.planned:
-        yield diary.write("checkpoint", step=step, path=checkpoint.path_of(step))
+        yield event_log.write("checkpoint", step=step, path=checkpoint.path_of(step))
     if found.progress.steps not in (0, state.job.settings.steps):
-        yield diary.write("extended", step=step, steps=state.job.settings.steps)
+        yield event_log.write("extended", step=step, steps=state.job.settings.steps)
         state.progress = replace(state.progress, waited=0, lost=False)
 
 
@@ -182,7 +186,7 @@ def _adopt(state: State, folder: Path, processes: Processes) -> Iterator[Event]:
         step, metric = state.progress.step, selection.reported
         values = [
             event["values"].get(metric, {}).get("value")
-            for event in read_events(folder / DIARY)
+            for event in read_events(folder / EVENT_LOG)
             if (event["kind"], event.get("step"), event.get("of")) == ("evaluation", step, "model")
         ]
         result = validate(state.job, selection.protocol, state.evaluated, processes)
@@ -193,20 +197,20 @@ def _adopt(state: State, folder: Path, processes: Processes) -> Iterator[Event]:
             said += ", and the validation examples give the same score"
     if processes.rank == 0:
         adopt(folder, state.job)
-        yield note(
+        yield log_message(
             f"{folder} was begun by tuplet 0.1, which kept no record of its data. There are {said}; more cannot be "
-            "told. Its record begins now: whatever changes from here on is noticed."
+            "reported. Its record begins now: whatever changes from here on is noticed."
         )
 
 
-def _begin(state: State, diary: Diary) -> Iterator[Event]:
+def _begin(state: State, event_log: EventLog) -> Iterator[Event]:
     """What is known before the first step, and how far the raw input gets."""
     job = state.job
     if job.settings.precision == "bfloat16" and job.embedder.device.type == "cpu" and not _knows_bfloat16():
-        yield note("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
+        yield log_message("This processor does not compute in bfloat16: --set train.precision=float32 is faster here.")
     if job.batch_exceeds_dataset:
-        yield note(job.batch_exceeds_dataset)
-    yield diary.write("start", **start_facts(job))
+        yield log_message(job.batch_exceeds_dataset)
+    yield event_log.write("start", **start_facts(job))
     selection, split = selection_of(job), "validation"
     if selection is None:
         split, dataset = job.evaluation_split
@@ -214,7 +218,7 @@ def _begin(state: State, diary: Diary) -> Iterator[Event]:
     result = None if selection is None else evaluate_raw(job, selection.protocol, state.baseline.extractor)
     if selection is not None and result is not None:
         by, values = selection.reported, event_values(result)
-        yield diary.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)
+        yield event_log.write("evaluation", step=0, split=split, of="raw", by=by, best=False, values=values)
 
 
 def _knows_bfloat16() -> bool:

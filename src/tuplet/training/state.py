@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from tuplet.engine import ALONE, Processes
+from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.models import Embedder
 from tuplet.training.baseline import Baseline, baseline_of
 from tuplet.training.checkpoint import Checkpoint, Progress
@@ -35,7 +35,7 @@ class State:
         untrained: The embedder as it was before the first step; None where nobody asks for it.
     """
 
-    def __init__(self, job: Job, device: torch.device, processes: Processes = ALONE) -> None:
+    def __init__(self, job: Job, device: torch.device, processes: Processes = SINGLE_PROCESS) -> None:
         is_text = job.corpus is not None
         device = torch.device("cpu") if is_text else device
         self.job = job
@@ -99,7 +99,7 @@ class State:
         return lost
 
     def capture(self, events: int, *, planned: bool = True) -> Checkpoint:
-        """What a checkpoint holds; all processes ask together. `events` is the length of the diary."""
+        """What a checkpoint holds; all processes ask together. `events` is the length of the event log."""
         job, steps = self.job, self.job.settings.steps
         sampler = job.sampler.state_dict()
         progress = replace(self.progress, events=events, sampler=sampler, planned=planned, steps=steps)

@@ -12,14 +12,14 @@ from torch import Tensor
 from tuplet.data import Batch, take_batch
 from tuplet.engine import Outcome, Processes
 from tuplet.errors import ShapeError
-from tuplet.losses import readings
+from tuplet.losses import loss_metrics
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive, derive_seed
 from tuplet.training.chunks import encode_in_chunks
+from tuplet.training.distributed import average_gradients, shard_slice
 from tuplet.training.diverged import explain
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
-from tuplet.training.together import average_gradients, share
 from tuplet.types import Side
 
 
@@ -95,7 +95,7 @@ class BatchStepper:
         """See `Stepper`."""
         job, begun = self._job, time.monotonic()
         positions = job.sampler.next_batch()
-        mine = share(len(positions), self._processes, job.sampler.together)
+        mine = shard_slice(len(positions), self._processes, job.sampler.together)
         batch = take_batch(job.train, positions[mine])
         waited = time.monotonic() - begun
         draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
@@ -105,7 +105,7 @@ class BatchStepper:
             job.sampler.observe(positions, taken.embeddings, self._processes)
         loss, stats = None, None
         if watched and taken.outcome is not None:
-            loss, stats = taken.outcome.value.detach(), readings(taken.outcome.stats)
+            loss, stats = taken.outcome.value.detach(), loss_metrics(taken.outcome.stats)
         return StepResult(len(positions), waited, loss, taken.norm, stats, taken.embeddings, batch.labels)
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def take_step(
         optimizer: Of everything that learns.
         step: Steps done so far; decides dropout.
         processes: Who shares the global batch.
-        watched: Also take what only a reader of the diary needs: the loss's statistics and the gradient's norm.
+        watched: Also take what only a reader of the event log needs: the loss's statistics and the gradient's norm.
 
     Raises:
         DivergedError: If the embeddings or the loss are not finite.

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tuplet.engine import Processes
-from tuplet.engine.gather import sum_of
-from tuplet.training.together import OVER_THE_BATCH
+from tuplet.engine.gather import all_reduce_sum
+from tuplet.training.distributed import OVER_THE_BATCH
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -41,7 +41,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(input.ndim)]
         x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        rows = sum_of(x.new_tensor([x.numel() / max(1, x.shape[1])], dtype=torch.float64), self.processes).to(x)
+        rows = all_reduce_sum(x.new_tensor([x.numel() / max(1, x.shape[1])], dtype=torch.float64), self.processes).to(x)
         mean = _Total.apply(x.sum(axes), self.processes) / rows  # type: ignore[no-untyped-call]
         apart = x - mean.view(shape)
         variance = _Total.apply(apart.square().sum(axes), self.processes) / rows  # type: ignore[no-untyped-call]
@@ -68,11 +68,11 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, processes: Processes) -> Tensor:
         ctx.processes = processes  # type: ignore[attr-defined]  # as in every function of autograd
-        return sum_of(x, processes)
+        return all_reduce_sum(x, processes)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return sum_of(grad.contiguous(), ctx.processes), None  # type: ignore[attr-defined]
+        return all_reduce_sum(grad.contiguous(), ctx.processes), None  # type: ignore[attr-defined]
 
 
 def synchronise(module: nn.Module, processes: Processes) -> None:

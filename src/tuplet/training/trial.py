@@ -6,12 +6,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.errors import RecipeError
 from tuplet.evaluation import QueryResult
 from tuplet.training import checkpoint
 from tuplet.training.evaluator import evaluate_raw, selection_of, validate
-from tuplet.training.events import Diary, Event
+from tuplet.training.events import Event, EventLog
 from tuplet.training.job import Job
 from tuplet.training.loop import train
 from tuplet.training.state import State
@@ -27,7 +27,7 @@ class Trial:
         raw: Of the raw input, likewise; None if it has nothing to show.
         best_step: The best step.
         steps: Steps taken; fewer than planned where patience ran out or the embedding collapsed.
-        events: What the training told.
+        events: Events of the training.
     """
 
     measure: str
@@ -58,10 +58,10 @@ def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
         )
     state = State(job, torch.device(device))
     raw = evaluate_raw(job, selection.protocol, state.baseline.extractor)
-    with TemporaryDirectory() as folder, Diary(None) as diary:
-        events = tuple(train(state, diary, Path(folder), ALONE))
+    with TemporaryDirectory() as folder, EventLog(None) as event_log:
+        events = tuple(train(state, event_log, Path(folder), SINGLE_PROCESS))
         best = state.progress.best_step
         state.restore_evaluated(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
-    result = validate(job, selection.protocol, state.evaluated, ALONE)
+    result = validate(job, selection.protocol, state.evaluated, SINGLE_PROCESS)
     assert result is not None  # noqa: S101  one process evaluates
     return Trial(selection.metric, result, raw, best, state.progress.step, events)

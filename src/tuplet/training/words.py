@@ -10,14 +10,14 @@ from torch import Tensor
 from tuplet.engine import Processes
 from tuplet.errors import DivergedError, RecipeError
 from tuplet.losses import NCELoss
-from tuplet.losses.word_block import BlockOutcome, Level, Slope, WordBlock, word_block
+from tuplet.losses.word_block import BlockOutcome, Level, SparseGrad, WordBlock, word_block
 from tuplet.models import Embedder
 from tuplet.sampling import WindowSampler
 from tuplet.seeding import derive
 from tuplet.training.job import Job
 from tuplet.training.step import StepResult
 
-_DRAWN = 64  # steps whose noise is drawn together
+_NOISE_STEPS = 64  # steps whose noise is drawn together
 
 
 def refuse_several(processes: Processes) -> None:
@@ -65,7 +65,7 @@ class WordStepper:
             key: RowOptimizer(table, "adagrad" if name == "adagrad" else "sgd", cap=cap)
             for key, table in tables.items()
         }
-        self._drawn: tuple[int, Tensor] | None = None
+        self._noise_table: tuple[int, Tensor] | None = None
         self._rows = job.sampler.batch_size
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ class WordStepper:
             self._movers["bias"].step(outcome.bias, rate)
             if "log_partition" in self._movers:
                 constant = -outcome.bias.values.sum().view(1, 1)
-                self._movers["log_partition"].step(Slope(torch.zeros(1, dtype=torch.int64), constant), rate)
+                self._movers["log_partition"].step(SparseGrad(torch.zeros(1, dtype=torch.int64), constant), rate)
         if not watched:
             return StepResult(self._rows)
         return StepResult(self._rows, loss=self._mean(outcome, step + 1), stats=self._stats(outcome, capped))
@@ -127,11 +127,11 @@ class WordStepper:
         if not loss.shared_noise:
             generator = derive(self._job.seed, "word noise", step)
             return loss.noise.draw((len(block.before), loss.noise_samples), generator)
-        part, row = divmod(step, _DRAWN)
-        if self._drawn is None or self._drawn[0] != part:
+        part, row = divmod(step, _NOISE_STEPS)
+        if self._noise_table is None or self._noise_table[0] != part:
             generator = derive(self._job.seed, "word noise", part)
-            self._drawn = part, loss.noise.draw((_DRAWN, sampler.shared_noise), generator)
-        return self._drawn[1][row]
+            self._noise_table = part, loss.noise.draw((_NOISE_STEPS, sampler.shared_noise), generator)
+        return self._noise_table[1][row]
 
 
 RowOptimizerName = Literal["sgd", "adagrad"]
@@ -158,16 +158,16 @@ class RowOptimizer:
         self._place = torch.zeros(len(table), dtype=torch.int64)
 
     @torch.no_grad()
-    def step(self, slope: Slope, rate: float) -> Tensor | None:
+    def step(self, grad_scores: SparseGrad, rate: float) -> Tensor | None:
         """Go down a gradient.
 
         Returns:
             Whether each row of the gradient was capped, (rows,); None without a cap.
         """
-        rows = slope.rows
+        rows = grad_scores.rows
         self._place.index_copy_(0, rows, torch.arange(len(rows)))
         places = self._place.index_select(0, rows)  # of a row that is named twice, one place gets the sum, the other 0
-        total = torch.zeros_like(slope.values).index_add_(0, places, slope.values)
+        total = torch.zeros_like(grad_scores.values).index_add_(0, places, grad_scores.values)
         capped = None
         if self.cap < math.inf:
             norm = torch.linalg.vector_norm(total, dim=1, keepdim=True)

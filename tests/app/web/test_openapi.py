@@ -69,8 +69,8 @@ def test_whatever_fits_the_document_is_answered_or_refused_but_never_a_bug(serve
 
     @settings(max_examples=80, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(operations).flatmap(asked))
-    def check(drawn):
-        (path, method, one), content = drawn
+    def check(plotted):
+        (path, method, one), content = plotted
         if method == "get":
             words = {key: value for key, value in content.items() if value is not None}
             answer = server.ask(f"{path}?{urllib.parse.urlencode(words)}")

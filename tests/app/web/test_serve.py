@@ -80,7 +80,7 @@ def test_items_are_listed_filtered_and_counted(server):
     assert about["items"] == sum(counts.values()) == server.ask("/api/health").json["items"]
 
 
-def test_a_server_that_is_told_to_stop_leaves_with_zero(served, run):
+def test_a_server_that_is_reported_to_stop_leaves_with_zero(served, run):
     with served(run, folder=run.parent) as server:
         assert server.ask("/api/health").status == 200
         assert server.stop() == 0

@@ -206,7 +206,7 @@ def _until(holds, tries=200):
     return any(holds() for _ in range(tries))
 
 
-def test_files_outside_of_the_collection_are_never_drawn(tmp_path, run):
+def test_files_outside_of_the_collection_are_never_sampled(tmp_path, run):
     """Whatever an item is called: the names of items are anybody's."""
     from tuplet.app.web.pictures import Pictures  # noqa: PLC0415  needs the extra
 
@@ -223,13 +223,13 @@ def test_files_outside_of_the_collection_are_never_drawn(tmp_path, run):
     index = indexes.create(tmp_path / "empty.index", indexes.open(run).embedder)
     pictures = Pictures(index, collection, max_pixels=100_000)
 
-    def drawn(name):
+    def plotted(name):
         return pictures.draw(indexes.Item(0, {"id": name}, np.zeros(1, np.float32)), 64)
 
     hostile = ["../secret.png", str(secret), "out.png", "folder/secret.png", "a/../../secret.png", "pipe.png", "", "."]
-    assert [name for name in [*hostile, "huge.png", "text.png", "a", "a\0", "absent.png"] if drawn(name)] == []
+    assert [name for name in [*hostile, "huge.png", "text.png", "a", "a\0", "absent.png"] if plotted(name)] == []
     for name in ("a/in.png", "inner.png"):
-        with Image.open(io.BytesIO(drawn(name).content)) as image:
+        with Image.open(io.BytesIO(plotted(name).content)) as image:
             assert (image.format, image.size) == ("WEBP", (8, 8))
 
 

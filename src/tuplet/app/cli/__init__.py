@@ -129,12 +129,12 @@ def _explain(error: TupletError) -> int:
 
 def _from_system(error: OSError) -> TupletError:
     place = f" ({error.filename})" if error.filename else ""
-    message = f"The operating system says: {error.strerror}{place}."
+    message = f"Operating system error: {error.strerror}{place}."
     if error.errno in _DISK:
-        return DataError(message, hint="Free some space and type the same command again.", reference="disk-full")
+        return DataError(message, hint="Free some disk space and run the same command again.", reference="disk-full")
     if error.errno in _REFUSED:
         return DataError(message, hint="Choose a folder you may write to and read from.", reference="no-permission")
-    return DataError(message, hint="Check the path and type the command again.", reference="system-refused")
+    return DataError(message, hint="Check the path and run the command again.", reference="system-refused")
 
 
 def _missing(module: str) -> TupletError:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Device, Json, Trust
-from tuplet.app.cli.show import remark, to_json
+from tuplet.app.cli.show import log, to_json
 
 EPILOG = """
 \b
@@ -46,9 +46,7 @@ def audit(
     from tuplet.storage import write_file
 
     folder = run / "audit" if output is None else output
-    found = look(
-        run, cache_beside(run), folds=folds, least=copies, device=device_of(device), trust=trust, progress=remark
-    )
+    found = look(run, cache_beside(run), folds=folds, least=copies, device=device_of(device), trust=trust, progress=log)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "findings.csv", found.table())
     write_file(folder / "findings.html", findings_page(found, run.name))
@@ -57,7 +55,7 @@ def audit(
         used, dim = found.dimensions
         print(to_json({"folder": str(folder), **numbers, "effective_rank": used, "dim": dim}))
         return
-    remark(
+    log(
         f"{numbers['duplicate']:,} copies, {numbers['label']:,} doubtful labels, {numbers['outlier']:,} outliers among "
         f"{found.examples:,} examples: {folder / 'findings.html'}, {folder / 'findings.csv'}"
     )

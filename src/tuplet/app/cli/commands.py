@@ -62,7 +62,7 @@ def _show_version(wanted: bool) -> None:
 
 def _tuplet(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Deep metric learning: train an embedding, evaluate it on classes it has never seen, search with it."""

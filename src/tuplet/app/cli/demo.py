@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Device, Json
-from tuplet.app.cli.show import remark
+from tuplet.app.cli.show import log
 
 EPILOG = """
 \b
 Examples:
   tuplet demo                                        two to three minutes on two cores
-  tuplet demo --steps 200                            a glance
+  tuplet demo --steps 200                            a quick look
 """
 
 
@@ -30,18 +30,21 @@ def demo(
     the letters are drawn from the fonts that come with matplotlib.
     """
     from tuplet.app.cli.running import device_of, new_run, run_and_report, show_run
-    from tuplet.engine import ALONE
+    from tuplet.engine import SINGLE_PROCESS
 
-    remark("Drawing letters and numbers of 16 typefaces ...")
+    log("Drawing letters and numbers of 16 typefaces ...")
     job, place = new_run("glyphs", out=out, data=None, name=None, steps=steps, changes=["name=demo"])
-    evaluation, folder = run_and_report(job, place, resume=False, device=device_of(device, ALONE)), place.folder
+    evaluation, folder = (
+        run_and_report(job, place, resume=False, device=device_of(device, SINGLE_PROCESS)),
+        place.folder,
+    )
     queries = _save_queries(folder)
-    remark(f"Searching with three of the letters, now in {queries[0].parent} ...")
+    log(f"Searching with three of the letters, now in {queries[0].parent} ...")
     for query, hits in _search(folder, queries):
-        remark(f"  {query} is most like {', '.join(hits)}")
+        log(f"  {query} is most like {', '.join(hits)}")
     if evaluation is not None:
         show_run(folder, evaluation, as_json=as_json)
-    remark(
+    log(
         f"\nNext:\n"
         f"  tuplet search {folder} {queries[0]}\n"
         f"  tuplet evaluate {folder}\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
-from tuplet.app.cli.show import remark, to_json
+from tuplet.app.cli.show import log, to_json
 from tuplet.errors import counted
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def embed(
     from tuplet.storage import write_file
 
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust).to(device_of(device))
-    items, names, remarks = read_queries(embedder, inputs, side, skip_broken=skip_broken)
-    for told in remarks:
-        remark(told)
+    items, names, notes = read_queries(embedder, inputs, side, skip_broken=skip_broken)
+    for note in notes:
+        log(note)
     embeddings = embedder.embed(items, side=side)
     is_normalised = embedder.geometry == "cosine" and not is_unnormalised
     if is_normalised:
@@ -72,9 +72,9 @@ def embed(
     write_file(output, _as_npy(embeddings))
     write_file(ids, "".join(f"{name}\n" for name in names))
     write_file(beside, json.dumps(facts, indent=2) + "\n")
-    told = counted(len(embeddings), "embedding", "embeddings")
-    remark(
-        f"{told} of {embeddings.shape[1]} numbers{', each of length 1,' if is_normalised else ''} in {output}, to be "
+    size = counted(len(embeddings), "embedding", "embeddings")
+    log(
+        f"{size} of {embeddings.shape[1]} numbers{', each of length 1,' if is_normalised else ''} in {output}, to be "
         f"compared by {embedder.geometry}; their names in {ids}, the geometry in {beside}"
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Device, Json, Require, SkipBroken, Trust, check_required, parse_required
-from tuplet.app.cli.show import remark, to_json
+from tuplet.app.cli.show import log, to_json
 
 EPILOG = """
 \b
@@ -42,11 +42,11 @@ def evaluate(
         evaluation = read_evaluation(run)
     else:
         from tuplet.app.cli.running import device_of
-        from tuplet.app.described import told_of
+        from tuplet.app.described import describe_facts
         from tuplet.app.evaluating import evaluate_on
 
         evaluation = evaluate_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
-        remark(told_of(evaluation.data.model_copy(update={"source": data.name})))
+        log(describe_facts(evaluation.data.model_copy(update={"source": data.name})))
     if as_json:
         print(to_json({**evaluation.to_json(), "outcome": evaluation.outcome}))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from tuplet.app.cli.options import Json, Trust
-from tuplet.app.cli.show import remark, to_json
+from tuplet.app.cli.show import log, to_json
 
 EPILOG = """
 \b
@@ -46,8 +46,8 @@ def export(
     if as_json:
         print(to_json({"folder": str(output), "files": written.files, "difference": written.difference}))
         return
-    remark(f"Wrote {', '.join(written.files)} to {output}; embeddings differ by at most {written.difference:.1g}.")
+    log(f"Wrote {', '.join(written.files)} to {output}; embeddings differ by at most {written.difference:.1g}.")
     if written.checked:
-        remark(f"Its own program was run on {written.checked} of your items and computes the same.")
+        log(f"Its own program was run on {written.checked} of your items and computes the same.")
     else:
-        remark("Name some items to check it on real ones.")
+        log("Name some items to check it on real ones.")

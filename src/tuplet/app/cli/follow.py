@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tuplet.app.cli.show import remark, visible
+from tuplet.app.cli.show import log, visible
 from tuplet.app.metrics import name_of
 
 Event = dict[str, Any]
@@ -54,7 +54,7 @@ class _Lines:
                 self.say(f"Stopped early after step {event['step']:,}; the best was step {event['best_step']:,}.")
 
     def say(self, text: str) -> None:
-        remark(text)
+        log(text)
 
 
 class _Bar(_Lines):

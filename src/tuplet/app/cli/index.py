@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
-from tuplet.app.cli.show import remark, show_rows, to_json
+from tuplet.app.cli.show import log, show_rows, to_json
 from tuplet.errors import counted
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ Home = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index
 Collections = Annotated[
     list[Path], typer.Argument(metavar="COLLECTION", help="Folders of images, tables, arrays, text files; images.")
 ]
-Prefix = Annotated[str, typer.Option(metavar="NAME/", help="What to put before the names of items.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Let items take the place of others of the same name.")]
+Prefix = Annotated[str, typer.Option(metavar="NAME/", help="Prefix for the names of items.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace items of the same name.")]
 Recall = Annotated[
     float | None, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Share of the exact neighbours to find.")
 ]
@@ -43,12 +43,12 @@ _GROWN = 1.5
 
 
 def build(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder to make; one that is there is gone on with.")],
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index; an existing index is extended.")],
     collections: Collections,
     model: Annotated[Path, typer.Option(metavar="RUN", help="Run, or saved model, that embeds.")],
     backend: Annotated[
         Literal["flat", "lance", "postgres"],
-        typer.Option(help="flat: exact, one file. lance: grows. postgres: many writers."),
+        typer.Option(help="flat: exact, one file. lance: approximate, on disk. postgres: many writers."),
     ] = "flat",
     database: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Of postgres: postgresql://USER@HOST/DB")
@@ -107,7 +107,7 @@ def remove(
     found = _opened(index, None)
     removed = found.remove(wanted)
     missing = counted(len(set(wanted)) - removed, "name was", "names were")
-    remark(f"{counted(removed, 'item', 'items')} removed, {len(found):,} left; {missing} not there.")
+    log(f"{counted(removed, 'item', 'items')} removed, {len(found):,} left; {missing} not there.")
 
 
 def info(index: Home, as_json: Json = False) -> None:
@@ -153,7 +153,7 @@ def check(index: Home, recall: Recall = None, as_json: Json = False) -> None:
             print(damage)
         if reached:
             print(f"recall@{reached['top']} {reached['measured']:.4f} of exact search, over {reached['queries']} items")
-    remark(f"{counted(len(found), 'item', 'items')}, {counted(len(wrong), 'damage', 'damages')}.")
+    log(f"{counted(len(found), 'item', 'items')}, {counted(len(wrong), 'damage', 'damages')}.")
     if wrong:
         raise typer.Exit(3)
 
@@ -184,7 +184,7 @@ def _opened(index: Path, model: Path | None, *, trust: bool = False) -> "Index":
 
 def _require_backend(found: "Index", backend: str) -> None:
     if found.backend != backend:
-        raise typer.BadParameter(f"{found.folder} is there and is kept in {found.backend}, not in {backend}.")
+        raise typer.BadParameter(f"{found.folder} exists in {found.backend}, not in {backend}.")
 
 
 def _fill(
@@ -205,9 +205,9 @@ def _fill(
     side: Literal["query", "partner"] = "partner" if found.embedder.partner is not None else "query"
     rows = []
     for collection in collections:
-        manifest, told = read_collection(found.embedder, collection, side, skip_broken=skip_broken)
-        for sentence in told:
-            remark(sentence)
+        manifest, notes = read_collection(found.embedder, collection, side, skip_broken=skip_broken)
+        for note in notes:
+            log(note)
         with _bar(str(collection)) as progress:
             added = indexes.add(found, manifest, prefix=prefix, replacing=replace, side=side, progress=progress)
         rows.append({"collection": str(collection), **vars(added)})
@@ -215,7 +215,7 @@ def _fill(
     if found.backend != "flat" and (recall is not None or len(found) > _GROWN * tuned.get("items", 0)):
         found.tune(recall or tuned.get("asked", _USUAL_RECALL))
     show_rows(rows, ["collection", "items", "there", "added", "replaced", "embedded"], as_json=as_json)
-    remark(f"{found.folder} holds {counted(len(found), 'item', 'items')}.")
+    log(f"{found.folder} holds {counted(len(found), 'item', 'items')}.")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuplet.app.cli.show import remark, show_rows
+from tuplet.app.cli.show import log, show_rows
 
 if TYPE_CHECKING:
     from tuplet.results import Evaluation
@@ -19,7 +19,7 @@ Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a mod
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")]
 Require = Annotated[
     list[str] | None,
-    typer.Option(metavar="METRIC=VALUE", help="Leave with code 6 unless the model reaches this, e.g. recall@1=0.9."),
+    typer.Option(metavar="METRIC=VALUE", help="Exit with code 6 unless the model reaches this, e.g. recall@1=0.9."),
 ]
 
 
@@ -67,7 +67,7 @@ def check_required(required: Mapping[str, float], evaluation: "Evaluation | None
         protocol, _, metric = name.rpartition(":")
         found = [line for line in lines if line.key == metric and protocol in ("", line.protocol)]
         if not found and evaluation and _is_undefined(evaluation, protocol, metric):
-            remark(f"required: {name} of {bound:g}; it is not defined for this model, which may have collapsed")
+            log(f"required: {name} of {bound:g}; it is undefined for this model, which may have collapsed")
             is_met = False
             continue
         if not found:
@@ -75,7 +75,7 @@ def check_required(required: Mapping[str, float], evaluation: "Evaluation | None
             raise typer.BadParameter(f"--require {name}: there is no such metric here. Measured: {known}.")
         value = found[0].model.value
         if value > bound if lower_is_better(metric) else value < bound:
-            remark(f"required: {name} of {bound:g}; the model reaches {value:.4f}")
+            log(f"required: {name} of {bound:g}; the model reaches {value:.4f}")
             is_met = False
     if not is_met:
         raise typer.Exit(6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust, with_skip_broken
-from tuplet.app.cli.show import remark, show_rows, to_json
+from tuplet.app.cli.show import log, show_rows, to_json
 
 if TYPE_CHECKING:
     from tuplet.recipes import Plan
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """
 \b
 Examples:
-  tuplet plan recipe.toml                            what it will take, and what may be wrong
+  tuplet plan recipe.toml                            time, memory, and problems in the data
   tuplet plan arcface-2019 --data photos/
   tuplet plan photos/ --set batch.per_class=4 --json
 """
@@ -24,9 +24,7 @@ Examples:
 
 def plan(
     source: Annotated[str, typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data.")],
-    data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Data that takes the place of the recipe's.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="PATH", help="Data to use instead of the recipe's.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
@@ -41,7 +39,7 @@ def plan(
     from dataclasses import asdict
 
     from tuplet.app.cli.running import cache_beside, device_of, find_recipe
-    from tuplet.app.described import told_of
+    from tuplet.app.described import describe_facts
     from tuplet.recipes import Reader
     from tuplet.recipes import plan as make_plan
     from tuplet.results import DataSummary
@@ -53,13 +51,13 @@ def plan(
         recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
         made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust, device=device_of(device))
     if recipe.data.kind != "words" and recipe.data.source != "glyphs":
-        remark(told_of(DataSummary.model_validate(made.source)))
+        log(describe_facts(DataSummary.model_validate(made.source)))
     if as_json:
         print(to_json(asdict(made)))
         return
     show_rows([*_rows(made)], ["of", "what", "value"], as_json=False, right=("value",))
     for warning in made.warnings:
-        remark(f"warning: {warning}")
+        log(f"warning: {warning}")
 
 
 def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
@@ -83,9 +81,9 @@ def _rows(made: "Plan") -> Iterator[Mapping[str, Any]]:
             yield _row("memory", _MEMORY.get(part, part), _bytes(size))
     seconds = made.seconds
     spread = f"{_clock(seconds['step'])} ({_clock(seconds['step_low'])} to {_clock(seconds['step_high'])})"
-    yield _row("time", "step, median (least to most)", spread)
+    yield _row("time", "step, median (fastest to slowest)", spread)
     if seconds["loading"]:
-        yield _row("time", "of which the model waits for its batch", _clock(seconds["loading"]))
+        yield _row("time", "of which waiting for data", _clock(seconds["loading"]))
     for part in ("epoch", *(["validation"] if steps["validations"] else []), "in_all"):
         yield _row("time", part.replace("_", " "), _clock(seconds[part]))
 
@@ -95,10 +93,10 @@ _MEMORY = {
     "weights": "weights of the encoder",
     "optimizer": "optimiser",
     "averaged": "averaged weights",
-    "head": "what the loss learns",
-    "bank": "what the loss remembers",
-    "activations": "kept for the way back",
-    "step": "all of it",
+    "head": "parameters of the loss",
+    "bank": "memory bank or queue",
+    "activations": "activations saved for backward",
+    "step": "peak of a step",
     "checkpoint": "one checkpoint on disk",
 }
 

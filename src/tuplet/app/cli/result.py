@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from tuplet.app.cli.show import remark, show_rows
+from tuplet.app.cli.show import log, show_rows
 
 if TYPE_CHECKING:
     from tuplet.app.metrics import Metric
@@ -13,13 +13,13 @@ _COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 
 
 def show_evaluation(evaluation: "Evaluation", *, everything: bool = False) -> None:
-    """Raw input against the model, with 95 % intervals; a remark if training did not help."""
+    """Raw input against the model, with 95 % intervals; a note if training did not help."""
     from tuplet.app.metrics import metrics_of
     from tuplet.app.summary import advice, state_data, state_finding
 
     lines = metrics_of(evaluation)
     shown = [line for line in lines if everything or line.is_main]
-    remark(state_data(evaluation))
+    log(state_data(evaluation))
     if not shown:
         return
     columns = [of for of in _COLUMNS if of != "untrained" or any(line.untrained for line in lines)]
@@ -30,7 +30,7 @@ def show_evaluation(evaluation: "Evaluation", *, everything: bool = False) -> No
     else:
         rows = [_numbers(line, columns) for line in shown]
         show_rows(rows, list(rows[0]), as_json=False)
-    remark(advice(evaluation) or f"{state_finding(evaluation)}.")
+    log(advice(evaluation) or f"{state_finding(evaluation)}.")
 
 
 def _text(entry: "Interval | None") -> str:

@@ -1,4 +1,4 @@
-"""From what was typed to a run: finding the recipe and the folder, training, judging, reporting."""
+"""From what was typed to a run: finding the recipe and the folder, training, evaluation, reporting."""
 
 import json
 import logging
@@ -13,11 +13,11 @@ import typer
 from tuplet.app.cli import is_one_of_several
 from tuplet.app.cli.follow import follow
 from tuplet.app.cli.result import show_evaluation
-from tuplet.app.cli.show import remark, to_json
+from tuplet.app.cli.show import log, to_json
 from tuplet.errors import DataError
 from tuplet.storage import numbered
 
-_LEFT_ALONE = ("Connection closed by peer", "Connection reset by peer")
+_PROCESS_ENDED = ("Connection closed by peer", "Connection reset by peer")
 """What gloo says when another process has ended."""
 _DATA = (".csv", ".tsv", ".parquet", ".jsonl", ".npy", ".npz", ".ts", ".txt")
 
@@ -54,9 +54,9 @@ class Place:
 
     def agree(self, processes: "Processes") -> "Place":
         """With the number that the first process found free."""
-        from tuplet.training.together import agreed
+        from tuplet.training.distributed import broadcast
 
-        return replace(self, number=int(agreed(self.number, processes)))
+        return replace(self, number=int(broadcast(self.number, processes)))
 
 
 def new_run(
@@ -133,7 +133,7 @@ def find_recipe(
         if _names_data(source):
             raise DataError(
                 f"{source}: no such file or folder.",
-                hint=did_you_mean(source, beside(Path(source)), otherwise="Check the path and type the command again."),
+                hint=did_you_mean(source, beside(Path(source)), otherwise="Check the path and run the command again."),
                 reference="missing-file",
             )
         return load_recipe(source, overrides)
@@ -186,7 +186,7 @@ def _recipe_of(run: Path) -> Path:
     if not (run / "recipe.toml").is_file():
         raise DataError(
             f"{run} is not the folder of a run: it has no recipe.toml.",
-            hint="Type `tuplet runs` to see the runs there are.",
+            hint="`tuplet runs` lists the runs.",
             reference="no-run",
         )
     return run / "recipe.toml"
@@ -203,11 +203,11 @@ def _build(
     trust: bool = False,
 ) -> "Job":
     """What a recipe describes; the folder is let go of if it cannot be trained."""
-    from tuplet.engine import ALONE
+    from tuplet.engine import SINGLE_PROCESS
     from tuplet.recipes import build
     from tuplet.training.run import refuse_unfit
 
-    cache, processes = cache_beside(place.folder), processes or ALONE
+    cache, processes = cache_beside(place.folder), processes or SINGLE_PROCESS
     try:
         job = build(recipe, cache=cache, processes=processes, reader=reader, begun=begun, start=start, trust=trust)
         refuse_unfit(job, processes)  # `run` would too, but in every process
@@ -221,9 +221,9 @@ def _build(
 def is_done(folder: Path, processes: "Processes") -> bool:
     """Whether a run has come to its end, so that there is nothing to go on with."""
     from tuplet.training.claim import is_finished
-    from tuplet.training.together import agreed
+    from tuplet.training.distributed import broadcast
 
-    return bool(agreed(is_finished(folder), processes))
+    return bool(broadcast(is_finished(folder), processes))
 
 
 def report_again(folder: Path, processes: "Processes") -> "Evaluation | None":
@@ -233,14 +233,14 @@ def report_again(folder: Path, processes: "Processes") -> "Evaluation | None":
 
     if processes.rank > 0:
         return None
-    remark(f"{folder} has come to its end. For more steps: tuplet train --resume {folder} --steps N")
+    log(f"{folder} is finished. For more steps: tuplet train --resume {folder} --steps N")
     if not (folder / "report.html").exists():
         write_report(folder)
     return read_evaluation(folder)
 
 
 def cache_beside(run: Path) -> Path:
-    """Where data that is drawn once is kept: beside the runs."""
+    """Where generated data is kept: beside the runs."""
     return run.absolute().parent / ".cache"
 
 
@@ -260,10 +260,10 @@ def run_and_report(
     from tuplet.app.cli import leave_undisturbed
     from tuplet.app.report import write_report
     from tuplet.app.summary import read_evaluation
-    from tuplet.engine import ALONE
+    from tuplet.engine import SINGLE_PROCESS
     from tuplet.training import run
 
-    processes, folder = processes or ALONE, place.folder
+    processes, folder = processes or SINGLE_PROCESS, place.folder
     options: dict[str, Any] = {"resume": resume, "extend": extend, "processes": processes, "device": device}
     try:
         follow(
@@ -274,17 +274,17 @@ def run_and_report(
     except KeyboardInterrupt:
         leave_undisturbed()
         if processes.rank == 0:
-            remark(f"\n{_stopped(folder)}")
+            log(f"\n{_stopped(folder)}")
         raise typer.Exit(130) from None
     if processes.rank > 0:
         return None
-    remark("Writing the report ...")
+    log("Writing the report ...")
     try:
         write_report(folder, device)
     except OSError as problem:
         raise DataError(
             f"The run is complete; only its report could not be written: {problem.strerror} ({problem.filename}).",
-            hint=f"Free some space, then type: tuplet report {folder}",
+            hint=f"Free some disk space, then run: tuplet report {folder}",
             reference="no-report",
         ) from problem
     return read_evaluation(folder)
@@ -296,8 +296,8 @@ def _stopped(folder: Path) -> str:
 
     saved = steps_in(folder / "checkpoints")
     if not saved:
-        return "Stopped before anything was saved. Begin again with the same command."
-    return f"Stopped; saved up to step {saved[-1]}. Go on with:\n  tuplet train --resume {folder}"
+        return "Stopped before the first checkpoint. Start again with the same command."
+    return f"Stopped; saved up to step {saved[-1]}. Resume with:\n  tuplet train --resume {folder}"
 
 
 def show_run(folder: Path, evaluation: "Evaluation", *, as_json: bool) -> None:
@@ -308,7 +308,7 @@ def show_run(folder: Path, evaluation: "Evaluation", *, as_json: bool) -> None:
         print(to_json(found))
         return
     show_evaluation(evaluation)
-    remark(f"run     {folder}\nreport  {report}")
+    log(f"run     {folder}\nreport  {report}")
 
 
 @contextmanager
@@ -316,16 +316,16 @@ def together() -> "Iterator[Processes]":
     """The processes that `torchrun` started, or this one alone."""
     import torch.distributed as dist
 
-    from tuplet.engine import ALONE, Processes
+    from tuplet.engine import SINGLE_PROCESS, Processes
 
     if not is_one_of_several():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     dist.init_process_group()  # NCCL between accelerators, gloo between the rest
     try:
         yield Processes.default()
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _LEFT_ALONE):
+        if not any(sign in str(error) for sign in _PROCESS_ENDED):
             raise
         raise typer.Exit(1) from None  # the process that ended first has said why
     finally:
@@ -334,19 +334,19 @@ def together() -> "Iterator[Processes]":
 
 @contextmanager
 def after_the_first(processes: "Processes") -> "Iterator[None]":
-    """The first process goes ahead: what is drawn once is there for the others, and a mistake or a remark is told once.
+    """The first process goes ahead: the others find generated data, and an error or a note is printed once.
 
     It waits at the end, so that all choose the same folder before one of them makes it.
     """
-    from tuplet.training.together import agreed
+    from tuplet.training.distributed import broadcast
 
     if processes.rank > 0:
         logging.getLogger("tuplet").setLevel(logging.ERROR)
-        agreed(0.0, processes)
+        broadcast(0.0, processes)
     yield
     if processes.rank == 0:
-        agreed(0.0, processes)
-    agreed(0.0, processes)
+        broadcast(0.0, processes)
+    broadcast(0.0, processes)
 
 
 def device_of(name: str, processes: "Processes | None" = None) -> str:
@@ -361,10 +361,10 @@ def device_of(name: str, processes: "Processes | None" = None) -> str:
         raise typer.BadParameter(f"--device {name} is not available. Try --device cpu.") from error
     if name != "cuda" or processes is None or processes.size == 1:
         return name
-    from tuplet.training.together import anyone  # what search does without
+    from tuplet.training.distributed import any_rank  # what search does without
 
     own, there = torch.distributed.get_node_local_rank(), torch.cuda.device_count()
-    if anyone(own >= there, processes):
+    if any_rank(own >= there, processes):
         raise typer.BadParameter(f"Each process needs an accelerator of its own; there are {there}. Try --device cpu.")
     return f"cuda:{own}"
 

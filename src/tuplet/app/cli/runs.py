@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Json
-from tuplet.app.cli.show import remark, show_rows
+from tuplet.app.cli.show import log, show_rows
 
 EPILOG = """
 \b
@@ -25,6 +25,6 @@ def runs(
 
     rows = read_runs(folder)
     if not rows:
-        remark(f"There is no run in {folder}. Start one: tuplet demo")
+        log(f"There is no run in {folder}. Start one: tuplet demo")
         return
     show_rows(rows, ["run", "state", "measure", "raw", "model", "differs"], as_json=as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
-from tuplet.app.cli.show import remark, show_rows
+from tuplet.app.cli.show import log, show_rows
 
 if TYPE_CHECKING:
     from tuplet.index import Hits
@@ -18,7 +18,7 @@ Examples:
   tuplet search runs/photos new/ --top 1 --json      a folder of images
   tuplet search runs/wine samples.csv                every row of a table
   tuplet search shop.index --text "red shoes" --where "brand = 'x' AND price < 50"
-  tuplet search runs/photos new.jpg --threshold auto       only what counts as the same
+  tuplet search runs/photos new.jpg --threshold auto       only hits above the threshold
   ls new/*.jpg | tuplet search runs/photos -
 """
 
@@ -37,11 +37,12 @@ def search(
         typer.Option("--vector", metavar="NUMBERS", help="An embedding: 0.1,0.2,... or a .npy of rows."),
     ] = None,
     where: Annotated[
-        str | None, typer.Option("--where", metavar="FILTER", help="Look at some items: \"brand = 'x' AND price < 5\".")
+        str | None,
+        typer.Option("--where", metavar="FILTER", help="Search only some items: \"brand = 'x' AND price < 5\"."),
     ] = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, metavar="N", help="Hits per query.")] = 10,
     threshold: Annotated[
-        str | None, typer.Option(metavar="auto|NUMBER", help="Leave out hits that do not count as the same.")
+        str | None, typer.Option(metavar="auto|NUMBER", help="Drop hits below the similarity threshold.")
     ] = None,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
@@ -57,18 +58,18 @@ def search(
     found = index.open(run, trust=trust)
     found.embedder.to(device_of(device))
     limit = None if threshold is None else threshold_of(found.embedder, threshold)
-    vectors, names, remarks = embedded_queries(
+    vectors, names, notes = embedded_queries(
         found.embedder, queries or (), texts=text or (), vectors=vector or (), skip_broken=skip_broken
     )
-    for told in remarks:
-        remark(told)
+    for note in notes:
+        log(note)
     rows = _rows(found.search(vectors, top, names=names, where=where))
     near = [row for row in rows if limit is None or limit.accepts(row["score"])]
     extra = dict.fromkeys(name for row in near for name in row if name not in ("query", "rank", "id", "score"))
     shown = [name for name in ("label", "text", "split", *extra) if any(row.get(name) for row in near)]
     show_rows(near, ["query", "rank", "id", *dict.fromkeys(shown), "score"], as_json=as_json)
     if limit is not None:
-        remark(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
+        log(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
 
 
 def _rows(hits: "Hits") -> list[dict[str, Any]]:

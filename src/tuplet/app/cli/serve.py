@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Device, Trust
-from tuplet.app.cli.show import remark
+from tuplet.app.cli.show import log
 
 EPILOG = """
 \b
@@ -66,7 +66,7 @@ def serve(
 
     def ready(address: str) -> None:
         print(address, flush=True)
-        remark(f"{run.name} is served there. Ctrl-C stops it.")
+        log(f"{run.name} is served there. Ctrl-C stops it.")
 
     with suppress(KeyboardInterrupt):  # it has stopped as it should
         serve_index(found, run.resolve().name, settings, ready)

@@ -1,4 +1,4 @@
-"""How commands speak: results to stdout, remarks to stderr.
+"""Output of commands: results to stdout, notes to stderr.
 
 A result is a table on a terminal, tab-separated lines in a pipe, and one JSON object per line with `--json`.
 """
@@ -26,7 +26,7 @@ def _written_out(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"  # as JSON writes it, which holds such text too
 
 
-def remark(text: str) -> None:
+def log(text: str) -> None:
     """Words for the person who waits, never part of the result; wrapped where a terminal ends."""
     text = visible(text)
     if sys.stderr.isatty():

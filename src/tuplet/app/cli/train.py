@@ -47,12 +47,10 @@ Source = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        metavar="PATH", help="Data that takes the place of the recipe's; with --resume, where it was moved to."
-    ),
+    typer.Option(metavar="PATH", help="Data to use instead of the recipe's; with --resume, where it was moved to."),
 ]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")]
-Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of this run; by default that of the recipe.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of this run; default: the recipe's.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")]
 Steps = Annotated[
     int | None,
@@ -62,12 +60,12 @@ Steps = Annotated[
         help="Steps to train; short for --set train.steps=N. With --resume: in all, from now on.",
     ),
 ]
-Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")]
 Start = Annotated[
     Path | None,
     typer.Option("--from", metavar="RUN", help="Start from the weights of a run; its recipe if none is named."),
 ]
-List = Annotated[bool, typer.Option("--list", help="Show the presets and leave.")]
+List = Annotated[bool, typer.Option("--list", help="List the presets and exit.")]
 
 
 def train(
@@ -136,14 +134,14 @@ def _run(
 ) -> "tuple[Evaluation | None, Path]":
     """Train what `begin` makes, and report; its evaluation, in the first process, and its folder."""
     from tuplet.app.cli.running import after_the_first, run_and_report
-    from tuplet.app.cli.show import remark
-    from tuplet.app.described import told_of
+    from tuplet.app.cli.show import log
+    from tuplet.app.described import describe_facts
     from tuplet.results import DataSummary
 
     with after_the_first(processes):
         job, place = begin()
         if processes.rank == 0 and job.corpus is None and "faces" not in job.facts:
-            remark(told_of(DataSummary.model_validate(job.facts)))
+            log(describe_facts(DataSummary.model_validate(job.facts)))
     place = place.agree(processes)
     evaluation = run_and_report(job, place, resume=resume, extend=extend, device=device, processes=processes)
     return evaluation, place.folder

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tuplet.app.cli.options import Device, Json, Trust
-from tuplet.app.cli.show import remark, show_rows
+from tuplet.app.cli.show import log, show_rows
 
 EPILOG = """
 \b
@@ -23,10 +23,8 @@ def verify(
     pair: Annotated[
         list[str], typer.Argument(metavar="A B | TABLE", help="Two items, or a table with columns a and b.")
     ],
-    far: Annotated[
-        float, typer.Option(min=0.0, max=1.0, metavar="RATE", help="Most pairs of two classes to take for the same.")
-    ] = 0.01,
-    threshold: Annotated[str | None, typer.Option(metavar="NUMBER", help="A score, in the place of --far.")] = None,
+    far: Annotated[float, typer.Option(min=0.0, max=1.0, metavar="RATE", help="Largest false accept rate.")] = 0.01,
+    threshold: Annotated[str | None, typer.Option(metavar="NUMBER", help="A score, instead of --far.")] = None,
     device: Device = "auto",
     trust: Trust = False,
     as_json: Json = False,
@@ -50,6 +48,8 @@ def verify(
     ]
     show_rows(rows, ["a", "b", "decision", "score", "threshold"], as_json=as_json)
     if limit.point is not None:
-        told = {name.replace("_", " "): limit.point[name] for name in ("false_accepts", "false_rejects")}
-        parts = [f"{name} {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})" for name, one in told.items()]
-        remark(f"On validation classes this threshold has: {', '.join(parts)}.")
+        found_rates = {name.replace("_", " "): limit.point[name] for name in ("false_accepts", "false_rejects")}
+        parts = [
+            f"{name} {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})" for name, one in found_rates.items()
+        ]
+        log(f"On validation classes this threshold has: {', '.join(parts)}.")

@@ -39,7 +39,7 @@ class Answers:
         return wrong[np.argsort((own - best).numpy(), kind="stable")]
 
     def typical(self, count: int) -> list[Query]:
-        """Some queries, drawn by lot."""
+        """Some queries, sampled at random."""
         order = torch.randperm(len(self.rows), generator=derive(self.seed, "report", "typical"))
         return [self.show(row) for row in order[:count].tolist()]
 
@@ -54,7 +54,7 @@ class Answers:
         return Query(len(gallery.ids) + at, self.asked.ids[at], "", hits, self.asked.text(at))
 
     def verify(self) -> VerificationResult:
-        """Scores of queries with their own answers and with others, drawn by lot."""
+        """Scores of queries with their own answers and with others, sampled at random."""
         others = torch.randint(
             len(self.gallery.ids), (len(self.rows),), generator=derive(self.seed, "report", "others")
         )

@@ -42,7 +42,7 @@ class Chart:
 
 
 def training_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
-    """Validation, loss and speed against the step, as far as the diary has them."""
+    """Validation, loss and speed against the step, as far as the event log has them."""
     steps = [event for event in events if event["kind"] == "step" and event["loss"] is not None]
     validations = [event for event in events if event["kind"] == "evaluation" and event["split"] == "validation"]
     model = [event for event in validations if event["of"] == "model"]
@@ -202,14 +202,18 @@ def _map(places: NDArray[np.float64], data: list[Trace], finding: str, annotatio
     return Chart("map", finding, data, layout)
 
 
-def targets_chart(distances: NDArray[np.float64], gaps: NDArray[np.float64], spearman: float | None) -> Chart:
+def targets_chart(
+    distances: NDArray[np.float64], target_distances: NDArray[np.float64], spearman: float | None
+) -> Chart:
     """Distance of targets against distance of embeddings of pairs, and its median where pairs are equally near."""
     order = np.argsort(distances, kind="stable")
     parts = [part for part in np.array_split(order, _BINS) if len(part)]
     near = [float(np.median(distances[part])) for part in parts]
-    middle = [float(np.median(gaps[part])) for part in parts]
+    middle = [float(np.median(target_distances[part])) for part in parts]
     dots = {"color": "var(--faint)", "size": 4, "opacity": 0.35}
-    scattered = _dots(np.stack([distances, gaps], 1), np.arange(len(gaps)), dots, "skip", digits=5)
+    scattered = _dots(
+        np.stack([distances, target_distances], 1), np.arange(len(target_distances)), dots, "skip", digits=5
+    )
     data = [scattered | {"name": "pairs"}, _line(near, middle, "median", "var(--accent)", width=3)]
     found = "" if spearman is None else f" (rank correlation {spearman:.3f})"
     finding = f"The nearer two embeddings, the nearer their targets should be{found}"

@@ -16,7 +16,7 @@ _NAMED = 40  # longest id shown beside a point
 
 
 def choose_points(found: Neighbours, seed: int) -> NDArray[np.int64]:
-    """Rows of `found`, ascending: whole classes, drawn by lot, as many as fit on a map."""
+    """Rows of `found`, ascending: whole classes, sampled at random, as many as fit on a map."""
     labels = found.labels[found.queries]
     classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = torch.randperm(len(classes), generator=derive(seed, "report", "map")).numpy()
@@ -50,7 +50,7 @@ def lay_out(gallery: Gallery, positions: NDArray[np.int64], seed: int) -> NDArra
         perplexity = min(30, (len(rows) - 1) // 3)
         seed = derive_seed(seed, "report", "layout") % 2**32
         # One thread: the barriers of several cost more than they save on a few thousand points.
-        walk = TSNE(
+        tsne = TSNE(
             perplexity=perplexity,
             early_exaggeration_iter=150,
             n_iter=250,
@@ -59,7 +59,7 @@ def lay_out(gallery: Gallery, positions: NDArray[np.int64], seed: int) -> NDArra
             random_state=seed,
             n_jobs=1,
         )
-        places = np.asarray(walk.fit(rows), dtype=np.float64)
+        places = np.asarray(tsne.fit(rows), dtype=np.float64)
     places -= (places.max(0) + places.min(0)) / 2
     return places * (100 / max(float(np.abs(places).max()), 1e-12))
 

@@ -24,6 +24,7 @@ from tuplet.app.report.charts import (
     training_charts,
 )
 from tuplet.app.report.gallery import Gallery, beside, read_gallery, read_questions
+from tuplet.app.report.losses import loss_charts
 from tuplet.app.report.map import choose_points, lay_out, map_data
 from tuplet.app.report.neighbours import (
     Neighbours,
@@ -34,15 +35,14 @@ from tuplet.app.report.neighbours import (
     pick_worst,
 )
 from tuplet.app.report.pictures import Sheet, draw_sheet
-from tuplet.app.report.readings import reading_charts
 from tuplet.app.report.shown import Pair, Query, draw_outlines, positions_of, show_query
 from tuplet.app.report.words import Word, pick_words
 from tuplet.app.summary import (
     Accepted,
-    data_remarks,
+    data_notes,
     facts,
+    notes,
     read_evaluation,
-    remarks,
     state_data,
     state_finding,
     verification_lines,
@@ -74,7 +74,7 @@ class Page:
     lead: str
     headline: Sequence[Metric] = ()
     more: Sequence[Metric] = ()
-    remarks: Sequence[str] = ()
+    notes: Sequence[str] = ()
     words: Sequence[Word] = ()
     typical: Sequence[Query] = ()
     worst: Sequence[Query] = ()
@@ -84,7 +84,7 @@ class Page:
     charts: dict[str, Chart] = field(default_factory=dict)
     verification: Sequence[Accepted] = ()
     map: dict[str, Any] | None = None
-    data_remarks: Sequence[str] = ()
+    data_notes: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
     recipe: str = ""
     environment: Sequence[tuple[str, Any]] = ()
@@ -150,9 +150,9 @@ def compose(run: Path, device: str = "cpu") -> Page:
         headline=[line for line in lines if line.is_main],
         more=[line for line in lines if not line.is_main and line.protocol not in ("health", "verification")],
         health=[line for line in lines if line.protocol == "health"],
-        charts=training_charts(events) | reading_charts(events),
-        remarks=remarks(evaluation),
-        data_remarks=data_remarks(evaluation),
+        charts=training_charts(events) | loss_charts(events),
+        notes=notes(evaluation),
+        data_notes=data_notes(evaluation),
         facts=facts(evaluation),
         recipe=(run / "recipe.toml").read_text(encoding="utf-8"),
         environment=list(json.loads((run / "environment.json").read_text(encoding="utf-8")).items()),
@@ -189,8 +189,8 @@ def render(page: Page) -> str:
         page=page,
         charts=[vars(chart) for chart in page.charts.values()],
         plotly=Markup(get_plotlyjs()),  # noqa: S704  the installed package's own script
-        style=Markup((files / "report.css").read_text(encoding="utf-8")),  # noqa: S704  ours
-        script=Markup((files / "report.js").read_text(encoding="utf-8")),  # noqa: S704  ours
+        style=Markup((files / "report.css").read_text(encoding="utf-8")),  # noqa: S704  written here
+        script=Markup((files / "report.js").read_text(encoding="utf-8")),  # noqa: S704  written here
     )
 
 
@@ -244,8 +244,10 @@ def _targets(gallery: Gallery, seed: int) -> Chart:
     targets, embeddings = torch.from_numpy(gallery.targets), gallery.embeddings
     first, second = unordered_pairs(len(targets), _DOTS, derive(seed, "report", "targets"))
     distances = -nearness(pair_scores(embeddings[first], embeddings[second], gallery.geometry), gallery.geometry)
-    gaps = pair_scores(targets[first], targets[second], "euclidean")
-    return targets_chart(distances.numpy(), gaps.numpy(), rank_correlation(distances, gaps)["spearman"])
+    target_distances = pair_scores(targets[first], targets[second], "euclidean")
+    return targets_chart(
+        distances.numpy(), target_distances.numpy(), rank_correlation(distances, target_distances)["spearman"]
+    )
 
 
 def _show_pairs(page: Page, gallery: Gallery, seed: int) -> None:

@@ -71,11 +71,11 @@ def positions_of(queries: Sequence[Query], pairs: Sequence[Pair]) -> list[int]:
 
 def draw_outlines(series: NDArray[np.float16], positions: Sequence[int]) -> dict[int, list[str]]:
     """Points of a line for each channel, in a box of 100 x 40, by position."""
-    drawn = {}
+    plotted = {}
     for position in positions:
         rows = np.asarray(series[position], dtype=np.float64)
         low, high = rows.min(), rows.max()
         y = 38 - 36 * (rows - low) / max(high - low, 1e-9)
         x = np.linspace(0, 100, rows.shape[1])
-        drawn[position] = [" ".join(f"{a:.0f},{b:.1f}" for a, b in zip(x, row, strict=True)) for row in y]
-    return drawn
+        plotted[position] = [" ".join(f"{a:.0f},{b:.1f}" for a, b in zip(x, row, strict=True)) for row in y]
+    return plotted

@@ -22,11 +22,11 @@ class Word:
 
 
 def pick_words(gallery: Gallery, seed: int) -> list[Word]:
-    """Some frequent words, drawn by lot, with their neighbours; the gallery holds words by falling frequency."""
+    """Some frequent words, sampled at random, with their neighbours; the gallery holds words by falling frequency."""
     count = len(gallery.ids)
     first = min(_FROM, count // 10)
-    drawn = torch.randperm(min(_TO, count) - first, generator=derive(seed, "report", "words"))[:_SHOWN] + first
-    rows = drawn.sort().values
+    plotted = torch.randperm(min(_TO, count) - first, generator=derive(seed, "report", "words"))[:_SHOWN] + first
+    rows = plotted.sort().values
     found = topk(gallery.embeddings[rows], gallery.embeddings, _NEAREST, gallery.geometry, exclude=rows)
     return [
         Word(gallery.ids[row], [gallery.ids[at] for at in near if at >= 0])

@@ -60,8 +60,8 @@ class Api:
         """Whether two items are of one class, with the error rates of the threshold."""
         score, limit = await self.service.verify(asked.a, asked.b, asked.far, asked.threshold)
         decision: Literal["same", "different"] = "same" if limit.accepts(score) else "different"
-        told = schemas.Threshold(value=limit.value, larger_is_same=limit.larger_is_same, rates=limit.rates)
-        return schemas.VerifyResponse(decision=decision, score=score, threshold=told)
+        reported = schemas.Threshold(value=limit.value, larger_is_same=limit.larger_is_same, rates=limit.rates)
+        return schemas.VerifyResponse(decision=decision, score=score, threshold=reported)
 
     async def items(self, asked: schemas.ItemsRequest) -> schemas.ItemsResponse:
         """Items of the index, page by page."""

@@ -69,7 +69,7 @@ class Batcher:
                 return
             for job in jobs:  # one of them is to blame, the others are not
                 await self._pass(side, [job])
-        except Exception as error:  # noqa: BLE001  whoever waits must be told, and the next pass must run
+        except Exception as error:  # noqa: BLE001  whoever waits must be given, and the next pass must run
             for job in jobs:
                 _settle(job, error)
         else:

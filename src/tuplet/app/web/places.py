@@ -82,8 +82,8 @@ def placed(vectors: torch.Tensor, geometry: GeometryName, seed: int = 0) -> NDAr
     if count <= LANDMARKS:
         return marks
     found = topk(vectors, chosen, _NEAREST, geometry)
-    gaps = (found.scores - found.scores[:, :1]).abs().double()
-    weights = torch.softmax(-gaps / gaps.mean().clamp_min(1e-12), dim=1).numpy()  # the nearest counts most
+    distances = (found.scores - found.scores[:, :1]).abs().double()
+    weights = torch.softmax(-distances / distances.mean().clamp_min(1e-12), dim=1).numpy()  # the nearest counts most
     places = (marks[found.positions.numpy()] * weights[:, :, None]).sum(1)
     places[order.numpy()] = marks
     return places

@@ -145,7 +145,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(index: Index, name: str, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Answer requests until the process is told to stop; running ones are finished.
+    """Answer requests until the process is reported to stop; running ones are finished.
 
     Args:
         index: What is searched.

@@ -222,15 +222,15 @@ class Service:
         """
         item = await self.item(name)
         loop = asyncio.get_running_loop()
-        drawn = await loop.run_in_executor(self._decoders, self.pictures.draw, item, size)
-        if drawn is None:
+        sampled = await loop.run_in_executor(self._decoders, self.pictures.draw, item, size)
+        if sampled is None:
             raise RefusedError(
                 f"There is no picture of the item {name[:200]!r}.",
                 status=404,
                 hint="Start the server with --pictures FOLDER, the folder in which files have the names of the items.",
                 reference="no-picture",
             )
-        return drawn
+        return sampled
 
     async def size(self) -> int:
         """How many items there are."""

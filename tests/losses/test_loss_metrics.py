@@ -13,7 +13,7 @@ from tuplet.losses import (
     NPairLoss,
     SupConLoss,
     TripletLoss,
-    readings,
+    loss_metrics,
 )
 
 
@@ -35,20 +35,22 @@ def pairs(labels):
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_scores_are_means_before_the_scale(temperature, tile_size):
     x, labels = batch()
-    found = readings(SupConLoss(temperature=temperature).measure(x, labels, tile_size=tile_size).stats)
+    found = loss_metrics(SupConLoss(temperature=temperature).measure(x, labels, tile_size=tile_size).stats)
     same, different = pairs(labels)
     unit = torch.nn.functional.normalize(x, dim=1)
     scores = unit @ unit.T
     assert found["positive_score"] == pytest.approx(scores[same].mean().item())
     assert found["negative_score"] == pytest.approx(scores[different].mean().item())
     assert found.get("temperature", 1.0) == pytest.approx(temperature)
-    assert found["lonely_share"] == pytest.approx(1 / 9)  # the class with one example, of all that are labelled
+    assert found["without_positives_share"] == pytest.approx(
+        1 / 9
+    )  # the class with one example, of all that are labelled
     assert found["norm"] == pytest.approx(x.norm(dim=1).mean().item())
 
 
 def test_shares_of_triplets_are_those_of_a_count():
     x, labels = batch()
-    found = readings(TripletLoss(margin=0.5, geometry="euclidean").measure(x, labels).stats)
+    found = loss_metrics(TripletLoss(margin=0.5, geometry="euclidean").measure(x, labels).stats)
     same, different = pairs(labels)
     apart = torch.cdist(x, x)
     triplets = [
@@ -69,7 +71,7 @@ def test_shares_of_triplets_are_those_of_a_count():
 def test_active_pairs_are_counted_whatever_the_mean_divides_by(mean_over):
     x, labels = batch()
     loss = ContrastiveLoss(margin=2.0, mean_over=mean_over)
-    found = readings(loss.measure(x, labels).stats)
+    found = loss_metrics(loss.measure(x, labels).stats)
     same, different = pairs(labels)
     apart = torch.cdist(x, x)
     active = ((apart > 0) & same) | ((apart < 2.0) & different)
@@ -80,7 +82,7 @@ def test_active_pairs_are_counted_whatever_the_mean_divides_by(mean_over):
 def test_weighted_classes_have_the_temperature_of_their_scale():
     x, labels = batch()
     known = labels >= 0
-    found = readings(CosFaceLoss(num_classes=4, dim=6, scale=16.0).measure(x[known].float(), labels[known]).stats)
+    found = loss_metrics(CosFaceLoss(num_classes=4, dim=6, scale=16.0).measure(x[known].float(), labels[known]).stats)
     assert found["temperature"] == pytest.approx(1 / 16)
     assert -1 <= found["positive_score"] <= 1
 
@@ -94,13 +96,13 @@ def test_words_have_scores_without_bias_and_noise_level():
         torch.nn.init.normal_(loss.weight, generator=torch.Generator().manual_seed(1))
         torch.nn.init.normal_(loss.bias, generator=torch.Generator().manual_seed(2))
         noise = loss.draw(len(x)).expand(len(x), 5)
-        found = readings(loss.measure(x, targets, weights=weights).stats)
+        found = loss_metrics(loss.measure(x, targets, weights=weights).stats)
         scores, known = x @ loss.weight.detach().T, targets != -1
         heavy = weights[known]
         wanted = scores.gather(1, targets.clamp_min(0)[:, None])[known, 0]
         assert found["positive_score"] == pytest.approx(float((heavy * wanted).sum() / heavy.sum()))
-        drawn = scores.gather(1, noise)[known].mean(1)
-        assert found["negative_score"] == pytest.approx(float((heavy * drawn).sum() / heavy.sum()))
+        sampled = scores.gather(1, noise)[known].mean(1)
+        assert found["negative_score"] == pytest.approx(float((heavy * sampled).sum() / heavy.sum()))
         assert found.keys() == {"positive_score", "negative_score", "norm"}
 
 
@@ -109,7 +111,7 @@ def test_instances_have_the_cosines_of_their_own_rows_and_of_noise():
     positions = torch.arange(len(x)).roll(1).where(torch.arange(len(x)) > 1, -1)
     loss = InstanceDiscriminationLoss(len(x), 6, temperature=0.2, noise_samples=7).double()
     bank, noise, known = loss.bank.rows.clone(), loss.draw(positions), positions != -1
-    found = readings(loss.measure(x, positions).stats)
+    found = loss_metrics(loss.measure(x, positions).stats)
     cosines = torch.nn.functional.normalize(x, dim=1) @ bank.T
     assert found["positive_score"] == pytest.approx(float(cosines[known, positions[known]].mean()))
     assert found["negative_score"] == pytest.approx(float(cosines.gather(1, noise)[known].mean()))
@@ -128,7 +130,7 @@ def test_latents_of_one_time_have_scores_of_the_next_and_of_other_sequences():
                 scores = latents[:, t + k] @ (loss.maps[k - 1].detach() @ contexts[n, t])
                 same.append(scores[n])
                 others += [scores[j] for j in range(4) if j != n and lengths[j] > t + k]
-    found = readings(loss.measure(latents, contexts, lengths=lengths).stats)
+    found = loss_metrics(loss.measure(latents, contexts, lengths=lengths).stats)
     assert found["positive_score"] == pytest.approx(float(torch.stack(same).mean()))
     assert found["negative_score"] == pytest.approx(float(torch.stack(others).mean()))
 
@@ -137,14 +139,14 @@ def test_tuplets_have_scores_of_their_own_negatives():
     generator = torch.Generator().manual_seed(4)
     x, positives = (torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     negatives = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
-    found = readings(NPairLoss().measure(x, references=positives, negatives=negatives).stats)
+    found = loss_metrics(NPairLoss().measure(x, references=positives, negatives=negatives).stats)
     assert found["positive_score"] == pytest.approx(float((x * positives).sum(1).mean()))
     assert found["negative_score"] == pytest.approx(float(torch.einsum("bd,bnd->bn", x, negatives).mean()))
 
 
 def test_graded_labels_have_no_positive_that_an_anchor_could_lack():
     x, _ = batch()
-    found = readings(LogRatioLoss().measure(x, torch.arange(len(x)).double()).stats)
+    found = loss_metrics(LogRatioLoss().measure(x, torch.arange(len(x)).double()).stats)
     apart = torch.cdist(x, x).square()
     assert found["negative_score"] == pytest.approx((apart.sum() / (len(x) * (len(x) - 1))).item())
     assert found.keys() == {"negative_score", "norm"}

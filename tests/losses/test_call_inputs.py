@@ -55,7 +55,7 @@ def test_a_misspelt_choice_is_not_taken_for_another(name):
 
 
 @pytest.mark.parametrize("said", WRONG)
-def test_what_does_not_fit_is_told_by_name(said):
+def test_what_does_not_fit_is_reported_by_name(said):
     with unchecked(), pytest.raises(TupletError) as error:
         WRONG[said]()
     assert said in str(error.value)
@@ -69,7 +69,7 @@ def test_ids_of_any_whole_type_are_ids(dtype, rate):
     assert torch.equal(losses.SupConLoss()(X, IDS.to(dtype)), losses.SupConLoss()(X, IDS))
 
 
-def test_a_batch_in_which_nothing_counts_is_told_once(caplog):
+def test_a_batch_in_which_nothing_counts_is_reported_once(caplog):
     loss = losses.SupConLoss()
     with caplog.at_level("WARNING", "tuplet"):
         assert loss(X, torch.arange(8)).item() == 0
@@ -82,7 +82,7 @@ def test_a_batch_in_which_nothing_counts_is_told_once(caplog):
     assert "no example has a negative" in caplog.text
 
 
-def test_a_batch_that_counts_is_told_nothing(caplog):
+def test_a_batch_that_counts_is_not_warned(caplog):
     loss = losses.SupConLoss()
     with caplog.at_level("WARNING", "tuplet"):
         loss(X, IDS)

@@ -1,4 +1,4 @@
-"""What processes that train together agree on. One process alone agrees with itself and talks to nobody."""
+"""What processes that train together share: shards of batches, values of rank 0, averaged gradients."""
 
 from collections.abc import Iterable
 
@@ -6,34 +6,34 @@ import torch
 from torch import nn
 
 from tuplet.engine import Processes
-from tuplet.engine.gather import sum_of
+from tuplet.engine.gather import all_reduce_sum
 from tuplet.errors import RecipeError
 
 OVER_THE_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def share(rows: int, processes: Processes, together: int = 1) -> slice:
+def shard_slice(rows: int, processes: Processes, multiple: int = 1) -> slice:
     """The rows of a batch or a data set that are this process's.
 
     Args:
-        rows: How many there are; a multiple of `together`.
+        rows: How many there are; a multiple of `multiple`.
         processes: Who shares them.
-        together: So many neighbouring rows stay together; shares differ by so many at most.
+        multiple: So many neighbouring rows stay together; shares differ by so many at most.
     """
-    each, rest = divmod(rows // together, processes.size)
+    each, rest = divmod(rows // multiple, processes.size)
     begin = each * processes.rank + min(processes.rank, rest)
-    return slice(begin * together, (begin + each + (processes.rank < rest)) * together)
+    return slice(begin * multiple, (begin + each + (processes.rank < rest)) * multiple)
 
 
-def agreed(number: float, processes: Processes) -> float:
-    """The number that the first process has; the others wait for it."""
+def broadcast(number: float, processes: Processes) -> float:
+    """The number of rank 0, on all processes."""
     mine = torch.tensor(number if processes.rank == 0 else 0.0, dtype=torch.float64)
-    return float(sum_of(mine, processes))
+    return float(all_reduce_sum(mine, processes))
 
 
-def anyone(is_wanted: bool, processes: Processes) -> bool:
-    """Whether one of the processes wants it."""
-    return is_wanted if processes.size == 1 else bool(sum_of(torch.tensor(int(is_wanted)), processes))
+def any_rank(is_true: bool, processes: Processes) -> bool:
+    """Whether it is true on any process."""
+    return is_true if processes.size == 1 else bool(all_reduce_sum(torch.tensor(int(is_true)), processes))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
@@ -43,7 +43,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return
-    flat = sum_of(torch.cat([gradient.flatten() for gradient in gradients]), processes) / processes.size
+    flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]), processes) / processes.size
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -64,7 +64,7 @@ def refuse_batch_of_one(encoder: nn.Module, batch_size: int) -> None:
     if found is not None:
         raise RecipeError(
             f"The encoder's layer {found} normalises over the batch, which holds one example.",
-            hint="Type --set batch.batch_size=NUMBER with 2 or more, or --set model.encoder.norm=group "
+            hint="Use --set batch.batch_size=NUMBER with 2 or more, or --set model.encoder.norm=group "
             '("layer" for the encoder mlp).',
             reference="batch-norm-of-one",
         )

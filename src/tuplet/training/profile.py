@@ -1,4 +1,4 @@
-"""A few real steps whose result is thrown away: how long they take, and what they hold."""
+"""Times a few training steps and measures their memory; the result is discarded."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuplet.engine import ALONE
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.evaluator import selection_of, validate
 from tuplet.training.job import Job
@@ -26,25 +26,25 @@ ENOUGH = 10.0
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class StepProfile:
     """What a few steps took.
 
     Args:
         seconds: Of each timed step, data and augmentation included.
         loading: Seconds of a step, in the middle, in which the model waits for its batch; 0 of word vectors.
         validation: Seconds of one validation; None without one.
-        kept: Bytes that one step keeps for the way back at its fullest: activations, and what the loss holds.
+        saved: Bytes that one step saves for backward at its fullest: activations, and what the loss holds.
         checkpoint: What a checkpoint would hold after these steps.
     """
 
     seconds: tuple[float, ...]
     loading: float
     validation: float | None
-    kept: int
+    saved: int
     checkpoint: Checkpoint
 
 
-def rehearse(job: Job, device: torch.device | str = "cpu") -> Rehearsal:
+def profile_steps(job: Job, device: torch.device | str = "cpu") -> StepProfile:
     """Take a few steps. The job has moved a little afterwards; nothing is written.
 
     Args:
@@ -55,13 +55,13 @@ def rehearse(job: Job, device: torch.device | str = "cpu") -> Rehearsal:
         DivergedError: If the embeddings or the loss are not finite.
     """
     state = State(job, torch.device(device))
-    held = Held(p for module in (job.embedder, job.loss) for p in module.parameters())
+    held = SavedTensorBytes(p for module in (job.embedder, job.loss) for p in module.parameters())
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         state.take_step(watched=False)
     loading: list[float] = []
     seconds = _timed(lambda: loading.append(state.take_step(watched=False).waited), state.device)
     waited = statistics.median(loading[-len(seconds) :])
-    return Rehearsal(seconds, waited, _validation(state), held.peak, state.capture(0))
+    return StepProfile(seconds, waited, _validation(state), held.peak, state.capture(0))
 
 
 def _timed(take: Callable[[], Any], device: torch.device | None = None) -> tuple[float, ...]:
@@ -85,13 +85,13 @@ def _validation(state: State) -> float | None:
     seconds: list[float] = []
     while len(seconds) < 2 and sum(seconds) < ENOUGH:  # the first one may load what evaluates
         began = time.perf_counter()
-        validate(state.job, selection.protocol, state.evaluated, ALONE)
+        validate(state.job, selection.protocol, state.evaluated, SINGLE_PROCESS)
         seconds.append(time.perf_counter() - began)
     return min(seconds)
 
 
-class Held:
-    """Counts the bytes that autograd keeps for the way back; each piece of memory once.
+class SavedTensorBytes:
+    """Counts the bytes that autograd saves for backward; each piece of memory once.
 
     Args:
         known: Tensors that are there anyway.
@@ -106,20 +106,20 @@ class Held:
         self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
         self._holders: Counter[int] = Counter()
 
-    def pack(self, tensor: Tensor) -> "_Kept":
+    def pack(self, tensor: Tensor) -> "_Saved":
         """Note a tensor that is kept."""
-        kept, memory = _Kept(tensor), tensor.untyped_storage()
+        saved, memory = _Saved(tensor), tensor.untyped_storage()
         address, size = memory.data_ptr(), memory.nbytes()
         if address not in self._known:
             self._now += 0 if self._holders[address] else size
             self._holders[address] += 1
             self.peak = max(self.peak, self._now)
-            weakref.finalize(kept, self._free, address, size)
-        return kept
+            weakref.finalize(saved, self._free, address, size)
+        return saved
 
-    def unpack(self, kept: "_Kept") -> Tensor:
+    def unpack(self, saved: "_Saved") -> Tensor:
         """Give it back."""
-        return kept.tensor
+        return saved.tensor
 
     def _free(self, address: int, size: int) -> None:
         self._holders[address] -= 1
@@ -128,7 +128,7 @@ class Held:
 
 
 @dataclass(eq=False)
-class _Kept:
+class _Saved:
     tensor: Tensor
 
 

@@ -1,4 +1,4 @@
-"""The examples of each class, walked in random laps that have no end."""
+"""The examples of each class, in random cycles without end."""
 
 import logging
 
@@ -14,7 +14,7 @@ from tuplet.seeding import derive_seed
 logger = logging.getLogger(__name__)
 
 
-class Laps:
+class ClassShuffler:
     """A lap goes through all examples of a class in a random order of its own; parts of K examples are cut from it.
 
     Args:
@@ -26,7 +26,7 @@ class Laps:
 
     Attributes:
         counts: Examples of each class that is used. A class is named by its place here.
-        per_lap: Parts of K examples that a lap of each class has.
+        chunks_per_cycle: Parts of K examples that a lap of each class has.
         class_of: Place of each example's class; -1 for an example that is left out.
         left_out: Ids of the classes that are left out.
 
@@ -53,7 +53,7 @@ class Laps:
         if self.left_out:
             alone = counted(len(self.left_out), "class with a single example is", "classes with a single example are")
             logger.warning("%s left out of training", alone)
-        self.per_lap = np.maximum(1, self.counts // per_class)
+        self.chunks_per_cycle = np.maximum(1, self.counts // per_class)
         self.class_of = np.where(usable, usable.cumsum() - 1, -1)[class_of]
         members = np.argsort(class_of, kind="stable")
         self._members = members[usable[class_of[members]]]  # examples of the usable classes, class by class
@@ -67,21 +67,25 @@ class Laps:
         """How often each class is drawn until about as many examples are drawn as there are."""
         return max(1, len(self._members) // (len(self.counts) * self._per_class))
 
-    def take(self, classes: NDArray[np.int64], laps: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    def take(
+        self, classes: NDArray[np.int64], cycles: NDArray[np.int64], chunks: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Examples of one part of one lap of each of some classes, (classes, K)."""
-        span = int(laps.max() - laps.min()) + 1
-        keys, lap_of = np.unique(classes * span + (laps - laps.min()), return_inverse=True)
-        walked, starts = self._walk(keys // span, keys % span + laps.min())
-        steps = parts[:, None] * self._per_class + np.arange(self._per_class)
-        return walked[starts[lap_of][:, None] + steps % self.counts[classes][:, None]]
+        span = int(cycles.max() - cycles.min()) + 1
+        keys, cycle_of = np.unique(classes * span + (cycles - cycles.min()), return_inverse=True)
+        shuffled, starts = self._shuffled(keys // span, keys % span + cycles.min())
+        steps = chunks[:, None] * self._per_class + np.arange(self._per_class)
+        return shuffled[starts[cycle_of][:, None] + steps % self.counts[classes][:, None]]
 
-    def _walk(self, classes: NDArray[np.int64], laps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _shuffled(
+        self, classes: NDArray[np.int64], cycles: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The examples of some classes, each in the random order of one of its laps; and where each class starts."""
         counts = self.counts[classes]
         starts = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(classes)), counts)
         examples = self._members[self._starts[classes][owner] + np.arange(len(owner)) - starts[owner]]
-        keys = mix(examples.astype(np.uint64) + mix(laps.astype(np.uint64) + self._secret)[owner])
+        keys = mix(examples.astype(np.uint64) + mix(cycles.astype(np.uint64) + self._secret)[owner])
         order = np.lexsort((keys, owner))
         if self._groups is not None:
             groups = self._groups[examples]

@@ -1,4 +1,4 @@
-"""The door of the losses: what a call may hold, checked once, and who meets whom."""
+"""Inputs of the losses: what a call may hold, checked once, and which pairs are compared."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tuplet.bounds import Count
-from tuplet.engine import ALONE, Execution, Processes, gather
+from tuplet.engine import SINGLE_PROCESS, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
-from tuplet.engine.gather import counts, everyones
+from tuplet.engine.gather import all_gather, counts
 from tuplet.engine.once import refuse_transforms
 from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
@@ -39,7 +39,7 @@ class Options(TypedDict, total=False):
     execution: Execution | None
 
 
-class Sides(Options, total=False):
+class PairOptions(Options, total=False):
     """Options of a loss whose references may be a second set.
 
     references: A second set (references, dim); the anchors' own set is then no reference.
@@ -50,7 +50,7 @@ class Sides(Options, total=False):
     reference_labels: Tensor | None
 
 
-PAIRS = frozenset(Sides.__annotations__)
+PAIRS = frozenset(PairOptions.__annotations__)
 """What pair, triplet and row losses take by keyword when they are called."""
 
 ROWS = frozenset({"weights", "tile_size", "processes", "stats", "execution"})
@@ -58,16 +58,16 @@ ROWS = frozenset({"weights", "tile_size", "processes", "stats", "execution"})
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Anchors and references of a walk, checked and without unknown labels."""
+class PairBatch:
+    """Anchors and references of a loss, checked and without unknown labels."""
 
     anchors: Tensor
     references: Tensor
     relation: Relation
     weights: Tensor | None
-    inside: int
+    num_in_batch: int
     """So many leading references are the anchors' own set."""
-    walk: dict[str, Any]
+    stream_options: dict[str, Any]
     """What `stream` takes besides: weights, tile size, processes, stats, execution."""
 
 
@@ -80,7 +80,7 @@ class Checks:
 
     def __init__(self, execution: Execution | None = None) -> None:
         self.execution = execution or DEFAULT
-        self._asked: list[Question] = []
+        self._queued: list[Question] = []
 
     def require(self, condition: Tensor, explain: Callable[[], None]) -> None:
         """Call `explain`, which raises, if the condition, a bool without shape, does not hold."""
@@ -88,7 +88,7 @@ class Checks:
             if not bool(condition):
                 explain()
         elif self.execution.check == "now":
-            self._asked.append((condition, explain))
+            self._queued.append((condition, explain))
 
     def done(self, *, wait: bool = False) -> None:
         """Read what was asked.
@@ -96,11 +96,11 @@ class Checks:
         Args:
             wait: True where nothing goes wrong meanwhile: a module then asks at the end of the call.
         """
-        ask(self._asked, wait=wait)
+        ask(self._queued, wait=wait)
 
 
-def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Problem:
-    """Check the inputs of a pair, triplet or row loss and say who meets whom.
+def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
+    """Check the inputs of a pair, triplet or row loss and say which pairs are compared.
 
     Without labels, row i of the references is the positive of anchor i. Examples with label -1 are left out.
 
@@ -108,7 +108,7 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
         ShapeError: If embeddings are not (rows, dim), or hold NaN or infinity; the message names the rows.
         LabelError: If labels do not fit the embeddings.
     """
-    processes = sides.get("processes", ALONE)
+    processes = sides.get("processes", SINGLE_PROCESS)
     references, weights = sides.get("references"), sides.get("weights")
     checks = Checks(sides.get("execution"))
     check_embeddings(embeddings, "embeddings", checks)
@@ -116,9 +116,9 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
     if references is not None:
         check_embeddings(references, "references", checks)
     checks.done(wait=True)
-    walk = options_of(sides)
+    stream_options = options_of(sides)
     if labels is None:
-        return _pose_pairs(embeddings, references, sides, walk)
+        return _prepare_pairs(embeddings, references, sides, stream_options)
     labels = class_labels(labels, embeddings, "labels")
     embeddings, labels, weights = known(embeddings, labels, weights, sides.get("execution"))
     if references is not None:
@@ -131,31 +131,35 @@ def pose(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) ->
             )
         theirs = class_labels(theirs, references, "reference_labels")
         references, theirs, _ = known(references, theirs, None, sides.get("execution"))
-        everyone, all_labels, first = _everyone(references, sides, walk), everyones(theirs, processes), None
-        inside = 0
+        gathered, all_labels, first = (
+            _all_references(references, sides, stream_options),
+            all_gather(theirs, processes),
+            None,
+        )
+        num_in_batch = 0
     else:
-        everyone, all_labels = _everyone(embeddings, sides, walk), everyones(labels, processes)
+        gathered, all_labels = _all_references(embeddings, sides, stream_options), all_gather(labels, processes)
         first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
-        inside = len(all_labels)
+        num_in_batch = len(all_labels)
     if sides.get("queue") is not None:
-        everyone, all_labels = _with_queue(everyone, all_labels, sides)
+        gathered, all_labels = _with_queue(gathered, all_labels, sides)
     relate = SameLabel if labels.ndim == 1 else SharedLabel
-    if references is None and everyone is embeddings and "ring" not in walk:
+    if references is None and gathered is embeddings and "ring" not in stream_options:
         relation: Relation = relate(labels)
     else:
         relation = relate(labels, all_labels, first=first)
-    return Problem(embeddings, everyone, relation, weights, inside, {"weights": weights, **walk})
+    return PairBatch(embeddings, gathered, relation, weights, num_in_batch, {"weights": weights, **stream_options})
 
 
-def _everyone(x: Tensor, sides: Mapping[str, Any], walk: dict[str, Any]) -> Tensor:
+def _all_references(x: Tensor, sides: Mapping[str, Any], stream_options: dict[str, Any]) -> Tensor:
     """References of all processes; those of this one, if they are to travel round a ring."""
-    processes = sides.get("processes", ALONE)
+    processes = sides.get("processes", SINGLE_PROCESS)
     if processes.size == 1:
         return x
     ring = Ring.of(x, processes)
     execution = sides.get("execution") or DEFAULT
     if sides.get("queue") is None and execution.takes_ring(max(ring.rows), x.shape[1], processes.size, x.device):
-        walk["ring"] = ring
+        stream_options["ring"] = ring
         return x
     return gather(x, processes)
 
@@ -164,13 +168,13 @@ def options_of(sides: Mapping[str, Any]) -> dict[str, Any]:
     """What `stream` takes of the options of a call, but for weights."""
     return {
         "tile_size": sides.get("tile_size"),
-        "processes": sides.get("processes", ALONE),
+        "processes": sides.get("processes", SINGLE_PROCESS),
         "stats": sides.get("stats", False),
         "execution": sides.get("execution"),
     }
 
 
-def _with_queue(everyone: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def _with_queue(gathered: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """References and their labels with those of the queue behind them, which are constants."""
     queue, queue_labels = sides["queue"], sides.get("queue_labels")
     if queue_labels is None:
@@ -180,23 +184,23 @@ def _with_queue(everyone: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> t
             reference="label-shape",
         )
     check_embeddings(queue, "queue")
-    check_dim(queue, everyone, "queue")
+    check_dim(queue, gathered, "queue")
     queue_labels = class_labels(queue_labels, queue, "queue_labels")
     if labels.ndim != queue_labels.ndim:
         raise LabelError(
             f"labels have shape {tuple(labels.shape)} and queue_labels {tuple(queue_labels.shape)}; a queue of "
-            "latest batches remembers one class id per row.",
+            "latest batches holds one class id per row.",
             hint="Leave the queue out where an example has several labels, or pass queue_labels of the same form.",
             reference="label-shape",
         )
     queue, queue_labels, _ = known(queue, queue_labels, None, sides.get("execution"))
-    return torch.cat([everyone, queue.detach().to(everyone.dtype)]), torch.cat([labels, queue_labels])
+    return torch.cat([gathered, queue.detach().to(gathered.dtype)]), torch.cat([labels, queue_labels])
 
 
-def _pose_pairs(
-    embeddings: Tensor, references: Tensor | None, sides: Mapping[str, Any], walk: dict[str, Any]
-) -> Problem:
-    processes = walk["processes"]
+def _prepare_pairs(
+    embeddings: Tensor, references: Tensor | None, sides: Mapping[str, Any], stream_options: dict[str, Any]
+) -> PairBatch:
+    processes = stream_options["processes"]
     if references is None or len(references) < len(embeddings):
         found = "no references" if references is None else f"{len(references)} references for {len(embeddings)} anchors"
         raise LabelError(
@@ -204,17 +208,17 @@ def _pose_pairs(
             hint="Pass labels, or references with at least as many rows as embeddings.",
             reference="labels-missing",
         )
-    everyone = _everyone(references, sides, walk)
+    gathered = _all_references(references, sides, stream_options)
     begin = sum(counts(len(references), processes, references.device)[: processes.rank])
     partner = torch.arange(len(embeddings), device=embeddings.device) + begin
     queue = sides.get("queue")
     if queue is not None:
         check_dim(queue, embeddings, "queue")
         known = sides.get("queue_labels")
-        everyone = torch.cat([everyone, (queue if known is None else queue[known != -1]).detach().to(everyone.dtype)])
+        gathered = torch.cat([gathered, (queue if known is None else queue[known != -1]).detach().to(gathered.dtype)])
     weights = sides.get("weights")
-    relation = Paired(partner, sum(walk["ring"].rows) if "ring" in walk else len(everyone))
-    return Problem(embeddings, everyone, relation, weights, 0, {"weights": weights, **walk})
+    relation = Paired(partner, sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered))
+    return PairBatch(embeddings, gathered, relation, weights, 0, {"weights": weights, **stream_options})
 
 
 def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None:
@@ -237,7 +241,7 @@ def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None
             reference="non-finite-embeddings",
         )
 
-    _asked(checks, whole.abs() < torch.inf, explain)
+    _queued(checks, whole.abs() < torch.inf, explain)
 
 
 def check_shape(x: Tensor, name: str) -> None:
@@ -255,7 +259,7 @@ def check_shape(x: Tensor, name: str) -> None:
         )
 
 
-def _asked(checks: Checks | None, condition: Tensor, explain: Callable[[], None]) -> None:
+def _queued(checks: Checks | None, condition: Tensor, explain: Callable[[], None]) -> None:
     """Ask together with other conditions, or at once."""
     own = checks or Checks()
     own.require(condition, explain)
@@ -310,7 +314,7 @@ def check_dim(other: Tensor, x: Tensor, name: str) -> None:
     """
     if other.shape[1] != x.shape[1]:
         raise ShapeError(
-            f"Embeddings of length {x.shape[1]} meet a {name} of length {other.shape[1]}.",
+            f"Embeddings of length {x.shape[1]} cannot be compared with a {name} of length {other.shape[1]}.",
             hint="Build it with dim = the length of an embedding.",
             reference="embedding-shape",
         )
@@ -335,7 +339,7 @@ def check_weights(weights: Tensor | None, x: Tensor, checks: Checks | None = Non
 
     if weights.shape != (len(x),):
         explain()
-    _asked(checks, (torch.isfinite(weights) & (weights >= 0)).all(), explain)
+    _queued(checks, (torch.isfinite(weights) & (weights >= 0)).all(), explain)
 
 
 def known(

@@ -19,7 +19,7 @@ class Call:
     """One call in training mode.
 
     Args:
-        embeddings: Those that the loss remembers, without gradient.
+        embeddings: Those that the loss keeps, without gradient.
         labels: As the call had them.
         processes: Who called together.
     """
@@ -31,7 +31,7 @@ class Call:
     def is_again(self, other: "Call") -> bool:
         """Whether this is another look at the batch of `other`.
 
-        A second look at the same tensor is one; so is what activation checkpointing computes anew on the way back,
+        A second look at the same tensor is one; so is what activation checkpointing recomputes in the backward pass,
         which has equal numbers in another tensor.
         """
         mine, theirs = self.embeddings, other.embeddings
@@ -42,7 +42,7 @@ class Call:
         return _is_on_the_way_back() and torch.equal(mine, theirs)
 
 
-class Since:
+class PendingCalls:
     """The calls that `advance` has yet to take in.
 
     Args:
@@ -66,7 +66,7 @@ class Since:
         """Whether there is anything to take in."""
         return bool(self._calls)
 
-    def note(self, call: Call) -> None:
+    def record(self, call: Call) -> None:
         """Take down a call, unless it is another look at one that stands there."""
         if any(call.is_again(earlier) for earlier in self._calls):
             return
@@ -98,8 +98,8 @@ class Since:
 
     def _complain(self) -> None:
         logger.warning(
-            "%s was called again after an optimiser's step, and nobody called advance(): what it remembers has not "
-            "moved. Call loss.advance() after each optimiser.step(), once however many calls the step had.",
+            "%s was called again after an optimiser's step, but advance() was not called: its queue or bank was not "
+            "updated. Call loss.advance() after each optimiser.step(), once however many calls the step had.",
             self.owner,
         )
         self._trust()

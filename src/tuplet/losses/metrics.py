@@ -1,4 +1,4 @@
-"""Statistics of a loss as numbers that can be read: means and shares instead of sums."""
+"""Metrics of a loss: means and shares instead of sums."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _SHARES = {
     "easy_share": ("easy", ("triplets",)),
     "semihard_share": ("semihard", ("triplets",)),
     "hard_share": ("hard", ("triplets",)),
-    "lonely_share": ("lonely", ("rows",)),
+    "without_positives_share": ("anchors_without_positives", ("rows",)),
     "positive_score": ("positive_score", ("positives",)),
     "negative_score": ("negative_score", ("negatives",)),
     "norm": ("norm", ("embeddings",)),
@@ -17,7 +17,7 @@ _SHARES = {
 }
 
 
-def readings(stats: Mapping[str, Tensor]) -> dict[str, float]:
+def loss_metrics(stats: Mapping[str, Tensor]) -> dict[str, float]:
     r"""Make means and shares of the sums that `loss.measure` returns.
 
     Args:
@@ -26,9 +26,9 @@ def readings(stats: Mapping[str, Tensor]) -> dict[str, float]:
     Returns:
         As far as the loss has them: `positive_score` and `negative_score`, means of scores before the scale, in the
         sense that the loss reads them (similarity or distance); `active_share`, triplets (pairs, anchors) with a loss
-        above 0; `easy_share`, `semihard_share` and `hard_share` of all triplets; `lonely_share`, anchors that have
-        negatives but no positive; `temperature`, 1 / the mean scale, where scores are scaled; `norm`, the mean length
-        of an embedding. Numbers under other names are returned as they are.
+        above 0; `easy_share`, `semihard_share` and `hard_share` of all triplets; `without_positives_share`, anchors
+        that have negatives but no positive; `temperature`, 1 / the mean scale, where scores are scaled; `norm`, the
+        mean length of an embedding. Numbers under other names are returned as they are.
     """
     found: dict[str, float] = {}
     used = {name for part, wholes in _SHARES.values() for name in (part, *wholes)}

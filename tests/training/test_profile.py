@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 import tiny
-from tuplet.training.rehearse import Held, rehearse, size_of
+from tuplet.training.profile import SavedTensorBytes, profile_steps, size_of
 
 
 def test_each_piece_of_memory_is_counted_once_and_given_back():
     x = torch.ones(100, requires_grad=True)
-    held = Held([x])
+    held = SavedTensorBytes([x])
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         y = x.exp()  # keeps its result: 400 bytes
         z = (y * y[:].view(10, 10).view(-1)).exp()  # keeps y again, through a view, and its own result
@@ -24,17 +24,17 @@ def test_each_piece_of_memory_is_counted_once_and_given_back():
 def test_a_step_in_chunks_keeps_less(tmp_path):
     recipe = tiny.write(tmp_path)
     wide = ["model.encoder.norm=layer", "model.encoder.hidden=[512]", "batch.classes_per_batch=6", "batch.per_class=9"]
-    whole = rehearse(tiny.job(recipe, *wide)).kept
-    parts = rehearse(tiny.job(recipe, *wide, "train.chunk=6")).kept
+    whole = profile_steps(tiny.job(recipe, *wide)).saved
+    parts = profile_steps(tiny.job(recipe, *wide, "train.chunk=6")).saved
     rows, width, number = 54, 512, 4
     assert whole >= rows * width * number, "at least what the hidden layer hands on"
     assert parts < whole / 2
 
 
-def test_a_rehearsal_takes_real_steps_and_times_each(tmp_path):
+def test_a_profile_takes_real_steps_and_times_each(tmp_path):
     job = tiny.job(tiny.write(tmp_path))
     before = [p.clone() for p in job.embedder.parameters()]
-    found = rehearse(job)
+    found = profile_steps(job)
     assert 3 <= len(found.seconds) <= 8
     assert all(np.array(found.seconds) > 0)
     assert found.validation is not None

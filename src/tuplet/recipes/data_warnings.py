@@ -13,7 +13,7 @@ from tuplet.errors import counted
 
 OPEN_FROM = 20
 """Fewer classes than this are too few to learn what makes unseen ones differ."""
-FEW = 10
+FEW_TRAINING_CLASSES = 10
 """Training classes that are so few that long training on them makes unseen ones worse."""
 CONTINUOUS_FROM = 10
 """Fewer different numbers than this are names of classes, whatever they look like."""
@@ -42,8 +42,8 @@ def looks_continuous(manifest: Manifest) -> bool:
     return bool((numbers % 1 != 0).any()) or 2 * len(names) > len(manifest)
 
 
-def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_class: int | None) -> list[str]:
-    """A sentence for each thing about the data that makes a training worse than it could be, or its verdict untrue.
+def data_warnings(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_class: int | None) -> list[str]:
+    """A sentence for each thing about the data that makes a training worse than it could be, or its evaluation invalid.
 
     Args:
         manifest: All of the data.
@@ -54,17 +54,17 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
     found = []
     train, sizes = parts["train"], class_sizes(parts["train"])
     if per_class is not None:
-        found += _class_doubts(train, sizes, per_class)
-    if by == "class" and 0 < len(sizes) < FEW:
+        found += _class_warnings(train, sizes, per_class)
+    if by == "class" and 0 < len(sizes) < FEW_TRAINING_CLASSES:
         found.append(
-            f"Training holds {counted(len(sizes), 'class', 'classes')}, and the verdict is about unseen ones: fewer "
-            f"than {FEW} teach little about them, and long training makes them worse. If new examples of known "
+            f"Training has {counted(len(sizes), 'class', 'classes')}, but tests unseen ones: fewer "
+            f"than {FEW_TRAINING_CLASSES} generalise poorly, and long training overfits. If new examples of known "
             f"classes matter: --set data.split.by=row"
         )
     if looks_continuous(manifest):
         found.append(
             f"The {len(manifest.class_names)} classes look like measurements ({', '.join(manifest.class_names[:3])}, "
-            f"...). As classes, near ones are as different as far ones; call the column target, and use the loss "
+            f"...). As classes they have no order; call the column target, and use the loss "
             f"log_ratio."
         )
     if by == "row" and manifest.splits is not None:
@@ -72,7 +72,7 @@ def data_doubts(manifest: Manifest, parts: Mapping[str, Manifest], by: str, per_
     return found + _copies(manifest, parts)
 
 
-def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> list[str]:
+def _class_warnings(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> list[str]:
     found = []
     if alone := rare_classes(train):
         found.append(
@@ -83,20 +83,20 @@ def _class_doubts(train: Manifest, sizes: NDArray[np.int64], per_class: int) -> 
     if short:
         found.append(
             f"{counted(short, 'class has', 'classes have')} fewer than the {per_class} examples that a batch takes of "
-            f"each class: some stand in a batch twice. To avoid that: --set batch.per_class={max(2, sizes.min())}"
+            f"each class: some appear in a batch twice. To avoid that: --set batch.per_class={max(2, sizes.min())}"
         )
     return found
 
 
 def _copies(manifest: Manifest, parts: Mapping[str, Manifest]) -> list[str]:
-    """What stands in two splits; classes that do were refused, where splits should share none."""
+    """What appears in two splits; classes that do were refused, where splits should share none."""
     split_of = {name: split for split, part in parts.items() for name in part.ids}
     divided = replace(manifest, splits=tuple(split_of.get(name, "") for name in manifest.ids))
     copies = [" = ".join(leak.ids[:2]) for leak in find_leaks(divided) if leak.kind == "content"]
     if not copies:
         return []
-    count = counted(len(copies), "example stands", "examples stand")
-    return [f"{count} in two splits, bit for bit: {some(copies)}. What was trained on is easy to find: delete copies."]
+    count = counted(len(copies), "example appears", "examples appear")
+    return [f"{count} in two splits: {some(copies)}. Duplicates inflate the result: delete them."]
 
 
 def _strangers(parts: Mapping[str, Manifest]) -> list[str]:

@@ -1,10 +1,10 @@
-"""The judge finds a wrong value and a wrong gradient; the strategies draw what they promise."""
+"""The comparison finds a wrong value and a wrong gradient; the strategies draw what they promise."""
 
 import pytest
 import torch
 from hypothesis import Phase, find, given, settings
 
-from oracles.judge import assert_same, gradients, quick
+from oracles.comparison import assert_same, gradients, quick
 from oracles.problems import HUGE, Problem, problems
 
 
@@ -60,5 +60,5 @@ def test_problems_are_float64_leaves_with_one_label_per_row(problem: Problem):
     ],
     ids=["copies", "zero row", "unknown", "huge", "one class", "distinct", "one row"],
 )
-def test_every_promised_case_is_drawn(wanted):
+def test_every_promised_case_is_sampled(wanted):
     find(problems(), wanted, settings=settings(phases=[Phase.generate]))

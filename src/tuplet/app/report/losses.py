@@ -8,14 +8,14 @@ from tuplet.app.report.charts import Chart, lines_chart
 _GROUPS: tuple[tuple[str, str, dict[str, str], str], ...] = (
     (
         "scores",
-        "Mean score of positives and of negatives: what training pulls apart",
+        "Mean score of positives and of negatives: what training separates",
         {"positive_score": "positives", "negative_score": "negatives"},
         "score",
     ),
     (
         "active",
-        "Share of pairs or triplets that still teach something; at 0 training stands still",
-        {"active_share": "with a loss above 0", "lonely_share": "anchors without a positive"},
+        "Share of pairs or triplets with a non-zero gradient; at 0 training stops",
+        {"active_share": "with a loss above 0", "without_positives_share": "anchors without a positive"},
         "share",
     ),
     (
@@ -30,8 +30,8 @@ _GROUPS: tuple[tuple[str, str, dict[str, str], str], ...] = (
 )
 
 
-def reading_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
-    """One chart for each group of readings that the diary has; what never changes is left out."""
+def loss_charts(events: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
+    """One chart for each group of loss metrics that the event log has; what never changes is left out."""
     steps = [event for event in events if event["kind"] == "step" and event["stats"]]
     found: dict[str, Chart] = {}
     for name, finding, wanted, title in _GROUPS:

@@ -14,7 +14,7 @@ HINTS = {
     "not-a-number": "Every cell must hold a finite number. Correct these cells, remove the lines, or name the "
     "columns to read: --set data.columns.inputs=['A','B']",
     "missing-column": "Rename a column, or say which one it is: --set data.columns.NAME=...",
-    "no-header": "Write a line of column names above the table, or type --set data.columns.header=false: the "
+    "no-header": "Write a line of column names above the table, or use --set data.columns.header=false: the "
     "columns are then called column1, column2, ...",
     "unclear-columns": "Say which column is what: --set data.columns.label=NAME",
     "unclear-arrays": "Call them x, labels, targets, ids, splits and groups, or say which holds the examples: --set "
@@ -22,10 +22,10 @@ HINTS = {
     "bad-json": 'Write one JSON object per line, such as {"label": "a", "x0": 1.5}.',
     "wrong-cell-count": "Put cells that contain the separator in double quotes; give every line all columns.",
     "duplicate-id": "Give every example its own id; list every example once.",
-    "unknown-role": "Write query for examples that ask, gallery for those that answer, and nothing for the others.",
+    "unknown-role": "Write query for query examples, gallery for gallery examples, and nothing for the others.",
     "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
     "empty-source": "A folder needs images at CLASS/FILE; a table needs a header and one line per example.",
-    "label-count": "Labels must stand in the order of the rows, one for each.",
+    "label-count": "Labels must be in the order of the rows, one for each.",
     "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
     "ambiguous-array": "Say what an example is: --set data.kind=image, or series.",
     "bad-array": 'Save numbers (n, d) for vectors; (n, t) or (n, channels, t) for series, and say kind = "series".',
@@ -33,14 +33,14 @@ HINTS = {
     "unreadable-source": "Give a folder, or a .csv, .tsv, .parquet, .jsonl, .npy, .npz, .ts or .txt file that can be "
     "read.",
 }
-"""What to do about each kind of fault; the key is its heading in docs/errors.md."""
+"""What to do about each kind of problem; the key is its heading in docs/errors.md."""
 
 
-class Faults:
-    """Faults of one source, in the order of its lines.
+class SourceErrors:
+    """Problems of one source, in the order of its lines.
 
     Args:
-        source: What is being read, as it is called in the message; "" if each fault names its own.
+        source: What is being read, as it is called in the message; "" if each problem names its own.
 
     Attributes:
         unit: What is counted to tell a place.
@@ -55,10 +55,10 @@ class Faults:
         return len(self._found)
 
     def add(self, reference: str, text: str, *, line: int = 0, hint: str = "") -> None:
-        """Notes a fault.
+        """Adds a problem.
 
         Args:
-            reference: Kind of fault, a key of `HINTS`.
+            reference: Kind of problem, a key of `HINTS`.
             text: What was found.
             line: Where, counted from 1; 0 means the source as a whole.
             hint: What to do, if there is more to say than `HINTS` does.
@@ -66,22 +66,22 @@ class Faults:
         self._found.append((line, text, reference, hint or HINTS[reference]))
 
     def raise_if_any(self) -> None:
-        """Raises one error with all faults noted so far.
+        """Raises one error with all problems found so far.
 
         Raises:
-            DataError: There are faults.
+            DataError: There are problems.
         """
         if not self._found:
             return
-        found = sorted(self._found, key=lambda fault: fault[0])
-        told = [f"{self.unit} {line}: {text}" if line else text for line, text, _, _ in found]
+        found = sorted(self._found, key=lambda problem: problem[0])
+        lines = [f"{self.unit} {line}: {text}" if line else text for line, text, _, _ in found]
         if len(found) == 1:
             separator = ", " if found[0][0] else ": "
-            message = f"{self.source}{separator * bool(self.source)}{told[0]}"
+            message = f"{self.source}{separator * bool(self.source)}{lines[0]}"
         else:
             more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-            head = f"{self.source} has {len(found)} faults:" if self.source else f"There are {len(found)} faults:"
-            message = "\n  ".join([head, *told[:SHOWN], *more])
+            head = f"{self.source} has {len(found)} problems:" if self.source else f"There are {len(found)} problems:"
+            message = "\n  ".join([head, *lines[:SHOWN], *more])
         references = dict.fromkeys(reference for _, _, reference, _ in found)
         hints = dict.fromkeys(hint for _, _, _, hint in found)
         raise DataError(
