@@ -17,7 +17,7 @@ LAYERS = {
     "data": "data",
     "models, sampling": "models sampling",
     "index, evaluation": "index evaluation",
-    "training": "training results",
+    "training": "training",
     "recipes": "recipes sklearn",
     "app": "app",
 }

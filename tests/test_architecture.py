@@ -71,6 +71,18 @@ def test_saved_tensors_are_loaded_as_weights_only(trees):
     assert [name for name, words in loads if words.get("weights_only") != "True"] == []
 
 
+def test_control_flow_asks_for_the_class_of_an_error_and_not_for_its_id(trees):
+    compared = [
+        (name, node)
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for part in (node.left, *node.comparators)
+        if isinstance(part, ast.Attribute) and part.attr in {"reference", "message", "hint"}
+    ]
+    assert [(name, ast.unparse(node)) for name, node in compared] == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -2,13 +2,20 @@
 
     TupletError
     ├── ShapeError           tensors that do not fit together                     exit code 3
+    │   └── NonFiniteError   ... or that hold NaN or infinity
     ├── LabelError           labels outside their range or of the wrong kind      exit code 3
     ├── DataError            files, tables and splits that cannot be used         exit code 3
+    │   ├── MissingFileError ... which are not there
+    │   ├── SplitSizeError   ... with too little in a split
+    │   └── FolderTakenError ... of a run, in which something else is
     ├── RecipeError          a recipe or a preset that makes no sense             exit code 4
     ├── CheckpointError      a checkpoint or saved model that cannot be read      exit code 3
     ├── IndexFormatError     a search index that cannot be read                   exit code 3
     ├── MissingExtraError    an optional part that is not installed               exit code 5
     └── DivergedError        a training whose numbers stopped being finite        exit code 3
+
+A file that another version of tuplet wrote is an UnknownFormatError: a DataError, CheckpointError and IndexFormatError.
+Control flow asks for these classes, never for the text or the id of an error.
 
 Every error says what was found and where (`message`), how to fix it (`hint`),
 and names its section of `docs/errors.md` (`reference`), which `tuplet explain` prints.
@@ -67,6 +74,10 @@ class ShapeError(TupletError):
     exit_code = 3
 
 
+class NonFiniteError(ShapeError):
+    """Tensors that hold NaN or infinity."""
+
+
 class LabelError(TupletError):
     """Labels outside their range or of the wrong kind."""
 
@@ -77,6 +88,18 @@ class DataError(TupletError):
     """Files, tables and splits that cannot be used."""
 
     exit_code = 3
+
+
+class MissingFileError(DataError):
+    """Files that are not there."""
+
+
+class SplitSizeError(DataError):
+    """Splits that hold too little to learn from or to evaluate on."""
+
+
+class FolderTakenError(DataError):
+    """The folder of a run in which something else is, or somebody else writes."""
 
 
 class RecipeError(TupletError):
@@ -95,6 +118,10 @@ class IndexFormatError(TupletError):
     """A search index that cannot be read."""
 
     exit_code = 3
+
+
+class UnknownFormatError(DataError, CheckpointError, IndexFormatError):
+    """A file that another version of tuplet wrote, whatever it holds."""
 
 
 class MissingExtraError(TupletError):

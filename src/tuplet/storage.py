@@ -13,7 +13,7 @@ from secrets import token_hex
 from typing import Any
 
 from tuplet.checksums import is_sealed, sealed
-from tuplet.errors import TupletError, install
+from tuplet.errors import TupletError, UnknownFormatError, install
 
 if sys.platform == "win32":
     import msvcrt
@@ -166,7 +166,7 @@ def read_json(
     found = content.get("format")
     if not isinstance(found, int) or not oldest <= found <= version:
         known = f"format {version}" if oldest == version else f"formats {oldest} to {version}"
-        raise error(
+        raise UnknownFormatError(
             f"{path} has format {found!r}; this version of tuplet reads {known}.",
             hint=f"Update tuplet ({install()}), or: {remedy}",
             reference="unknown-format",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuplet.app.metrics import primary_of
-from tuplet.errors import DataError
+from tuplet.errors import DataError, UnknownFormatError
 from tuplet.results import FILE, Evaluation
 from tuplet.storage import read_bytes
 
@@ -91,8 +91,10 @@ def _results(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The outcome of a run; one that is damaged, or cannot be read, does not hide the others."""
     try:
         return _outcome(run, recipe) if recipe else {"state": "damaged" if _may_read(run) else "unreadable", **_NOTHING}
-    except DataError as error:
-        return {"state": "unknown format" if error.reference == "unknown-format" else "damaged", **_NOTHING}
+    except UnknownFormatError:
+        return {"state": "unknown format", **_NOTHING}
+    except DataError:
+        return {"state": "damaged", **_NOTHING}
     except OSError:
         return {"state": "unreadable", **_NOTHING}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # what is read is of another shape

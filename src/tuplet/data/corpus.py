@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.data.words import is_unspaced, word_finder
-from tuplet.errors import DataError
+from tuplet.errors import DataError, MissingFileError
 from tuplet.storage import read_json, replaced_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def _pieces(file: Path, *, by_line: bool) -> Iterator[tuple[str, bool]]:
     except UnicodeDecodeError as problem:
         raise _not_text(file, f"byte {_first_bad_byte(file)} is none of it", "latin1") from problem
     except OSError as problem:
-        raise DataError(
+        raise MissingFileError(
             f"{file} could not be read: {problem.strerror}.", hint="Check the path.", reference="missing-file"
         ) from problem
 
@@ -210,7 +210,7 @@ def _digest(files: Sequence[Path], options: dict[str, object]) -> str:
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "blake2b").digest())
         except OSError as problem:
-            raise DataError(
+            raise MissingFileError(
                 f"{file} could not be read: {problem.strerror}.", hint="Check the path.", reference="missing-file"
             ) from problem
     return digest.hexdigest()

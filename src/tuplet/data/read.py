@@ -11,7 +11,7 @@ from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
 from tuplet.data.source_errors import HINTS
-from tuplet.errors import DataError
+from tuplet.errors import DataError, MissingFileError
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 """Endings of tables."""
@@ -60,7 +60,9 @@ def read_manifest(
     if path.is_dir():
         return _read_folder(path, needs, skip_broken=skip_broken)
     if not path.is_file():
-        raise DataError(f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file")
+        raise MissingFileError(
+            f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file"
+        )
     if suffix in TABLES:
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
@@ -94,3 +96,8 @@ def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> M
     if series:
         return read_series(series, path, needs=needs)
     return read_folder(path, needs=needs, skip_broken=skip_broken)
+
+
+def _missing(path: Path) -> MissingFileError:
+    message = f"{path}: no such file or folder."
+    return MissingFileError(message, hint=HINTS["unreadable-source"], reference="missing-file")

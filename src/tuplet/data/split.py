@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tuplet.data.hashing import digests
 from tuplet.data.labels import SPLITS, UNKNOWN
 from tuplet.data.manifest import Manifest
-from tuplet.errors import DataError
+from tuplet.errors import DataError, SplitSizeError
 from tuplet.seeding import derive
 
 
@@ -152,8 +152,8 @@ def _apportion(total: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
     return counts + 1
 
 
-def _too_few(count: int, what: str, names: Sequence[str]) -> DataError:
-    return DataError(
+def _too_few(count: int, what: str, names: Sequence[str]) -> SplitSizeError:
+    return SplitSizeError(
         f"{count} {what} are too few for the splits {', '.join(names)}: each needs at least one.",
         hint="Add examples, or use fewer splits.",
         reference="too-few-to-split",

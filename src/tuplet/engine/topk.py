@@ -19,7 +19,7 @@ from torch import Tensor
 from tuplet.bounds import Count, bounded
 from tuplet.engine.keys import Rough, exact_keys, from_squared, norm_of, prepared
 from tuplet.engine.tiles import spans
-from tuplet.errors import ShapeError
+from tuplet.errors import NonFiniteError, ShapeError
 from tuplet.geometry import geometry_of
 from tuplet.types import GeometryName
 
@@ -329,7 +329,7 @@ def _refuse_non_finite(tiles: Iterable[Tensor], name: str, dtype: torch.dtype) -
     bad = (~(norms < _longest_norm(dtype))).nonzero()[:, 0]
     if len(bad):
         shown = ", ".join(map(str, bad[:10].tolist())) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise ShapeError(
+        raise NonFiniteError(
             f"The {name} hold NaN, infinity or numbers too large to square in {len(bad)} rows: {shown}.",
             hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
             reference="non-finite-embeddings",

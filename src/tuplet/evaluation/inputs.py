@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.engine.topk import Rows
-from tuplet.errors import LabelError, MissingExtraError, ShapeError
+from tuplet.errors import LabelError, MissingExtraError, NonFiniteError, ShapeError
 
 Arrays = NDArray[Any] | Sequence[Any]
 """What stands for a tensor: a NumPy array, or a list of numbers or of rows."""
@@ -95,7 +95,7 @@ def refuse_non_finite(rows: Float[Tensor, "rows dim"], name: str) -> None:
     bad = (~rows.isfinite().all(1)).nonzero()[:, 0].tolist()
     if bad:
         shown = ", ".join(map(str, bad[:10])) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise ShapeError(
+        raise NonFiniteError(
             f"The {name} hold NaN or infinity in {len(bad)} rows: {shown}.",
             hint="Look at what made these embeddings: a diverged model, a broken input, a division by zero.",
             reference="non-finite-embeddings",

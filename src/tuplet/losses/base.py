@@ -13,7 +13,7 @@ from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_reduce_sum
 from tuplet.engine.recording import asked_together
-from tuplet.errors import ShapeError
+from tuplet.errors import NonFiniteError
 from tuplet.losses import operator
 from tuplet.losses.inputs import PAIRS
 from tuplet.losses.pending import Call, PendingCalls
@@ -168,7 +168,7 @@ class MetricLoss(nn.Module):
         """Say of the call before this one what a deferred check found."""
         found, self._is_finite = self._is_finite, None
         if found is not None and not bool(found):
-            raise ShapeError(
+            raise NonFiniteError(
                 "The embeddings or the loss of the call before this one held NaN or infinity.",
                 hint='Set execution=Execution(check="now") to learn which rows of the embeddings were not finite.',
                 reference="non-finite-embeddings",

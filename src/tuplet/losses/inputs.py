@@ -14,7 +14,7 @@ from tuplet.engine.gather import all_gather, counts
 from tuplet.engine.once import refuse_transforms
 from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
-from tuplet.errors import LabelError, ShapeError
+from tuplet.errors import LabelError, NonFiniteError, ShapeError
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 
 
@@ -235,7 +235,7 @@ def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None
         shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         if not rows:  # the sum alone is beyond the largest number
             return
-        raise ShapeError(
+        raise NonFiniteError(
             f"{name} hold NaN or infinity in {len(rows)} of {len(x)} rows: {shown}.",
             hint="Look at the inputs of these rows; lower the learning rate or clip gradients if they are clean.",
             reference="non-finite-embeddings",

@@ -16,7 +16,7 @@ from tuplet.data.hashing import content_ids
 from tuplet.data.image_files import shape_of
 from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
-from tuplet.errors import DataError, counted
+from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data import Reader
 from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
@@ -368,9 +368,8 @@ def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
         split = Split(by=by, test=test, validation=validation)
         try:
             return split, reader.parts(manifest, split)["train"]
-        except DataError as error:
-            if error.reference not in {"split-too-small", "too-few-to-split"}:
-                raise
+        except SplitSizeError:
+            continue
     split = Split(by=by, test=0.5, validation=0.0)
     return split, reader.parts(manifest, split)["train"]
 

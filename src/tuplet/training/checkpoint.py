@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tuplet.errors import CheckpointError
+from tuplet.errors import CheckpointError, UnknownFormatError
 from tuplet.storage import read_json, replaced_folder, write_file, write_json
 
 FORMAT = 2
@@ -170,9 +170,9 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     for step in reversed(steps):
         try:
             return load(folder / name_of(step)), notes
+        except UnknownFormatError:
+            raise
         except CheckpointError as error:
-            if error.reference == "unknown-format":
-                raise
             notes.append(f"{error.message} Going back to the checkpoint before.")
     if steps:
         raise CheckpointError(

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tuplet.errors import DataError
+from tuplet.errors import DataError, FolderTakenError
 from tuplet.storage import Lock, draft_of, numbered, write_file
 from tuplet.training import checkpoint
 from tuplet.training.events import Event, log_message, read_events
@@ -39,7 +39,7 @@ class Claim:
             self._lock = Lock(folder / LOCK)
             is_mine = self._lock.take()
         if not is_mine:
-            raise DataError(
+            raise FolderTakenError(
                 f"{folder} is in use: another process trains in it.",
                 hint="Wait for it or stop it first (Ctrl-C there saves); `tuplet runs` shows how far it is.",
                 reference="run-in-use",
@@ -88,8 +88,8 @@ def claim_new(out: Path, name: str, *, may_number: bool) -> Claim:
         try:
             refuse_taken(folder)
             claim = Claim(folder, number)
-        except DataError as error:
-            if not may_number or error.reference not in ("run-exists", "run-in-use"):
+        except FolderTakenError:
+            if not may_number:
                 raise
             number += 1
             continue
@@ -113,7 +113,7 @@ def refuse_taken(folder: Path) -> None:
     if not folder.exists() or not (foreign := _others(folder)):
         return
     is_run = (folder / "recipe.toml").exists()
-    raise DataError(
+    raise FolderTakenError(
         f"{folder} is not empty: it holds {'a run' if is_run else foreign[0]}.",
         hint=f"Use tuplet train --resume {folder} to go on with it, or choose another folder."
         if is_run

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tuplet.data import Batch, take_batch
 from tuplet.engine import Outcome, Processes
-from tuplet.errors import ShapeError
+from tuplet.errors import NonFiniteError
 from tuplet.losses import loss_metrics
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive, derive_seed
@@ -153,9 +153,7 @@ def take_step(
             value = outcome.value
         else:  # a plain call is all that can be replayed on an accelerator
             outcome, value = None, job.loss(**arguments)
-    except ShapeError as error:
-        if error.reference != "non-finite-embeddings":
-            raise
+    except NonFiniteError as error:
         raise explain(job, batch, step) from error
     if not value.isfinite():
         raise explain(job, batch, step)

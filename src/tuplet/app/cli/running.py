@@ -14,7 +14,7 @@ from tuplet.app.cli import is_one_of_several
 from tuplet.app.cli.follow import follow
 from tuplet.app.cli.result import show_evaluation
 from tuplet.app.cli.show import log, to_json
-from tuplet.errors import DataError
+from tuplet.errors import DataError, MissingFileError
 from tuplet.storage import numbered
 
 _PROCESS_ENDED = ("Connection closed by peer", "Connection reset by peer")
@@ -175,11 +175,11 @@ def old_run(
         place = replace(place, claim=Claim(folder))
     try:
         return _build(recipe, place, processes, begun=folder, trust=trust), place
-    except DataError as error:
-        if error.reference != "missing-file" or data is not None or Path(recipe.data.source).exists():
+    except MissingFileError as error:
+        if data is not None or Path(recipe.data.source).exists():
             raise
         hint = f"If the run or its data was moved, say where the data is: tuplet train --resume {folder} --data PATH"
-        raise DataError(error.message, hint=hint, reference="missing-file") from error
+        raise MissingFileError(error.message, hint=hint, reference="missing-file") from error
 
 
 def _recipe_of(run: Path) -> Path:
