@@ -16,7 +16,7 @@ LAYERS = {
     "losses": "losses",
     "data": "data",
     "models, sampling": "models sampling",
-    "index, evaluation": "index evaluation",
+    "index, evaluation": "index evaluation results",
     "training": "training",
     "recipes": "recipes sklearn",
     "app": "app",

@@ -17,7 +17,7 @@ from tuplet.types import GeometryName
 FILE = "evaluation.json"
 """Name of the file in the folder of a run."""
 FORMAT: Literal[1] = 1
-Outcome = Literal["better", "worse", "undecided"]
+Conclusion = Literal["better", "worse", "undecided"]
 Baseline = Literal["raw", "untrained"]
 """What a model is compared with: the raw input, or the encoder before training."""
 _LOWER = (
@@ -104,7 +104,7 @@ class ProtocolResults(_Model):
         """Model minus a baseline; None where they were not paired."""
         return self.comparison if baseline == "raw" else self.comparison_untrained
 
-    def outcome(self, baseline: Baseline, metric: str) -> Outcome | None:
+    def conclusion(self, baseline: Baseline, metric: str) -> Conclusion | None:
         """Whether the model is better than a baseline, by the paired 95 % interval.
 
         Undecided where the interval holds 0, or where none was taken. None where there is nothing to compare with.
@@ -271,10 +271,10 @@ class Evaluation(_Model):
         paired = None if results is None else results.difference(baseline)
         return None if self.main is None or paired is None else paired.interval(self.main.measure)
 
-    def outcome_against(self, baseline: Baseline) -> Outcome | None:
-        """See `ProtocolResults.outcome`, by the primary metric."""
+    def conclusion_against(self, baseline: Baseline) -> Conclusion | None:
+        """See `ProtocolResults.conclusion`, by the primary metric."""
         results = None if self.main is None else self.protocols.get(self.main.protocol)
-        return None if self.main is None or results is None else results.outcome(baseline, self.main.measure)
+        return None if self.main is None or results is None else results.conclusion(baseline, self.main.measure)
 
     @property
     def is_behind_untrained(self) -> bool:
@@ -286,14 +286,14 @@ class Evaluation(_Model):
         return behind < 0 if lower_is_better(self.main.measure) else behind > 0
 
     @property
-    def outcome(self) -> Outcome | None:
+    def conclusion(self) -> Conclusion | None:
         """Whether training was worth it: better than the raw input, and not behind the encoder before training.
 
         None if there is nothing to compare with.
         """
-        found = self.outcome_against("raw")
+        found = self.conclusion_against("raw")
         if found == "better" and self.is_behind_untrained:
-            return "worse" if self.outcome_against("untrained") == "worse" else "undecided"
+            return "worse" if self.conclusion_against("untrained") == "worse" else "undecided"
         return found
 
 

@@ -109,7 +109,7 @@ def test_a_table_is_trained_on_twice_in_two_folders_and_searched_by_a_table(wine
 
 def test_evaluate_shows_what_the_run_measured(run, workplace, tuplet):
     shown = json.loads(tuplet("evaluate", "runs/digits", "--json", folder=workplace).stdout)
-    assert shown.pop("outcome") in ("better", "worse", "undecided")
+    assert shown.pop("conclusion") in ("better", "worse", "undecided")
     assert shown == json.loads((run / "evaluation.json").read_text())
 
 
@@ -220,7 +220,7 @@ def test_every_measure_of_the_report_can_be_required(workplace, run, tuplet):
         folder=workplace,
     )
     said = json.loads(tuplet("evaluate", "runs/digits", "--json", folder=workplace).stdout)
-    assert said["outcome"] in ("better", "worse", "undecided")
+    assert said["conclusion"] in ("better", "worse", "undecided")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "embed", "search", "report"])

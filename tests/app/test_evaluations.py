@@ -225,19 +225,19 @@ def test_what_may_be_required_is_read_to_its_last_equals_sign():
 )
 def test_the_paired_interval_decides_between_three_words(low, high, word):
     found = results(0.9 + (low + high) / 2, 0.9, low=low, high=high)
-    assert found.outcome == word
+    assert found.conclusion == word
     assert word in state_finding(found)
     assert (advice(found) is None) == (word == "better")
     turned = results(0.9 + (low + high) / 2, 0.9, low=low, high=high, metric="label_gap@10")  # where less is better
-    assert turned.outcome == {"worse": "better", "better": "worse"}.get(word, word)
+    assert turned.conclusion == {"worse": "better", "better": "worse"}.get(word, word)
 
 
 def test_without_an_interval_nothing_is_decided():
     found = results(0.95, 0.1, low=0, high=0)
     found.protocols["all"].comparison = Scores(values={"recall@1": 0.85})
-    assert found.outcome == "undecided"
+    assert found.conclusion == "undecided"
     found.protocols["all"].raw = None
-    assert found.outcome is None
+    assert found.conclusion is None
 
 
 @pytest.mark.parametrize(("gain", "word"), [(-0.2, "worse"), (-0.005, "undecided"), (0.1, "better")])
@@ -247,7 +247,7 @@ def test_a_model_behind_its_untrained_twin_is_not_called_better(gain, word):
     found.protocols["all"].comparison_untrained = Scores(
         values={"recall@1": gain}, lower={"recall@1": gain - 0.01}, upper={"recall@1": gain + 0.01}
     )
-    assert found.outcome == word
+    assert found.conclusion == word
     if word != "better":
         assert f"{0.7 - gain:.3f}" in state_finding(found)
         assert "before training" in advice(found)

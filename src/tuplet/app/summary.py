@@ -39,20 +39,20 @@ def read_evaluation(run: Path) -> Evaluation:
 
 def state_finding(evaluation: Evaluation) -> str:
     """The result in one sentence."""
-    line, outcome = primary_of(evaluation), evaluation.outcome
+    line, conclusion = primary_of(evaluation), evaluation.conclusion
     if line is None:
         return _state_words(evaluation) if evaluation.data.kind == "words" else "Trained, with nothing to evaluate by"
     found = f"{line.name} is {line.model.value:.3f}"
     if line.raw is None:
         return found
     other, value = _rival(evaluation, line)
-    return f"{found}: {outcome} {'against' if outcome == 'undecided' else 'than'} {other} with {value:.3f}"
+    return f"{found}: {conclusion} {'against' if conclusion == 'undecided' else 'than'} {other} with {value:.3f}"
 
 
 def _rival(evaluation: Evaluation, line: Metric) -> tuple[str, float]:
-    """What the outcome compares the model with, and its value: the untrained encoder where that alone is ahead."""
+    """What the conclusion compares the model with, and its value: the untrained encoder where that alone is ahead."""
     raw = line.raw.value if line.raw else float("nan")
-    if evaluation.outcome_against("raw") == "better" and evaluation.is_behind_untrained and line.untrained:
+    if evaluation.conclusion_against("raw") == "better" and evaluation.is_behind_untrained and line.untrained:
         return _UNTRAINED, line.untrained.value
     return _name_raw(evaluation), raw
 
@@ -110,16 +110,16 @@ def _state_words(evaluation: Evaluation) -> str:
 
 def advice(evaluation: Evaluation) -> str | None:
     """What to try if the model is not better than what it is compared with; None if it is."""
-    line, outcome = primary_of(evaluation), evaluation.outcome
-    if line is None or line.raw is None or outcome in (None, "better"):
+    line, conclusion = primary_of(evaluation), evaluation.conclusion
+    if line is None or line.raw is None or conclusion in (None, "better"):
         return None
     other, value = _rival(evaluation, line)
     shown = f"{line.model.value:.3f} against {value:.3f}"
-    if outcome == "worse":
+    if conclusion == "worse":
         found = f"By {line.name} the model is worse than {other}: {shown}."
     else:
         found = f"By {line.name} it is undecided whether the model is better than {other}: {shown}."
-    is_behind = outcome == "worse" or line.model.value <= value
+    is_behind = conclusion == "worse" or line.model.value <= value
     end = f"Until then, use {other}" if is_behind else "The difference is within chance: evaluate more examples"
     return f"{found} What helps most often: {'; '.join(_tries(evaluation, line))}. {end}."
 

@@ -60,9 +60,7 @@ def read_manifest(
     if path.is_dir():
         return _read_folder(path, needs, skip_broken=skip_broken)
     if not path.is_file():
-        raise MissingFileError(
-            f"{path}: no such file or folder.", hint=HINTS["unreadable-source"], reference="missing-file"
-        )
+        raise _missing(path)
     if suffix in TABLES:
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 

@@ -48,7 +48,7 @@ def evaluate(
         evaluation = evaluate_on(run, data, skip_broken=skip_broken, trust=trust, device=device_of(device))
         log(describe_facts(evaluation.data.model_copy(update={"source": data.name})))
     if as_json:
-        print(to_json({**evaluation.to_json(), "outcome": evaluation.outcome}))
+        print(to_json({**evaluation.to_json(), "conclusion": evaluation.conclusion}))
     else:
         show_evaluation(evaluation, everything=True)
     check_required(required, evaluation)

@@ -304,7 +304,7 @@ def show_run(folder: Path, evaluation: "Evaluation", *, as_json: bool) -> None:
     """The results of a run, and where to find them."""
     report = folder / "report.html"
     if as_json:
-        found = {"run": str(folder), "report": str(report), **evaluation.to_json(), "outcome": evaluation.outcome}
+        found = {"run": str(folder), "report": str(report), **evaluation.to_json(), "conclusion": evaluation.conclusion}
         print(to_json(found))
         return
     show_evaluation(evaluation)
