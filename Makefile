@@ -22,12 +22,13 @@ quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser 
 test: $(VENV)/.dev  ## All tests but the slow ones.
 	$(PYTEST) -m "not slow" $(TESTS)
 
-check: $(VENV)/.dev  ## Lint, types, layers, freshness of generated docs; writes nothing.
+check: $(VENV)/.dev  ## Lint, types, layers, freshness of generated docs, the words of the glossary; writes nothing.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/terms.py
 
 fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
 	$(BIN)/ruff check --fix

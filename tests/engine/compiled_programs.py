@@ -42,7 +42,11 @@ def graphs():
 
 
 if __name__ == "__main__":
-    every = [(Softmax(), "cosine", 10**6), (Softmax(), "cosine", 400), (Hinge(1.0, inside=40), "euclidean", 10**6)]
+    every = [
+        (Softmax(), "cosine", 10**6),
+        (Softmax(), "cosine", 400),
+        (Hinge(1.0, num_in_batch=40), "euclidean", 10**6),
+    ]
     every.append((Triplet(0.5), "squared_euclidean", 10**6))
     for each in every:
         compare(*each, scale=3.0)

@@ -57,3 +57,8 @@ def test_a_event_log_of_nobody_writes_nothing():
     with EventLog(None) as event_log:
         assert event_log.write("step", step=1)["step"] == 1
         event_log.settle()
+
+
+def test_statistics_of_an_event_log_of_the_first_format_have_the_names_of_today(tmp_path):
+    (tmp_path / "events.jsonl").write_text('{"kind": "step", "stats": {"lonely_share": 0.5, "norm": 1.0}}\n')
+    assert read_events(tmp_path / "events.jsonl")[0]["stats"] == {"without_positives_share": 0.5, "norm": 1.0}

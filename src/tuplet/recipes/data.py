@@ -98,7 +98,7 @@ def divide(manifest: Manifest, split: Split, earlier: Earlier | None = None) -> 
     """
     has_given, by = split.given and manifest.splits is not None, shared_by(manifest, split.by)
     if earlier is not None and not has_given:
-        parts = _assigned_after(manifest, split, earlier)
+        parts = _sampled_after(manifest, split, earlier)
     elif has_given:
         parts = {name: manifest.part(name) for name in ("train", "validation", "test")}
     else:
@@ -134,18 +134,18 @@ def other_splits(manifest: Manifest, split: Split, kept: Fingerprint) -> list[st
     """What the data says of splits that it did not say when a run was given it; a sentence, or nothing."""
     if not split.given or manifest.splits is None:
         return []
-    assigned = ("train", "validation")  # of what is named train, a part is drawn for validation if none is named
+    sampled = ("train", "validation")  # of what is named train, a part is drawn for validation if none is named
     pairs = zip(manifest.ids, manifest.splits, kept.splits, strict=True)
-    changed = [name for name, given, before in pairs if given != before and (given, before) != assigned]
+    changed = [name for name, given, before in pairs if given != before and (given, before) != sampled]
     shown = ", ".join(changed[:3]) + ", ..." * (len(changed) > 3)
     return [f"{counted(len(changed), 'example', 'examples')} ({shown}) with another split"] if changed else []
 
 
-def _assigned_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
+def _sampled_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[str, Manifest]:
     """What an earlier run knew stays where it was; only the rest is drawn."""
     before = _splits_before(manifest, shared_by(manifest, split.by), earlier)
     new = [row for row, name in enumerate(before) if name is None]
-    assigned = list(before)
+    sampled = list(before)
     with suppress(DataError):  # too few to divide: they train
         fresh = manifest.take(new)
         parts = _draw(fresh, split, "test", split.test) if new else {}
@@ -153,9 +153,9 @@ def _assigned_after(manifest: Manifest, split: Split, earlier: Earlier) -> dict[
         place = dict(zip(fresh.ids, new, strict=True))
         for name, part in parts.items():
             for one in part.ids:
-                assigned[place[one]] = name
+                sampled[place[one]] = name
     return {
-        name: manifest.take([row for row, one in enumerate(assigned) if (one or "train") == name]) for name in SPLITS
+        name: manifest.take([row for row, one in enumerate(sampled) if (one or "train") == name]) for name in SPLITS
     }
 
 
@@ -204,10 +204,10 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
     """Some of the classes, or rows, under `name`; the rest trains."""
     draw = split_by_class if shared_by(manifest, split.by) == "class" else split_by_row
     labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
-    assigned = np.array(
+    sampled = np.array(
         draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels)
     )
-    return {part: manifest.take(np.flatnonzero(assigned == part)) for part in ("train", name)}
+    return {part: manifest.take(np.flatnonzero(sampled == part)) for part in ("train", name)}
 
 
 def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str) -> None:

@@ -29,6 +29,7 @@ from typing import Any, Self
 
 Event = dict[str, Any]
 CLOCKS = ("time", "seconds", "examples_per_second", "waited")
+_FORMER = {"lonely_share": "without_positives_share"}  # keys of `stats` in event logs of 0.1
 
 
 def log_message(text: str) -> Event:
@@ -51,7 +52,11 @@ def _event(line: bytes) -> Event | None:
         event = json.loads(line)
     except (ValueError, RecursionError):  # bad JSON and bad UTF-8
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
+    if not (isinstance(event, dict) and isinstance(event.get("kind"), str)):
+        return None
+    if isinstance(stats := event.get("stats"), dict):
+        event["stats"] = {_FORMER.get(name, name): value for name, value in stats.items()}
+    return event
 
 
 class EventLog:

@@ -158,16 +158,16 @@ class RowOptimizer:
         self._place = torch.zeros(len(table), dtype=torch.int64)
 
     @torch.no_grad()
-    def step(self, gradient: SparseGrad, rate: float) -> Tensor | None:
+    def step(self, grad_scores: SparseGrad, rate: float) -> Tensor | None:
         """Go down a gradient.
 
         Returns:
             Whether each row of the gradient was capped, (rows,); None without a cap.
         """
-        rows = gradient.rows
+        rows = grad_scores.rows
         self._place.index_copy_(0, rows, torch.arange(len(rows)))
         places = self._place.index_select(0, rows)  # of a row that is named twice, one place gets the sum, the other 0
-        total = torch.zeros_like(gradient.values).index_add_(0, places, gradient.values)
+        total = torch.zeros_like(grad_scores.values).index_add_(0, places, grad_scores.values)
         capped = None
         if self.cap < math.inf:
             norm = torch.linalg.vector_norm(total, dim=1, keepdim=True)

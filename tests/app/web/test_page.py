@@ -45,7 +45,7 @@ def searched(page, heading="Nearest neighbours"):
     return names(page)
 
 
-def test_search_by_upload_shows_what_the_api_finds_and_a_click_moves_on(visit, server, digit):
+def test_search_by_upload_shows_what_the_api_finds_and_a_click_steps_on(visit, server, digit):
     page, troubles = visit()
     path, name = digit
     page.set_input_files("#file", path)

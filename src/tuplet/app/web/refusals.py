@@ -16,11 +16,11 @@ class RefusedError(DataError):
         message: What was found.
         status: HTTP status of the response.
         hint: What to send.
-        reference: Heading in `docs/errors.md`.
+        rest: Hint and reference, as for every `TupletError`.
     """
 
-    def __init__(self, message: str, *, status: int, hint: str, reference: str) -> None:
-        super().__init__(message, hint=hint, reference=reference)
+    def __init__(self, message: str, *, status: int, **rest: str) -> None:
+        super().__init__(message, **rest)
         self.status = status
 
 
