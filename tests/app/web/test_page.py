@@ -1,8 +1,11 @@
 """The page in a real browser: search, pass, filter, map; by keyboard, in the dark, on a phone."""
 
+import csv
 import re
 
 import pytest
+
+from tuplet.data.excluded import read_excluded
 
 pytestmark = pytest.mark.browser
 
@@ -116,6 +119,29 @@ def test_a_name_is_copied(visit, server):
     page.locator(".file button").nth(2).click()
     page.wait_for_function("() => document.getElementById('status').textContent.startsWith('Copied')")
     assert page.evaluate("navigator.clipboard.readText()") == names(page)[2]
+
+
+def test_marks_are_saved_as_a_table_that_training_reads(visit, digit, tmp_path):
+    page, troubles = visit(f"/?item={digit[1]}")
+    found = searched(page)
+    page.click("#marking")
+    page.select_option(f'[data-id="{found[1]}"] .mark', "duplicate")
+    page.select_option(f'[data-id="{found[2]}"] .mark', "label")
+    page.select_option(f'[data-id="{found[3]}"] .mark', "right")
+    page.reload()
+    page.wait_for_selector("#save-marks:not([hidden])")
+    with page.expect_download() as saved:
+        page.click("#save-marks")
+    saved.value.save_as(tmp_path / "marks.csv")
+    with (tmp_path / "marks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["finding"], row["other"], row["exclude"]) for row in rows] == [
+        (found[1], "duplicate", digit[1], "yes"),
+        (found[2], "label", "", "yes"),
+        (found[3], "right", "", ""),
+    ]
+    assert read_excluded(tmp_path / "marks.csv") == set(found[1:3])
+    assert troubles == []
 
 
 def test_everything_works_by_keyboard(visit, digit):

@@ -30,17 +30,10 @@ class Places:
 
     def __init__(self) -> None:
         self._found: MapResponse | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self, facts: Sequence[Facts], vectors: NDArray[np.float32], geometry: GeometryName) -> None:
         """Begin to place items; `response` has them when it is done."""
-        self._thread = threading.Thread(target=self._run, args=(facts, vectors, geometry), name="map", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_started(self) -> bool:
-        """Whether it was begun."""
-        return self._thread is not None
+        threading.Thread(target=self._run, args=(facts, vectors, geometry), name="map", daemon=True).start()
 
     def response(self) -> MapResponse:
         """The map, or an empty one that is not ready."""
@@ -48,21 +41,28 @@ class Places:
 
     def _run(self, facts: Sequence[Facts], vectors: NDArray[np.float32], geometry: GeometryName) -> None:
         try:
-            places = placed(torch.from_numpy(vectors), geometry)
+            places = placed(torch.from_numpy(vectors), geometry) if len(vectors) else np.zeros((0, 2))
         except Exception:  # the map is one part of the page, the rest works on
             logger.exception("The map could not be computed.")
             places = np.zeros((0, 2))
         kept = list(islice(facts, len(places)))
-        labels = sorted({str(fact["label"]) for fact in kept if fact.get("label") is not None})
-        numbers = {label: at for at, label in enumerate(labels)}
+        classes = [_class_of(fact) for fact in kept]
+        labels = sorted({name for name in classes if name is not None})
+        numbers: dict[str | None, int] = {None: -1, **{label: at for at, label in enumerate(labels)}}
         self._found = MapResponse(
             ready=True,
             ids=[str(fact["id"]) for fact in kept],
             labels=labels,
-            classes=[numbers[str(fact["label"])] if fact.get("label") is not None else -1 for fact in kept],
+            classes=[numbers[name] for name in classes],
             x=(places[:, 0] * (_HALF / 100)).round().astype(int).tolist(),
             y=(places[:, 1] * (_HALF / 100)).round().astype(int).tolist(),
         )
+
+
+def _class_of(fact: Facts) -> str | None:
+    """What colours a point: the class of an item, or its group."""
+    found = fact.get("label", fact.get("group"))
+    return None if found is None else str(found)
 
 
 def placed(vectors: torch.Tensor, geometry: GeometryName, seed: int = 0) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/marks.js": ("marks.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/map.js": ("map.js", "text/javascript; charset=utf-8"),
 }
@@ -71,8 +72,7 @@ def make_app(index: Index, name: str, settings: Settings) -> ASGIApp:
 
 async def _draw_map(service: Service, places: Places) -> None:
     facts, vectors = await service.embeddings(MOST_POINTS)
-    if facts:
-        places.start(facts, vectors, service.index.geometry)
+    places.start(facts, vectors, service.index.geometry)
 
 
 def _answering(endpoint: Endpoint, api: Api) -> Callable[[Request], Any]:

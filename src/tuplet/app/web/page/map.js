@@ -2,8 +2,8 @@
 
 const VERTEX = `
 attribute vec2 place; attribute vec4 colour; attribute float size;
-uniform vec2 centre; uniform vec2 scale; varying vec4 shade;
-void main() { gl_Position = vec4((place - centre) * scale, 0.0, 1.0); gl_PointSize = size; shade = colour; }`;
+uniform vec2 centre; uniform vec2 scale; uniform float fade; varying vec4 shade;
+void main() { gl_Position = vec4((place - centre) * scale, 0.0, 1.0); gl_PointSize = size; shade = vec4(colour.rgb, colour.a * fade); }`;
 const FRAGMENT = `
 precision mediump float; varying vec4 shade;
 void main() {
@@ -66,6 +66,7 @@ class PointMap {
     for (let row = 0; row < this.count; row++) this.places.set([found.x[row] / 10000, found.y[row] / 10000], 2 * row);
     this.sort();
     this.prepare();
+    this.paint();
     this.whole();
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.box);
@@ -104,48 +105,65 @@ class PointMap {
     gl.useProgram(program);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    this.uniforms = { centre: gl.getUniformLocation(program, "centre"), scale: gl.getUniformLocation(program, "scale") };
-    this.buffers = {};
-    for (const [name, width] of [["place", 2], ["colour", 4], ["size", 1]]) {
-      const buffer = gl.createBuffer();
-      const at = gl.getAttribLocation(program, name);
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      gl.enableVertexAttribArray(at);
-      gl.vertexAttribPointer(at, width, gl.FLOAT, false, 0, 0);
-      this.buffers[name] = buffer;
-    }
+    this.uniforms = Object.fromEntries(["centre", "scale", "fade"].map((name) => [name, gl.getUniformLocation(program, name)]));
+    this.inputs = [["place", 2], ["colour", 4], ["size", 1]].map(([name, width]) => [name, gl.getAttribLocation(program, name), width]);
+    for (const [, at] of this.inputs) gl.enableVertexAttribArray(at);
+    const layer = () => ({ count: 0, ...Object.fromEntries(this.inputs.map(([name]) => [name, gl.createBuffer()])) });
+    this.all = layer();
+    this.over = layer();
   }
 
-  /** Colours and sizes; what is marked is drawn last, over the rest. */
-  paint() {
-    const { gl, count, marked, chosen } = this;
-    const isDark = this.theme.matches;
-    const ink = isDark ? [0.95, 0.95, 0.96] : [0.08, 0.09, 0.12];
-    const lit = chosen.size ? chosen : marked;
-    const order = [];
-    for (let row = 0; row < count; row++) if (!lit.has(row) && row !== this.query && row !== this.current) order.push(row);
-    order.push(...lit);
-    for (const row of [this.query, this.current]) if (row >= 0) order.push(row);
-    const places = new Float32Array(2 * order.length);
-    const colours = new Float32Array(4 * order.length);
-    const sizes = new Float32Array(order.length);
+  /** Put points into a layer: rows, and of each its colour and its size in pixels. */
+  fill(layer, rows, look) {
+    const { gl } = this;
     const ratio = window.devicePixelRatio || 1;
-    const small = count > 20000 ? 2.5 : count > 3000 ? 4 : 7;
-    const palette = [-1, ...this.found.labels.keys()].map((label) => colourOf(label, isDark));
-    order.forEach((row, at) => {
-      const isEnd = row === this.query || row === this.current;
-      const isLit = lit.has(row);
-      places.set(this.places.subarray(2 * row, 2 * row + 2), 2 * at);
-      const colour = isEnd ? ink : palette[this.found.classes[row] + 1];
-      colours.set([...colour, isEnd || isLit ? 1 : lit.size ? 0.28 : 0.8], 4 * at);
-      sizes[at] = ratio * (isEnd ? small + 7 : isLit ? small + 4 : small);
+    const values = { place: new Float32Array(2 * rows.length), colour: new Float32Array(4 * rows.length), size: new Float32Array(rows.length) };
+    rows.forEach((row, at) => {
+      const { colour, opacity, size } = look(row);
+      values.place[2 * at] = this.places[2 * row];
+      values.place[2 * at + 1] = this.places[2 * row + 1];
+      values.colour.set(colour, 4 * at);
+      values.colour[4 * at + 3] = opacity;
+      values.size[at] = ratio * size;
     });
-    for (const [name, values] of [["place", places], ["colour", colours], ["size", sizes]]) {
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
-      gl.bufferData(gl.ARRAY_BUFFER, values, gl.DYNAMIC_DRAW);
+    for (const [name] of this.inputs) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, layer[name]);
+      gl.bufferData(gl.ARRAY_BUFFER, values[name], gl.DYNAMIC_DRAW);
     }
-    this.drawn = order.length;
+    layer.count = rows.length;
+  }
+
+  /** Colours of all points, once for each theme. */
+  paint() {
+    const isDark = this.theme.matches;
+    this.palette = [-1, ...this.found.labels.keys()].map((label) => colourOf(label, isDark));
+    this.ink = isDark ? [0.95, 0.95, 0.96] : [0.08, 0.09, 0.12];
+    this.small = this.count > 20000 ? 2.5 : this.count > 3000 ? 4 : 7;
+    const look = (row) => ({ colour: this.palette[this.found.classes[row] + 1], opacity: 0.8, size: this.small });
+    this.fill(this.all, this.found.ids.map((_, row) => row), look);
+    this.mark();
+  }
+
+  /** What is marked lies over the rest, and the rest fades. */
+  mark() {
+    const lit = this.chosen.size ? this.chosen : this.marked;
+    const ends = [this.query, this.current].filter((row) => row >= 0);
+    this.isFaded = lit.size > 0;
+    this.fill(this.over, [...lit, ...ends], (row) => {
+      const isEnd = ends.includes(row);
+      return { colour: isEnd ? this.ink : this.palette[this.found.classes[row] + 1], opacity: 1, size: this.small + (isEnd ? 7 : 4) };
+    });
     this.draw();
+  }
+
+  drawLayer(layer, fade) {
+    const { gl } = this;
+    for (const [name, at, width] of this.inputs) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, layer[name]);
+      gl.vertexAttribPointer(at, width, gl.FLOAT, false, 0, 0);
+    }
+    gl.uniform1f(this.uniforms.fade, fade);
+    gl.drawArrays(gl.POINTS, 0, layer.count);
   }
 
   draw() {
@@ -161,7 +179,8 @@ class PointMap {
       gl.clear(gl.COLOR_BUFFER_BIT);
       gl.uniform2f(this.uniforms.centre, this.x, this.y);
       gl.uniform2f(this.uniforms.scale, ...this.scale());
-      gl.drawArrays(gl.POINTS, 0, this.drawn);
+      this.drawLayer(this.all, this.isFaded ? 0.35 : 1);
+      this.drawLayer(this.over, 1);
     });
   }
 
@@ -186,7 +205,7 @@ class PointMap {
 
   whole() {
     Object.assign(this, { x: 0, y: 0, zoom: 1 });
-    this.paint();
+    this.mark();
   }
 
   zoomAt(left, top, factor) {
@@ -223,14 +242,14 @@ class PointMap {
     this.query = query === undefined ? -1 : (this.rows.get(query) ?? -1);
     if (![...this.chosen].some((row) => this.marked.has(row))) this.chosen.clear();
     this.erase();
-    this.paint();
+    this.mark();
     this.say();
   }
 
   /** An item of the results that is pointed at. */
   point(id) {
     this.current = this.rows.get(id) ?? -1;
-    this.paint();
+    this.mark();
   }
 
   say() {
@@ -269,7 +288,7 @@ class PointMap {
       this.hide();
       this.say();
     }
-    this.paint();
+    this.mark();
   }
 
   listen() {

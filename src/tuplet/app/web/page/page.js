@@ -1,4 +1,5 @@
 import { startMap } from "./map.js";
+import { Marks } from "./marks.js";
 
 const find = (id) => document.getElementById(id);
 const STEP = 24;
@@ -7,6 +8,7 @@ const COPY = '<svg viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-
 
 let about = null;
 let map = null;
+let marks = null;
 let asked = null; // what is searched for: {picture: File} | {text} | {item} | {row} | {series} | {only: ids}, null for the collection
 let shown = STEP;
 const past = []; // what was searched for on this visit; the history holds numbers, since files do not survive in it
@@ -79,7 +81,7 @@ function card(item) {
   const { label, text } = item.facts;
   const frame = make("span", { class: "frame" });
   if (item.picture && !text) frame.append(picture(item.picture, ""));
-  else frame.append(make("span", { class: text ? "wordy" : "none" }, text || "no picture"));
+  else frame.append(make("span", { class: text || !about.pictures ? "wordy" : "none" }, text || (about.pictures ? "no picture" : item.id)));
   const caption = make("span", { class: "caption" }, make("b", {}, label ?? ""));
   if (item.score !== undefined) caption.append(make("span", { class: "score" }, number(item.score)));
   const words = [label, item.id, item.score === undefined ? "" : `score ${number(item.score)}`, { true: "same", false: "different" }[item.same]];
@@ -92,7 +94,7 @@ function card(item) {
   const extra = Object.entries(item.facts)
     .filter(([key, value]) => !["label", "text", "target"].includes(key) && value !== null && value !== "")
     .map(([key, value]) => (key === "split" ? value : `${key} ${value}`));
-  const below = make("div", {}, name, make("div", { class: "extra" }, extra.join(" · ")));
+  const below = make("div", {}, name, make("div", { class: "extra" }, extra.join(" · ")), marks.field(item, asked?.item));
   const kind = item.same === true ? "card same" : "card";
   const element = make("li", { class: kind, "data-id": item.id }, open, below);
   element.addEventListener("pointerenter", () => map?.point(item.id));
@@ -375,6 +377,26 @@ function listenForArrows() {
   });
 }
 
+// ---- marks
+
+function showMarks(count) {
+  find("save-marks").hidden = find("clear-marks").hidden = !count;
+  find("save-marks").textContent = `Save ${count.toLocaleString("en")} ${count === 1 ? "mark" : "marks"} as CSV`;
+}
+
+function listenForMarks() {
+  find("marking").addEventListener("click", () => {
+    const isOn = find("marking").getAttribute("aria-pressed") !== "true";
+    find("marking").setAttribute("aria-pressed", String(isOn));
+    find("grid").classList.toggle("marking", isOn);
+  });
+  find("save-marks").addEventListener("click", () => marks.save());
+  find("clear-marks").addEventListener("click", () => {
+    marks.clear();
+    document.querySelectorAll("select.mark").forEach((select) => { select.value = ""; });
+  });
+}
+
 // ---- start
 
 /** What the address asks for. */
@@ -406,6 +428,7 @@ async function start() {
     return;
   }
   find("name").textContent = about.name;
+  find("grid").classList.toggle("plain", !about.pictures);
   find("size").textContent = `${about.items.toLocaleString("en")} items · ${about.geometry.replace("_", " ")}`;
   const takesPictures = about.inputs.includes("picture");
   const typed = ["text", "row", "series"].find((kind) => about.inputs.includes(kind));
@@ -419,6 +442,7 @@ async function start() {
     const side = about.threshold.larger_is_same ? "from" : "up to";
     find("threshold").append(`Same ${side} `, make("strong", {}, number(value)), `: ${percent(rates.false_accepts)} false accepts and ${percent(rates.false_rejects)} false rejects on validation classes.`);
   }
+  marks = new Marks(`${about.name} ${about.model}`, showMarks);
   showFilters();
   find("filters").open = !window.matchMedia("(max-width: 52rem)").matches;
   asked = addressed();
@@ -468,4 +492,5 @@ window.addEventListener("popstate", (event) => {
 listenForPictures();
 listenForItems();
 listenForArrows();
+listenForMarks();
 start();
