@@ -278,6 +278,17 @@ def _other_losses() -> Iterator[Case]:
         yield Case("instance_discrimination", bank | {"sharded": True}, examples)
 
 
+def _declared() -> Iterator[Case]:
+    """Losses over classes that nothing above calls, since their declarations say how they are called."""
+    named = {case.name for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
+    for name in losses.registry:
+        loss = losses.registry[name]
+        if name not in named and loss.supervision == "class":
+            is_head = "num_classes" in loss.options
+            for call in (weighted, classes) if is_head else (weighted, two_sets):
+                yield Case(name, {"num_classes": 7, "dim": DIM} if is_head else {}, call)
+
+
 def _heads() -> Iterator[Case]:
     """Losses over class weights, whole or sharded, all classes or a sample."""
     head = {"num_classes": 7, "dim": DIM}
@@ -294,7 +305,7 @@ def _heads() -> Iterator[Case]:
     yield Case("arcface", head | {"scale": 8.0, "sharded": True, "sample_rate": 0.7, "correction": True}, weighted)
 
 
-CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
+CASES = {case.title: case for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads(), *_declared())}
 
 
 def play(names: Sequence[str] = tuple(CASES), **execution: Any) -> dict[str, Any]:
