@@ -46,6 +46,8 @@ def choices(option: Option) -> st.SearchStrategy[Any]:
     hint, default = option.hint, option.default
     if default is None:
         return st.none()
+    if isinstance(default, tuple):  # a schedule of the module, of which a function takes one value
+        return st.sampled_from([0.0, 5.0])
     if default == "learned":
         hint, default = get_args(hint)[0], 1.0
     if get_origin(hint) is Literal:
