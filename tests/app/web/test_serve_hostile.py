@@ -24,7 +24,7 @@ def guarded(served, run, tmp_path_factory):
     token = folder / "token"
     collection = folder / "collection"
     collection.mkdir()
-    limits = ("--max-body", 1, "--max-pixels", 100_000, "--timeout", 3, "--max-requests", 8)
+    limits = ("--max-body", 1, "--max-pixels", 100_000, "--timeout", 15, "--max-requests", 8)
     with served(run, "--token-file", token, "--pictures", collection, *limits, folder=folder) as server:
         server.token = token.read_text().strip()
         assert stat.S_IMODE(token.stat().st_mode) == 0o600
