@@ -31,7 +31,7 @@ def core() -> None:
     if not (loss.isfinite() and embeddings.grad is not None and embeddings.grad.abs().sum() > 0):
         raise SystemExit("The loss or its gradient is not what it should be.")
     said = run("--help", expected=5)
-    if 'pip install "tuplet[app]"' not in said:
+    if 'pip install "tuplet[app]' not in said:
         raise SystemExit("The command line does not say how to install what is missing.")
     if "package that is not installed" not in run(*said.split("tuplet ")[-1].split()):
         raise SystemExit("The command that an error ends with does not explain it.")
