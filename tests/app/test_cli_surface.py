@@ -123,7 +123,7 @@ def test_every_example_can_be_typed(line):
         pytest.param(["train", "--resume", "y", "--set", "seed=3"], "keeps its recipe", id="resume another recipe"),
         pytest.param(["train", "x", "--require", "good"], "METRIC=VALUE", id="requirement"),
         pytest.param(["train", "glyphs", "--device", "tpu"], "--device tpu is not available", id="device"),
-        pytest.param(["train", "x", "--require", "recal@1=0.9"], "no measure has that name", id="measure"),
+        pytest.param(["train", "x", "--require", "recal@1=0.9"], "--require recal@1", id="metric"),
         pytest.param(["search", "x", "y", "--top", "0"], "--top", id="no hits"),
         pytest.param(["embed", "x", "y"], "-o FILE.npy or --json", id="no output"),
         pytest.param(["embed", "x", "y", "-o", "a.txt"], ".npy", id="format"),

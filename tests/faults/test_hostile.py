@@ -197,7 +197,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(tmp_path, mark, survived):
 def test_names_in_data_do_not_steer_the_terminal(name, capsys, survived):
     show.show_rows([{"id": name, "score": 1.0}], ["id", "score"], as_json=False)
     show.show_rows([{"id": name}], ["id"], as_json=True)
-    show.note(f"The class {name} is odd.")
+    show.log(f"The class {name} is odd.")
     shown = "".join(capsys.readouterr())
     assert not set(name) & set(shown) & {"\x1b", "\x9b", "\r", "\x08", "\x07", "\u202e", "\udcff", "\x7f"}
     assert json.loads(shown.splitlines()[2])["id"] == name  # what is written out is what JSON reads
