@@ -78,3 +78,14 @@ def test_marks_are_changed_on_the_page_and_saved(spoilt, tuplet, chromium):
     saved = [row["id"] for row in csv.DictReader(text.splitlines()) if row["exclude"] == "yes"]
     assert len(saved) == int(before.split()[0]) + 1
     assert troubles == []
+
+
+def test_classes_of_a_few_examples_are_dealt_out_without_any_for_validation(workplace, tuplet, tmp_path):
+    for label in "023456":
+        (tmp_path / "digits" / label).mkdir(parents=True)
+        for path in sorted((workplace / "digits" / label).iterdir())[:4]:
+            shutil.copy(path, tmp_path / "digits" / label)
+    shutil.copy(workplace / "digits.toml", tmp_path)
+    few = ["--set", "batch.classes_per_batch=4", "--set", "data.split.validation=0.0", "--set", "data.split.test=0.5"]
+    tuplet("train", "digits.toml", "--steps", "3", *few, folder=tmp_path)
+    assert json.loads(tuplet("audit", "runs/digits", "--json", folder=tmp_path).stdout)["duplicate"] == 0

@@ -20,8 +20,8 @@ from tuplet.models import Embedder
 from tuplet.recipes import Reader, build, load_recipe
 from tuplet.recipes.schema import Data, Recipe
 from tuplet.seeding import derive
-from tuplet.training import tried
 from tuplet.training.record import read_fingerprint
+from tuplet.training.trial import fitted
 
 Progress = Callable[[str], None]
 
@@ -125,7 +125,7 @@ def audit(
     splits = _splits(run, manifest)
     findings = _copies(manifest, dataset, splits, least)
     if folds:
-        issues = _held_out(recipe, manifest, reader, folds, device, trust=trust, progress=progress)
+        issues = label_issues_by_folds(recipe, manifest, reader, folds, device, trust=trust, progress=progress)
     else:
         own = torch.arange(len(labels))
         issues = label_issues(embeddings, labels, embeddings, labels, embedder.geometry, exclude=own)
@@ -202,7 +202,7 @@ class _Fold(Reader):
         return self.held_out
 
 
-def _held_out(
+def label_issues_by_folds(
     recipe: Recipe,
     manifest: Manifest,
     reader: Reader,
@@ -215,7 +215,7 @@ def _held_out(
     """Each example by a model that was trained without it."""
     assert manifest.labels is not None  # noqa: S101  asked above
     labels = torch.from_numpy(manifest.labels)
-    split = recipe.data.split.model_copy(update={"by": "row", "given": True})
+    split = recipe.data.split.model_copy(update={"by": "row", "given": True, "validation": 0.0})
     held_recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
     part = _dealt(manifest.labels, folds, recipe.seed)
     count = len(labels)
@@ -224,15 +224,14 @@ def _held_out(
         progress(f"training {fold + 1} of {folds}, on the other examples")
         held = part == fold
         job = build(held_recipe, cache=reader.cache, reader=_Fold(reader.cache, manifest, held), trust=trust)
-        tried(job, device)
+        embedder = fitted(job, device)
         asked, rest = (torch.from_numpy(np.flatnonzero(chosen)) for chosen in (held, ~held))
-        embed = job.embedder.embed
         found = label_issues(
-            embed(load_dataset(manifest.take(asked.numpy()), job.embedder.preprocessing)),
+            embedder.embed(load_dataset(manifest.take(asked.numpy()), embedder.preprocessing)),
             labels[asked],
-            embed(load_dataset(manifest.take(rest.numpy()), job.embedder.preprocessing)),
+            embedder.embed(load_dataset(manifest.take(rest.numpy()), embedder.preprocessing)),
             labels[rest],
-            job.embedder.geometry,
+            embedder.geometry,
         )
         evidence[asked], suggested[asked] = found.evidence, found.suggested
         nearest[asked] = torch.where(found.nearest >= 0, rest[found.nearest.clamp_min(0)], -1)

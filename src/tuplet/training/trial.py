@@ -9,6 +9,7 @@ import torch
 from tuplet.engine import SINGLE_PROCESS
 from tuplet.errors import RecipeError
 from tuplet.evaluation import QueryResult
+from tuplet.models import Embedder
 from tuplet.training import checkpoint
 from tuplet.training.evaluator import evaluate_raw, selection_of, validate
 from tuplet.training.events import Event, EventLog
@@ -58,10 +59,32 @@ def tried(job: Job, device: torch.device | str = "cpu") -> Trial:
         )
     state = State(job, torch.device(device))
     raw = evaluate_raw(job, selection.protocol, state.baseline.extractor)
-    with TemporaryDirectory() as folder, EventLog(None) as event_log:
-        events = tuple(train(state, event_log, Path(folder), SINGLE_PROCESS))
-        best = state.progress.best_step
-        state.restore_evaluated(checkpoint.load(Path(folder) / checkpoint.name_of(best)))
+    events = _trained(state)
+    best = state.progress.best_step
     result = validate(job, selection.protocol, state.evaluated, SINGLE_PROCESS)
     assert result is not None  # noqa: S101  one process evaluates
     return Trial(selection.metric, result, raw, best, state.progress.step, events)
+
+
+def fitted(job: Job, device: torch.device | str = "cpu") -> Embedder:
+    """Train and keep no file: the embedder of the best step, or of the last one where nothing chooses.
+
+    Args:
+        job: What to train.
+        device: Where encoder and loss live.
+
+    Raises:
+        DivergedError: If the loss is no longer finite.
+    """
+    state = State(job, torch.device(device))
+    _trained(state)
+    return state.evaluated.eval()
+
+
+def _trained(state: State) -> tuple[Event, ...]:
+    """Take all steps, and go back to the best of them."""
+    with TemporaryDirectory() as folder, EventLog(None) as event_log:
+        events = tuple(train(state, event_log, Path(folder), SINGLE_PROCESS))
+        best = checkpoint.name_of(state.progress.best_step)
+        state.restore_evaluated(checkpoint.load(Path(folder) / best))
+    return events
