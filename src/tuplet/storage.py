@@ -61,12 +61,13 @@ def replaced_folder(folder: Path | str, *, owns: Collection[str], error: type[Tu
 
 
 @contextmanager
-def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Path]:
+def replaced_file(path: Path | str, *, error: type[TupletError], shared: bool = False) -> Iterator[Path]:
     """Write a file beside `path`, with the same suffix, and put it in its place at the end.
 
     Args:
         path: The file to write. Its parents are made.
         error: What to raise.
+        shared: True if other processes may write the same file at the same time: the last one stays, whole.
 
     Yields:
         The path to write to.
@@ -77,7 +78,7 @@ def replaced_file(path: Path | str, *, error: type[TupletError]) -> Iterator[Pat
     target = Path(os.path.realpath(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _drafted(target) as draft:
+        with _drafted(target, shared=shared) as draft:
             yield draft
     except OSError as problem:
         raise _cannot_write(path, problem, error) from problem
@@ -89,27 +90,26 @@ def write_file(path: Path, content: str | bytes, *, shared: bool = False) -> Non
     Args:
         path: The file.
         content: All of it.
-        shared: True if other processes may write the same file at the same time.
+        shared: As for `replaced_file`.
 
     Raises:
         OSError: If it cannot be written; it names the file.
     """
     try:
-        with _drafted(Path(os.path.realpath(path)), token_hex(8) if shared else "") as draft:
+        with _drafted(Path(os.path.realpath(path)), shared=shared) as draft:
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(path)) from problem  # nobody asked for the draft
 
 
-def draft_of(path: Path) -> Path:
+def draft_of(path: Path, mark: str = "") -> Path:
     """What a file is called until it is whole."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+    return path.with_name(f".{path.stem}{mark}.partial{path.suffix}")
 
 
 @contextmanager
-def _drafted(target: Path, mark: str = "") -> Iterator[Path]:
-    draft = draft_of(target)
-    draft = draft.with_name(f"{draft.name}.{mark}") if mark else draft
+def _drafted(target: Path, *, shared: bool) -> Iterator[Path]:
+    draft = draft_of(target, f".{token_hex(8)}" if shared else "")
     try:
         yield draft
         _sync(draft)

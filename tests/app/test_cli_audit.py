@@ -80,6 +80,12 @@ def test_marks_are_changed_on_the_page_and_saved(spoilt, tuplet, chromium):
     assert troubles == []
 
 
+def test_what_is_no_run_is_said(tuplet, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        assert "no-run" in tuplet("audit", name, folder=tmp_path, code=3).stderr
+
+
 def test_classes_of_a_few_examples_are_dealt_out_without_any_for_validation(workplace, tuplet, tmp_path):
     for label in "023456":
         (tmp_path / "digits" / label).mkdir(parents=True)

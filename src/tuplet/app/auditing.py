@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuplet.app.history import recipe_of
 from tuplet.data import Dataset, Manifest, load_dataset
 from tuplet.data.fingerprint import Fingerprint
 from tuplet.data.raw import raw_features
@@ -106,9 +107,9 @@ def audit(
         progress: Is reported what is done next.
 
     Raises:
-        DataError: If the data is gone, or has no classes.
+        DataError: If there is no run, or its data is gone or has no classes.
     """
-    recipe = load_recipe(run / "recipe.toml")
+    recipe = load_recipe(recipe_of(run))
     reader = Reader(cache)
     manifest = reader.manifest(recipe.data)
     if manifest.labels is None or manifest.pairs is not None:

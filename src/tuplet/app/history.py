@@ -16,6 +16,21 @@ _FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
 
 
+def recipe_of(run: Path) -> Path:
+    """The recipe in the folder of a run.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if not (run / "recipe.toml").is_file():
+        raise DataError(
+            f"{run} is not the folder of a run: it has no recipe.toml.",
+            hint="List the runs there are: tuplet runs",
+            reference="no-run",
+        )
+    return run / "recipe.toml"
+
+
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """One row per run, the best last.
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuplet.app.history import recipe_of
 from tuplet.app.metrics import Metric, primary_of
-from tuplet.errors import DataError, counted
+from tuplet.errors import counted
 from tuplet.results import Evaluation, Interval, RawInput, Scores
 
 if TYPE_CHECKING:
@@ -28,12 +29,7 @@ _PROTOCOLS = {
 
 def read_evaluation(run: Path) -> Evaluation:
     """The results of a run."""
-    if not (run / "recipe.toml").is_file():
-        raise DataError(
-            f"{run} is not the folder of a run: it has no recipe.toml.",
-            hint="List the runs there are: tuplet runs",
-            reference="no-run",
-        )
+    recipe_of(run)
     return Evaluation.read(run, remedy=f"Finish the run: tuplet train --resume {run}")
 
 

@@ -268,7 +268,7 @@ def _contents(items: Items, cache: Path | None) -> list[str]:
         return known
     found = [_digest(file.read_bytes()) for file in files]
     if kept is not None:
-        with suppress(DataError), replaced_file(kept, error=DataError) as draft:  # no cache is no loss
+        with suppress(DataError), replaced_file(kept, error=DataError, shared=True) as draft:  # no cache is no loss
             draft.write_text("\n".join(found))
     return found
 

@@ -311,7 +311,7 @@ class _Ties:
 
     def hits_within(self, last: Int64[Tensor, " queries"]) -> Float[Tensor, " queries"]:
         """Expected number of relevant rows down to a rank."""
-        return (self.chance * (self.rank <= last[:, None])).sum(1)
+        return _summed(self.chance * (self.rank <= last[:, None]))
 
     def precision_at_hits(
         self, worth: Int64[Tensor, " queries"], last: Int64[Tensor, " queries"] | None = None
@@ -320,13 +320,13 @@ class _Ties:
         # Expected number of relevant rows down to this rank, if the row at it is one of them.
         share = (self.inside - 1).double() / (self.size - 1).clamp_min(1)
         gain = self.chance * (self.above + 1 + (self.rank - 1 - self.start) * share) / self.rank
-        return (gain if last is None else gain * (self.rank <= last[:, None])).sum(1) / worth
+        return _summed(gain if last is None else gain * (self.rank <= last[:, None])) / worth
 
     def reciprocal(self, last: Int64[Tensor, " queries"]) -> Float[Tensor, " queries"]:
         """Expected 1 / rank of the first relevant row, 0 beyond a rank."""
         hit = _chance_of_a_hit(self.above, self.inside, self.size, self.rank - self.start)
         first = hit.diff(dim=1, prepend=torch.zeros_like(hit[:, :1]))  # that it is at this rank
-        return (first / self.rank * (self.rank <= last[:, None])).sum(1)
+        return _summed(first / self.rank * (self.rank <= last[:, None]))
 
     def at(
         self, stem: str, k: int, relevant: Int64[Tensor, " queries"], available: Int64[Tensor, " queries"]
@@ -355,3 +355,8 @@ def _chance_of_a_hit(above: Tensor, inside: Tensor, size: Tensor, sampled: Tenso
         + torch.lgamma((size - sampled).double() + 1)
     ).where(missing >= sampled, 0.0)
     return (1 - miss.where(inside > 0, 1.0)).where(above == 0, 1.0)
+
+
+def _summed(terms: Float[Tensor, "queries ranks"]) -> Float[Tensor, " queries"]:
+    """Over ranks one after the other: the last bit does not depend on how many zeros follow."""
+    return terms.cumsum(1)[:, -1] if terms.shape[1] else terms.sum(1)

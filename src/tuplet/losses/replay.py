@@ -8,9 +8,8 @@ after the replay, once.
 import logging
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass
-from types import NoneType
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +26,9 @@ AFTER = 3
 
 KEPT = 4
 """Graphs that a module keeps."""
+
+COUNTED = 256
+"""Classes of shapes whose calls are counted; with more of them nothing comes again."""
 
 ROOM = 2**28
 """Most pairs of anchors and references in a recorded call: what it holds stays allocated."""
@@ -63,6 +65,8 @@ class Replays:
         key = _key(module, x, sides)
         graph = self.graphs.get(key)
         if graph is None:
+            if len(self.calls) >= COUNTED:
+                self.calls.clear()
             self.calls[key] += 1
             if self.calls[key] <= AFTER:
                 return None
@@ -116,14 +120,19 @@ def _key(module: nn.Module, x: Tensor, sides: dict[str, Any]) -> Key:
     shapes = tuple((name, each.shape, each.dtype, each.device, each.requires_grad) for name, each in inputs)
     options = tuple((name, side) for name, side in sides.items() if not isinstance(side, Tensor))
     tables = tuple((each.data_ptr(), each.requires_grad) for each in (*module.parameters(), *module.buffers()))
-    own = tuple(
-        (name, value)
-        for part in module.modules()
-        for name, value in vars(part).items()
-        if name[0] != "_" and (isinstance(value, (int, float, str, NoneType)) or is_dataclass(value))
-    )
+    named = [each for part in module.modules() for each in vars(part).items() if each[0][0] != "_"]
+    own = tuple((name, _compared(value)) for name, value in named)
     modes = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), _execution(module, sides)
     return shapes, options, tables, own, modes, _place(x)
+
+
+def _compared(value: Any) -> Hashable:
+    """An option by its value; what has none that can be compared, by being the same object."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 def _place(x: Tensor) -> tuple[torch.device, int]:

@@ -1,7 +1,10 @@
 """Embedders as one file that runs without tuplet."""
 
 import copy
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
     for weight in network.parameters():
         weight.data = weight.data.contiguous()  # torch.export cannot save another memory order
     with torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet("torch.onnx"):
             warnings.simplefilter("ignore")  # torch warns of its own parts; what counts is compared below
             run = writers[suffix](network, inputs[:2], partial)
         outputs = [(network(inputs[:count]), run(inputs[:count])) for count in _CHECKED]
@@ -74,6 +77,18 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
                 reference="export-differs",
             )
     return difference
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Errors only of a logger."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Normalised(nn.Module):

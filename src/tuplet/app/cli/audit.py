@@ -48,8 +48,8 @@ def audit(
     folder = run / "audit" if output is None else output
     found = look(run, cache_beside(run), folds=folds, least=copies, device=device_of(device), trust=trust, progress=log)
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "findings.csv", found.table())
-    write_file(folder / "findings.html", findings_page(found, run.name))
+    write_file(folder / "findings.csv", found.table(), shared=True)
+    write_file(folder / "findings.html", findings_page(found, run.name), shared=True)
     numbers = {kind: sum(one.finding == kind for one in found.findings) for kind in ("duplicate", "label", "outlier")}
     if as_json:
         used, dim = found.dimensions

@@ -69,9 +69,9 @@ def embed(
         return
     ids, beside = output.with_suffix(".ids.txt"), output.with_suffix(".json")
     facts |= {"format": 1, "rows": len(embeddings), "dim": embeddings.shape[1], "ids": ids.name}
-    write_file(output, _as_npy(embeddings))
-    write_file(ids, "".join(f"{name}\n" for name in names))
-    write_file(beside, json.dumps(facts, indent=2) + "\n")
+    write_file(output, _as_npy(embeddings), shared=True)
+    write_file(ids, "".join(f"{name}\n" for name in names), shared=True)
+    write_file(beside, json.dumps(facts, indent=2) + "\n", shared=True)
     size = counted(len(embeddings), "embedding", "embeddings")
     log(
         f"{size} of {embeddings.shape[1]} numbers{', each of length 1,' if is_normalised else ''} in {output}, to be "

@@ -48,7 +48,7 @@ def init(
         with TemporaryDirectory() as scratch:
             tell_mirroring(made, Path(scratch))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, _head(path) + made.text(path.resolve().parent))
+    write_file(path, _head(path) + made.text(path.resolve().parent), shared=True)
     if made.manifest is not None:
         log(describe(made.manifest))
     if as_json:

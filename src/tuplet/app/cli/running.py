@@ -100,7 +100,9 @@ def new_run(
 
 def _from_run(start: Path, source: str | None, data: Path | None) -> tuple[str, Path | None]:
     """The recipe of a run that starts from another: that of the other, unless one is named."""
-    recipe = _recipe_of(start)
+    from tuplet.app.history import recipe_of
+
+    recipe = recipe_of(start)
     if source is None or source == str(recipe):
         return str(recipe), data
     if data is None and Path(source).exists() and not source.endswith(".toml"):
@@ -162,10 +164,11 @@ def old_run(
         steps: Steps that it shall take in all, if it is to take others.
         trust: Import what an encoder `callable` names.
     """
+    from tuplet.app.history import recipe_of
     from tuplet.recipes import load_recipe
     from tuplet.training.claim import Claim
 
-    found = _recipe_of(folder)
+    found = recipe_of(folder)
     overrides = [] if data is None else [f"data.source={_quoted(str(data.resolve()))}"]
     if steps is not None:
         overrides += [f"train.steps={steps}", "train.epochs=0"]
@@ -180,16 +183,6 @@ def old_run(
             raise
         hint = f"If the run or its data was moved, say where the data is: tuplet train --resume {folder} --data PATH"
         raise MissingFileError(error.message, hint=hint, reference="missing-file") from error
-
-
-def _recipe_of(run: Path) -> Path:
-    if not (run / "recipe.toml").is_file():
-        raise DataError(
-            f"{run} is not the folder of a run: it has no recipe.toml.",
-            hint="`tuplet runs` lists the runs.",
-            reference="no-run",
-        )
-    return run / "recipe.toml"
 
 
 def _build(

@@ -132,7 +132,7 @@ def write_report(run: Path, device: str = "cpu") -> Path:
         DataError: If the run is not finished.
     """
     path = run / FILE
-    write_file(path, render(compose(run, device)))
+    write_file(path, render(compose(run, device)), shared=True)
     return path
 
 
