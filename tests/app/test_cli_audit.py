@@ -47,6 +47,16 @@ def test_wrong_labels_and_copies_are_found_and_left_out(spoilt, tuplet, folds):
     assert counts[0] - counts[1] == marked
 
 
+def test_names_that_the_data_lacks_are_counted_whatever_the_table_is_called(spoilt, tuplet):
+    folder, _, copies = spoilt
+    table = folder / 'my "marks" é.csv'
+    table.write_text(f"id,exclude\n{copies[0]},yes\n{copies[1]},\nnowhere.png,yes\n")
+    said = tuplet("train", "digits.toml", "--name", "marked", "--steps", "2", "--exclude", table, folder=folder).stderr
+    [note] = [line for line in said.splitlines() if table.name in line]
+    assert note.split()[0] == "1"
+    assert "1 name" in note
+
+
 def test_a_table_that_is_none_is_refused(spoilt, tuplet):
     folder, _, _ = spoilt
     (folder / "notes.csv").write_text("a,b\n1,2\n")

@@ -65,6 +65,8 @@ def _without(manifest: Manifest, table: str | None) -> Manifest:
     excluded = read_excluded(Path(table))
     kept = [at for at, name in enumerate(manifest.ids) if name not in excluded]
     note = f"{len(manifest) - len(kept):,} of {len(manifest):,} examples are left out, as {table} says."
+    if unknown := len(excluded) - (len(manifest) - len(kept)):
+        note += f" {counted(unknown, 'name', 'names')} that it marks {'is' if unknown == 1 else 'are'} not in the data."
     return replace(manifest.take(kept), notes=(*manifest.notes, note))
 
 

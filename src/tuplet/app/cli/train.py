@@ -1,5 +1,6 @@
 """`tuplet train`."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,7 +98,7 @@ def train(
         show_presets(as_json=as_json)
         return
     required, changes = parse_required(require), with_skip_broken(changes, skip_broken=skip_broken)
-    changes += [] if exclude is None else [f"data.exclude={exclude}"]
+    changes += [] if exclude is None else [f"data.exclude={json.dumps(str(exclude), ensure_ascii=False)}"]
     if resume is not None and (source or name or changes or start):
         raise typer.BadParameter(
             "A resumed run keeps its recipe: only --data, --steps and --device go with --resume. A new run from its "
