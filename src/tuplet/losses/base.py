@@ -14,7 +14,7 @@ from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_reduce_sum
 from tuplet.engine.recording import asked_together
 from tuplet.errors import NonFiniteError
-from tuplet.losses import operator
+from tuplet.losses import operator, replay
 from tuplet.losses.inputs import PAIRS
 from tuplet.losses.pending import Call, PendingCalls
 from tuplet.losses.replay import Replays
@@ -88,7 +88,7 @@ class MetricLoss(nn.Module):
                 embeddings,
                 {name: side for name, side in given.items() if side is not None},
             )
-        if isinstance(embeddings, Tensor) and embeddings.is_cuda:
+        if isinstance(embeddings, Tensor) and embeddings.device.type in replay.DEVICES:
             value = self._replays.call(self, embeddings, {"labels": labels, **sides})
             if value is not None:
                 return value

@@ -21,6 +21,9 @@ from tuplet.engine.recording import Recording, recorded
 
 logger = logging.getLogger(__name__)
 
+DEVICES = ("cuda",)
+"""Kinds of devices that record what a call launches."""
+
 AFTER = 3
 """Calls with the same shapes before one is recorded: tile code is compiled by then."""
 
@@ -98,7 +101,9 @@ def _may_record(module: Any, x: Tensor, sides: dict[str, Any]) -> bool:
     execution = _execution(module, sides)
     wanted = execution.graphs and execution.engine != "panels" and execution.check != "deferred"
     plain = all(side is None or isinstance(side, (Tensor, Execution)) for side in sides.values())
-    if not x.is_cuda or not wanted or not plain or not len(x) or module.has_state or module.processes.size > 1:
+    if x.device.type not in DEVICES or not wanted or not plain or not len(x):
+        return False
+    if module.has_state or module.processes.size > 1:
         return False
     others = [side for side in sides.values() if isinstance(side, Tensor)]
     if any(other.device != x.device for other in others):
