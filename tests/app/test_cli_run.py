@@ -231,10 +231,9 @@ def test_whatever_computes_takes_a_device(workplace, run, tuplet, command):
         "search": ["digits/3", "--top", "1"],
         "report": [],
     }[command]
-    here, there = (
-        tuplet(command, "runs/digits", *words, *device, folder=workplace).stdout for device in ([], ["--device", "cpu"])
-    )
-    assert here == there
+    there = tuplet(command, "runs/digits", *words, "--device", "cpu", folder=workplace).stdout
+    if command in ("embed", "search"):
+        assert there == tuplet(command, "runs/digits", *words, folder=workplace).stdout
     for name in ("meta", "nonsense"):
         tuplet(command, "runs/digits", *words, "--device", name, folder=workplace, code=2)
 

@@ -17,6 +17,7 @@ def visit(browser, run):
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
         page.on("request", lambda asked: troubles.append(asked.url) if asked.url.startswith(("http", "ws")) else None)
+        page.set_default_timeout(120_000)  # a busy machine draws the map without a graphics card
         page.goto(f"file://{run / 'report.html'}")
         page.wait_for_selector("#chart-map .main-svg")
         return page, troubles
@@ -27,13 +28,18 @@ def visit(browser, run):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1200, "dark")])
-def test_the_page_fits_and_draws_everything_offline(visit, width, scheme):
+def test_the_page_fits_can_be_read_and_draws_everything_offline(visit, width, scheme):
     page, troubles = visit(width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("validation", "loss", "speed", "pairs"):
         assert page.locator(f"#chart-{name} .scatterlayer .trace").count() > 0
         assert page.locator(f"#chart-{name}").bounding_box()["width"] <= width
     assert troubles == []
+    ground = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (ground > 0.5) == (scheme == "light")
+    for place in ("h1", ".lead", ".interval", "nav a", "th small", ".query li"):
+        ink = luminance(page.evaluate("place => getComputedStyle(document.querySelector(place)).color", place))
+        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 4.5
 
 
 def luminance(colour):
@@ -41,16 +47,6 @@ def luminance(colour):
     parts = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_themes(visit, scheme):
-    page, _ = visit(scheme=scheme)
-    ground = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    assert (ground > 0.5) == (scheme == "light")
-    for place in ("h1", ".lead", ".interval", "nav a", "th small", ".query li"):
-        ink = luminance(page.evaluate("place => getComputedStyle(document.querySelector(place)).color", place))
-        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 4.5
 
 
 def test_charts_follow_the_theme(visit):
@@ -77,8 +73,15 @@ def test_pointing_at_the_map_shows_the_example(visit):
     assert troubles == []
 
 
-def test_the_map_works_by_keyboard(visit):
+def test_everything_works_by_keyboard(visit):
     page, _ = visit()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the result"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#result"
+    page.focus("#reproduce summary")
+    page.keyboard.press("Enter")
+    assert page.locator("#reproduce pre", has_text="[train]").is_visible()
     page.focus("#map-wrap")
     page.keyboard.press("ArrowRight")
     first = page.inner_text("#found")
@@ -89,18 +92,3 @@ def test_the_map_works_by_keyboard(visit):
     assert not page.locator("#tip").is_visible()
     page.fill("#find-class", "<b>one & only</b>")
     assert "examples, ringed" in page.inner_text("#found")
-
-
-def test_the_first_tab_skips_to_the_result(visit):
-    page, _ = visit()
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the result"
-    page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#result"
-
-
-def test_details_open_by_keyboard(visit):
-    page, _ = visit()
-    page.focus("#reproduce summary")
-    page.keyboard.press("Enter")
-    assert page.locator("#reproduce pre", has_text="[train]").is_visible()

@@ -40,12 +40,12 @@ def test_values_gradients_and_memory_equal_those_of_one_process(name, alone, tog
         assert_same(seen[name], alone[name])
 
 
-@pytest.mark.parametrize(("processes", "exchange"), [(1, "auto"), (2, "gather"), (3, "ring"), (4, "ring")])
+@pytest.mark.parametrize(("processes", "exchange"), [(2, "gather"), (3, "ring"), (4, "ring")])
 def test_tile_code_gives_the_same_on_any_number_of_processes(processes, exchange, alone, tmp_path):
+    names = [*CASES][:: 3 if processes == 4 else 1]  # a ring of four differs from one of three by another turn
     how = {"engine": "tiles", "exchange": exchange, "memory": 16 * 400}  # tiles of 400 entries
-    together = launch("distributed.cases:play", processes, tmp_path, **how) if processes > 1 else [play(**how)]
-    for seen in together:
-        for name in CASES:
+    for seen in launch("distributed.cases:play", processes, tmp_path, names=names, **how):
+        for name in names:
             assert_close(seen[name], alone[name], rtol=1e-11, atol=1e-11, equal_nan=True)
 
 

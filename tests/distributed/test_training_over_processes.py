@@ -91,7 +91,7 @@ def test_the_run_is_evaluated_and_saved_as_by_one_process(size, loss, recipe, al
 @pytest.fixture(scope="module")
 def begun(recipe, tmp_path_factory):
     """The first steps of trainings by two processes."""
-    given = {"recipe": str(recipe), "folder": str(recipe.parent / "begun"), "names": trainings.RESUMED, "until": 20}
+    given = {"recipe": str(recipe), "folder": str(recipe.parent / "begun"), "names": trainings.RESUMED, "until": 8}
     return launch("distributed.trainings:losses", 2, tmp_path_factory.mktemp("begun"), **given)
 
 
@@ -160,7 +160,11 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "reported"), [("train.stepps=3", "stepps"), ("train.chunk=5", "normalises over the batch")]
+    ("change", "reported"),
+    [
+        pytest.param("train.stepps=3", "stepps", marks=pytest.mark.slow),
+        ("train.chunk=5", "normalises over the batch"),
+    ],
 )
 def test_a_mistake_is_reported_once(recipe, tmp_path, change, reported):
     training = torchrun(2, "train", str(recipe), "--set", change, "--out", str(tmp_path), cwd=tmp_path)

@@ -20,13 +20,13 @@ from tuplet.training.optim import Optimizers
 from tuplet.training.step import take_step
 from tuplet.training.synchronised import synchronise
 
-STEPS = 50
+STEPS = 24
 EXACT = (  # what cannot be the same over processes is left out: dropout is drawn by each for its own rows
     "model.encoder={name='mlp', hidden=[16], norm='layer', dropout=0.0}",
     "batch.classes_per_batch=5",  # 15 rows: no number of processes but 3 and 5 gets equal shares
     f"train.steps={STEPS}",
     "train.log_every=1",
-    "train.validate_every=20",
+    "train.validate_every=8",
     "train.clip=1.0",
 )
 ON_FOUR = ("supcon", "triplet", "arcface", "instance", "log-ratio")

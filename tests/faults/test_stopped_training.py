@@ -55,7 +55,7 @@ def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undis
     assert left == expected
 
 
-@pytest.mark.parametrize("room", [100, 400, 1500, 3000])
+@pytest.mark.parametrize("room", [100, 1500])
 def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(recipe, undisturbed, room):
     folder = undisturbed.parent / f"room-{room}"
     seen, complaints = start(recipe, folder, room).communicate(timeout=120)
