@@ -1,4 +1,7 @@
-"""The picture of the README: anchors × references, computed in tiles and reduced to a few numbers per anchor."""
+"""The picture of the README, anchors × references in tiles, and what makes SVG legible on light and on dark pages."""
+
+import colorsys
+import re
 
 CELL, GAP, LEFT, TOP = 18, 3, 150, 74
 CLASSES = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]  # labels of the rows and columns
@@ -36,11 +39,12 @@ def matrix() -> str:
     ):
         shapes += [_square(x, bottom - 12, 14, colour), _text(x + 21, bottom, word, size=13)]
     width, height = right + 390, bottom + 24
-    return (
+    return themed(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui, sans-serif" font-size="15" role="img">\n'
         f"<title>A matrix of anchors and references, computed tile by tile, reduced to one number per anchor</title>\n"
-        f'<rect width="{width}" height="{height}" rx="10" fill="#ffffff"/>\n' + "\n".join(shapes) + "\n</svg>\n"
+        + "\n".join(shapes)
+        + "\n</svg>\n"
     )
 
 
@@ -88,3 +92,33 @@ def _text(
 ) -> str:
     style = f'text-anchor="{anchor}" font-weight="{weight}" font-size="{size}" fill="{colour}"'
     return f'<text x="{x:g}" y="{y:g}" {style}>{words}</text>'
+
+
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+
+
+def themed(svg: str) -> str:
+    """The same picture, with a second value of every colour for pages that are dark.
+
+    An image follows `color-scheme` of the page that shows it, so that it changes when the reader switches the palette.
+    """
+    colours = sorted(set(_COLOUR.findall(svg)))
+    names = {colour: f"--c{colour[1:]}" for colour in colours}
+    light = "".join(f"{name}:{colour};" for colour, name in names.items())
+    dark = "".join(f"{name}:{_on_dark(colour)};" for colour, name in names.items())
+    head = f"<style>:root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}</style>"
+    # a presentation attribute does not read variables, a style does
+    svg = re.sub(r'\b(fill|stroke)="(#[0-9a-f]{6})"', r'style="\1: \2"', svg)
+    svg = re.sub(r'style="([^"]*)"([^>]*?) style="([^"]*)"', r'style="\1; \3"\2', svg)
+    body = _COLOUR.sub(lambda found: f"var({names[found[0]]}, {found[0]})", svg)
+    return re.sub(r"(<svg\b[^>]*>)", rf"\1\n{head}", body, count=1)
+
+
+def _on_dark(colour: str) -> str:
+    """Lines grow lighter until they stand out from a dark page, light areas turn dark; the hue stays."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)))
+    if lightness > 0.84:
+        lightness, saturation = 1.12 - lightness, 0.7 * saturation
+    elif lightness < 0.7:
+        lightness = max(lightness, 0.92 - 0.75 * lightness)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))

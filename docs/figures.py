@@ -1,5 +1,6 @@
 """The figures of the pages on losses, drawn by the losses themselves: `python docs/figures.py [NAME ...]`."""
 
+import io
 import math
 import sys
 from collections.abc import Callable
@@ -11,10 +12,10 @@ import torch
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from draw import themed
 from matplotlib.figure import Figure
 
 from tuplet import losses
-from tuplet.margin import Combined, Multiplicative
 
 FOLDER = Path(__file__).parent / "images" / "losses"
 INK, QUIET, NEAR, FAR, THIRD = "#1f2430", "#6b7280", "#2a9d8f", "#e76f51", "#3d5a80"
@@ -34,84 +35,6 @@ STYLE = {
     "xtick.color": QUIET,
     "ytick.color": QUIET,
 }
-
-
-def contrastive() -> Figure:
-    """Loss and gradient of one pair by distance, for the three conventions."""
-    figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.9))
-    distances = torch.linspace(0.001, 1.6, 300)
-    colours = {"sohn": NEAR, "hadsell": THIRD, "note": FAR}
-    for convention, colour in colours.items():
-        for same, style in ((True, "-"), (False, "--")):
-            pairs = []
-            for d in distances:
-                x = torch.tensor([[0.0, 0.0], [float(d), 0.0]], dtype=torch.float64, requires_grad=True)
-                loss = losses.contrastive(x, torch.tensor([0, 0 if same else 1]), margin=1.0, convention=convention)
-                loss.backward()
-                pairs.append((loss.item(), x.grad[1].norm().item()))
-            for axes, column in ((value, 0), (force, 1)):
-                label = f"{convention}, {'same class' if same else 'other class'}"
-                # where curves coincide the wider lines show on both sides of the narrower, and through its dashes
-                width = {("sohn", True): 6, ("note", True): 3.5}.get((convention, same), 2)
-                shade = "#8a2f16" if convention == "note" and not same else colour
-                curve = _broken([pair[column] for pair in pairs])
-                axes.plot(distances, curve, style, color=shade, linewidth=width, label=label)
-    value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
-    force.set(title="Its gradient", xlabel="distance", ylabel="norm of the gradient", ylim=(0, 2.4))
-    figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
-def _broken(values: list[float]) -> np.ndarray:
-    """A curve that is not drawn across a jump."""
-    curve = np.array(values)
-    curve[1:][np.abs(np.diff(curve)) > 0.25] = np.nan  # a step of the curves here is below 0.02
-    return curve
-
-
-def triplet() -> Figure:
-    """Easy, semi-hard and hard negatives around an anchor, and the loss by selection."""
-    figure, (plane, curve) = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=[1, 1.1])
-    near, margin = 1.0, 0.5
-    for radius, colour, word in (
-        (2.1, "#eef1f4", "easy"),
-        (near + margin, "#cfe8e4", "semi-hard"),
-        (near, "#f6cfc4", "hard"),
-    ):
-        plane.add_patch(plt.Circle((0, 0), radius, color=colour, zorder=1))
-        plane.text(0, -radius + 0.16, word, ha="center", va="bottom", color=INK, fontsize=10, zorder=3)
-    plane.plot([0, near * math.cos(0.6)], [0, near * math.sin(0.6)], color=QUIET, linewidth=1, zorder=2)
-    plane.scatter([0, near * math.cos(0.6)], [0, near * math.sin(0.6)], color=[INK, NEAR], s=60, zorder=4)
-    plane.text(-0.1, 0.1, "anchor", ha="right", zorder=4)
-    plane.text(near * math.cos(0.6) + 0.08, near * math.sin(0.6) + 0.05, "positive", zorder=4)
-    plane.set(title="Where a negative can lie", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
-    plane.axis("off")
-    far = torch.linspace(0.02, 2.1, 400)
-    for begin, end, colour in ((0, near, "#f6cfc4"), (near, near + margin, "#cfe8e4"), (near + margin, 2.1, "#eef1f4")):
-        curve.axvspan(begin, end, color=colour, linewidth=0, zorder=0)
-    for select, colour, width in (("all", "#b6bcc6", 8), ("semihard", NEAR, 2.5), ("hard", FAR, 2.5)):
-        values = []
-        for d in far:
-            x = torch.tensor([[0.0], [near], [-float(d)]], dtype=torch.float64)
-            labels, references = torch.tensor([0]), torch.tensor([0, 1])
-            loss = losses.triplet(
-                x[:1],
-                labels,
-                references=x[1:],
-                reference_labels=references,
-                margin=margin,
-                select=select,
-                geometry="euclidean",
-            )
-            values.append(loss.item())
-        shown = np.array(values)
-        if select != "all":  # what is not selected adds nothing
-            shown[shown == 0] = np.nan
-        curve.plot(far, shown, color=colour, linewidth=width, solid_capstyle="butt", label=select)
-    curve.set(title="Loss of a triplet whose positive is at 1", xlabel="distance of the negative", ylabel="loss")
-    curve.set(xlim=(0, 2.1), ylim=(-0.04, 1.55))
-    curve.legend(title="select")
-    return figure
 
 
 def npair() -> Figure:
@@ -152,18 +75,11 @@ def info_nce() -> Figure:
         ylabel="share of the repulsive gradient",
     )
     share.legend()
-    _bound(bound)
+    draw_bound(bound)
     return figure
 
 
-def cpc() -> Figure:
-    """The estimate of mutual information saturates at log N."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.8))
-    _bound(axes)
-    return figure
-
-
-def _bound(axes: plt.Axes) -> None:
+def draw_bound(axes: plt.Axes) -> None:
     sizes = [2, 4, 8, 16, 32, 64, 128, 256, 512]
     dims, top = 20, 7.3
     generator = torch.Generator().manual_seed(0)
@@ -240,55 +156,6 @@ def nce() -> Figure:
         ylabel="score at the optimum",
     )
     axes.legend()
-    return figure
-
-
-MARGINS = {
-    "softmax": (Combined(1, 0, 0), QUIET),
-    "CosFace 0.35": (Combined(1, 0, 0.35), THIRD),
-    "ArcFace 0.5": (Combined(1, 0.5, 0), NEAR),
-    "combined 1, 0.3, 0.2": (Combined(1, 0.3, 0.2), "#8d6a9f"),
-    "A-Softmax 4": (Multiplicative(4), FAR),
-}
-
-
-def margins() -> Figure:
-    """Target logits over the angle, and the regions they leave on the circle."""
-    figure = plt.figure(figsize=(9, 4))
-    curve = figure.add_subplot(1, 2, 1)
-    angle = torch.linspace(0, math.pi, 400, dtype=torch.float64)
-    for name, (margin, colour) in MARGINS.items():
-        curve.plot(angle.rad2deg(), margin(angle.cos(), angle.sin())[0], color=colour, label=name)
-    curve.set(
-        title="Target score as a function of the angle",
-        xlabel="angle to the target class, degrees",
-        ylabel="target score",
-        ylim=(-3, 1.05),
-    )
-    curve.annotate("to −7 at 180", (88, -2.9), xytext=(100, -2.75), color=FAR, fontsize=9)
-    curve.legend(fontsize=8)
-    circle = figure.add_subplot(1, 2, 2, projection="polar")
-    classes = [0.0, math.radians(110)]
-    for row, (name, (margin, colour)) in enumerate(MARGINS.items()):
-        grid = torch.linspace(0, classes[1], 2000, dtype=torch.float64)
-        own = margin(grid.cos(), grid.sin())[0]
-        other = (classes[1] - grid).cos()
-        reach = float(grid[own >= other].max())  # as far as the own class still wins
-        radius = 1 - 0.13 * row
-        circle.plot(
-            np.linspace(0, reach, 50), [radius] * 50, color=colour, linewidth=6, solid_capstyle="butt", label=name
-        )
-        circle.plot(
-            np.linspace(classes[1] - reach, classes[1], 50), [radius] * 50, color=colour, linewidth=6, alpha=0.45
-        )
-    circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
-    circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
-    circle.set(title="Angles classified with the margin, two classes", ylim=(0, 1.15), yticks=[], thetamax=110)
-    circle.set_xticks([0.0, classes[1]], ["class 1", "class 2"])
-    for spine in circle.spines.values():
-        spine.set_visible(False)
-    circle.tick_params(pad=12)
-    circle.grid(visible=False)
     return figure
 
 
@@ -407,22 +274,27 @@ def _force(loss: Callable[..., torch.Tensor], cosine: float, moved: int, fixed: 
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw
-    for draw in (contrastive, triplet, npair, info_nce, cpc, nce, margins, log_ratio, instance, forces)
+    function.__name__: function for function in (npair, info_nce, nce, log_ratio, instance, forces)
 }
 
 
-def main(names: list[str]) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """As SVG that is legible on light and on dark pages; the same bytes for the same figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    plt.close(figure)
+    path.write_text(themed(text.getvalue()), encoding="utf-8")
+    print(path)
+
+
+def main(names: list[str], figures: dict[str, Callable[[], Figure]], folder: Path) -> None:
     """Draw the figures of these names, or all."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with mpl.rc_context(STYLE):
-        for name in names or FIGURES:
-            figure = FIGURES[name]()
-            figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
-            print(FOLDER / f"{name}.svg")
+        for name in names or figures:
+            save(figures[name](), folder / f"{name}.svg")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:], FIGURES, FOLDER)

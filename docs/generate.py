@@ -28,6 +28,7 @@ DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; `make fix` writes it again. -->\n\n"
 ERRORS = [name for name in tuplet.__all__ if name.endswith("Error")]
 FAMILIES = DOCS.parent / "src" / "tuplet" / "app" / "families.json"
+SITE = DOCS.parent / "mkdocs.yml"
 PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name), ModuleType)]
 
 
@@ -43,6 +44,8 @@ def pages() -> dict[Path, str]:
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))
+    texts |= {DOCS / "reference" / "losses" / f"{name}.md": NOTE + loss_page(name) for name in own_losses()}
+    texts[SITE] = in_navigation(SITE.read_text())
     texts |= {FAMILIES: families()}
     guide = DOCS / "losses" / "index.md"
     texts[guide] = between(between(guide.read_text(), "losses", loss_table()), "choosing", choosing())
@@ -104,10 +107,8 @@ def choosing() -> str:
 def families() -> str:
     """The losses of each family, for lists of presets that import nothing heavy."""
     found: dict[str, list[str]] = {family: [] for family in get_args(Family)}
-    for name in tuplet.losses.registry:
-        loss = tuplet.losses.registry[name]
-        if loss.__module__.startswith("tuplet."):
-            found[loss.family].append(name)
+    for name in own_losses():
+        found[tuplet.losses.registry[name].family].append(name)
     return json.dumps(found, indent=2) + "\n"
 
 
@@ -115,22 +116,57 @@ def loss_table() -> str:
     """One row per registered loss."""
     rows = ["| recipe name | what it is | labels | module | function |", "| --- | --- | --- | --- | --- |"]
     for name in tuplet.losses.registry:
-        module = tuplet.losses.registry[name]
-        function = getattr(sys.modules[module.__module__], name)
-        links = " | ".join(f"[`{thing.__name__}`]{_link(thing)}" for thing in (module, function))
+        module, function = _both(name)
+        links = " | ".join(f"[`{thing.__name__}`]{_link(thing, name)}" for thing in (module, function))
         rows.append(f"| {_page(name)} | {first_line(module)} | {module.supervision} | {links} |")
     return "\n".join(rows) + "\n"
 
 
-def _page(name: str) -> str:
+SHARED_PAGES = {
+    "supcon": "info_nce",
+    "nt_xent": "info_nce",
+    "instance_discrimination": "instance",
+    "combined_margin": "arcface",
+}
+
+
+def _page(name: str, folder: str = "") -> str:
     """Name of a loss, with its page if it has one of its own or shares one."""
-    page = {"supcon": "info_nce", "nt_xent": "info_nce", "instance_discrimination": "instance"}.get(name, name)
-    return f"[`{name}`]({page}.md)" if (DOCS / "losses" / f"{page}.md").exists() else f"`{name}`"
+    page = SHARED_PAGES.get(name, name)
+    return f"[`{name}`]({folder}{page}.md)" if (DOCS / "losses" / f"{page}.md").exists() else f"`{name}`"
 
 
-def _link(thing: Any) -> str:
+def own_losses() -> list[str]:
+    """The registered losses that are of tuplet itself."""
+    return [name for name in tuplet.losses.registry if tuplet.losses.registry[name].__module__.startswith("tuplet.")]
+
+
+def _both(name: str) -> tuple[Any, Any]:
+    """The module of a loss and its function."""
+    module = tuplet.losses.registry[name]
+    return module, getattr(sys.modules[module.__module__], name)
+
+
+def loss_page(name: str) -> str:
+    """The module and the function of one loss."""
+    module, _ = _both(name)
+    parts = [f"# {name}\n", f"{first_line(module)} When to use it: {_page(name, '../../losses/')}.\n"]
+    parts += [
+        declared(thing, _home(thing)) if _is_declared(thing) else f"::: {_home(thing)}\n" for thing in _both(name)
+    ]
+    return "\n".join(parts)
+
+
+def in_navigation(text: str) -> str:
+    """The configuration of the site, with the pages of all losses in the reference."""
+    lines = [f"          - {name}: reference/losses/{name}.md" for name in own_losses()]
+    marked = re.compile(r"(^ +# generated: losses\n).*?(^ +# end\n)", re.DOTALL | re.MULTILINE)
+    return marked.sub(lambda found: found[1] + "\n".join(lines) + "\n" + found[2], text)
+
+
+def _link(thing: Any, name: str) -> str:
     """To the entry of a loss: by name where its source is read, by place where a declaration is written out."""
-    return f"(../reference/tuplet.losses.md#{_home(thing)})" if _is_declared(thing) else f"[{_home(thing)}]"
+    return f"(../reference/losses/{name}.md#{_home(thing)})" if _is_declared(thing) else f"[{_home(thing)}]"
 
 
 def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
@@ -139,6 +175,10 @@ def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
     things = {name: getattr(module, name) for name in names}
     shown = {_home(thing) for package in skip or [] for thing in _defined(getattr(tuplet, package))}
     parts = [f"# {module.__name__}\n", f"{first_line(module)}\n"]
+    if module is tuplet.losses:
+        parts += ["Each loss has a page of its own:\n", *(f"- {entry}" for entry in _loss_entries()), ""]
+        elsewhere = [id(thing) for name in own_losses() for thing in _both(name)]
+        things = {name: thing for name, thing in things.items() if id(thing) not in elsewhere}
     for name, thing in things.items():
         if isinstance(thing, ModuleType):
             continue
@@ -150,6 +190,12 @@ def python_names(module: ModuleType, *, skip: list[str] | None = None) -> str:
         else:
             parts.append(f"::: {home}\n")
     return "\n".join(parts)
+
+
+def _loss_entries() -> Iterator[str]:
+    for name in own_losses():
+        module, function = _both(name)
+        yield f"[`{module.__name__}`, `{function.__name__}`](losses/{name}.md): {first_line(module)}"
 
 
 def _is_declared(thing: Any) -> bool:

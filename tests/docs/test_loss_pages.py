@@ -1,7 +1,7 @@
 """Every loss has its page, and every page has what a person looks for there."""
 
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +9,11 @@ import pytest
 from tuplet.losses import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
+sys.path.append(str(DOCS))  # scripts beside their pages, not a package
 PAGES = sorted(page for page in (DOCS / "losses").glob("*.md") if page.stem != "index")
 PARTS = [
     r"^\$\$.+\$\$$",  # the equation
-    r"^!\[.+\]\(\.\./images/losses/\w+\.svg\)$",
+    r"^!\[.+\]\(\.\./images/(losses|course)/\w+\.svg\)$",
     r"^```python$",
     r"^\*\*Use it\*\* ",
     r"^\*\*Leave it\*\* ",
@@ -20,13 +21,6 @@ PARTS = [
     r"^\*\*Pitfalls\.\*\*",
 ]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-
-
-def figures():
-    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @every_page
@@ -47,12 +41,23 @@ def test_every_loss_is_led_to_from_the_choosing_guide():
     assert [page.name for page in PAGES if f"({page.name})" not in guide] == []
 
 
-def test_every_figure_is_sampled_by_code_and_shown():
+def test_every_figure_is_made_by_code_and_shown():
     pytest.importorskip("matplotlib")
-    names = set(figures().FIGURES)
-    assert {image.stem for image in (DOCS / "images" / "losses").glob("*.svg")} == names
+    import figures  # noqa: PLC0415
+    import stills  # noqa: PLC0415
+
+    assert {image.stem for image in (DOCS / "images" / "losses").glob("*.svg")} == set(figures.FIGURES)
     shown = {name for page in PAGES for name in re.findall(r"images/losses/(\w+)\.svg", page.read_text())}
-    assert shown == names
+    assert shown == set(figures.FIGURES)
+    assert {name for name in stills.STILLS if not (DOCS / "images" / "course" / f"{name}.svg").exists()} == set()
+    assert {path.stem for path in (DOCS / "javascripts" / "figures").glob("*.js")} == set(stills.STILLS)
+
+
+def test_every_place_of_a_figure_has_its_still_after_it():
+    """A reader without scripts, and one on paper, sees the still."""
+    for page in DOCS.rglob("*.md"):
+        for name, rest in re.findall(r'data-figure="(\w+)"></div>\n\n(.*)', page.read_text(encoding="utf-8")):
+            assert f"images/course/{name}.svg)" in rest, page
 
 
 def test_formulas_leave_no_tex_behind():

@@ -1,0 +1,10 @@
+/* Puts a figure into each of its places: <div class="tuplet-figure" data-figure="NAME"></div>. */
+"use strict";
+
+for (const host of document.querySelectorAll(".tuplet-figure[data-figure]")) {
+  const figure = tuplet.figures[host.dataset.figure];
+  if (figure) {
+    figure(host);
+    host.classList.add("is-live"); // the still figure that follows is hidden, but for print
+  }
+}
