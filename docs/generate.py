@@ -17,6 +17,7 @@ import accelerators
 import draw
 import measured
 import settings
+import trained
 
 import tuplet
 from tuplet.app.cli import HELP
@@ -48,7 +49,15 @@ def pages() -> dict[Path, str]:
     texts[SITE] = in_navigation(SITE.read_text())
     texts |= {FAMILIES: families()}
     guide = DOCS / "losses" / "index.md"
-    texts[guide] = between(between(guide.read_text(), "losses", loss_table()), "choosing", choosing())
+    parts = {"losses": loss_table(), "choosing": choosing(), "ranking": trained.ranking()}
+    texts[guide] = guide.read_text()
+    for part, text in parts.items():
+        texts[guide] = between(texts[guide], part, text)
+    for page in sorted((DOCS / "losses").glob("*.md")):
+        if page != guide:
+            names = [name for name in own_losses() if SHARED_PAGES.get(name, name) == page.stem]
+            names += ["negative_sampling"] if page.stem == "nce" else []
+            texts[page] = between(page.read_text(), "measured", trained.table(names))
     return texts
 
 

@@ -1,4 +1,4 @@
-"""The interactive figures compute what the library computes; mouse, finger and keyboard move them, also from a folder."""
+"""The interactive figures compute what the library computes and follow mouse, finger and keyboard, from a folder too."""
 
 import math
 import sys

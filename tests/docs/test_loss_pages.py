@@ -1,5 +1,7 @@
 """Every loss has its page, and every page has what a person looks for there."""
 
+import contextlib
+import io
 import re
 import sys
 from pathlib import Path
@@ -11,14 +13,24 @@ from tuplet.losses import registry
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.append(str(DOCS))  # scripts beside their pages, not a package
 PAGES = sorted(page for page in (DOCS / "losses").glob("*.md") if page.stem != "index")
+HEADINGS = [
+    "When to use it",
+    "Example",
+    "Settings of papers",
+    "Cost",
+    "Pitfalls",
+    "Other losses",
+    "The lecture note",  # where the note speaks of the loss
+    "References",
+]
 PARTS = [
+    r"\A# .+\n\n\S.+\.\n\S.+[.:]\n\n",  # what it does, in two sentences on two lines
     r"^\$\$.+\$\$$",  # the equation
     r"^!\[.+\]\(\.\./images/(losses|course)/\w+\.svg\)$",
-    r"^```python$",
     r"^\*\*Use it\*\* ",
     r"^\*\*Leave it\*\* ",
-    r"^\*\*Cost\.\*\* .*O\(",
-    r"^\*\*Pitfalls\.\*\*",
+    r"^<!-- generated: measured -->$",
+    r"^## Cost\n\n.*O\(",
 ]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -30,9 +42,35 @@ def test_a_page_says_all_that_is_asked_of_a_loss(page):
 
 
 @every_page
-def test_the_first_example_of_a_page_is_short(page):
-    first = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
-    assert len(first.strip().splitlines()) <= 12
+def test_the_parts_of_a_page_have_one_order(page):
+    headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings == [heading for heading in HEADINGS if heading in headings or heading != "The lecture note"]
+
+
+@every_page
+def test_the_first_example_of_a_page_is_short_and_prints_what_stands_below_it(page):
+    code, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page.read_text("utf-8"), re.DOTALL).groups()
+    assert len(code.strip().splitlines()) <= 13
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, str(page), "exec"), {})  # noqa: S102
+    assert printed.getvalue() == output
+
+
+@every_page
+def test_references_have_an_address_and_a_year(page):
+    listed = page.read_text(encoding="utf-8").partition("## References\n\n")[2].strip().splitlines()
+    assert listed
+    assert [one for one in listed if not re.fullmatch(r"- \[.+, (19|20)\d\d(, .+)?\]\(https://\S+\)\.", one)] == []
+
+
+def test_every_score_in_the_prose_stands_in_the_results():
+    """Numbers of three digits are scores; what is generated, and what code prints, has a test of its own."""
+    results = (DOCS / "results.md").read_text(encoding="utf-8")
+    for page in [*PAGES, DOCS / "losses" / "index.md"]:
+        text = re.sub(r"<!-- generated.*?<!-- end -->|```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        scores = re.findall(r"(?<![\d.,])[01]\.\d{3}(?!\d)", text)
+        assert [score for score in scores if score not in results] == [], page
 
 
 def test_every_loss_is_led_to_from_the_choosing_guide():
