@@ -24,6 +24,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "figure.constrained_layout.use": True,
@@ -32,6 +33,7 @@ STYLE = {
     "lines.linewidth": 2,
     "svg.fonttype": "path",
     "svg.hashsalt": "tuplet",
+    "text.color": INK,
     "xtick.color": QUIET,
     "ytick.color": QUIET,
 }

@@ -142,7 +142,7 @@ def margins() -> Figure:
         )
     circle.plot([0, 0], [0, 1.1], color=INK, linewidth=1)
     circle.plot([classes[1]] * 2, [0, 1.1], color=INK, linewidth=1)
-    circle.set(title="Angles classified with the margin, two classes", ylim=(0, 1.15), yticks=[], thetamax=110)
+    circle.set(title="Angles won with the margin", ylim=(0, 1.15), yticks=[], thetamax=110)
     circle.set_xticks([0.0, classes[1]], ["class 1", "class 2"])
     for spine in circle.spines.values():
         spine.set_visible(False)
