@@ -47,7 +47,7 @@ def test_the_parts_of_a_page_have_one_order(page):
     assert headings == [heading for heading in HEADINGS if heading in headings or heading != "The lecture note"]
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "index.md"], ids=lambda page: page.stem)
 def test_the_first_example_of_a_page_is_short_and_prints_what_stands_below_it(page):
     code, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page.read_text("utf-8"), re.DOTALL).groups()
     assert len(code.strip().splitlines()) <= 13

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, load_iris
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "docs" / "index.md",
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
     *sorted((ROOT / "docs" / "losses").glob("*.md")),
 ]
