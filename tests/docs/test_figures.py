@@ -280,7 +280,7 @@ def test_a_still_figure_stands_in_where_scripts_are_off_and_on_paper(browser, si
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault_in_the_figures(browser, site, scheme):
+def test_axe_finds_nothing_serious_in_the_figures(browser, site, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = browser.new_page(color_scheme=scheme)
     serious = []
