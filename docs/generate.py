@@ -22,6 +22,7 @@ import trained
 import tuplet
 from tuplet.app.cli import HELP
 from tuplet.app.cli.commands import command
+from tuplet.comparison.results import schema as comparison_schema
 from tuplet.results import schema
 from tuplet.types import Family
 
@@ -42,6 +43,7 @@ def pages() -> dict[Path, str]:
     texts |= {HELP: command.get_help(context) + "\n"}
     texts |= {DOCS / "reference" / "settings.md": NOTE + settings.page()}
     texts |= {DOCS / "reference" / "evaluation.schema.json": json.dumps(schema(), indent=2) + "\n"}
+    texts |= {DOCS / "reference" / "comparison.schema.json": json.dumps(comparison_schema(), indent=2) + "\n"}
     texts |= {DOCS / "reference" / "tuplet.md": NOTE + python_names(tuplet, skip=PACKAGES)}
     for name in PACKAGES:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))

@@ -92,17 +92,21 @@ def _require_widths(name: str, options: Mapping[str, Any], parameters: Mapping[s
 
 def _untrusted(target: str) -> RecipeError:
     """Says what would be imported, and from where, without importing anything."""
-    package = target.partition(":")[0].partition(".")[0]
-    try:
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-        place = f", of {found.origin}" if found and found.origin else ""
-    except (ImportError, ValueError):
-        place = ""
     return RecipeError(
-        f"The encoder 'callable' names code: {target}{place}. Importing it runs it.",
+        f"The encoder 'callable' names code: {target}{place_of(target)}. Importing it runs it.",
         hint="If you trust what is installed under that name, add --trust to the command, or trust=True in Python.",
         reference="untrusted-code",
     )
+
+
+def place_of(target: str) -> str:
+    """Where the package of a dotted name would be imported from, as words; nothing is imported."""
+    package = target.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):
+        return ""
+    return f", of {found.origin}" if found and found.origin else ""
 
 
 def require_features(x: Tensor, expected: tuple[int, ...], encoder: str) -> None:

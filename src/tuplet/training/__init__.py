@@ -4,11 +4,12 @@ from tuplet.training.events import CLOCKS, Event
 from tuplet.training.job import Arguments, Embed, Job, Task
 from tuplet.training.run import run
 from tuplet.training.settings import EvaluateSettings, TrainSettings
-from tuplet.training.trial import Trial, tried
+from tuplet.training.trial import Assessment, Trial, assessed, tried
 
 __all__ = [
     "CLOCKS",
     "Arguments",
+    "Assessment",
     "Embed",
     "EvaluateSettings",
     "Event",
@@ -16,6 +17,7 @@ __all__ = [
     "Task",
     "TrainSettings",
     "Trial",
+    "assessed",
     "run",
     "tried",
 ]

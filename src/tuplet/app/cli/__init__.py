@@ -27,6 +27,7 @@ _EXTRAS = {
     "scipy": "app",
     "sklearn": "app",
     "typer": "app",
+    "optuna": "compare",
     "matplotlib": "demo",
     "prometheus_client": "serve",
     "python_multipart": "serve",

@@ -8,6 +8,7 @@ import typer
 from tuplet import __version__
 from tuplet.app.cli import (
     audit,
+    compare,
     demo,
     embed,
     evaluate,
@@ -29,6 +30,7 @@ COMMANDS = {
     "init": init,
     "plan": plan,
     "train": train,
+    "compare": compare,
     "evaluate": evaluate,
     "search": search,
     "index": index,
