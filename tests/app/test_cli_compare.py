@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-PEER = "pytorch_metric_learning.losses.MultiSimilarityLoss"
+THEIRS = "pytorch_metric_learning.losses.MultiSimilarityLoss"
 BUDGET = ["--steps", "20", "--trials", "2", "--seeds", "2", "--set", "data.split.test=0.4"]
 
 
@@ -32,7 +32,17 @@ def table(tmp_path_factory):
 def compared(table, tuplet):
     """A comparison in two processes, and what it printed."""
     pytest.importorskip("pytorch_metric_learning")
-    words = ["compare", "--losses", f"supcon,triplet,{PEER}", "table.csv", *BUDGET, "--jobs", "2", "--json", "--trust"]
+    words = [
+        "compare",
+        "--losses",
+        f"supcon,triplet,{THEIRS}",
+        "table.csv",
+        *BUDGET,
+        "--jobs",
+        "2",
+        "--json",
+        "--trust",
+    ]
     done = tuplet(*words, folder=table)
     return table / "comparisons" / "table", json.loads(done.stdout)
 
@@ -46,7 +56,7 @@ def test_every_loss_gets_the_same_trials_seeds_and_steps(compared):
     folder, printed = compared
     found = json.loads((folder / "comparison.json").read_text())
     assert {key: printed[key] for key in found} == found
-    assert {one["name"] for one in found["entries"]} == {"supcon", "triplet", PEER}
+    assert {one["name"] for one in found["entries"]} == {"supcon", "triplet", THEIRS}
     for one in found["entries"]:
         assert (len(one["trials"]), len(one["seeds"]), one["steps"]) == (2, 2, 20)
         chosen = max(one["trials"], key=lambda trial: trial["value"])
@@ -64,7 +74,7 @@ def test_every_loss_gets_the_same_trials_seeds_and_steps(compared):
 
 def test_settings_of_a_loss_of_another_library_are_searched_as_those_of_ours(compared):
     folder, _ = compared
-    for entry, options in (("supcon", {"temperature"}), ("triplet", {"margin"}), (PEER, {"alpha", "beta", "base"})):
+    for entry, options in (("supcon", {"temperature"}), ("triplet", {"margin"}), (THEIRS, {"alpha", "beta", "base"})):
         trials = [json.loads((folder / "trials" / f"{entry}-{number}.json").read_text()) for number in range(2)]
         assert set(trials[0]["settings"]) == {"train.learning_rate", *(f"loss.{name}" for name in options)}
         assert trials[0]["settings"] != trials[1]["settings"]
@@ -81,7 +91,7 @@ def test_the_page_shows_every_loss_and_opens_without_a_script(compared):
 
 def test_a_comparison_killed_in_the_middle_comes_to_the_same_result(table, compared, tuplet):
     _, whole = compared
-    words = ["compare", "--losses", f"supcon,triplet,{PEER}", "table.csv", *BUDGET, "--name", "killed", "--trust"]
+    words = ["compare", "--losses", f"supcon,triplet,{THEIRS}", "table.csv", *BUDGET, "--name", "killed", "--trust"]
     command = [sys.executable, "-m", "tuplet", *words, "--jobs", "1"]
     with subprocess.Popen(command, cwd=table, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         folder = table / "comparisons" / "killed"
@@ -195,8 +205,7 @@ def test_the_page_fits_in_a_browser(compared, browser, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("[data-entry]").count() == len(printed["entries"])
     assert page.locator("#curves figure").count() == len(printed["entries"])
-    assert page.locator(".matrix td.undecided, .matrix td.better, .matrix td.worse").count() == 2 * len(
-        printed["pairs"]
-    )
+    marks = page.locator(".matrix td.undecided, .matrix td.better, .matrix td.worse")
+    assert marks.count() == 2 * len(printed["pairs"])
     context.close()
     assert troubles == []

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 
 from tuplet.comparison.folder import Folder, Request, RunRecord
-from tuplet.comparison.results import ComparisonResult, EntryResult, PairResult, Searched, Seeded
+from tuplet.comparison.results import ComparisonResult, EntryResult, PairResult, Searched, Seeded, short
 from tuplet.errors import DataError, counted
 from tuplet.evaluation.pairwise import LEVEL, POWER, Pair, compare_methods, intervals
 from tuplet.recipes import load_recipe
@@ -145,12 +145,13 @@ def sentence(pair: PairResult, first: float, second: float, example: RunRecord, 
         example: Any run.
         seeds: Trainings of each entry.
     """
+    names = short(pair.first), short(pair.second)
     numbers = (
         f"{first:.3f} against {second:.3f}, a difference of {pair.difference:.3f} [{pair.low:.3f}, {pair.high:.3f}]"
     )
     if pair.conclusion == "better":
-        return f"{pair.first} is better than {pair.second}: {numbers}, p = {pair.corrected:.2g} after correction."
-    text = f"{pair.first} and {pair.second} are undecided: {numbers}."
+        return f"{names[0]} is better than {names[1]}: {numbers}, p = {pair.corrected:.2g} after correction."
+    text = f"{names[0]} and {names[1]} are undecided: {numbers}."
     there = len(example.sizes)
     if pair.needs_units is None or pair.needs_seeds is None:
         return f"{text} They do the same as far as can be seen."

@@ -142,6 +142,12 @@ class ComparisonResult(_Model):
         return sum(pair.conclusion != "undecided" for pair in self.pairs)
 
 
+def short(name: str) -> str:
+    """A loss of another library without the modules between its package and its class."""
+    parts = name.split(".")
+    return name if len(parts) < 3 else f"{parts[-1]} ({parts[0]})"
+
+
 def schema() -> dict[str, Any]:
     """The JSON schema of `comparison.json`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ComparisonResult.model_json_schema()}

@@ -194,7 +194,8 @@ def _progress(began: float) -> "Callable[[Record, int, int], None]":
 
 
 def _show(found: "ComparisonResult", folder: Path, *, as_json: bool) -> None:
-    from tuplet.app.report.comparison import headline, short
+    from tuplet.app.report.comparison import headline
+    from tuplet.comparison.results import short
 
     if as_json:
         print(

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tuplet.app.metrics import name_of
 from tuplet.comparison import ComparisonResult
-from tuplet.comparison.results import EntryResult, PairResult
+from tuplet.comparison.results import EntryResult, PairResult, short
 from tuplet.errors import counted
 from tuplet.storage import write_file
 
@@ -85,12 +85,6 @@ def render(found: ComparisonResult) -> str:
         short=short,
         style=Markup(style),  # noqa: S704  written here
     )
-
-
-def short(name: str) -> str:
-    """A loss of another library without the modules between its package and its class."""
-    parts = name.split(".")
-    return name if len(parts) < 3 else f"{parts[-1]} ({parts[0]})"
 
 
 def headline(found: ComparisonResult) -> str:
