@@ -6,7 +6,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import torch
 
 from tuplet.comparison.folder import Folder, Request, RunRecord, TrialRecord
 from tuplet.comparison.space import search_space, suggest
-from tuplet.comparison.work import Work, carry_out
+from tuplet.comparison.work import Key, Work, carry_out
+from tuplet.errors import DataError
 from tuplet.recipes import load_recipe
 from tuplet.recipes.imported import import_losses
 
@@ -45,69 +48,100 @@ def compare(
         trust: Import losses of other libraries.
         progress: Is reported each finished training, how many are finished, and how many there are.
     """
-    losses = tuple(request.losses)
-    import_losses(losses, trust=trust)
+    import_losses(request.losses, trust=trust)
+    schedule = _Schedule(folder, request, cache, device, trust)
     total = len(request.entries) * (request.trials + request.seeds)
-    spaces = {entry: search_space(load_recipe(folder.recipe(entry))) for entry in request.entries}
-
-    def due(begun: set[tuple[str, int | None, int]]) -> Iterator[Work]:
-        for entry in request.entries:
-            trials = folder.trials(entry)[: request.trials]
-            common = {
-                "entry": entry,
-                "losses": losses,
-                "recipe": folder.recipe(entry),
-                "cache": cache,
-                "steps": request.steps[entry],
-                "device": device,
-                "trust": trust,
-            }
-            if len(trials) < request.trials:
-                settings = suggest(spaces[entry], [one.past for one in trials], request.seed, entry)
-                wanted = [Work(**common, settings=settings, trial=len(trials), seed=0)]
-            else:
-                best = max(trials, key=lambda one: (one.value is not None, one.value or 0.0, -one.number))
-                finished = folder.runs(entry, request.seeds)
-                seeds = [seed for seed in range(request.seeds) if seed not in finished]
-                wanted = [Work(**common, settings=best.settings, trial=None, seed=seed) for seed in seeds]
-            yield from (one for one in wanted if (one.entry, one.trial, one.seed) not in begun)
-
-    def done() -> int:
-        return sum(
-            min(request.trials, len(folder.trials(entry))) + len(folder.runs(entry, request.seeds))
-            for entry in request.entries
-        )
 
     def finished(record: Record) -> None:
         folder.keep(record)
-        progress(record, done(), total)
+        progress(record, schedule.done, total)
 
     if jobs == 1:
-        begun: set[tuple[str, int | None, int]] = set()
-        while (work := next(due(begun), None)) is not None:
+        while (work := next(schedule.due(set()), None)) is not None:
             finished(carry_out(work))
     else:
-        _together(due, finished, jobs)
+        _together(schedule, finished, jobs)
 
 
-def _together(
-    due: Callable[[set[tuple[str, int | None, int]]], Iterator[Work]], finished: Callable[[Record], None], jobs: int
-) -> None:
-    """The same over processes."""
-    begun: set[tuple[str, int | None, int]] = set()
-    running: dict[Future[Record], Work] = {}
+@dataclass(frozen=True)
+class _Schedule:
+    """What remains to be trained; the arguments are those of `compare`."""
+
+    folder: Folder
+    request: Request
+    cache: Path
+    device: str
+    trust: bool
+
+    @property
+    def done(self) -> int:
+        """How many trainings are finished."""
+        trials, seeds = self.request.trials, self.request.seeds
+        return sum(
+            len(self.folder.trials(entry)[:trials]) + len(self.folder.runs(entry, seeds))
+            for entry in self.request.entries
+        )
+
+    def due(self, begun: set[Key]) -> Iterator[Work]:
+        """What can be trained now and was not begun."""
+        for entry in self.request.entries:
+            yield from (work for work in self._of(entry) if work.key not in begun)
+
+    def _of(self, entry: str) -> list[Work]:
+        """The next trial, or the runs that are missing when all trials are there."""
+        request, recipe = self.request, self.folder.recipe(entry)
+        trials = self.folder.trials(entry)[: request.trials]
+        if len(trials) < request.trials:
+            space = search_space(load_recipe(recipe))
+            settings = suggest(space, [one.past for one in trials], request.seed, entry)
+            return [self._work(entry, settings, trial=len(trials), seed=0)]
+        best = max(trials, key=lambda one: (one.value is not None, one.value or 0.0, -one.number))
+        finished = self.folder.runs(entry, request.seeds)
+        missing = [seed for seed in range(request.seeds) if seed not in finished]
+        return [self._work(entry, best.settings, trial=None, seed=seed) for seed in missing]
+
+    def _work(self, entry: str, settings: dict[str, float], *, trial: int | None, seed: int) -> Work:
+        return Work(
+            entry=entry,
+            losses=tuple(self.request.losses),
+            recipe=self.folder.recipe(entry),
+            settings=settings,
+            steps=self.request.steps[entry],
+            trial=trial,
+            seed=seed,
+            cache=self.cache,
+            device=self.device,
+            trust=self.trust,
+        )
+
+
+def _together(schedule: _Schedule, finished: Callable[[Record], None], jobs: int) -> None:
+    """The same over processes.
+
+    Raises:
+        DataError: If one of them was ended from outside.
+    """
+    begun: set[Key] = set()
+    running: set[Future[Record]] = set()
     with _processes(jobs) as pool:
         while True:
-            for work in due(begun):
+            for work in schedule.due(begun):
                 if len(running) == jobs:
                     break
-                begun.add((work.entry, work.trial, work.seed))
-                running[pool.submit(carry_out, work)] = work
+                begun.add(work.key)
+                running.add(pool.submit(carry_out, work))
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                del running[future]
-                finished(future.result())
+                running.remove(future)
+                try:
+                    finished(future.result())
+                except BrokenProcessPool as problem:
+                    raise DataError(
+                        "A process that trains was ended from outside; most often the memory was full.",
+                        hint="Go on with fewer processes: tuplet compare --resume FOLDER --jobs 1",
+                        reference="process-ended",
+                    ) from problem
 
 
 @contextmanager

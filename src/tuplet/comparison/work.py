@@ -18,6 +18,8 @@ from tuplet.training import Assessment, Job, Trial, assessed, tried
 SEARCH_SEED = 1000
 """Seed of the trainings of the search: one for all of them, and none that the results are about."""
 
+Key = tuple[str, int | None, int]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -46,6 +48,11 @@ class Work:
     cache: Path
     device: str
     trust: bool
+
+    @property
+    def key(self) -> Key:
+        """Which training of a comparison it is."""
+        return self.entry, self.trial, self.seed
 
     def job(self) -> Job:
         """Built and ready."""

@@ -15,6 +15,7 @@ seed widens its own comparisons and not those of the others; two seeds that happ
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -184,8 +185,8 @@ def needed(
     Returns:
         At least what there was; None for no difference at all.
     """
-    normal = torch.distributions.Normal(0.0, 1.0)
-    both = normal.icdf(torch.tensor([1 - level / 2, POWER], dtype=torch.float64)).sum().item()
+    normal = NormalDist()
+    both = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
     wanted = (difference / both) ** 2
     if wanted == 0:
         return None

@@ -13,7 +13,7 @@ from tuplet.app.cli.options import Device, Json, Trust
 from tuplet.app.cli.show import log, show_rows, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from tuplet.comparison import ComparisonResult, Folder, Request
     from tuplet.comparison.schedule import Record
@@ -170,8 +170,8 @@ def _carried_out(
     return found
 
 
-def _range(steps: "Sequence[int] | object") -> str:
-    numbers = sorted(set(steps))  # type: ignore[call-overload]
+def _range(steps: "Collection[int]") -> str:
+    numbers = sorted(set(steps))
     return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
