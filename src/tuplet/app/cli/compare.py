@@ -70,18 +70,12 @@ def compare(
     if steps is not None and minutes is not None:
         raise typer.BadParameter("--steps and --minutes are two budgets; name one.")
     from tuplet.app.cli.running import device_of
-    from tuplet.comparison import Folder, check_data
 
     where = device_of(device)
+    cache = (out if resume is None else resume.parent).absolute() / ".cache"
     if resume is not None:
-        if not (resume / "compare.toml").is_file():
-            raise no_comparison(resume)
-        folder = Folder(resume)
-        request = folder.request()
-        cache = resume.absolute().parent / ".cache"
-        check_data(folder, request, cache, trust=trust)
+        folder, request = _resumed(resume, cache, trust=trust)
     else:
-        cache = out.absolute() / ".cache"
         recipes, by_loss, reader = _recipes(sources or [], losses, data, changes or [], cache, trust=trust)
         folder, request = _begin(
             recipes,
@@ -96,6 +90,27 @@ def compare(
         )
     found = _carried_out(folder, request, cache, jobs=jobs, device=where, trust=trust)
     _show(found, folder.path, as_json=as_json)
+
+
+def _resumed(path: Path, cache: Path, *, trust: bool) -> "tuple[Folder, Request]":
+    """An earlier comparison, held from now on, whose data is what it was."""
+    from tuplet.comparison import Folder, check_data
+    from tuplet.errors import DataError
+
+    if not (path / "compare.toml").is_file():
+        raise DataError(
+            f"{path} holds no comparison: there is no compare.toml in it.",
+            hint="Name a folder that `tuplet compare` has made, such as comparisons/table.",
+            reference="no-comparison",
+        )
+    folder = Folder(path)
+    try:
+        request = folder.request()
+        check_data(folder, request, cache, trust=trust)
+    except BaseException:
+        folder.give_back()
+        raise
+    return folder, request
 
 
 def _recipes(
@@ -218,14 +233,3 @@ def _show(found: "ComparisonResult", folder: Path, *, as_json: bool) -> None:
     for pair in found.pairs:
         log(pair.sentence)
     log(f"page  {folder / 'comparison.html'}")
-
-
-def no_comparison(folder: Path) -> Exception:
-    """What to say of a folder that holds none."""
-    from tuplet.errors import DataError
-
-    return DataError(
-        f"{folder} holds no comparison: there is no compare.toml in it.",
-        hint="Name a folder that `tuplet compare` has made, such as comparisons/table.",
-        reference="no-comparison",
-    )
