@@ -3,6 +3,7 @@
 `rows.toml` says what there is; every training is a recipe in `recipes`, run once per seed.
 Runs stay in `.cache/results`: a whole run of the same recipe is not repeated, an interrupted one goes on.
 `--missing` leaves out what the table has already, also where its run is gone: `make results ROW="--missing NAME"`.
+Rows `compare-...` are those of `comparisons.toml`; they write docs/comparison.md and are run by name alone.
 """
 
 import csv
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import comparing
 import numpy as np
 import torch
 from fetch import DATA, ROOT, fetch
@@ -186,11 +188,15 @@ def main(arguments: Sequence[str]) -> None:
     """Train the wanted rows and write the page."""
     known, missing = rows(), "--missing" in arguments
     requested = [argument for argument in arguments if argument != "--missing"]
-    unknown = set(requested) - set(known)
+    comparisons = comparing.planned()
+    unknown = set(requested) - set(known) - set(comparisons)
     if unknown:
-        raise SystemExit(f"There is no row {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+        raise SystemExit(f"There is no row {', '.join(sorted(unknown))}. Known: {', '.join([*known, *comparisons])}.")
     for name in requested or known:
-        run(name, known[name], missing=missing)
+        if name in comparisons:
+            comparing.run(name)
+        else:
+            run(name, known[name], missing=missing)
     PAGE.write_text(page(known, read()))
 
 

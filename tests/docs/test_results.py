@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tuplet import losses
 from tuplet.engine import SINGLE_PROCESS
 from tuplet.recipes import build, load_recipe
 from tuplet.training import run
@@ -18,6 +19,7 @@ from tuplet.training.state import State
 
 RESULTS = Path(__file__).parents[2] / "results"
 sys.path.append(str(RESULTS))
+import comparing  # noqa: E402
 import defaults as results_defaults  # noqa: E402
 import page as results_page  # noqa: E402  # scripts beside their table, not a package
 import run as results_run  # noqa: E402
@@ -157,3 +159,21 @@ def test_a_small_form_of_each_recipe_trains(name, letters, tmp_path):
             state = State(build(recipe, cache=letters), torch.device("cpu"))
             events = list(train(state, event_log, tmp_path / "run", SINGLE_PROCESS))
     assert len([event for event in events if event["kind"] == "step"]) == 2
+
+
+def test_the_page_of_comparisons_is_written_from_what_was_found():
+    assert comparing.PAGE.read_text() == comparing.page(comparing.planned(), comparing.found())
+
+
+def test_every_comparison_is_of_the_plan_and_names_losses_that_there_are():
+    plan, results = comparing.planned(), comparing.found()
+    assert {path.stem for path in comparing.FOUND.glob("*.json")} == set(results)
+    for name, row in plan.items():
+        assert name.startswith("compare-")
+        assert [loss for loss in row["losses"] if "." not in loss and loss not in losses.registry] == []
+    for name, found in results.items():
+        row = plan[name]
+        assert {one.loss for one in found.entries} == set(row["losses"])
+        assert {(one.steps, len(one.trials), len(one.seeds)) for one in found.entries} == {
+            (row["steps"], row["trials"], row["seeds"])
+        }
