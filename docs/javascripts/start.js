@@ -8,3 +8,6 @@ for (const host of document.querySelectorAll(".tuplet-figure[data-figure]")) {
     host.classList.add("is-live"); // the still figure that follows is hidden, but for print
   }
 }
+
+/* The theme gives its search no name, which screen readers ask for. */
+document.querySelector(".md-search")?.setAttribute("aria-label", tuplet.draw.say("Search"));

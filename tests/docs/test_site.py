@@ -1,0 +1,78 @@
+"""The site is read on a phone, from a folder, without network and in both palettes."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+WIDTH = 390
+
+
+@pytest.fixture(scope="module")
+def phone(browser):
+    """A narrow page; what it asks of other hosts, and its errors, are kept."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": 844})
+    page = context.new_page()
+    page.wrong = []
+
+    def asked(request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            page.wrong.append(request.url)
+
+    def failed(error) -> None:
+        page.wrong.append(str(error))
+
+    page.on("request", asked)
+    page.on("requestfailed", lambda request: page.wrong.append(request.url))
+    page.on("pageerror", failed)
+    yield page
+    context.close()
+
+
+def test_no_page_is_wider_than_a_phone_and_none_needs_a_network(phone, site):
+    wide = []
+    for place in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # that one is for servers
+        phone.goto(place.as_uri())
+        if phone.evaluate("document.documentElement.scrollWidth") > WIDTH:
+            wide.append(str(place.relative_to(site)))
+    assert wide == []
+    assert phone.wrong == []
+
+
+def test_search_finds_a_page_where_the_site_is_opened_from_a_folder(browser, site):
+    page = browser.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.get_by_role("textbox", name="Search").click()
+    page.keyboard.type("semihard")
+    results = page.locator(".md-search-result__link")
+    results.first.wait_for()
+    assert any("losses/triplet.html" in (link.get_attribute("href") or "") for link in results.all())
+    page.close()
+
+
+def test_figures_follow_the_palette_that_the_reader_chose(browser, site):
+    """Also where the system prefers the other one."""
+    page = browser.new_page(color_scheme="light")
+    page.goto((site / "losses" / "npair.html").as_uri())
+    image = page.locator("img[src$='npair.svg']")
+    image.scroll_into_view_if_needed()
+    light = image.screenshot()
+    page.locator("label[for=__palette_1]").first.click()
+    assert page.evaluate("getComputedStyle(document.querySelector('.md-content img')).colorScheme") == "dark"
+    assert image.screenshot() != light
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_pages_of_each_kind(browser, site, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(color_scheme=scheme)
+    serious = []
+    for place in ("index.html", "losses/triplet.html", "guides/training.html"):
+        page.goto((site / place).as_uri())
+        found = axe.run(page).response["violations"]
+        serious += [
+            (place, one["id"], [node["target"] for node in one["nodes"]][:3])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+    page.close()
+    assert serious == []
