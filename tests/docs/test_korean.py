@@ -1,0 +1,52 @@
+"""What is translated says the same: terms, formulas, figures and code are those of the English page."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+KOREAN = DOCS / "ko"
+PAGES = sorted(KOREAN.rglob("*.md"))
+FIGURES = sorted((DOCS / "javascripts" / "figures").glob("*.js"))
+SHARED = {
+    "formulas": r"\$\$.+?\$\$",
+    "figures": r'data-figure="\w+"',
+    "code": r"```(?:python|text)\n.*?```",
+    "papers": r"https://[^\s)>]+",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(KOREAN)))
+def test_a_translation_shares_formulas_figures_code_and_papers(page):
+    english = (DOCS / page.relative_to(KOREAN)).read_text(encoding="utf-8")
+    korean = page.read_text(encoding="utf-8")
+    for shared in SHARED.values():
+        assert re.findall(shared, korean, re.DOTALL) == re.findall(shared, english, re.DOTALL)
+
+
+def test_the_glossary_has_every_term_with_the_english_beside_it():
+    def terms(path: Path, column: int) -> list[str]:
+        rows = [line.split(" | ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+        return [row[column].strip("| ") for row in rows if not set(row[0]) <= set("|- ")]
+
+    english = terms(DOCS / "glossary.md", 0)
+    exceptions = english.index("word")  # the table of exceptions has no terms
+    wanted = [term for term in english[:exceptions] if term != "term"]
+    assert [term for term in terms(KOREAN / "glossary.md", 1) if term != "영어"] == wanted
+
+
+def test_every_word_of_a_figure_is_translated():
+    translated = (DOCS / "javascripts" / "korean.js").read_text(encoding="utf-8")
+    known = set(re.findall(r'^  (?:"(.+?)"|(\w+)):', translated, re.MULTILINE))
+    known = {quoted or bare for quoted, bare in known}
+    said = r'(?:title|label|lead|xLabel|yLabel|option|text): "(.+?)"|button\("(.+?)"|\.text\([^"]*"(.+?)"|say\("(.+?)"'
+    shown = {
+        word
+        for figure in FIGURES
+        for found in re.findall(said, figure.read_text(encoding="utf-8"))
+        for word in found
+        if re.search(r"[a-z]{4}", word)
+    }
+    assert shown
+    assert shown - known == set()
