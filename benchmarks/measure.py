@@ -109,7 +109,7 @@ def record(benchmark: str, rows: list[dict[str, object]]) -> None:
 
 
 def _figure(row: Mapping[str, object]) -> str:
-    figure = f"{row['ratio']} {'' if str(row['against']).startswith('MB ') else 'x '}{row['against']}"
+    figure = f"{row['ratio']} {'' if str(row['against']).startswith(('MB ', 'pictures ')) else 'x '}{row['against']}"
     if "seconds" not in row:
         return figure
     return f"{float(str(row['seconds'])) * 1e3:10.1f} ms (median {row['spread']} x)   {figure}"

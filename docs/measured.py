@@ -56,7 +56,7 @@ def _named(method: str) -> str:
 
 
 def _is_ratio(row: dict[str, str]) -> bool:
-    return not row["against"].startswith("MB ")
+    return not row["against"].startswith(("MB ", "pictures "))
 
 
 def _outcome_of_bound(row: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -48,9 +48,14 @@ def _section(path: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _kinds(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The sections within a section."""
-    kinds = {key: field.annotation for key, field in model.model_fields.items()}
+    """The sections within a section, those that may be absent among them."""
+    kinds = {key: _class(field.annotation) for key, field in model.model_fields.items()}
     return {key: kind for key, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, BaseModel)}
+
+
+def _class(annotation: Any) -> Any:
+    """The class of an annotation that may be None besides."""
+    return next((one for one in get_args(annotation) if one is not type(None)), annotation)
 
 
 def _component(slot: Slot, name: str) -> str:

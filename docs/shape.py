@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SILENT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
 LAYERS = {
-    "foundations": "errors checksums tensors bounds types registry seeding storage __init__ __main__",
+    "foundations": "errors checksums tensors bounds types registry foreign seeding storage __init__ __main__",
     "scores of a tile": "geometry keys relation margin",
     "engine": "engine",
     "reductions, memory": "reductions heads memory noise",

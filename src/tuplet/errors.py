@@ -131,12 +131,14 @@ class MissingExtraError(TupletError):
         message: What needs it.
         extra: The extra of tuplet that brings it.
         otherwise: What else could be done, as the end of the sentence.
+        package: What brings it, where no extra does.
     """
 
     exit_code = 5
 
-    def __init__(self, message: str, *, extra: str, otherwise: str = "") -> None:
-        super().__init__(message, hint=f"Type: {install(extra)}{otherwise}", reference="missing-extra")
+    def __init__(self, message: str, *, extra: str = "", otherwise: str = "", package: str = "") -> None:
+        typed = f"pip install {package}" if package else install(extra)
+        super().__init__(message, hint=f"Type: {typed}{otherwise}", reference="missing-extra")
 
 
 class DivergedError(TupletError):

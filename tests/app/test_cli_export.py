@@ -61,14 +61,17 @@ def test_a_run_is_exported_checked_and_used_without_tuplet(run, workplace, tuple
 
 
 @pytest.mark.parametrize(
-    ("mode", "channels", "fit_by"), [("RGB", 1, "crop"), ("RGBA", 3, "pad"), ("I;16", 1, "stretch"), ("I;16", 1, "pad")]
+    ("mode", "channels", "fit_by"),
+    [("RGB", 1, "crop"), ("RGBA", 3, "pad"), ("I;16", 1, "stretch"), ("I;16", 1, "pad"), ("RGB", 3, "middle")],
 )
 def test_pictures_of_any_shape_are_read_as_training_reads_them(tmp_path, mode, channels, fit_by):
+    more = {"resize": 14, "resample": "bicubic"} if fit_by == "middle" else {}
+    fit_by = "crop" if more else fit_by
     random = np.random.default_rng(0)
     shape = {"RGB": (20, 31, 3), "RGBA": (20, 31, 4), "I;16": (20, 31)}[mode]
     most, kind = (4096, np.uint16) if mode == "I;16" else (256, np.uint8)
     Image.fromarray(random.integers(0, most, shape).astype(kind)).save(tmp_path / "a.png")
-    preprocessing = ImagePreprocessing(12, channels, fit_by=fit_by, levels=(0.0, 4095.0))
+    preprocessing = ImagePreprocessing(12, channels, fit_by=fit_by, levels=(0.0, 4095.0), **more)
     embedder = made_of(preprocessing, name="conv-small", channels=channels, size=12, width=(8, 8))
     written = export_folder(embedder, tmp_path / "out", "torch", [tmp_path / "a.png"])
     assert written.checked == 1

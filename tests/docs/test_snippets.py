@@ -2,12 +2,15 @@
 
 import shlex
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
+
+from sounds import write as write_sound
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -82,6 +85,20 @@ def fill(desk):
     (desk / "bare.csv").write_text("\n".join(lines))
     (desk / "iris.csv").write_text("\n".join(["length,width,petal_length,petal_width,species", *lines]))
     (desk / "corpus.txt").write_text("the house is a home and the home is a house " * 50)
+    for number in range(40):
+        pitch = 300 + 200 * (number % 4)
+        sound = 0.5 * np.sin(2 * np.pi * pitch * np.arange(3200) / 16000)
+        write_sound(
+            desk / "calls" / ("robin", "wren", "owl", "jay")[number % 4 - 1] / f"{number}.wav", sound, rate=16000
+        )
+    (desk / "shards").mkdir()
+    with tarfile.open(desk / "shards" / "data-000000.tar", "w") as archive:
+        for position, file in enumerate(sorted((desk / "photos").rglob("*.png"))[:120]):
+            archive.add(file, f"{position:04d}.png")
+            (desk / "class").write_text(file.parent.name)
+            archive.add(desk / "class", f"{position:04d}.cls")
+    own = next(block for block in blocks(ROOT / "docs" / "guides" / "training.md", "python") if "# my_net.py" in block)
+    (desk / "my_net.py").write_text(own.lstrip("\n"))
     (desk / "pairs.txt").write_text("house home 9\nhouse is 2\nthe home 3")
 
 

@@ -91,7 +91,8 @@ def _facts(embedder: Embedder, *, normalised: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": embedder.preprocessing.kind, "dim": embedder.dim}
     facts |= {"geometry": embedder.geometry, "normalised": normalised, "thresholds": embedder.thresholds}
     if facts["kind"] == "image":
-        facts |= {name: preprocessing[name] for name in ("size", "channels", "fit_by")}
+        shown = ("size", "channels", "fit_by", "resize", "resample")
+        facts |= {name: preprocessing[name] for name in shown if name in preprocessing}
         facts["levels"] = list(preprocessing["levels"] or EIGHT_BITS)
     if facts["kind"] == "vector" and embedder.columns is not None:
         facts["columns"] = list(embedder.columns.inputs or ())

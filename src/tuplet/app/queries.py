@@ -42,23 +42,23 @@ def read_queries(
     Raises:
         DataError: If there is nothing to embed, or something of another kind.
     """
-    kind = embedder.side(side).preprocessing.kind
+    kind, has_files = embedder.side(side).preprocessing.kind, reads_files(embedder, side)
     items: list[Any] = []
     names: list[str] = []
     notes: list[str] = []
     for word in _lines(typed):
         path = Path(word)
-        if kind == "image" or path.suffix.lower() in _FILES:
+        if has_files or path.suffix.lower() in _FILES:
             _refuse_pipe(path)
-        if path.suffix.lower() in _FILES or (kind == "image" and path.is_dir()):
+        if path.suffix.lower() in _FILES or (has_files and path.is_dir()):
             manifest = _read(embedder, path, side, skip_broken=skip_broken)
             for note in manifest.notes:
                 logger.warning("%s", note)
             notes += [describe(manifest)] if manifest.columns is not None else []
             items.extend(manifest.items)
             names.extend(manifest.ids)
-        elif kind in ("image", "text", "words"):
-            items.append(path if kind == "image" else word)
+        elif has_files or kind in ("text", "words"):
+            items.append(path if has_files else word)
             names.append(printable(word))
         else:
             raise DataError(
@@ -72,6 +72,12 @@ def read_queries(
     if isinstance(preprocessing, WordPreprocessing):
         require_known_words(names, preprocessing)
     return (np.stack(items) if kind == "vector" else items), names, notes
+
+
+def reads_files(embedder: Embedder, side: Side = "query") -> bool:
+    """Whether an item is a file of its own: an image, or a sound."""
+    preprocessing: Any = embedder.side(side).preprocessing
+    return bool(preprocessing.kind == "image" or getattr(preprocessing, "rate", 0))
 
 
 def embedded_queries(
@@ -185,8 +191,8 @@ def read_collection(
     """
     _refuse_pipe(path)
     kind = embedder.side(side).preprocessing.kind
-    if kind == "image" and path.is_file() and path.suffix.lower() not in _FILES:
-        return Manifest("image", (printable(path.as_posix()),), (path,), source=str(path)), []
+    if reads_files(embedder, side) and path.is_file() and path.suffix.lower() not in _FILES:
+        return Manifest(kind, (printable(path.as_posix()),), (path,), source=str(path)), []
     manifest = _read(embedder, path, side, skip_broken=skip_broken, metadata=True)
     if manifest.kind != kind and not {manifest.kind, kind} <= {"text", "words"}:
         raise DataError(
@@ -200,8 +206,8 @@ def read_collection(
 def _read(embedder: Embedder, path: Path, side: Side, *, skip_broken: bool, metadata: bool = False) -> Manifest:
     """A table, with the items of one side in the first place; those of the other are not asked for."""
     kind, columns = embedder.side(side).preprocessing.kind, embedder.columns
-    source = "path" if kind == "image" else "text"
-    if path.suffix.lower() in TABLES and kind in ("image", "text") and columns is not None:
+    source = "path" if reads_files(embedder, side) else "text"
+    if path.suffix.lower() in TABLES and (source == "path" or kind == "text") and columns is not None:
         name = getattr(columns, source) if side == "query" else columns.pair or getattr(columns, source)
         only: dict[str, Any] = {"path": None, "text": None, "pair": None, source: name}
         columns = replace(columns, **only)

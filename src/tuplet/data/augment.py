@@ -5,7 +5,7 @@ processes share a batch, `Draws` in the place of the generator give each the cha
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from tuplet.bounds import Chance, NotNegative, Number, Part, Share
 from tuplet.data.manifest import Kind
+from tuplet.errors import RecipeError, ShapeError
+from tuplet.foreign import import_named, made
 from tuplet.registry import Registry
 from tuplet.seeding import Draws
 
@@ -254,6 +256,48 @@ class TokenAugment:
         place = torch.arange(most, device=keys.device)
         chance = _scattered(keys, place).where(place < lengths[:, None], -1.0)
         return (chance >= self.drop) | (chance == chance.amax(1, keepdim=True))
+
+
+@register("callable")
+class CallableAugment:
+    """Any random change that can be imported, by name or from a file.
+
+    `train.augment = "my_changes.py:Blur"` is short for it. Its objects are called with a batch and with draws, whose
+    `rand(n, ...)` and `randn(n, ...)` give a row of random numbers for each example. Nothing is imported without
+    `--trust`, or `trust=True` in Python.
+
+    Args:
+        target: `package.module:Class`, or `file.py:Class`.
+        options: Keyword arguments of its constructor.
+        folder: Where the file is.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"image", "vector", "series", "text"})
+
+    def __init__(self, target: str, options: Mapping[str, Any] | None = None, folder: str | None = None) -> None:
+        self.target = target
+        constructor = import_named("augmentation", target, folder)
+        is_class = isinstance(constructor, type)
+        self._change: Any = made("augmentation", target, constructor, options) if is_class else None
+        if not callable(self._change):
+            raise RecipeError(
+                f"{target} is not a class whose objects can be called.",
+                hint="Give the class a method `__call__(self, inputs, draws)` that returns the changed batch.",
+                reference="encoder-import",
+            )
+
+    def __call__(self, inputs: Any, draws: Draws | torch.Generator) -> Any:
+        """The changed batch, with a row for each example."""
+        changed = self._change(inputs, Draws.of(draws))
+        is_alike = isinstance(changed, Tensor) == isinstance(inputs, Tensor)
+        if not is_alike or len(changed) != len(inputs):
+            found = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise ShapeError(
+                f"{self.target} returned {found} for a batch of {len(inputs)}.",
+                hint="Return a batch of the same kind, with one row for each example.",
+                reference="augmentation-output",
+            )
+        return changed
 
 
 def _scattered(keys: Int64[Tensor, "n 1"], place: Int64[Tensor, " most"]) -> Float[Tensor, "n most"]:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from tuplet.data.audio import has_sound_name
 from tuplet.data.cells import Table
 from tuplet.data.labels import MISSING, says_who_asks
 from tuplet.data.manifest import Columns, Kind
@@ -54,7 +56,8 @@ class Roles:
     def columns(self, table: Table, asked: Columns) -> Columns:
         """The same by name."""
         named: dict[str, Any] = {role: table.names[self.of[role]] if role in self.of else None for role in ROLES}
-        inputs = tuple(table.names[place] for place in self.inputs) if self.kind in ("vector", "series") else None
+        has_inputs = self.kind in ("vector", "series") and "path" not in self.of
+        inputs = tuple(table.names[place] for place in self.inputs) if has_inputs else None
         targets = tuple(table.names[place] for place in self.targets)
         return replace(asked, **named, inputs=inputs, targets=targets)
 
@@ -91,21 +94,28 @@ def settle_columns(
     columns = _of_pairs(table, columns)
     of = _named(table, columns, needs, problems, as_trained=as_trained)
     targets = _targets(table, columns, of, needs, problems, as_trained=as_trained)
-    kind = kind or ("image" if "path" in of else "text" if "text" in of else "vector")
+    are_sounds = "path" in of and _name_sounds(table, of["path"])
+    kind = kind or ("series" if are_sounds else "image" if "path" in of else "text" if "text" in of else "vector")
     free = [place for place in range(len(table.names)) if place not in {*of.values(), *targets}]
     inputs: tuple[int, ...] = ()
-    if kind in ("vector", "series"):
+    if kind in ("vector", "series") and not are_sounds:
         inputs = _inputs(table, columns, free, problems)
     is_open = not as_trained and not len(problems)
     if is_open and "label" not in of and columns.label is not None and not targets and "pair" not in of:
         _ask_for_label(table, [place for place in free if columns.inputs is None or place not in inputs], problems)
     if is_open and inputs and columns.inputs is None:
         _ask_for_texts(table, [place for place in free if place not in inputs], columns, problems)
-    if "id" not in of and columns.id is not None and kind != "image":
+    if "id" not in of and columns.id is not None and kind != "image" and not are_sounds:
         names = [place for place in free if _identifies(table, place) and place not in inputs]
         unique = next((place for place in names if _is_unique(table.texts(place))), None)
         of |= {} if unique is None else {"id": unique}
     return Roles(of, targets, inputs, kind)
+
+
+def _name_sounds(table: Table, place: int) -> bool:
+    """Whether most cells of a column name files of sound."""
+    cells = table.filled(place)
+    return 2 * sum(has_sound_name(Path(cell)) for cell in cells) > len(cells)
 
 
 def columns_hint(role: str, table: Table) -> str:

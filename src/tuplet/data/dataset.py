@@ -1,6 +1,6 @@
 """Decoded examples in memory, and what is known about them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -145,8 +145,9 @@ def _loaded(items: Any, preprocessing: Preprocessing, cache: Path | None) -> Inp
     if cache is None or preprocessing.kind != "image" or not are_files:
         return preprocessing.load(items)
     known = preprocessing.to_config()
+    how = {key: known[key] for key in ("resize", "resample") if key in known}
     levels = known["levels"] or None
-    return decode_once(items, known["size"], known["channels"], known["fit_by"], cache, levels=levels)
+    return decode_once(items, known["size"], known["channels"], known["fit_by"], cache, levels=levels, **how)
 
 
 def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Labels:
@@ -184,6 +185,21 @@ def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Lab
 def _texts(items: Items | None) -> tuple[str, ...] | None:
     texts = [item for item in items if isinstance(item, str)] if isinstance(items, tuple) else []
     return tuple(texts) or None
+
+
+def taken(dataset: Dataset, positions: Int64[Tensor, " chosen"]) -> Dataset:
+    """What is known of some examples, without their inputs: enough for a sampler."""
+    rows = positions.tolist()
+    return replace(
+        dataset,
+        inputs=[],
+        ids=tuple(dataset.ids[row] for row in rows),
+        labels=Labels(dataset.labels.supervision, dataset.labels.values[positions]),
+        groups=None if dataset.groups is None else tuple(dataset.groups[row] for row in rows),
+        partners=None,
+        classes=None if dataset.classes is None else dataset.classes[positions],
+        targets=None if dataset.targets is None else dataset.targets[positions],
+    )
 
 
 def take(inputs: Inputs, positions: Int64[Tensor, " chosen"]) -> Inputs:

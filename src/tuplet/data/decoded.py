@@ -5,20 +5,29 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tuplet.data.images import FitBy, Levels, decode_images
+from tuplet.data.images import FitBy, Levels, Resample, decode_images
 from tuplet.storage import Lock
 
 _FORMAT = 2
 
 
 def decode_once(
-    files: Sequence[Path], size: int, channels: int, fit_by: FitBy, cache: Path, *, levels: Levels | None = None
+    files: Sequence[Path],
+    size: int,
+    channels: int,
+    fit_by: FitBy,
+    cache: Path,
+    *,
+    resize: int = 0,
+    resample: Resample = "bilinear",
+    levels: Levels | None = None,
 ) -> UInt8[Tensor, "n channels size size"]:
     """What `decode_images` returns; files are decoded the first time only.
 
@@ -31,14 +40,18 @@ def decode_once(
         channels: The same.
         fit_by: The same.
         cache: Folder, made if missing. If it cannot be written, files are decoded into memory.
-        levels: As for `decode_images`.
+        resize: As for `decode_images`.
+        resample: The same.
+        levels: The same.
 
     Raises:
         DataError: Files that cannot be decoded, all of them in one report.
     """
     shape = (len(files), channels, size, size)
+    how: dict[str, Any] = {"resize": resize, "resample": resample, "levels": levels}
+    more = (resize, resample) if (resize, resample) != (0, "bilinear") else ()  # pixels of old caches are as they were
     try:
-        path = cache / f"images-{key_of(files, (_FORMAT, size, channels, fit_by, levels))}.npy"
+        path = cache / f"images-{key_of(files, (_FORMAT, size, channels, fit_by, levels, *more))}.npy"
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
             _sweep(cache)
@@ -48,7 +61,7 @@ def decode_once(
                 claim.take()
                 _reserve(draft, shape)
                 pixels = np.lib.format.open_memmap(draft, "r+")
-                decode_images(files, size, channels, fit_by, levels=levels, out=pixels)
+                decode_images(files, size, channels, fit_by, **how, out=pixels)
                 pixels.flush()
                 draft.replace(path)
             finally:
@@ -56,7 +69,7 @@ def decode_once(
                 claim.give_back()
         return torch.from_numpy(np.lib.format.open_memmap(path, "c"))  # what is written to it stays in memory
     except OSError:  # a missing image too: the decoder has the words for it
-        return decode_images(files, size, channels, fit_by, levels=levels)
+        return decode_images(files, size, channels, fit_by, **how)
 
 
 def key_of(files: Sequence[Path], settings: tuple[object, ...]) -> str:

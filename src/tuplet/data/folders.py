@@ -1,17 +1,19 @@
-"""Folders of images: one folder per class, optionally one folder per split around or inside them."""
+"""Folders of images, or of sounds: one folder per class, optionally one folder per split around or inside them."""
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuplet.data.audio import has_sound_name, is_sound, undecodable_sounds, wrong_sound
 from tuplet.data.image_files import has_image_name, is_image, undecodable, what_is_wrong
 from tuplet.data.labels import encode_names, role_name, split_name
-from tuplet.data.manifest import Manifest
+from tuplet.data.manifest import Kind, Manifest
 from tuplet.data.source_errors import SourceErrors
 from tuplet.errors import counted
 
@@ -24,8 +26,57 @@ _ROLES = dict.fromkeys(("query", "queries", "probe", "gallery", "holdout", *_EVA
 """Folders that hold what is evaluated, besides those that are called like splits."""
 
 
-def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = False) -> Manifest:
-    """Images at `class/file`, `split/class/file`, `class/split/file`, or (without classes) `file` or `split/file`.
+@dataclass(frozen=True)
+class Medium:
+    """What the files of a folder are, and how they are distinguished from others.
+
+    Args:
+        kind: Of the examples.
+        one: One of them, in words.
+        noun: The word for it.
+        many: Several of them.
+        has_name: Whether a file is called like one.
+        wrong: Why a file cannot be one, from its first and last bytes; "" if nothing speaks against it.
+        is_one: Whether a file that is called otherwise is one all the same.
+        undecodable: Those that cannot be decoded, and why.
+        broken: Id of the error about one that is broken.
+    """
+
+    kind: Kind
+    one: str
+    noun: str
+    many: str
+    has_name: Callable[[Path], bool]
+    wrong: Callable[[Path], str]
+    is_one: Callable[[Path], bool]
+    undecodable: Callable[[Sequence[Path]], dict[Path, str]]
+    broken: str
+
+
+IMAGES = Medium(
+    "image", "an image", "image", "images", has_image_name, what_is_wrong, is_image, undecodable, "broken-image"
+)
+SOUNDS = Medium(
+    "series", "a sound", "sound", "sounds", has_sound_name, wrong_sound, is_sound, undecodable_sounds, "broken-sound"
+)
+
+
+def holds_sounds(root: Path) -> bool:
+    """Whether a folder holds files that are called like sounds, and none that is called like an image."""
+    found = False
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(folder, name) for name in files if not name.startswith(".")]
+        if any(map(has_image_name, paths)):
+            return False
+        found |= any(map(has_sound_name, paths))
+    return found
+
+
+def read_folder(
+    root: Path, *, needs: Collection[str] = (), skip_broken: bool = False, medium: Medium = IMAGES
+) -> Manifest:
+    """Images or sounds at `class/file`, `split/class/file`, `class/split/file`, or, without classes, `[split/]file`.
 
     A class may be nested: its name is the path of its folder, in Unicode form NFC. Hidden files and folders are
     skipped; files that are no pictures, by name and content, are left out and named in the manifest.
@@ -34,12 +85,13 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
         root: What to read.
         needs: What must be known about the examples.
         skip_broken: Decode every image, and leave out those that cannot be decoded, in place of an error.
+        medium: What its files are.
 
     Raises:
         DataError: There is no image, an image is broken, or only some folders are called like splits.
     """
     problems = SourceErrors(printable(str(root)))
-    files, left_out = _sorted_out(root, problems, skip_broken=skip_broken)
+    files, left_out = _sorted_out(root, problems, medium, skip_broken=skip_broken)
     level = _split_level(files, problems)
     places = [tuple(map(_class_part, file.parts[:-1])) for file in files]
     splits = roles = None
@@ -51,13 +103,17 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
         places = [place[level + 1 :] if len(wrapping) == 1 else place[:level] + place[level + 1 :] for place in places]
     if not files and not len(problems):
         others = ", ".join(name for name, _ in left_out[:_NAMED]) + ", ..." * (len(left_out) > _NAMED)
-        problems.add("empty-source", f"it holds no images, only {others}" if left_out else "the folder holds no files")
+        problems.add(
+            "empty-source", f"it holds no {medium.many}, only {others}" if left_out else "the folder holds no files"
+        )
     elif "label" in needs and not any(places):
-        problems.add("missing-column", "no image is in a class folder", hint="Move each image to CLASS/FILE.")
+        problems.add(
+            "missing-column", f"no {medium.noun} is in a class folder", hint=f"Move each {medium.noun} to CLASS/FILE."
+        )
     problems.raise_if_any()
     labels, names = encode_names(["/".join(place) for place in places])
     return Manifest(
-        kind="image",
+        kind=medium.kind,
         ids=tuple(printable(file.as_posix()) for file in files),
         items=tuple(root / file for file in files),
         labels=labels if names else None,
@@ -66,7 +122,7 @@ def read_folder(root: Path, *, needs: Collection[str] = (), skip_broken: bool = 
         roles=roles,
         source=printable(str(root)),
         left_out=left_out,
-        notes=_notes(root, left_out, places, labels),
+        notes=_notes(root, left_out, places, labels, medium),
     )
 
 
@@ -75,6 +131,7 @@ def _notes(
     left_out: Sequence[tuple[str, str]],
     places: Sequence[tuple[str, ...]],
     labels: NDArray[np.int64],
+    medium: Medium,
 ) -> tuple[str, ...]:
     """What a user should know of how the folder was read."""
     notes = []
@@ -84,7 +141,8 @@ def _notes(
         notes.append(f"{printable(str(root))}: {count} left out: {some}{', ...' * (len(left_out) > _NAMED)}.")
     nameless = Counter("/".join(place) for place, label in zip(places, labels.tolist(), strict=True) if label < 0)
     notes += [
-        f"{printable(str(root))}: the folder {name!r} names no class, so {counted(number, 'image has', 'images have')} "
+        f"{printable(str(root))}: the folder {name!r} names no class, so "
+        f"{counted(number, f'{medium.noun} has', f'{medium.many} have')} "
         f"none; if it is one, rename it."
         for name, number in sorted(nameless.items())
         if name
@@ -111,29 +169,29 @@ _BROKEN = "Replace or remove these files, or leave them out: --skip-broken"
 
 
 def _sorted_out(
-    root: Path, problems: SourceErrors, *, skip_broken: bool
+    root: Path, problems: SourceErrors, medium: Medium, *, skip_broken: bool
 ) -> tuple[list[Path], tuple[tuple[str, str], ...]]:
-    """The images, sorted; and the files that are left out, with the reason."""
+    """The images or sounds, sorted; and the files that are left out, with the reason."""
     images: list[Path] = []
     stray: list[tuple[str, str]] = []
     broken: list[tuple[str, str]] = []
     for file in sorted(_files(root, stray, broken)):
-        wrong = what_is_wrong(root / file)
-        if not has_image_name(file) and (wrong or not is_image(root / file)):
-            stray.append((printable(file.as_posix()), wrong or "is not an image"))
+        wrong = medium.wrong(root / file)
+        if not medium.has_name(file) and (wrong or not medium.is_one(root / file)):
+            stray.append((printable(file.as_posix()), wrong or f"is not {medium.one}"))
         elif wrong:
             broken.append((printable(file.as_posix()), wrong))
         else:
             images.append(file)
     if skip_broken:
-        wrong_ones = undecodable([root / file for file in images])
+        wrong_ones = medium.undecodable([root / file for file in images])
         broken += [
             (printable(file.as_posix()), wrong_ones[root / file]) for file in images if root / file in wrong_ones
         ]
         images = [file for file in images if root / file not in wrong_ones]
     else:
         for name, wrong in broken:
-            problems.add("broken-image", f"{name} {wrong}", hint=_BROKEN)
+            problems.add(medium.broken, f"{name} {wrong}", hint=_BROKEN)
     return images, tuple(sorted(stray + broken))
 
 

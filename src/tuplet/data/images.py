@@ -17,6 +17,7 @@ from tuplet.data.image_files import UNREADABLE, opened, quiet, reason, require_p
 from tuplet.data.source_errors import SourceErrors
 
 FitBy = Literal["crop", "pad", "stretch"]
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Levels = tuple[float, float]
 """Values of black and of white in images of more than 8 bits."""
 EIGHT_BITS: Levels = (0.0, 255.0)
@@ -30,6 +31,8 @@ def decode_images(
     channels: int,
     fit_by: FitBy,
     *,
+    resize: int = 0,
+    resample: Resample = "bilinear",
     levels: Levels | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> UInt8[Tensor, "n channels size size"]:
@@ -41,6 +44,8 @@ def decode_images(
         size: Height and width of the result in pixels.
         channels: 1 for grey, 3 for colour.
         fit_by: How another shape becomes a square.
+        resize: What the shorter side becomes before the middle is cropped; 0 takes as much of the image as fits.
+        resample: The filter of another size.
         levels: Values of black and white in images of more than 8 bits; None for the least and largest of these items.
         out: Takes the pixels of files, (n, channels, size, size); None makes room in memory.
 
@@ -58,7 +63,8 @@ def decode_images(
 
     def decode(position: int) -> tuple[str, str, str] | None:
         try:
-            pixels[position] = _square(_shallow(_upright(items[position], size), levels), size, channels, fit_by)
+            image = _shallow(_upright(items[position], max(size, resize)), levels)
+            pixels[position] = _square(image, size, channels, fit_by, resize=resize, resample=resample)
         except FileNotFoundError:
             return "missing-file", f"{_name(items[position], position)}: no such file", _MISSING
         except UNREADABLE as error:
@@ -219,23 +225,36 @@ def _rows_first(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def _square(image: Any, size: int, channels: int, fit_by: FitBy) -> NDArray[np.uint8]:
+def _square(
+    image: Any, size: int, channels: int, fit_by: FitBy, *, resize: int, resample: Resample
+) -> NDArray[np.uint8]:
     """Pixels (c, size, size); what is transparent lies on white."""
     from PIL import Image, ImageOps  # noqa: PLC0415  optional: part of the extra `app`
 
     if "A" in image.getbands() or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("L" if channels == 1 else "RGB")
+    filtered = Image.Resampling[resample.upper()]
+    if resize and fit_by == "crop":
+        image = _middle(image, size, resize, filtered)
     if image.size != (size, size):
-        bilinear = Image.Resampling.BILINEAR
         if fit_by == "stretch":
-            image = image.resize((size, size), bilinear)
+            image = image.resize((size, size), filtered)
         elif fit_by == "crop":
-            image = ImageOps.fit(image, (size, size), bilinear)
+            image = ImageOps.fit(image, (size, size), filtered)
         else:
-            image = ImageOps.pad(image, (size, size), bilinear, color=_border(image))
+            image = ImageOps.pad(image, (size, size), filtered, color=_border(image))
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _middle(image: Any, size: int, resize: int, filtered: Any) -> Any:
+    """The middle of an image whose shorter side was brought to `resize`, as image processors cut it."""
+    shorter = min(image.size)
+    width, height = (int(resize * side / shorter) if side != shorter else resize for side in image.size)
+    image = image.resize((width, height), filtered)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 def _border(image: Any) -> int | tuple[int, ...]:

@@ -40,6 +40,8 @@ class Manifest:
         metadata: The cells of these columns, where they were asked for: an index can filter by them.
         left_out: Files of a folder that are no examples, each with the reason.
         notes: Sentences for the user about how the source was read.
+        sources: Which of several sources each example is from, counted from 0; None of one source.
+        kept: What has to stay as long as the items are read, such as a folder of unpacked files.
     """
 
     kind: Kind
@@ -61,6 +63,8 @@ class Manifest:
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    sources: NDArray[np.int64] | None = None
+    kept: Any = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +83,7 @@ class Manifest:
             splits=None if self.splits is None else _pick(self.splits, chosen),
             groups=None if self.groups is None else _pick(self.groups, chosen),
             roles=None if self.roles is None else _pick(self.roles, chosen),
+            sources=None if self.sources is None else self.sources[chosen],
             lines=None if self.lines is None else _pick(self.lines, chosen),
             metadata={name: _pick(cells, chosen) for name, cells in self.metadata.items()},
         )

@@ -1,12 +1,16 @@
-"""One door for all sources: folders, tables, arrays and series."""
+"""One door for all sources: folders, tables, arrays, series, and collections that are packed."""
 
+import shutil
+import weakref
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 from tuplet.data.archives import read_archive
 from tuplet.data.arrays import read_array
-from tuplet.data.folders import printable, read_folder
+from tuplet.data.folders import IMAGES, SOUNDS, holds_sounds, printable, read_folder
 from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
@@ -15,6 +19,9 @@ from tuplet.errors import DataError, MissingFileError
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 """Endings of tables."""
+_PACKED = (".parquet", ".tar", ".arrow")
+_MOST_SPLITS = 16
+"""Folders in which files of a packed collection are looked for."""
 
 
 def read_manifest(
@@ -28,15 +35,17 @@ def read_manifest(
     skip_broken: bool = False,
     as_trained: bool = False,
     metadata: bool = False,
+    cache: Path | None = None,
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
 
     Everything is checked before it returns: one error reports all problems, with their lines.
 
     Args:
-        source: Folder `class/file` of images (or `train/class/file`), `.csv` or `.tsv` with a header,
-            `.parquet`, `.jsonl` with an object on each line, `.npy`, `.npz`, `.ts`, folder of `.ts` files, or `.txt`
-            with a text on each line.
+        source: Folder `class/file` of images or of sounds (or `train/class/file`), `.csv` or `.tsv` with a header,
+            `.parquet`, `.jsonl` with an object on each line, `.npy`, `.npz`, `.ts`, folder of `.ts` files, `.txt` with
+            a text on each line, or a packed collection: a folder saved by `datasets`, a folder of Parquet files, shards
+            of webdataset.
         kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
         labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
             beside it.
@@ -47,6 +56,7 @@ def read_manifest(
             lists them.
         as_trained: `columns` are those of a model's table (`Manifest.columns`): its inputs must be there, in any order,
             and the rest may be missing. Where it has no names, a note says what was taken.
+        cache: Folder in which packed collections are unpacked once; None unpacks for as long as the manifest is used.
         metadata: Whether to keep the cells of the columns of a table that mean nothing else.
 
     Returns:
@@ -57,6 +67,9 @@ def read_manifest(
     """
     path, suffix = Path(source), Path(source).suffix.lower()
     is_blind, columns = as_trained and columns is None, columns or Columns()
+    more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
+    if packed := _packed(path):
+        return _unpacked(path, packed, cache, kind=kind, columns=columns, needs=needs, **more)
     if path.is_dir():
         return _read_folder(path, needs, skip_broken=skip_broken)
     if not path.is_file():
@@ -64,19 +77,61 @@ def read_manifest(
     if suffix in TABLES:
         from tuplet.data.tables import read_table  # noqa: PLC0415  pyarrow takes a while, and images need none
 
-        more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
         table = read_table(path, kind=kind, columns=columns, needs=needs, **more)
         return _with_order(table) if is_blind else table
     if suffix == ".txt":
         return read_lines(path)
+    own = Columns() if as_trained and suffix == ".npz" else columns
+    return _read_arrays(path, labels, targets, kind=kind, columns=own, needs=needs)
+
+
+def _read_arrays(path: Path, labels: Path | str | None, targets: Path | str | None, **how: Any) -> Manifest:
+    """One file of arrays or series."""
+    suffix = path.suffix.lower()
     if suffix == ".npy":
         beside = (None if file is None else Path(file) for file in (labels, targets))
-        return read_array(path, *beside, kind=kind, columns=columns, needs=needs)
+        return read_array(path, *beside, **how)
     if suffix == ".npz":
-        return read_archive(path, kind=kind, columns=Columns() if as_trained else columns, needs=needs)
+        return read_archive(path, **how)
     if suffix == ".ts":
-        return read_series([path], path, needs=needs)
+        return read_series([path], path, needs=how["needs"])
     raise DataError(f"{path} is of no known kind.", hint=HINTS["unreadable-source"], reference="unreadable-source")
+
+
+class _Scratch:
+    """A folder that is removed when nobody refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="tuplet-"))
+        self._end = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _packed(path: Path) -> list[Path]:
+    """The files of a packed collection; none of another source, for which pyarrow need not be loaded."""
+    entries = [path] if path.is_file() else [*path.iterdir()] if path.is_dir() else []
+    folders = [entry for entry in entries if entry.is_dir()]
+    if len(folders) <= _MOST_SPLITS:
+        entries += [entry for folder in folders for entry in folder.iterdir()]
+    if not any(entry.suffix.lower() in _PACKED for entry in entries):
+        return []
+    from tuplet.data.packed import packed_files  # noqa: PLC0415  pyarrow takes a while, and images need none
+
+    return packed_files(path)
+
+
+def _unpacked(path: Path, files: list[Path], cache: Path | None, **how: Any) -> Manifest:
+    """A packed collection, read as the table that it is unpacked to."""
+    from tuplet.data.packed import unpack  # noqa: PLC0415  the same
+    from tuplet.data.tables import read_table  # noqa: PLC0415  the same
+
+    kept = _Scratch() if cache is None else None
+    table = unpack(path, files, kept.path if kept else cache or Path())
+    try:
+        found = read_table(table, **how)
+    except DataError as problem:
+        message = problem.message.replace(str(table), printable(str(path)))
+        raise DataError(message, hint=problem.hint, reference=problem.reference) from problem
+    return replace(found, source=printable(str(path)), kept=kept)
 
 
 def _with_order(manifest: Manifest) -> Manifest:
@@ -93,7 +148,7 @@ def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> M
     series = sorted(file for file in path.glob("*.ts") if file.is_file())  # a pipe would be waited for
     if series:
         return read_series(series, path, needs=needs)
-    return read_folder(path, needs=needs, skip_broken=skip_broken)
+    return read_folder(path, needs=needs, skip_broken=skip_broken, medium=SOUNDS if holds_sounds(path) else IMAGES)
 
 
 def _missing(path: Path) -> MissingFileError:

@@ -8,6 +8,8 @@ SHOWN = 20
 
 HINTS = {
     "broken-image": "Replace or remove these files; images are PNG, JPEG, GIF, BMP, TIFF, WebP or PNM.",
+    "broken-sound": "Replace or remove these files; sounds are WAV, or FLAC, OGG, MP3 and AIFF with the extra `audio`.",
+    "damaged-archive": "Copy these files again from where they came.",
     "image-depth": "Save them with 8 bits a channel, or as grey images, which are scaled by their range.",
     "missing-file": "Correct the paths; they are relative to the table that names them.",
     "missing-value": "Fill in these cells, or remove the lines.",
@@ -24,7 +26,7 @@ HINTS = {
     "duplicate-id": "Give every example its own id; list every example once.",
     "unknown-role": "Write query for query examples, gallery for gallery examples, and nothing for the others.",
     "unknown-split": 'Write "train", "validation" or "test" in the split column, or leave the cell empty.',
-    "empty-source": "A folder needs images at CLASS/FILE; a table needs a header and one line per example.",
+    "empty-source": "A folder needs images or sounds at CLASS/FILE; a table needs a header and one line per example.",
     "label-count": "Labels must be in the order of the rows, one for each.",
     "bad-labels": "Save class ids as integers (int64) or as text, one per row; graded values belong in the targets.",
     "ambiguous-array": "Say what an example is: --set data.kind=image, or series.",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuplet.data.audio import is_sound, undecodable_sounds, wrong_sound
 from tuplet.data.cells import Table, read_cells
 from tuplet.data.columns import Roles, columns_hint, counts_rows, settle_annotations, settle_columns
 from tuplet.data.folders import printable
@@ -40,15 +41,16 @@ def read_table(
     items: Any = ()
     pairs: Any = None
     pair_kind: Kind | None = None
-    if kind in ("image", "text"):
-        source = "path" if kind == "image" else "text"
+    are_files = kind == "image" or (kind == "series" and "path" in of)
+    if are_files or kind == "text":
+        source = "path" if are_files else "text"
         if source not in of:
             problems.add("missing-column", f"there is no column {source!r}", hint=columns_hint(source, table))
         is_mixed = "pair" not in of and {"path", "text"} <= of.keys()
-        pair_kind = None if not is_mixed else "text" if kind == "image" else "image"
-        second = ("text" if kind == "image" else "path") if is_mixed else "pair"
+        pair_kind = None if not is_mixed else "text" if are_files else "image"
+        second = ("text" if are_files else "path") if is_mixed else "pair"
         items, pairs = (
-            _items(table, place, path.parent if what == "image" else None, problems, skip_broken=skip_broken)
+            _items(table, place, None if what == "text" else path.parent, problems, what, skip_broken=skip_broken)
             if place is not None
             else None
             for place, what in ((of.get(source), kind), (dict(of).get(second), pair_kind or kind))  # type: ignore[call-overload]
@@ -58,28 +60,21 @@ def read_table(
         items = items[:, None] if kind == "series" else items  # one channel
     known = _annotations(table, columns, roles, problems)
     ids = known.ids
-    if ids is None and kind == "image" and pairs is None and "path" in of:
+    if ids is None and are_files and pairs is None and "path" in of:
         ids = _unique(table, of["path"], problems)
     problems.raise_if_any()
     unread = _unread(table, roles)
     found = Manifest(
         kind=kind,
-        ids=ids or tuple(str(row) for row in range(len(table))),
         items=items,
-        labels=known.labels,
-        class_names=known.class_names,
-        label_sets=known.label_sets,
-        targets=known.targets,
         pairs=pairs,
         pair_kind=pair_kind,
-        splits=known.splits,
-        groups=known.groups,
-        roles=known.roles,
         source=str(path),
         lines=table.lines,
         columns=roles.columns(table, columns),
         unread=tuple(unread),
         metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
+        **{**vars(known), "ids": ids or tuple(str(row) for row in range(len(table)))},
     )
     return _without_broken(found, path.parent) if skip_broken else found
 
@@ -99,8 +94,10 @@ def _without_broken(manifest: Manifest, folder: Path) -> Manifest:
     sides = [_files_of(side) for side in (manifest.items, manifest.pairs)]
     sides = [side for side in sides if side]
     files = [file for side in sides for file in side]
-    wrong = {file: why for file in dict.fromkeys(files) if (why := what_is_wrong(file))}
-    wrong |= undecodable([file for file in dict.fromkeys(files) if file not in wrong])
+    sounds = manifest.kind == "series"
+    seems, tried = (wrong_sound, undecodable_sounds) if sounds else (what_is_wrong, undecodable)
+    wrong = {file: why for file in dict.fromkeys(files) if (why := seems(file))}
+    wrong |= tried([file for file in dict.fromkeys(files) if file not in wrong])
     if not wrong:
         return manifest
     kept = [row for row in range(len(manifest)) if not any(side[row] in wrong for side in sides)]
@@ -110,7 +107,7 @@ def _without_broken(manifest: Manifest, folder: Path) -> Manifest:
     note = f"{manifest.source}: {count} left out: {some}."
     if not kept:
         raise DataError(
-            f"{manifest.source} names no image that can be decoded: {some}.",
+            f"{manifest.source} names no file that can be decoded: {some}.",
             hint="Paths are relative to the folder of the table.",
             reference="empty-source",
         )
@@ -196,9 +193,9 @@ def _filled(table: Table, position: int, problems: SourceErrors) -> tuple[str, .
 
 
 def _items(
-    table: Table, position: int, folder: Path | None, problems: SourceErrors, *, skip_broken: bool = False
+    table: Table, position: int, folder: Path | None, problems: SourceErrors, kind: Kind, *, skip_broken: bool = False
 ) -> tuple[Path, ...] | tuple[str, ...]:
-    """A column of texts, or of image files relative to `folder`; with `skip_broken` they are looked at later."""
+    """A column of texts, or of files relative to `folder`; with `skip_broken` these are looked at later."""
     cells = _filled(table, position, problems)
     if folder is None:
         return cells
@@ -208,8 +205,10 @@ def _items(
     for file, line, cell in zip(files, table.lines, cells, strict=True):
         if cell and not file.is_file():
             problems.add("missing-file", f"{cell}: no such file", line=line)
-        elif cell and not looks_like_image(file):
+        elif cell and kind == "image" and not looks_like_image(file):
             problems.add("broken-image", f"{cell} is not an image", line=line)
+        elif cell and kind == "series" and not is_sound(file):
+            problems.add("broken-sound", f"{cell} is not a sound", line=line)
     return files
 
 

@@ -5,25 +5,27 @@ A preprocessing is a frozen record of numbers, so that it can be saved beside th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from tuplet.data.audio import load_sounds
 from tuplet.data.dataset import Inputs, Preprocessing
-from tuplet.data.images import EIGHT_BITS, FitBy, decode_images, find_levels
+from tuplet.data.images import EIGHT_BITS, FitBy, Resample, decode_images, find_levels
 from tuplet.data.manifest import Kind
-from tuplet.data.scaling import BLOCK, is_wide, loses_in_single, moments, standardised
+from tuplet.data.numbers import as_floats, loses, require_finite, wrong_shape
+from tuplet.data.scaling import BLOCK, is_wide, moments, standardised
 from tuplet.data.text import hash_texts
 from tuplet.data.vocabulary import WordPreprocessing
-from tuplet.errors import DataError, ShapeError
+from tuplet.errors import DataError
 from tuplet.registry import did_you_mean
 
 
@@ -49,6 +51,10 @@ class ImagePreprocessing(_Config):
         fit_by: How another shape becomes a square: "crop" the middle, "pad" with the border's colour, or "stretch".
         levels: Values of black and white in images of more than 8 bits; empty for the least and largest value of the
             data set, which training finds and keeps.
+        resize: What the shorter side becomes before the middle is cropped, as a pretrained encoder may expect it; 0
+            crops as much as fits.
+        resample: The filter by which images are brought to another size.
+        fixed: `mean` and `std` are those of a pretrained encoder, and stay as they are.
     """
 
     kind: ClassVar[Kind] = "image"
@@ -58,8 +64,13 @@ class ImagePreprocessing(_Config):
     std: tuple[float, ...] = (0.25,)
     fit_by: FitBy = "crop"
     levels: tuple[float, ...] = ()
+    resize: int = 0
+    resample: Resample = "bilinear"
+    fixed: bool = False
 
     def __post_init__(self) -> None:
+        if 0 != self.resize < self.size:
+            raise ValueError(f"resize is 0, or at least the size of {self.size}, not {self.resize}")
         if self.size < 1 or self.channels not in (1, 3):
             raise ValueError(f"images have 1 or 3 channels and at least one pixel, not {self.channels} and {self.size}")
         if self.levels and (len(self.levels) != 2 or not self.levels[0] <= self.levels[1]):
@@ -73,14 +84,22 @@ class ImagePreprocessing(_Config):
         Without `levels`, images of more than 8 bits are scaled by the least and largest value among `items`.
         """
         levels = (self.levels[0], self.levels[1]) if self.levels else None
-        return decode_images(items, self.size, self.channels, self.fit_by, levels=levels)
+        how: dict[str, Any] = {"resize": self.resize, "resample": self.resample}
+        return decode_images(items, self.size, self.channels, self.fit_by, levels=levels, **how)
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON form, without what is as it was before there was a choice: saved models keep their hashes."""
+        usual = {"resize": 0, "resample": "bilinear", "fixed": False}
+        return {key: value for key, value in super().to_config().items() if usual.get(key, ...) != value}
 
     def with_levels(self, items: Any) -> "ImagePreprocessing":
         """The same with the levels of a data set, if none are given: of 8 bits if none of its images has more."""
         return self if self.levels else replace(self, levels=find_levels(items) or EIGHT_BITS)
 
     def fit(self, inputs: Inputs) -> "ImagePreprocessing":
-        """Measure mean and standard deviation of each channel."""
+        """Measure mean and standard deviation of each channel, unless they are fixed."""
+        if self.fixed:
+            return self
         images = _tensor(inputs)
         values = torch.arange(256, dtype=torch.float64) / 255
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
@@ -117,12 +136,12 @@ class VectorPreprocessing(_Config):
         Numbers that float32 cannot tell apart, such as times in seconds since 1970, stay in float64 until they are
         centred.
         """
-        rows = _floats(items, "Rows of numbers", "(n, dim)", self._is_wide)
+        rows = as_floats(items, "Rows of numbers", "(n, dim)", self._is_wide)
         if rows.ndim != 2:
-            raise _wrong_shape("Rows of numbers", "(n, dim)", rows.shape)
+            raise wrong_shape("Rows of numbers", "(n, dim)", rows.shape)
         if self.mean and rows.shape[1] != len(self.mean):
-            raise _wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
-        return _finite(rows, "row")
+            raise wrong_shape("Rows of numbers", f"(n, {len(self.mean)})", rows.shape)
+        return require_finite(rows, "row")
 
     @property
     def _is_wide(self) -> bool | None:
@@ -151,6 +170,11 @@ class SeriesPreprocessing(_Config):
         scale: Standard deviation of each channel, > 0; empty for no scaling.
         fit_by: How another length becomes `length`: "pad" with zeros after the end (or cut there), or "resample".
         per_series: Centre and scale each series by its own statistics instead.
+        rate: Samples a second of sounds, which are read from files; 0 for series that are arrays.
+        mels: Bands of the logarithmic mel spectrogram that a sound becomes; 0 for its samples, one channel.
+        window: Seconds of a frame of the spectrogram.
+        hop: Seconds from one frame to the next.
+        fixed: Sounds are neither centred nor scaled, as a pretrained encoder may expect them.
     """
 
     kind: ClassVar[Kind] = "series"
@@ -160,29 +184,46 @@ class SeriesPreprocessing(_Config):
     scale: tuple[float, ...] = ()
     fit_by: Literal["pad", "resample"] = "pad"
     per_series: bool = False
+    rate: int = 0
+    mels: int = 64
+    window: float = 0.025
+    hop: float = 0.01
+    fixed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rate < 0 or self.mels < 0 or not 0 < self.hop < math.inf or not 0 < self.window < math.inf:
+            raise ValueError(f"rate and mels are 0 or more, window and hop seconds above 0: {self}")
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON form; that of series which are arrays says nothing of sounds, so saved models keep their hashes."""
+        usual = {} if self.rate else {"rate": 0, "mels": self.mels, "window": self.window, "hop": self.hop}
+        usual["fixed"] = False
+        return {key: value for key, value in super().to_config().items() if key not in usual or usual[key] != value}
 
     def load(self, items: Any) -> Tensor | list[Tensor]:
-        """Series as float32, or wider where rows would be.
+        """Series as float32, or wider where rows would be; files of sound are decoded.
 
         Returns:
             One tensor (n, channels, time) if lengths are equal, else a list of (channels, time).
         """
+        if self.rate and len(items) and isinstance(items[0], (str, Path)):
+            items = load_sounds(items, self.rate, mels=self.mels, window=self.window, hop=self.hop)
         if isinstance(items, (np.ndarray, Tensor)):
-            together = _floats(items, "Series", "(n, channels, time)", self._is_wide)
+            together = as_floats(items, "Series", "(n, channels, time)", self._is_wide)
             together = together[:, None] if together.ndim == 2 else together
             if together.ndim != 3 or self.channels not in (0, together.shape[1]):
-                raise _wrong_shape("Series", f"(n, {self.channels or 'channels'}, time)", together.shape)
-            return _finite(together, "series")
+                raise wrong_shape("Series", f"(n, {self.channels or 'channels'}, time)", together.shape)
+            return require_finite(together, "series")
         wide = self._is_wide
         if wide is None:
-            wide = any(_loses(np.asanyarray(item), axis=max(0, np.ndim(item) - 2)) for item in items)
-        series = [_floats(item, "A series", "(channels, time)", wide) for item in items]
+            wide = any(loses(np.asanyarray(item), axis=max(0, np.ndim(item) - 2)) for item in items)
+        series = [as_floats(item, "A series", "(channels, time)", wide) for item in items]
         series = [one[None] if one.ndim == 1 else one for one in series]
         channels = self.channels or len(series[0])
         for one in series:
             if one.ndim != 2 or len(one) != channels:
-                raise _wrong_shape("A series", f"({channels}, time)", one.shape)
-        _finite(torch.stack([one.sum() for one in series])[:, None], "series")
+                raise wrong_shape("A series", f"({channels}, time)", one.shape)
+        require_finite(torch.stack([one.sum() for one in series])[:, None], "series")
         return torch.stack(series) if len({one.shape[1] for one in series}) == 1 else series
 
     @property
@@ -194,7 +235,7 @@ class SeriesPreprocessing(_Config):
         shapes = [one.shape for one in inputs if isinstance(one, Tensor)]
         longest = max(length for _, length in shapes)
         fitted = replace(self, channels=self.channels or shapes[0][0], length=self.length or longest)
-        if self.per_series:
+        if self.per_series or self.fixed:
             return fitted
         if not isinstance(inputs, Tensor):
             inputs = torch.cat([one for one in inputs if isinstance(one, Tensor)], dim=1)[None]
@@ -318,63 +359,9 @@ def _tensor(inputs: Inputs) -> Tensor:
     return inputs
 
 
-def _floats(items: Any, what: str, expected: str, wide: bool | None) -> Tensor:
-    """Numbers as float32, or as float64 where they have to be; what fits already is shared, not copied.
-
-    Args:
-        items: Numbers of some shape.
-        what: The items in words.
-        expected: Their shape in words.
-        wide: Whether float64 has to be; None asks the numbers themselves.
-    """
-    try:
-        array = np.asanyarray(items)
-        if wide is None:
-            wide = array.ndim > 1 and _loses(array, axis=1)
-        kind = np.float64 if wide and array.dtype != np.float32 else np.float32
-        with np.errstate(over="ignore"):  # too large for float32: reported as infinity
-            array = array.astype(kind, copy=array.dtype != kind or not array.flags.writeable)
-    except (ValueError, TypeError) as error:  # rows of unequal length, or no numbers at all
-        raise ShapeError(
-            f"{what} must be numbers of shape {expected}: {error}.",
-            hint="Give inputs of the shape that the model was trained on.",
-            reference="input-shape",
-        ) from error
-    return torch.from_numpy(array)
-
-
-def _loses(array: NDArray[Any], axis: int) -> bool:
-    return array.dtype.kind in "fiu" and loses_in_single(array, axis)
-
-
 def _at_least_single(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
 def _numbers(values: Tensor) -> tuple[float, ...]:
     return tuple(values.tolist())
-
-
-def _finite(x: Tensor, what: str) -> Tensor:
-    """The same numbers, all of them finite."""
-    step = max(1, BLOCK // max(1, x[0].numel())) if len(x) else 1
-    bad = [
-        start + row
-        for start in range(0, len(x), step)
-        for row in (~x[start : start + step].flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
-    ]
-    if bad:
-        raise DataError(
-            f"{len(bad)} of {len(x)} inputs hold NaN or infinity; the first is {what} {bad[0]}.",
-            hint="Replace or remove these values.",
-            reference="not-a-number",
-        )
-    return x
-
-
-def _wrong_shape(what: str, expected: str, found: Sequence[int]) -> ShapeError:
-    return ShapeError(
-        f"{what} must have shape {expected}, not {tuple(found)}.",
-        hint="Give inputs of the shape that the model was trained on.",
-        reference="input-shape",
-    )

@@ -6,10 +6,11 @@ global generator, as in any torch module, so they repeat after `torch.manual_see
 constructor only and leaves the caller's state alone.
 """
 
-import importlib.util
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from tuplet.bounds import Count, Share
 from tuplet.errors import RecipeError, ShapeError
+from tuplet.foreign import copy_file, import_named, is_file, made, refuse_untrusted
+from tuplet.models.layers import add_lora
 from tuplet.registry import Registry, did_you_mean
 from tuplet.seeding import derive_seed
 
@@ -30,7 +33,8 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
     """Build a registered encoder whose initial weights depend on `seed` alone.
 
     Args:
-        config: `{"name": ..., option: value, ...}`, as in the `[model]` section of a recipe.
+        config: `{"name": ..., option: value, ...}`, as in the `[model]` section of a recipe; `lora` are the options of
+            `layers.add_lora`.
         seed: Of the initial weights. The global random state is left as it was.
         trust: Import the class that the encoder `callable` names. Importing a module runs it.
 
@@ -42,10 +46,12 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
     """
     name = str(config.get("name"))
     if name == CODE and not trust:
-        raise _untrusted(str(config.get("target")))
+        raise refuse_untrusted("encoder", str(config.get("target")), config.get("folder"))
     constructor = registry[name]
     options = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.items()
+        if key not in ("name", "lora")
     }
     parameters = inspect.signature(constructor).parameters
     known = [option for option, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
@@ -60,7 +66,12 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "encoder"))
         try:
-            return constructor(**options)
+            encoder = constructor(**options)
+            if config.get("lora") is not None:
+                lora: dict[str, Any] = {
+                    key: tuple(one) if isinstance(one, list) else one for key, one in config["lora"].items()
+                }
+                add_lora(encoder, **lora)
         except ShapeError as problem:
             raise RecipeError(
                 f"The encoder {name!r} refuses its options: {problem.message}",
@@ -73,6 +84,7 @@ def build_encoder(config: Mapping[str, Any], *, seed: int = 0, trust: bool = Fal
                 hint=f"Options: {', '.join(known)}.",
                 reference="refused-option",
             ) from problem
+    return encoder
 
 
 def _require_widths(name: str, options: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
@@ -88,25 +100,6 @@ def _require_widths(name: str, options: Mapping[str, Any], parameters: Mapping[s
                 hint="Leave it out, or write one number of 1 or more for each layer.",
                 reference="refused-option",
             )
-
-
-def _untrusted(target: str) -> RecipeError:
-    """Says what would be imported, and from where, without importing anything."""
-    return RecipeError(
-        f"The encoder 'callable' names code: {target}{place_of(target)}. Importing it runs it.",
-        hint="If you trust what is installed under that name, add --trust to the command, or trust=True in Python.",
-        reference="untrusted-code",
-    )
-
-
-def place_of(target: str) -> str:
-    """Where the package of a dotted name would be imported from, as words; nothing is imported."""
-    package = target.partition(":")[0].partition(".")[0]
-    try:
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-    except (ImportError, ValueError):
-        return ""
-    return f", of {found.origin}" if found and found.origin else ""
 
 
 def require_features(x: Tensor, expected: tuple[int, ...], encoder: str) -> None:
@@ -235,30 +228,40 @@ class ConvSmall(nn.Module):
 
 @registry.register("callable")
 class CallableEncoder(nn.Module):
-    """Any `nn.Module` that can be imported, by name.
+    """Any `nn.Module` that can be imported, by name or from a file.
 
-    Only subclasses of `nn.Module` are ever called, but importing a module runs it: nothing is imported without
-    `--trust`, or `trust=True` in Python.
+    `model.encoder = "my_net.py:Net"` is short for it; a saved embedder keeps a copy of the file. Only subclasses of
+    `nn.Module` are ever called, but importing a module runs it: nothing is imported without `--trust`, or `trust=True`
+    in Python.
 
     Args:
-        target: Dotted name, `package.module:Class`.
-        dim: Length of the embeddings it returns.
+        target: `package.module:Class`, or `file.py:Class`.
+        dim: Length of the embeddings it returns, unless it has an attribute `dim`.
         options: Keyword arguments of its constructor.
+        folder: Where the file is.
     """
 
-    def __init__(self, target: str, dim: int = 128, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, target: str, dim: int = 128, options: Mapping[str, Any] | None = None, folder: str | None = None
+    ) -> None:
         super().__init__()
         self.target = target
-        self.dim = dim
-        constructor = _import_module_class(target)
-        try:
-            self.module = constructor(**(options or {}))
-        except TypeError as problem:
+        self.folder = folder
+        constructor = import_named("encoder", target, folder)
+        if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
             raise RecipeError(
-                f"{target} refuses its options: {problem}.",
-                hint=f"Signature: {constructor.__name__}{inspect.signature(constructor)}.",
-                reference="refused-option",
-            ) from problem
+                f"{target} is not a class derived from torch.nn.Module.",
+                hint="Wrap it in a class derived from torch.nn.Module whose forward returns one row per input.",
+                reference="encoder-import",
+            )
+        self.module: nn.Module = made("encoder", target, constructor, options)
+        own = getattr(self.module, "dim", None)
+        self.dim = own if isinstance(own, int) else dim
+
+    @property
+    def save_files(self) -> Callable[[Path], None] | None:
+        """How the file goes along with a saved embedder; None for what is installed."""
+        return partial(copy_file, self.target, self.folder) if is_file(self.target) else None
 
     def forward(self, x: Any) -> Float[Tensor, "n dim"]:
         """Embeddings of whatever the module reads."""
@@ -272,22 +275,3 @@ class CallableEncoder(nn.Module):
                 reference="encoder-output",
             )
         return embeddings
-
-
-def _import_module_class(target: str) -> type[nn.Module]:
-    module, _, name = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as problem:
-        raise RecipeError(
-            f"The encoder {target!r} cannot be imported: {problem}.",
-            hint="Write `package.module:Class`, and start Python where `import package.module` works.",
-            reference="encoder-import",
-        ) from problem
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise RecipeError(
-            f"{target} is not a class derived from torch.nn.Module.",
-            hint="Wrap it in a class derived from torch.nn.Module whose forward returns one row per input.",
-            reference="encoder-import",
-        )
-    return found

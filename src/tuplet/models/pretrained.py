@@ -12,7 +12,7 @@ _OWN = ("torch.", "sentence_transformers.", "transformers.")
 _CLASSES = ("type", "activation_function", "tokenizer_class", "module_class")
 _CODE = (".py", ".so", ".pyd", ".pyc")
 _PICKLES = ("pytorch_model*.bin", "*.pkl", "*.pickle", "*.joblib")
-_LARGEST = 10_000_000
+LARGEST = 10_000_000
 """Bytes of a configuration; longer files are vocabularies."""
 
 
@@ -39,7 +39,7 @@ def refuse_code(folder: Path) -> None:
             raise _refusal(folder, f"{name} is a pickle, which may hold a program")
         if not (file.is_file() or file.is_dir()):
             raise _refusal(folder, f"{name} is neither a file nor a folder")
-        if file.suffix.lower() == ".json" and file.stat().st_size <= _LARGEST:
+        if file.suffix.lower() == ".json" and file.stat().st_size <= LARGEST:
             _look_at(folder, file)
 
 

@@ -5,6 +5,7 @@ from tuplet.recipes.data import Reader
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.load import load_recipe, preset_names, preset_text
 from tuplet.recipes.mirroring import tell_mirroring
+from tuplet.recipes.model import fetch_models
 from tuplet.recipes.plan import Plan, plan
 from tuplet.recipes.propose import Proposal, propose, recipe_for
 from tuplet.recipes.schema import Recipe
@@ -16,6 +17,7 @@ __all__ = [
     "Recipe",
     "build",
     "dump_recipe",
+    "fetch_models",
     "load_recipe",
     "plan",
     "preset_names",

@@ -8,20 +8,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from tuplet.data import Dataset, Manifest, content_ids, load_dataset
+from tuplet.data.dataset import taken
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import SINGLE_PROCESS, Processes
+from tuplet.errors import DataError
+from tuplet.foreign import refuse_untrusted
 from tuplet.models import Embedder
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.data_warnings import classes_of
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.model import PairPreprocessing, build_embedder, check_views, load_start
 from tuplet.recipes.options import SLOT, constructor, make
-from tuplet.recipes.schema import Recipe
+from tuplet.recipes.schema import Recipe, options_of
 from tuplet.recipes.task import facts_of, inform, numbered, of_use, task_of
 from tuplet.recipes.words import build_words
-from tuplet.sampling import Sampler
+from tuplet.sampling import MixtureSampler, Sampler
 from tuplet.sampling.paired import sharing
 from tuplet.training import Job, Task
 from tuplet.training.record import has_no_record, other_data, read_fingerprint
@@ -59,6 +65,9 @@ def build(
     """
     if recipe.data.kind == "words":
         return build_words(recipe, cache, start)
+    if not trust and recipe.train.augment is not None and recipe.train.augment.name == "callable":
+        known = options_of(recipe.train.augment)
+        raise refuse_untrusted("augmentation", known["target"], known["folder"])
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
     train, task = given.datasets["train"], given.task
     embedder = build_embedder(recipe, train, given.sides, trust=trust)
@@ -66,7 +75,7 @@ def build(
     check_views(recipe, train, embedder, task)
     facts = _facts(recipe, train, embedder, task)
     loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
-    sampler = _sampler(recipe, given.parts["train"], facts)
+    sampler = _mixed(recipe, given.parts["train"], train, task, facts)
     inform(task, embedder, loss)
     return Job(
         name=recipe.name,
@@ -155,6 +164,26 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Ma
         "context_dim": embedder.dim,
         "seed": recipe.seed,
     }
+
+
+def _mixed(recipe: Recipe, manifest: Manifest, train: Dataset, task: Task, facts: Mapping[str, Any]) -> Sampler:
+    """The sampler of a recipe; of several sources, one for each, asked in the proportion of their weights."""
+    if manifest.sources is None:
+        return _sampler(recipe, manifest, facts)
+    weights = [recipe.data.weight, *(one.weight for one in recipe.data.more)]
+    parts, places = [], []
+    for number in range(len(weights)):
+        rows = np.flatnonzero(manifest.sources == number)
+        places.append(torch.from_numpy(rows))
+        if not len(rows):
+            raise DataError(
+                f"Source {number + 1} of {len(weights)} has no example to train on.",
+                hint="Give it examples that train, or take it out of `data.more`.",
+                reference="empty-split",
+            )
+        own = facts_of(task, taken(train, places[-1]))
+        parts.append(_sampler(recipe, manifest.take(rows), {**facts, **own}))
+    return MixtureSampler(parts, places, weights)
 
 
 def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampler:

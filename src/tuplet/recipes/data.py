@@ -12,6 +12,7 @@ from tuplet.data import Columns, Manifest, read_manifest
 from tuplet.data.excluded import read_excluded
 from tuplet.data.fingerprint import Fingerprint, Seen
 from tuplet.data.glyphs import make_glyphs
+from tuplet.data.joined import join
 from tuplet.data.labels import SPLITS
 from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row
 from tuplet.errors import DataError, SplitSizeError, counted
@@ -45,6 +46,11 @@ class Reader:
         return self._parts[2]
 
     def _read(self, data: Data) -> Manifest:
+        """All sources as one."""
+        others = [data.model_copy(update={"source": one.source, "more": ()}) for one in data.more]
+        return join([self._read_one(one) for one in (data, *others)])
+
+    def _read_one(self, data: Data) -> Manifest:
         if data.source == "glyphs":
             return make_glyphs(self.cache)
         columns = Columns(**data.columns.model_dump())
@@ -55,6 +61,7 @@ class Reader:
             targets=data.targets,
             columns=columns,
             skip_broken=data.skip_broken,
+            cache=self.cache,
         )
 
 

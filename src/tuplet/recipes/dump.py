@@ -21,14 +21,17 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
             By default paths are absolute.
     """
     tables = list(_tables((), recipe))
+    data = dict(tables)["data",]
+    data["more"] = [{"source": one.source, "weight": one.weight} for one in recipe.data.more]
     if folder is not None:
-        data = dict(tables)["data",]
+        for one in data["more"]:
+            one["source"] = one["source"] if one["source"] in BUILT_IN else _relative(one["source"], folder)
         for key in PATHS:
             if data.get(key) is not None and data[key] not in BUILT_IN:
                 data[key] = _relative(data[key], folder)
-        for key in ("encoder", "partner_encoder"):
-            component = dict(tables).get(("model", key), {})
-            if "folder" in component:
+        for place in (("model", "encoder"), ("model", "partner_encoder"), ("train", "augment")):
+            component = dict(tables).get(place, {})
+            if component.get("folder") not in (None, "none"):
                 component["folder"] = _relative(component["folder"], folder)
         evaluate = dict(tables)["evaluate",]
         evaluate["words"] = [_relative(file, folder) for file in evaluate["words"]]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tuplet.bounds import Positive, bounded
 from tuplet.engine import Outcome
 from tuplet.errors import RecipeError, ShapeError
+from tuplet.foreign import place_of
 from tuplet.losses import MetricLoss, registry
 from tuplet.losses.inputs import ROWS
-from tuplet.models.encoders import place_of
 
 _SIZES = {"num_classes": "num_classes", "embedding_size": "dim"}
 """What a constructor may ask for that the data or the encoder decides, and what a recipe calls it."""

@@ -8,7 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tuplet import models
 from tuplet.errors import DataError, RecipeError
+from tuplet.foreign import in_file
 from tuplet.recipes.check import at, check
 from tuplet.recipes.options import SLOTS
 from tuplet.recipes.schema import BUILT_IN, PATHS, Recipe
@@ -17,6 +19,8 @@ from tuplet.registry import did_you_mean
 Document = dict[str, Any]
 PRESETS = resources.files("tuplet.recipes") / "presets"
 COMPONENTS = {slot.path for slot in SLOTS}
+PLACES = {"model", "folder", "target"}
+"""Options of a component that say which model or class it is."""
 
 
 def load_recipe(source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -162,6 +166,10 @@ def merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Docume
     if path in COMPONENTS and "name" in base and over.get("name", base["name"]) != base["name"]:
         return over
     result = dict(base)
+    if path in COMPONENTS and over.keys() & PLACES:  # another model or class: nothing stays of where this one was
+        result = {key: value for key, value in base.items() if key not in PLACES}
+    if path == ("model",) and _is_pretrained(over.get("encoder")) and "preprocessing" in base:
+        result["preprocessing"] = {"name": "auto"}  # its own: what another encoder was given does not suit it
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
@@ -171,6 +179,19 @@ def merged(base: Document, over: Document, path: tuple[str, ...] = ()) -> Docume
     return result
 
 
+def _spelled_out(name: str, key: str, folder: Path) -> Document:
+    """What a component of another name than a registered one says: a class in a file, or a pretrained model."""
+    if (key.endswith("encoder") or key == "augment") and (known := in_file(name, folder)):
+        return {"name": "callable", **known}
+    if key.endswith("encoder") and name not in models.registry and (known := models.named_model(name, folder)):
+        return {"name": "pretrained", **known}
+    return {}
+
+
+def _is_pretrained(encoder: Any) -> bool:
+    return isinstance(encoder, dict) and encoder.get("name") == "pretrained"
+
+
 def _settled(document: Document, folder: Path) -> Document:
     """The same with paths made absolute, and components that are only named spelled out as tables."""
     for *parents, key in COMPONENTS:
@@ -178,17 +199,30 @@ def _settled(document: Document, folder: Path) -> Document:
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = None if table[key] == "none" else {"name": table[key]}
         component = at(document, (*parents, key))
-        if isinstance(component, dict) and "folder" in component:  # of a pretrained encoder
+        if not isinstance(component, dict):
+            continue
+        component |= _spelled_out(str(component.get("name")), key, folder)
+        if (
+            isinstance(component.get("folder"), str) and component["folder"] != "none"
+        ):  # of a pretrained encoder, or a class
             component["folder"] = _absolute(component["folder"], folder)
-    data = document.get("data")
-    if isinstance(data, dict):
-        for key in PATHS:
-            if isinstance(data.get(key), str) and data[key] not in BUILT_IN:
-                data[key] = _absolute(data[key], folder)
+    _settle_data(document.get("data"), folder)
     evaluate = document.get("evaluate")
     if isinstance(evaluate, dict) and isinstance(evaluate.get("words"), list):
         evaluate["words"] = [_absolute(file, folder) for file in evaluate["words"]]
     return document
+
+
+def _settle_data(data: Any, folder: Path) -> None:
+    """Make the paths of the data absolute, those of further sources too."""
+    if not isinstance(data, dict):
+        return
+    for key in PATHS:
+        if isinstance(data.get(key), str) and data[key] not in BUILT_IN:
+            data[key] = _absolute(data[key], folder)
+    for one in data["more"] if isinstance(data.get("more"), list) else ():
+        if isinstance(one, dict) and one.get("source") not in BUILT_IN:
+            one["source"] = _absolute(one.get("source"), folder)
 
 
 def _absolute(path: Any, folder: Path) -> Any:

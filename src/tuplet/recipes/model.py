@@ -1,6 +1,6 @@
 """The embedder of a recipe: what each side of the data is turned into, the encoders, and weights to start from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from tuplet.data.dataset import Preprocessing
 from tuplet.data.manifest import Items, Kind
 from tuplet.errors import CheckpointError, RecipeError
 from tuplet.models import Embedder, build_encoder
+from tuplet.models.layers import freeze
 from tuplet.recipes.options import PREPROCESSING, arguments
 from tuplet.recipes.schema import Component, Model, Recipe, options_of
 from tuplet.seeding import derive_seed
 from tuplet.training import Task, checkpoint
+
+SAMPLE_RATE = 16000
+"""Samples a second of sounds, unless a recipe or an encoder says another number."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class PairPreprocessing:
         Raises:
             RecipeError: If a preprocessing is for another kind of data, or pairs and encoders do not fit together.
         """
-        query = _made(model.preprocessing, "preprocessing", manifest.kind, manifest.items, model.encoder.name)
+        query = _made(model.preprocessing, "preprocessing", manifest.kind, manifest.items, model.encoder)
         kind = manifest.pair_kind or manifest.kind
         _check(model, manifest, kind)
         if model.partner_encoder is None or manifest.pairs is None:
@@ -48,8 +52,9 @@ class PairPreprocessing:
         component = model.partner_preprocessing
         if component is None:
             component = model.preprocessing if kind == manifest.kind else Component(name="auto")
-        reader = model.partner_encoder.name
-        return PairPreprocessing(query, _made(component, "partner_preprocessing", kind, manifest.pairs, reader))
+        return PairPreprocessing(
+            query, _made(component, "partner_preprocessing", kind, manifest.pairs, model.partner_encoder)
+        )
 
     def fit(self, train: Dataset) -> "PairPreprocessing":
         """With the statistics of the training examples."""
@@ -59,8 +64,11 @@ class PairPreprocessing:
         return PairPreprocessing(query, self.partner.fit(train.partners))
 
 
-def _made(component: Component, key: str, kind: Kind, items: Items, encoder: str) -> Preprocessing:
-    """As named; `auto` takes the shape of an array as it is, and leaves texts to an encoder that reads them itself."""
+def _made(component: Component, key: str, kind: Kind, items: Items, encoder: Component) -> Preprocessing:
+    """As named; `auto` takes the shape of an array as it is, and leaves texts to an encoder that reads them itself.
+
+    Whatever is named, a pretrained encoder gets images with the statistics of those that it was trained on.
+    """
     if component.name not in ("auto", kind):
         raise RecipeError(
             f"model.{key} is for the kind {component.name}; the data is of the kind {kind}.",
@@ -75,7 +83,14 @@ def _made(component: Component, key: str, kind: Kind, items: Items, encoder: str
         elif kind == "series" and shape:
             options = {"channels": shape[1], "length": shape[2]}
         elif kind == "text":
-            options = {"hashed": not getattr(models.registry[encoder], "reads_texts", False)}
+            options = {"hashed": not getattr(models.registry[encoder.name], "reads_texts", False)}
+    are_sounds = kind == "series" and isinstance(items, tuple) and bool(items) and isinstance(items[0], Path)
+    if encoder.name == "pretrained" and (kind == "image" or are_sounds):
+        place = models.locate(options_of(encoder)["folder"], options_of(encoder)["model"])
+        theirs = {"size": 224, **models.image_options(place)} if kind == "image" else models.sound_options(place)
+        options = theirs if component.name == "auto" else {**theirs, **options}
+    if are_sounds and not options.get("rate"):
+        options = {**options, "rate": SAMPLE_RATE}
     try:
         made: Any = PREPROCESSING[kind](**options)
     except (TypeError, ValueError) as error:
@@ -126,17 +141,56 @@ def build_embedder(recipe: Recipe, train: Dataset, sides: PairPreprocessing, *, 
         facts: dict[str, Any] = {
             **{key: known[key] for key in ("channels", "size", "length", "buckets") if key in known},
             "in_dim": shape[1] if shape else None,
+            "kind": preprocessing.kind,
             "dim": recipe.model.dim,
         }
         config = {"name": component.name, **arguments(component, ("model", key), facts)}
-        seed = derive_seed(recipe.seed, key)
-        return Embedder(build_encoder(config, seed=seed, trust=trust), preprocessing, encoder_config=config)
+        is_adapted = key == "encoder" or component.name == "pretrained"
+        if is_adapted and recipe.model.lora is not None:
+            config["lora"] = recipe.model.lora.model_dump()
+        encoder = build_encoder(config, seed=derive_seed(recipe.seed, key), trust=trust)
+        if is_adapted:
+            freeze(encoder, recipe.model.freeze)
+        if recipe.train.recompute:
+            _recompute(encoder, component.name)
+        return Embedder(encoder, preprocessing, encoder_config=config)
 
     embedder = made("encoder", recipe.model.encoder, train.inputs, sides.query)
     if sides.partner is None or recipe.model.partner_encoder is None or train.partners is None:
         return embedder
     partner = made("partner_encoder", recipe.model.partner_encoder, train.partners, sides.partner)
     return Embedder(embedder.encoder, sides.query, encoder_config=embedder.encoder_config, partner=partner)
+
+
+def _recompute(encoder: Any, name: str) -> None:
+    if not hasattr(encoder, "set_checkpointing"):
+        raise RecipeError(
+            f"train.recompute is for pretrained encoders; {name!r} is none.",
+            hint="Use --set train.recompute=false; --set train.chunk=32 saves memory with any encoder.",
+            reference="cannot-recompute",
+        )
+    encoder.set_checkpointing()
+
+
+def fetch_models(recipe: Recipe, tell: Callable[[str], None]) -> None:
+    """Fetch the pretrained models that a recipe names and the cache does not hold: the one use of a network.
+
+    Args:
+        recipe: From `load_recipe`.
+        tell: Called with a note of what is fetched.
+
+    Raises:
+        CheckpointError: If a model cannot be fetched.
+    """
+    for encoder in (recipe.model.encoder, recipe.model.partner_encoder):
+        if encoder is None or encoder.name != "pretrained" or options_of(encoder)["folder"]:
+            continue
+        name = options_of(encoder)["model"]
+        try:
+            models.locate(None, name)
+        except RecipeError:
+            tell(f"Fetching {name} into the cache of Hugging Face ...")
+            models.download(name)
 
 
 def check_views(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> None:

@@ -50,8 +50,8 @@ PREPROCESSING: dict[str, Constructor] = {
     "vector": transforms.VectorPreprocessing,
     "words": vocabulary.WordPreprocessing,
 }
-ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets"})
-PREPROCESSING_IS_GIVEN = frozenset({"mean", "std", "scale", "words"})
+ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets", "kind"})
+PREPROCESSING_IS_GIVEN = frozenset({"mean", "std", "scale", "fixed", "words"})
 LOSS_IS_GIVEN = frozenset(
     {
         "num_classes",

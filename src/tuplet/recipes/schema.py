@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from tuplet.bounds import Share
+from tuplet.bounds import Positive, Share
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
 from tuplet.types import GeometryName
@@ -91,11 +91,25 @@ class Words(Section):
     """Each line is a text of its own, instead of each file: no context reaches across."""
 
 
+class Source(Section):
+    """One more source of the same kind."""
+
+    source: str
+    """As `data.source`."""
+    weight: Positive = 1.0
+    """Share of the batches that come from it, beside the weights of the others."""
+
+
 class Data(Section):
     """What to train on."""
 
     source: str
     """Folder, table or array; `glyphs`, the built-in data set; for words a text file, or a folder of `.txt`."""
+    weight: Positive = 1.0
+    """Share of the batches that come from `source`, where there are more sources."""
+    more: tuple[Source, ...] = ()
+    """Further sources, as `[{ source = "other/", weight = 0.5 }]`, read and divided by the same rules; each batch is of
+    one of them. Classes of one name are one class."""
     kind: Kind | None = None
     """What an item is, where the source leaves it open."""
     labels: str | None = None
@@ -109,6 +123,19 @@ class Data(Section):
     columns: Columns = Columns()
     split: Split = Split()
     words: Words = Words()
+
+
+class Lora(Section):
+    """Low-rank adapters, which learn in place of the weights of an encoder."""
+
+    rank: Annotated[int, Gt(0)] = 8
+    """Rows of A and columns of B: the layer becomes W x + alpha / rank · B A x."""
+    alpha: Positive = 16.0
+    """Strength of the adapters, times `rank`."""
+    dropout: Share = 0.0
+    """Share of what an adapter reads that is set to zero in training."""
+    targets: tuple[str, ...] = ()
+    """Ends of the names of the layers, such as `q_proj`; by default all linear ones of the repeated layers."""
 
 
 class Model(Section):
@@ -125,6 +152,11 @@ class Model(Section):
     """Of the second items of pairs; without one, both sides share `encoder`."""
     partner_preprocessing: Component | None = None
     """Of the second items, where they have an encoder of their own; by default the same as of the first, or `auto`."""
+    freeze: Annotated[int, Ge(0)] | Literal["all"] = 0
+    """Layers of the encoder that do not learn, from its input on, with what comes before them; all: only a head and
+    adapters learn. A pretrained `partner_encoder` is treated alike."""
+    lora: Annotated[Lora | None, BeforeValidator(_or_none)] = None
+    """Adapters of the encoder, `{ rank = 8 }`, and of a pretrained `partner_encoder`; they are those of peft."""
 
 
 class Train(TrainSettings):

@@ -1,6 +1,7 @@
 """Which examples make up a step."""
 
 from tuplet.sampling.epoch import EpochSampler, Sampler, registry
+from tuplet.sampling.mixture import MixtureSampler
 from tuplet.sampling.neighbours import NeighbourSampler
 from tuplet.sampling.npair import HardClassSampler
 from tuplet.sampling.paired import PairedSampler
@@ -11,6 +12,7 @@ from tuplet.sampling.windows import WindowSampler
 __all__ = [
     "EpochSampler",
     "HardClassSampler",
+    "MixtureSampler",
     "NeighbourSampler",
     "PairedSampler",
     "PerClassSampler",

@@ -67,6 +67,10 @@ class Sampler(ABC):
             self._epoch, self._batch = self._epoch + 1, 0
         return batch
 
+    def upcoming(self) -> Int64[Tensor, " batch"] | None:
+        """What `next_batch` will give, without giving it; None where embeddings may still decide about it."""
+        return None
+
     def observe(  # noqa: B027  # nothing to look at is the rule, not a gap
         self,
         positions: Int64[Tensor, " batch"] | list[int],
@@ -141,6 +145,10 @@ class EpochSampler(Sampler):
     def batch_size(self) -> int:
         """Positions in a batch."""
         return self.plan(0).shape[1]
+
+    def upcoming(self) -> Int64[Tensor, " batch"]:
+        """What `next_batch` will give: an epoch is planned as a whole."""
+        return self.draw(self._epoch, self._batch)
 
     def draw(self, epoch: int, batch: int) -> Int64[Tensor, " batch"]:
         """One batch of an epoch."""

@@ -50,8 +50,15 @@ def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) 
 
 
 def find_batch_norm(encoder: nn.Module) -> str | None:
-    """Name of the first layer that normalises over the batch."""
-    return next((name for name, part in encoder.named_modules() if isinstance(part, OVER_THE_BATCH)), None)
+    """Name of the first layer that normalises over the batch; what is frozen keeps the statistics that it has."""
+    return next(
+        (
+            name
+            for name, part in encoder.named_modules()
+            if isinstance(part, OVER_THE_BATCH) and all(weight.requires_grad for weight in part.parameters())
+        ),
+        None,
+    )
 
 
 def refuse_batch_of_one(encoder: nn.Module, batch_size: int) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from tuplet.engine.gather import all_reduce_sum
 from tuplet.engine.shards import Shards
 from tuplet.heads import ClassWeights
+from tuplet.models import Embedder
+from tuplet.models.layers import rate_shares
 from tuplet.training.settings import TrainSettings
 
 RISE_FROM = 1 / 25
@@ -37,7 +39,8 @@ class Optimizers:
         learned = [p for module in modules for p in module.parameters() if p.requires_grad]
         tables = {getattr(part, part.table): part for module in modules for part in _parts(module)}
         sampled = [p for p in learned if isinstance(part := tables.get(p), ClassWeights) and part.is_sampled]
-        self.dense = _build_dense(settings, [p for p in learned if not any(p is other for other in sampled)])
+        shares = _shares(settings, modules)
+        self.dense = _build_dense(settings, [p for p in learned if not any(p is other for other in sampled)], shares)
         self.sampled = _build_sparse(settings, sampled) if sampled else None
         self._shards = {p: tables[p] for p in learned if p in tables and tables[p].is_sharded}
 
@@ -50,7 +53,7 @@ class Optimizers:
         """Learning rate of the next step."""
         for optimizer in self._all():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
 
     def clip(self, most: float) -> Tensor:
         """Shorten the gradient of all but sampled class weights to a norm of `most`.
@@ -124,11 +127,23 @@ def _parts(module: nn.Module) -> list[Shards]:
     return [part for part in found if isinstance(getattr(part, part.table), nn.Parameter)]
 
 
-def _build_dense(settings: TrainSettings, learned: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in learned if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _shares(settings: TrainSettings, modules: Iterable[nn.Module]) -> Mapping[nn.Parameter, float]:
+    """Shares of the learning rate of what does not move by all of it: layers of encoders, under `layer_decay`."""
+    if settings.layer_decay == 1.0:
+        return {}
+    encoders = [part.encoder for module in modules for part in module.modules() if isinstance(part, Embedder)]
+    return {p: share for encoder in encoders for p, share in rate_shares(encoder, settings.layer_decay).items()}
+
+
+def _build_dense(
+    settings: TrainSettings, learned: Sequence[nn.Parameter], shares: Mapping[nn.Parameter, float]
+) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = []
+    for share in sorted({shares.get(p, 1.0) for p in learned}, reverse=True):
+        alike = [p for p in learned if shares.get(p, 1.0) == share]
+        more = {} if share == 1.0 else {"share": share}
+        groups.append({"params": [p for p in alike if p.ndim > 1], "weight_decay": settings.weight_decay, **more})
+        groups.append({"params": [p for p in alike if p.ndim <= 1], "weight_decay": 0.0, **more})
     groups = [group for group in groups if group["params"]]
     rate, fused = settings.learning_rate, all(p.is_floating_point() for p in learned)
     match settings.optimizer:

@@ -199,11 +199,12 @@ def _only_steps(folder: Path, changed: list[str]) -> str:
 def _settings(recipe: str) -> dict[str, Any]:
     """Settings of a recipe by their dotted names; infinity, which JSON has no word for, by its name in TOML."""
     flat = {key: value for key, value in _flat(tomllib.loads(recipe)) if not _is_place(key)}
+    flat["data.more"] = [one["weight"] for one in flat.get("data.more", ())]  # where they are may change
     return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in flat.items()}
 
 
 def _is_place(key: str) -> bool:
-    return key in _PLACES or (key.startswith("model.") and key.endswith(".folder"))
+    return key in _PLACES or (key.startswith(("model.", "train.augment.")) and key.endswith(".folder"))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict
 
-from tuplet.bounds import Bounds, NotNegative, Positive, Share
+from tuplet.bounds import Bounds, NotNegative, Part, Positive, Share
 
 Count = Annotated[int, Ge(0)]
 
@@ -39,6 +39,12 @@ class TrainSettings(BaseModel):
     """Of the encoder; the loss is computed in float32 at least."""
     chunk: Count = 0
     """Examples encoded at a time, where a whole batch does not fit; the gradient stays that of the batch. 0: all."""
+    layer_decay: Part = 1.0
+    """Learning rate of each layer of an encoder, as a share of that of the layer behind it; the last one and the head
+    have `learning_rate`."""
+    recompute: bool = False
+    """Keep no activations within the layers of a pretrained encoder, and compute them again in backward (gradient
+    checkpointing): less memory, more time, the same gradient."""
     ema: Share = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0 uses the weights themselves."""
     validate_every: Count = 0

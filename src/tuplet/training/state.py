@@ -10,6 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.models import Embedder
+from tuplet.models.layers import hold_frozen
 from tuplet.training.baseline import Baseline, baseline_of
 from tuplet.training.checkpoint import Checkpoint, Progress
 from tuplet.training.collapse import is_lost
@@ -44,6 +45,7 @@ class State:
         self.untrained = copy.deepcopy(job.embedder) if is_asked else None
         self.progress = Progress()
         job.embedder.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        hold_frozen(job.embedder)
         job.loss.to(device).train()
         self.stepper: Stepper = WordStepper(job) if is_text else BatchStepper(job, processes)
         self.average = copy.deepcopy(job.embedder) if job.settings.ema else None

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from tuplet.data import Batch, take_batch
+from tuplet.data import Batch
 from tuplet.engine import Outcome, Processes
 from tuplet.errors import NonFiniteError
 from tuplet.losses import loss_metrics
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive, derive_seed
+from tuplet.training.ahead import Ahead
 from tuplet.training.chunks import encode_in_chunks
 from tuplet.training.distributed import average_gradients, shard_slice
 from tuplet.training.diverged import explain
@@ -90,13 +91,18 @@ class BatchStepper:
     def __init__(self, job: Job, processes: Processes) -> None:
         self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
         self._job, self._processes = job, processes
+        is_moved = job.embedder.device.type != "cpu"
+        self._ahead = Ahead(job.train, job.sampler, self._mine, pin=is_moved)
+
+    def _mine(self, count: int) -> slice:
+        """The rows of a global batch of so many that this process takes."""
+        return shard_slice(count, self._processes, self._job.sampler.together)
 
     def take(self, step: int, rate: float, *, watched: bool) -> StepResult:
         """See `Stepper`."""
         job, begun = self._job, time.monotonic()
-        positions = job.sampler.next_batch()
-        mine = shard_slice(len(positions), self._processes, job.sampler.together)
-        batch = take_batch(job.train, positions[mine])
+        positions, batch = self._ahead.take()
+        mine = self._mine(len(positions))
         waited = time.monotonic() - begun
         draws = Draws(derive(job.seed, "augment", step), mine.start, len(positions))
         self.optimizer.set_rate(rate)

@@ -15,7 +15,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out images of a folder that cannot be decoded, and list them.")
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a model of the kind `callable` names.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a recipe or a model names as `callable`.")]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch the pretrained model that the recipe names, if the cache does not hold it."),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")]
 Require = Annotated[
     list[str] | None,

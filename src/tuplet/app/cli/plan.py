@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Device, Json, SkipBroken, Trust, with_skip_broken
+from tuplet.app.cli.options import Device, Download, Json, SkipBroken, Trust, with_skip_broken
 from tuplet.app.cli.show import log, show_rows, to_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def plan(
     device: Device = "auto",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all runs.")] = Path("runs"),
     trust: Trust = False,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Say what a training will take, and what may be wrong.
@@ -40,7 +41,7 @@ def plan(
 
     from tuplet.app.cli.running import cache_beside, device_of, find_recipe
     from tuplet.app.described import describe_facts
-    from tuplet.recipes import Reader
+    from tuplet.recipes import Reader, fetch_models
     from tuplet.recipes import plan as make_plan
     from tuplet.results import DataSummary
 
@@ -49,6 +50,8 @@ def plan(
         reader = Reader(known if known.is_dir() else Path(scratch))
         overrides = with_skip_broken(changes, skip_broken=skip_broken)
         recipe = find_recipe(source, data=data, changes=overrides, reader=reader)
+        if download:
+            fetch_models(recipe, log)
         made = make_plan(recipe, cache=reader.cache, reader=reader, trust=trust, device=device_of(device))
     if recipe.data.kind != "words" and recipe.data.source != "glyphs":
         log(describe_facts(DataSummary.model_validate(made.source)))

@@ -19,7 +19,7 @@ from tuplet.storage import numbered
 
 _PROCESS_ENDED = ("Connection closed by peer", "Connection reset by peer")
 """What gloo says when another process has ended."""
-_DATA = (".csv", ".tsv", ".parquet", ".jsonl", ".npy", ".npz", ".ts", ".txt")
+_DATA = (".csv", ".tsv", ".parquet", ".jsonl", ".npy", ".npz", ".ts", ".tar", ".txt")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,7 @@ def new_run(
     processes: "Processes | None" = None,
     start: Path | None = None,
     trust: bool = False,
+    download: bool = False,
 ) -> "tuple[Job, Place]":
     """A job and its folder, new to `out` and held from now on.
 
@@ -83,14 +84,17 @@ def new_run(
         processes: Who trains together.
         start: Run from whose weights this one starts.
         trust: Import what an encoder `callable` names.
+        download: Fetch pretrained models that are not there.
     """
-    from tuplet.recipes import Reader
+    from tuplet.recipes import Reader, fetch_models
     from tuplet.training.claim import claim_new
 
     reader = Reader(cache_beside(out / "run"))
     if start is not None:
         source, data = _from_run(start, source, data)
     recipe = find_recipe(str(source), data=data, name=name, steps=steps, changes=changes, reader=reader)
+    if download and (processes is None or processes.rank == 0):
+        fetch_models(recipe, log)
     place = Place(out, recipe.name)
     if processes is None or processes.rank == 0:
         claim = claim_new(out, recipe.name, may_number=name is None)

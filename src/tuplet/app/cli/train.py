@@ -9,6 +9,7 @@ import typer
 
 from tuplet.app.cli.options import (
     Device,
+    Download,
     Json,
     Require,
     SkipBroken,
@@ -37,6 +38,7 @@ Examples:
   tuplet train arcface-2019 --data photos/           the settings of a paper; --list shows all presets
   tuplet train --resume runs/photos                  after Ctrl-C, a crash or a power cut
   tuplet train --resume runs/photos --steps 3000     more steps than it was to take
+  tuplet train photos/ --set model.encoder=dinov2-small --download
   tuplet train --from runs/photos --data more/       a new run from the weights of another one
   torchrun --nproc-per-node 4 -m tuplet train recipe.toml
 """
@@ -44,7 +46,7 @@ Examples:
 
 Source = Annotated[
     str | None,
-    typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts or .txt."),
+    typer.Argument(metavar="RECIPE|DATA", help="A recipe, a preset, or data: folder, CSV, .npy, .ts, .tar or .txt."),
 ]
 Data = Annotated[
     Path | None,
@@ -84,6 +86,7 @@ def train(
     ] = None,
     start: Start = None,
     trust: Trust = False,
+    download: Download = False,
     require: Require = None,
     device: Device = "auto",
     is_list: List = False,
@@ -99,7 +102,7 @@ def train(
         return
     required, changes = parse_required(require), with_skip_broken(changes, skip_broken=skip_broken)
     changes += [] if exclude is None else [f"data.exclude={json.dumps(str(exclude), ensure_ascii=False)}"]
-    if resume is not None and (source or name or changes or start):
+    if resume is not None and (source or name or changes or start or download):
         raise typer.BadParameter(
             "A resumed run keeps its recipe: only --data, --steps and --device go with --resume. A new run from its "
             f"weights, with other settings: tuplet train --from {resume}"
@@ -116,7 +119,7 @@ def train(
             begin = partial(old_run, resume, processes, data=data, steps=steps, trust=trust)
             evaluation, folder = _run(begin, processes, device, resume=True, extend=steps is not None)
         else:
-            known = partial(new_run, source, processes=processes, trust=trust, start=start)
+            known = partial(new_run, source, processes=processes, trust=trust, download=download, start=start)
             begin = partial(known, out=out, data=data, name=name, steps=steps, changes=changes)
             evaluation, folder = _run(begin, processes, device)
     if evaluation is not None:

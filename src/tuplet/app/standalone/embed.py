@@ -55,7 +55,8 @@ def pixels(item: str, facts: dict[str, Any]) -> Any:
 
     side, mode = (facts["size"], facts["size"]), "L" if facts["channels"] == 1 else "RGB"
     with Image.open(item) as file:
-        file.draft(None, (2 * side[0], 2 * side[1]))  # JPEG decodes at a fraction
+        short = max(side[0], facts.get("resize", 0))
+        file.draft(None, (2 * short, 2 * short))  # JPEG decodes at a fraction
         image = ImageOps.exif_transpose(file)
     if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits a channel
         low, high = facts["levels"]
@@ -63,18 +64,28 @@ def pixels(item: str, facts: dict[str, Any]) -> Any:
         image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert(mode)
+    image, filtered = image.convert(mode), Image.Resampling[facts.get("resample", "bilinear").upper()]
+    if facts.get("resize") and facts["fit_by"] == "crop":
+        image = middle(image, side[0], facts["resize"], filtered)
     if image.size != side and facts["fit_by"] == "stretch":
-        image = image.resize(side, Image.Resampling.BILINEAR)
+        image = image.resize(side, filtered)
     elif image.size != side and facts["fit_by"] == "crop":
-        image = ImageOps.fit(image, side, Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image, side, filtered)
     elif image.size != side:  # pad with the mean colour of the border
         edge = np.asarray(image).astype(np.float64)
         mean = np.concatenate([edge[0], edge[-1], edge[:, 0], edge[:, -1]]).mean(0).round().astype(int)
         color = int(mean) if mean.ndim == 0 else tuple(mean.tolist())
-        image = ImageOps.pad(image, side, Image.Resampling.BILINEAR, color=color)
+        image = ImageOps.pad(image, side, filtered, color=color)
     values = np.asarray(image)
     return values[None] if mode == "L" else values.transpose(2, 0, 1)
+
+
+def middle(image: Any, size: int, resize: int, filtered: Any) -> Any:
+    """The middle of an image whose shorter side was brought to `resize`."""
+    shorter = min(image.size)
+    image = image.resize([int(resize * one / shorter) if one != shorter else resize for one in image.size], filtered)
+    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 if __name__ == "__main__":
