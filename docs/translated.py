@@ -1,7 +1,7 @@
 """Korean pages of the course: words of `course/ko/NAME.md` around the code, values and figures of the English chapter.
 
-A translation has `[[cell]]` where the chapter has code, and the links of the chapter. It is left out while it does not fit: then the site says that
-the chapter waits for its translation, and leads to the English one.
+A translation has `[[cell]]` where the chapter has code, and the links of the chapter. It is left out while it does not
+fit: then the site says that the chapter waits for its translation, and leads to the English one.
 """
 
 import re
