@@ -179,6 +179,35 @@ def test_a_budget_in_minutes_becomes_a_number_of_steps_for_each_loss(table, tupl
     assert {one["name"]: one["steps"] for one in again["entries"]} == steps
 
 
+GRADED = """
+extends = "own-vectors"
+[data]
+source = "graded.csv"
+[loss]
+name = "log_ratio"
+geometry = "{geometry}"
+[batch]
+name = "uniform"
+batch_size = 32
+[train]
+augment = "none"
+"""
+
+
+def test_continuous_labels_are_compared_by_the_neighbours_of_each_example(table, tuplet):
+    """A correlation over pairs chooses the step; it is no mean over examples, of which a sign could be flipped."""
+    rows = np.random.default_rng(0).normal(size=(120, 3))
+    lines = [",".join(f"{value:.3f}" for value in (*row, row[0] + row[1])) for row in rows]
+    (table / "graded.csv").write_text("\n".join(["x0,x1,x2,target", *lines]) + "\n")
+    for name, geometry in (("squared", "squared_euclidean"), ("plain", "euclidean")):
+        (table / f"{name}.toml").write_text(GRADED.format(geometry=geometry))
+    words = ["--steps", "10", "--trials", "1", "--seeds", "2", "--jobs", "1", "--json"]
+    found = json.loads(tuplet("compare", "squared.toml", "plain.toml", *words, folder=table).stdout)
+    assert (found["measure"], found["unit"], found["units"]) == ("ndcg@10", "examples", found["queries"])
+    assert {one["name"] for one in found["entries"]} == {"squared", "plain"}
+    assert {one["loss"] for one in found["entries"]} == {"log_ratio"}
+
+
 def test_ctrl_c_keeps_what_is_finished(table, tuplet):
     words = ["compare", "--losses", "supcon,triplet", "table.csv", *BUDGET, "--name", "stopped", "--jobs", "2"]
     process = subprocess.Popen([sys.executable, "-m", "tuplet", *words], cwd=table, stderr=subprocess.PIPE, text=True)

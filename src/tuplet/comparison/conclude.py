@@ -46,7 +46,7 @@ def concluded(folder: Folder, request: Request) -> ComparisonResult:
     return ComparisonResult(
         name=folder.path.name,
         source=Path(recipe.data.source).stem,
-        measure=example.measure,
+        measure=example.tested_by,
         protocol=example.protocol,
         unit=example.unit,
         units=len(example.sizes),
@@ -63,7 +63,7 @@ def concluded(folder: Folder, request: Request) -> ComparisonResult:
 def _same(folder: Folder, runs: Runs, whole: Sequence[str]) -> RunRecord:
     """Any run, if all were evaluated on the same test queries by the same measure."""
     found = [one for entry in whole for one in runs[entry]]
-    if len({(one.units, one.measure, one.protocol, tuple(one.sizes)) for one in found}) > 1:
+    if len({(one.units, one.tested_by, one.protocol, tuple(one.sizes)) for one in found}) > 1:
         raise DataError(
             f"The runs of {folder.path} were not evaluated on the same test examples.",
             hint="Start the comparison anew; data and recipes are not to change while it runs.",

@@ -60,6 +60,7 @@ class _Kept(BaseModel):
     entry: str
     settings: dict[str, float]
     measure: str = ""
+    """By which the best step was chosen, on the validation examples."""
     value: float | None
     """What the best step reached on the validation examples; None if the loss was not finite."""
     best_step: int = 0
@@ -90,6 +91,8 @@ class RunRecord(_Kept):
     curve: list[tuple[int, float]] = []
     """Step, and the measure on the validation examples."""
     protocol: str = ""
+    tested_by: str = ""
+    """The measure of the test examples; another one where that of the validation examples is no mean over them."""
     unit: Literal["classes", "examples"] = "classes"
     sums: list[float] = []
     """Sum of the measure over the test queries of each class, or of each example where the classes are fixed."""

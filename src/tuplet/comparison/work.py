@@ -101,10 +101,11 @@ def _run_record(work: Work, job: Job, found: Assessment | None, cost: dict[str, 
     trial, result = found.trial, found.result
     measure = measure_of(result, trial.measure)
     sums, sizes = _by_unit(result, measure)
-    is_open = result.settings.get("resample", "examples") == "classes"
+    is_open = result.settings.get("resample") == "classes" and found.protocol not in ("pairs", "views")
     evaluations = [event for event in trial.events if event["kind"] == "evaluation"]
     facts = {
-        "measure": measure,
+        "measure": trial.measure,
+        "tested_by": measure,
         "value": _score(trial),
         "best_step": trial.best_step,
         "steps": trial.steps,

@@ -26,7 +26,7 @@ EPILOG = """
 Examples:
   tuplet compare --losses supcon,triplet,proxy_anchor table.csv
   tuplet compare --losses supcon,arcface photos/ --minutes 2 --trials 10 --jobs 4
-  tuplet compare first.toml second.toml --steps 2000 the recipes differ in their losses
+  tuplet compare a.toml b.toml --steps 2000          recipes that differ in their losses
   tuplet compare --losses supcon,pytorch_metric_learning.losses.MultiSimilarityLoss table.csv --trust
   tuplet compare --resume comparisons/table          after Ctrl-C, a crash or a power cut
 """
@@ -67,6 +67,8 @@ def compare(
     """
     if resume is not None and (sources or losses or changes or name or steps or minutes or data):
         raise typer.BadParameter("A resumed comparison keeps what was asked for: only --jobs, --device and --trust go.")
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        raise typer.BadParameter("--name is the name of a folder, without / and not starting with a dot.")
     if steps is not None and minutes is not None:
         raise typer.BadParameter("--steps and --minutes are two budgets; name one.")
     from tuplet.app.cli.running import device_of
