@@ -19,6 +19,7 @@ LAYERS = {
     "index, evaluation": "index evaluation results",
     "training": "training",
     "recipes": "recipes sklearn",
+    "comparison": "comparison",
     "app": "app",
 }
 

@@ -129,7 +129,7 @@ def test_a_finished_comparison_trains_nothing_again_and_other_data_is_refused(ta
         (["--losses", "supcon,triplet"], 2, "--losses"),
         (["--losses", "supcon", "table.csv"], 4, "nothing-to-compare"),
         (["--losses", "supcon,supcon", "table.csv"], 4, "nothing-to-compare"),
-        (["--losses", "supcon,supcn", "table.csv"], 4, "unknown-name"),
+        (["--losses", "supcon,supcn", "table.csv"], 4, "bad-recipe"),
         (["--losses", "supcon,nowhere.Loss", "table.csv"], 4, "untrusted-code"),
         (["--losses", "supcon,nowhere.Loss", "table.csv", "--trust"], 4, "imported-loss"),
         (["--losses", "supcon,os.path.join", "table.csv", "--trust"], 4, "imported-loss"),
