@@ -10,7 +10,21 @@ import time
 import numpy as np
 import pytest
 
-THEIRS = "pytorch_metric_learning.losses.MultiSimilarityLoss"
+THEIRS = "borrowed.Softmax"
+BORROWED = """
+import torch
+from torch import nn
+
+class Softmax(nn.Module):
+    def __init__(self, num_classes, embedding_size, scale=16, k=1, kind="plain", **rest):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_size))
+        self.scale = scale
+
+    def forward(self, embeddings, labels):
+        x, w = (nn.functional.normalize(one, dim=1) for one in (embeddings, self.weight))
+        return nn.functional.cross_entropy(self.scale * x @ w.T, labels)
+"""
 BUDGET = ["--steps", "20", "--trials", "2", "--seeds", "2", "--set", "data.split.test=0.4"]
 
 
@@ -24,6 +38,7 @@ def table(tmp_path_factory):
     lines = [
         ",".join([*(f"{value:.3f}" for value in row), f"c{label}"]) for row, label in zip(rows, labels, strict=True)
     ]
+    (folder / "borrowed.py").write_text(BORROWED)
     (folder / "table.csv").write_text("\n".join(["x0,x1,x2,x3,x4,label", *lines]) + "\n")
     return folder
 
@@ -31,7 +46,6 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(table, tuplet):
     """A comparison in two processes, and what it printed."""
-    pytest.importorskip("pytorch_metric_learning")
     words = [
         "compare",
         "--losses",
@@ -74,7 +88,7 @@ def test_every_loss_gets_the_same_trials_seeds_and_steps(compared):
 
 def test_settings_of_a_loss_of_another_library_are_searched_as_those_of_ours(compared):
     folder, _ = compared
-    for entry, options in (("supcon", {"temperature"}), ("triplet", {"margin"}), (THEIRS, {"alpha", "beta", "base"})):
+    for entry, options in (("supcon", {"temperature"}), ("triplet", {"margin"}), (THEIRS, {"scale"})):
         trials = [json.loads((folder / "trials" / f"{entry}-{number}.json").read_text()) for number in range(2)]
         assert set(trials[0]["settings"]) == {"train.learning_rate", *(f"loss.{name}" for name in options)}
         assert trials[0]["settings"] != trials[1]["settings"]
