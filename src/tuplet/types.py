@@ -5,6 +5,8 @@ from typing import Literal
 GeometryName = Literal["cosine", "dot", "euclidean", "squared_euclidean"]
 DistanceName = Literal["euclidean", "squared_euclidean"]
 MeanOver = Literal["active", "all", "anchors"]
+Soft = Literal[False, True, "margin"]
+"""softplus in the place of a hinge: not, without the margin, or with it."""
 Family = Literal["pair-wise", "softmax-based", "triplet", "instance-level"]
 """Families of losses, as the pages of the docs sort them."""
 Side = Literal["query", "partner"]

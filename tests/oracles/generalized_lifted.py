@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from oracles.rules import Term, Truth, distances, divide, hinge, relate, weight_list
+from oracles.rules import Term, Truth, distances, divide, hinge, relate, unit, weight_list
 
 
 def generalized_lifted(
@@ -12,12 +12,14 @@ def generalized_lifted(
     *,
     margin: float = 1.0,
     geometry: str = "euclidean",
+    normalise: bool = False,
     weights: Tensor | None = None,
     **sides: Tensor,
 ) -> Truth:
     """[log sum_p sum_n e^(D_ap + m - D_an)]_+, the product multiplied out; anchors with both a p and an n."""
     matrix = relate(x, labels, **sides)
-    d = distances(x, matrix.references, geometry)
+    x, references = (unit(y) if normalise else y for y in (x, matrix.references))
+    d = distances(x, references, geometry)
     w = weight_list(weights, len(x))
     terms = []
     for a in range(len(x)):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from oracles.rules import Term, Truth, distances, divide, hinge, relate, softplus, weight_list
+from oracles.rules import Term, Truth, distances, divide, hinge, relate, softplus, unit, weight_list
 
 
 def triplet(
@@ -14,17 +14,18 @@ def triplet(
     select: str = "all",
     geometry: str = "squared_euclidean",
     power: int = 1,
-    soft: bool = False,
+    soft: bool | str = False,
     hard_offset: float | None = None,
     mean_over: str | None = None,
+    normalise: bool = False,
     weights: Tensor | None = None,
     references: Tensor | None = None,
     reference_labels: Tensor | None = None,
     queue: Tensor | None = None,
     queue_labels: Tensor | None = None,
 ) -> Truth:
-    """[D_ap - D_an + margin]_+ ^ power, or softplus(D_ap - D_an), over the selected (a, p, n)."""
-    mean_over = mean_over or {"batch_hard": "anchors", "facenet": "all"}.get(select, "active")
+    """[D_ap - D_an + margin]_+ ^ power, or softplus(D_ap - D_an [+ margin]), over the selected (a, p, n)."""
+    mean_over = mean_over or {"batch_hard": "anchors", "batch_easy": "anchors", "facenet": "all"}.get(select, "active")
     matrix = relate(
         x,
         labels,
@@ -33,7 +34,8 @@ def triplet(
         queue=queue,
         queue_labels=queue_labels,
     )
-    D = distances(x, matrix.references, geometry)
+    x, references = (unit(y) if normalise else y for y in (x, matrix.references))
+    D = distances(x, references, geometry)
     w = weight_list(weights, len(x))
     terms, counts = [], {"active": 0.0, "triplets": 0.0, "anchors": 0.0, "pairs": 0.0}
     for a in range(len(x)):
@@ -43,9 +45,12 @@ def triplet(
         near, far = _chosen(
             D[a], P, N, select=select, margin=margin, hard_offset=hard_offset
         )  # D_ap and D_an of the chosen triplets
-        losses = softplus(near - far) if soft else hinge((near + margin) - far) ** power
+        if select == "swap":  # from the positive, where it is nearer to the negative
+            from_positives = distances(references[P], references[N], geometry)
+            far = torch.minimum(far, from_positives.flatten())
+        losses = softplus(near + margin * (soft == "margin") - far) if soft else hinge((near + margin) - far) ** power
         active = len(losses) if soft else int(((near + margin) - far > 0).sum())
-        every = {"batch_hard": 1, "facenet": len(P)}.get(select, len(P) * len(N))
+        every = {"batch_hard": 1, "batch_easy": 1, "facenet": len(P)}.get(select, len(P) * len(N))
         terms.append(Term(w[a], losses.sum(), {"all": every, "active": active, "anchors": 1}[mean_over]))
         found = {"active": active, "triplets": len(P) * len(N), "anchors": 1, "pairs": len(P)}
         counts = {name: counts[name] + w[a] * found[name] for name in counts}
@@ -59,6 +64,8 @@ def _chosen(
     d = row.tolist()
     if select == "batch_hard":
         pairs = [(max(P, key=d.__getitem__), min(N, key=d.__getitem__))]
+    elif select == "batch_easy":
+        pairs = [(min(P, key=d.__getitem__), min(N, key=d.__getitem__))]
     elif select == "facenet":
         pairs = []
         for p in P:
@@ -73,6 +80,7 @@ def _chosen(
 def _wanted(d_ap: float, d_an: float, select: str, margin: float, hard_offset: float | None) -> bool:
     kinds = {
         "all": True,
+        "swap": True,
         "easy": d_ap + margin < d_an,
         "semihard": d_ap < d_an < d_ap + margin,
         "hard": d_an <= d_ap if hard_offset is None else d_an + hard_offset < d_ap,

@@ -145,6 +145,11 @@ class MetricLoss(nn.Module):
         """Whether `advance` moves anything."""
         return self.queue is not None
 
+    @property
+    def ranks_by(self) -> GeometryName:
+        """How embeddings are compared after training, as they are: distances on the unit sphere rank as the cosine."""
+        return "cosine" if vars(self).get("normalise") else self.geometry
+
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         raise NotImplementedError
 

@@ -1,11 +1,15 @@
 """Generalised lifted structure loss."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tuplet.bounds import NotNegative
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
 from tuplet.losses.declare import PairLoss, register
+from tuplet.losses.inputs import PairBatch, on_sphere
 from tuplet.types import GeometryName
 
 
@@ -18,6 +22,8 @@ class GeneralizedLiftedLoss(PairLoss):
     Args:
         margin: m, in the unit of D.
         geometry: What D is; in the paper the Euclidean distance.
+        normalise: Divide embeddings by their length first; evaluation then compares by the cosine, which ranks as the
+            distance does.
 
     References:
         Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 9, which
@@ -26,11 +32,17 @@ class GeneralizedLiftedLoss(PairLoss):
 
     margin: NotNegative = 1.0
     geometry: GeometryName = "euclidean"
+    normalise: bool = False
 
     family = "triplet"
     suits = "triplets whose extremes are soft: no single example decides"
     divides_by = "the anchors that have a positive and a negative"
     reads = "distance"
+
+    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
+        """Who meets whom, where it is asked for on the unit sphere."""
+        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
+        return super().problem(given[0], labels, given[1])
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Soft extremes of the distances."""

@@ -67,8 +67,12 @@ def triplets(
     negatives: Tensor,
     geometry: GeometryName,
     sides: Mapping[str, Any],
+    *,
+    swap: bool = False,
 ) -> Outcome:
     """Each anchor with its own positive and its own negatives, (anchors, dim) or (anchors, n, dim).
+
+    With the swap a negative is as far as the nearer of anchor and positive is from it.
 
     Raises:
         ShapeError: If there is not one positive, and one negative or list of them, for each anchor.
@@ -87,7 +91,10 @@ def triplets(
     candidates = torch.cat([positives[:, None], others], 1)
     positive = torch.zeros(candidates.shape[:2], dtype=torch.bool, device=anchors.device)
     positive[:, 0] = True
-    return _reduced(reduction, anchors, candidates, ListedRelation(positive, ~positive), geometry, sides)
+    swapped = positives if swap else None
+    return _reduced(
+        reduction, anchors, candidates, ListedRelation(positive, ~positive), geometry, sides, swapped=swapped
+    )
 
 
 def pairs(
@@ -97,8 +104,10 @@ def pairs(
     same: Tensor,
     geometry: GeometryName,
     sides: Mapping[str, Any],
+    *,
+    only: bool | None = None,
 ) -> Outcome:
-    """Row i of the embeddings with row i of the references: alike or not.
+    """Row i of the embeddings with row i of the references: alike or not; `only` those that are, or are not.
 
     Raises:
         LabelError: If `same` does not say so of each row.
@@ -120,7 +129,14 @@ def pairs(
             reference="label-shape",
         )
     alike = same.bool()[:, None]
-    return _reduced(reduction, embeddings, references[:, None], ListedRelation(alike, ~alike), geometry, sides)
+    relation = ListedRelation(alike & (only is not False), ~alike & (only is not True))
+    return _reduced(reduction, embeddings, references[:, None], relation, geometry, sides)
+
+
+def added(*outcomes: Outcome) -> Outcome:
+    """The sum of several means, as one mean."""
+    total = torch.stack([outcome.value for outcome in outcomes]).sum()
+    return Outcome(total, torch.ones_like(outcomes[0].count), outcomes[0].stats)
 
 
 def refuse_labels(labels: Tensor | None, given: str) -> None:
@@ -144,6 +160,8 @@ def _reduced(
     relation: ListedRelation,
     geometry: GeometryName,
     sides: Mapping[str, Any],
+    *,
+    swapped: Tensor | None = None,
 ) -> Outcome:
     """The pass for candidates (anchors, n, dim) of each anchor: their scores are as many as the inputs have rows."""
     weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
@@ -151,6 +169,9 @@ def _reduced(
     wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
     with torch.autocast(anchors.device.type, enabled=False):
         scores = _distances(anchors.to(wide)[:, None], candidates.to(wide), geometry)
+        if swapped is not None:
+            from_positive = _distances(swapped.to(wide)[:, None], candidates[:, 1:].to(wide), geometry)
+            scores = torch.cat([scores[:, :1], torch.minimum(scores[:, 1:], from_positive)], 1)
         total, count, stats = _Reduced.apply(scores, reduction, relation, weights, bool(sides.get("stats", False)))  # type: ignore[no-untyped-call]
     found = {name: all_reduce_sum(value, processes) for name, value in stats.items()}
     return Outcome(reduce_sum(total, processes), all_reduce_sum(count, processes), found)

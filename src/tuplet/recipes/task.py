@@ -107,7 +107,7 @@ def inform(task: Task, embedder: Embedder, loss: MetricLoss) -> None:
     """Tell both sides of an embedder how embeddings are compared, and which columns its inputs come from."""
     for side in (embedder, embedder.side("partner")):
         side.columns = task.columns
-        side.geometry = loss.geometry if task.geometry is None else task.geometry
+        side.geometry = loss.ranks_by if task.geometry is None else task.geometry
 
 
 def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:

@@ -32,6 +32,7 @@ class Hinge(Reduction[_State]):
         mean_over: What the mean divides by: all pairs, those with a loss above 0, or the anchors that have a pair.
         num_in_batch: So many leading references are the anchors' own set: a pass has such a pair twice, and a visit
             counts half.
+        pos_margin: Above 0, positives have $c\,[D - m_+]_+^p$.
     """
 
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
@@ -40,15 +41,16 @@ class Hinge(Reduction[_State]):
     """What a score gradient is multiplied by: 2 where an entry stands for its mirror image too."""
 
     def __init__(
-        self, margin: float, power: int = 2, factor: float = 1.0, mean_over: MeanOver = "all", num_in_batch: int = 0
+        self,
+        margin: float,
+        power: int = 2,
+        factor: float = 1.0,
+        mean_over: MeanOver = "all",
+        num_in_batch: int = 0,
+        pos_margin: float = 0.0,
     ) -> None:
-        self.margin, self.power, self.factor, self.mean_over, self.num_in_batch = (
-            margin,
-            power,
-            factor,
-            mean_over,
-            num_in_batch,
-        )
+        self.margin, self.power, self.factor, self.mean_over = margin, power, factor, mean_over
+        self.num_in_batch, self.pos_margin = num_in_batch, pos_margin
 
     def start(self, like: Tensor, rows: slice) -> _State:
         """No pair yet."""
@@ -59,7 +61,7 @@ class Hinge(Reduction[_State]):
         """Leaves min(D - m, 0) of the negatives in the tile."""
         del step
         at = tile.positives
-        state.positive_scores, state.measured = tile.scores[at.rows, at.cols], tile.measured
+        state.positive_scores, state.measured = self._excess(tile.scores[at.rows, at.cols]), tile.measured
         visits = self._visits(tile, at.cols).double()
         state.loss = state.loss + tile.per_row(self._penalty(state.positive_scores).double() * visits)
         state.active = state.active + tile.per_row((self._penalty(state.positive_scores) > 0) * visits)
@@ -85,12 +87,16 @@ class Hinge(Reduction[_State]):
         grad_scores = tile.scores if self.power == 2 else tile.scores.lt_(0).neg_()
         for span, visit in self._parts(tile):
             grad_scores[:, span].mul_(rate * visit)
-        positive_scores = state.positive_scores if self.power == 2 else torch.ones_like(state.positive_scores)
+        positive_scores = state.positive_scores
+        if self.power == 1:
+            counts = positive_scores > 0 if self.pos_margin else torch.ones_like(positive_scores, dtype=torch.bool)
+            positive_scores = counts.to(positive_scores)
         return add_at(grad_scores, at.rows, at.cols, positive_scores * (rate * self._visits(tile, at.cols)))
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""
-        return HingeProgram(self.margin, self.power, self.factor, self.mean_over, self.num_in_batch), {}
+        options = self.margin, self.power, self.factor, self.mean_over, self.num_in_batch, self.pos_margin
+        return HingeProgram(*options), {}
 
     def plain(
         self, scores: Tensor, positive: Tensor, negative: Tensor, label_distances: Tensor | None = None
@@ -100,7 +106,8 @@ class Hinge(Reduction[_State]):
         visits = torch.where(torch.arange(scores.shape[1], device=scores.device) < self.num_in_batch, 0.5, 1.0).to(
             scores
         )
-        terms = positive * self._penalty(scores) + negative * self._penalty((self.margin - scores).clamp_min(0))
+        near, far = self._excess(scores), (self.margin - scores).clamp_min(0)
+        terms = positive * self._penalty(near) + negative * self._penalty(far)
         pairs = ((positive | negative) * visits).sum(1)
         counts = {"all": pairs, "active": ((terms > 0) * visits).sum(1), "anchors": (pairs > 0).to(scores)}
         return (terms * visits).sum(1), counts[self.mean_over]
@@ -111,8 +118,12 @@ class Hinge(Reduction[_State]):
         return (
             None
             if self.mean_over == "anchors"
-            else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.num_in_batch)
+            else _HalfHinge(self.margin, self.power, self.factor, self.mean_over, self.num_in_batch, self.pos_margin)
         )
+
+    def _excess(self, distances: Tensor) -> Tensor:
+        """By how much positives are too far apart."""
+        return (distances - self.pos_margin).clamp_min(0) if self.pos_margin else distances
 
     def _penalty(self, x: Tensor) -> Tensor:
         return x.square() * self.factor if self.power == 2 else x * self.factor

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, count, largest, lse, smallest, softplus, total
-from tuplet.types import MeanOver
+from tuplet.types import MeanOver, Soft
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class HingeProgram(Program):
         factor: c.
         mean_over: What the mean divides by.
         num_in_batch: So many leading references are the anchors' own set: such a pair occurs twice, each counts half.
+        pos_margin: In the place of $D^p$ a positive has $[D - m_+]_+^p$, where it is above 0.
     """
 
     margin: float
@@ -84,14 +85,19 @@ class HingeProgram(Program):
     factor: float = 1.0
     mean_over: MeanOver = "all"
     num_in_batch: int = 0
+    pos_margin: float = 0.0
     counted: bool = False
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
     local: ClassVar[bool] = True
 
+    def _penalties(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a positive and of a negative."""
+        near, far = torch.relu(score - self.pos_margin) if self.pos_margin else score, torch.relu(self.margin - score)
+        return (near, far) if self.power == 1 else (near.square(), far.square())
+
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Penalty of each pair."""
-        lacking = torch.relu(self.margin - score)
-        near, far = (score, lacking) if self.power == 1 else (score.square(), lacking.square())
+        near, far = self._penalties(score)
         each = torch.where(pair.positive, near, torch.where(pair.negative, far, 0.0)) * self.factor
         visit = torch.where(pair.col < self.num_in_batch, 0.5, 1.0).to(score.dtype)
         met = torch.where(pair.positive | pair.negative, visit, 0.0)
@@ -113,38 +119,65 @@ class HingeProgram(Program):
 
 
 @dataclass(frozen=True)
+class HingeApartProgram(HingeProgram):
+    """Two means: of the positives that have a loss, and of the negatives that have one."""
+
+    local: ClassVar[bool] = False
+    means: ClassVar[int] = 2
+
+    def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
+        """Penalties of both kinds apart."""
+        visit = torch.where(pair.col < self.num_in_batch, 0.5, 1.0).to(score.dtype)
+        near, far = self._penalties(score)
+        near = torch.where(pair.positive, near, 0.0) * self.factor
+        far = torch.where(pair.negative, far, 0.0) * self.factor
+        return {
+            "near": total(near * visit),
+            "far": total(far * visit),
+            "near_active": count(torch.where(near > 0, visit, 0.0)),
+            "far_active": count(torch.where(far > 0, visit, 0.0)),
+        }
+
+    def finish(self, found: Found) -> tuple[Mean, Mean]:
+        """Each over its own number."""
+        stats = {"active": found["near_active"] + found["far_active"]} if self.counted else {}
+        return Mean(found["near"], found["near_active"], stats=stats), Mean(found["far"], found["far_active"])
+
+
+@dataclass(frozen=True)
 class _Triplets(Program):
     margin: float = 0.2
     power: int = 1
-    soft: bool = False
+    soft: Soft = False
     mean_over: MeanOver = "active"
     reads: ClassVar[Literal["similarity", "distance"]] = "distance"
 
     def _loss(self, near: Tensor, far: Tensor) -> Tensor:
         """Of triplets with these distances."""
         if self.soft:
-            return softplus(near - far)
+            return softplus(near - far if self.soft is True else near + self.margin - far)
         lacking = torch.relu(near + self.margin - far)
         return lacking if self.power == 1 else lacking.square()
 
 
 @dataclass(frozen=True)
 class HardestProgram(_Triplets):
-    r"""$[\max_p D_{ap} - \min_n D_{an} + m]_+$."""
+    r"""$[\max_p D_{ap} - \min_n D_{an} + m]_+$, or with the nearest positive if easy."""
 
+    easy: bool = False
     extremes: ClassVar[bool] = True
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
-        """Farthest positive and nearest negative."""
+        """Farthest or nearest positive, and nearest negative."""
         return {
-            "farthest": largest(score, where=pair.positive),
+            "chosen": (smallest if self.easy else largest)(score, where=pair.positive),
             "nearest": smallest(score, where=pair.negative),
         }
 
     def finish(self, found: Found) -> Mean:
         """Anchors that have both, or those with a loss above 0."""
-        valid = (found["farthest"] != -torch.inf) & (found["nearest"] != torch.inf)
-        near, far = (torch.where(valid, found[name], 0.0) for name in ("farthest", "nearest"))
+        valid = found["chosen"].abs().ne(torch.inf) & (found["nearest"] != torch.inf)
+        near, far = (torch.where(valid, found[name], 0.0) for name in ("chosen", "nearest"))
         loss = torch.where(valid, self._loss(near, far), 0.0)
         active = valid & (loss > 0) if not self.soft else valid
         stats = {"active": active, "anchors": valid}

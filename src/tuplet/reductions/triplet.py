@@ -15,7 +15,7 @@ from tuplet.engine.program import Program, softplus
 from tuplet.engine.reduction import Partial, Reduction, Tile
 from tuplet.reductions.programs import HardestProgram, NearestBeyondProgram, TripletProgram
 from tuplet.reductions.softmax import add_at
-from tuplet.types import MeanOver
+from tuplet.types import MeanOver, Soft
 
 Kind = Literal["all", "easy", "semihard", "hard"]
 
@@ -41,9 +41,10 @@ class _Whole(Reduction[State]):
     work = 4
 
     def __init__(
-        self, margin: float = 0.2, *, power: int = 1, soft: bool = False, mean_over: MeanOver = "active"
+        self, margin: float = 0.2, *, power: int = 1, soft: Soft = False, mean_over: MeanOver = "active"
     ) -> None:
         self.margin, self.power, self.soft, self.mean_over = margin, power, soft, mean_over
+        self.added = 0.0 if soft is True else margin  # what is inside the hinge, or the softplus
 
     def start(self, like: Tensor, rows: slice) -> State:
         """Nothing met yet."""
@@ -58,7 +59,7 @@ class _Whole(Reduction[State]):
         near, far = scores[:, :, None], scores[:, None, :]
         valid = positive[:, :, None] & negative[:, None, :]
         chosen = self._chosen(near, far, valid)
-        z = near - far if self.soft else (near + self.margin) - far
+        z = (near + self.added) - far
         terms = torch.where(chosen, softplus(z) if self.soft else z.clamp_min(0) ** self.power, 0.0)
         counts = {
             "active": (chosen if self.soft else chosen & (z > 0)).sum((1, 2)),
@@ -88,10 +89,10 @@ class _Whole(Reduction[State]):
             raise AssertionError("grad_scores before update")
         return state.grad_scores
 
-    def _term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
+    def term(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of triplets with these D_ap - D_an, and its derivative."""
         if self.soft:
-            return softplus(gap), gap.sigmoid()
+            return softplus(gap + self.added), (gap + self.added).sigmoid()
         z = (gap + self.margin).clamp_min(0)
         return z**self.power, self.power * z ** (self.power - 1) * (z > 0)
 
@@ -129,7 +130,7 @@ class Triplet(_Whole):
         margin: m, in the unit of the distance.
         kind: easy: D_ap + m < D_an; semihard: D_ap < D_an < D_ap + m; hard: D_an <= D_ap.
         power: p, 1 or 2.
-        soft: True for the smooth form; the margin then only tells easy from semi-hard.
+        soft: True for the smooth form, where the margin only tells easy from semi-hard; "margin" adds it inside.
         hard_offset: At least 0; hard is then D_an + `hard_offset` < D_ap. It only selects.
         mean_over: What the mean divides by: triplets with a loss above 0 (all selected ones if soft), all valid
             triplets whatever the kind, or the anchors that have a triplet.
@@ -141,7 +142,7 @@ class Triplet(_Whole):
         kind: Kind = "all",
         *,
         power: int = 1,
-        soft: bool = False,
+        soft: Soft = False,
         hard_offset: float | None = None,
         mean_over: MeanOver = "active",
     ) -> None:
@@ -237,7 +238,7 @@ class Triplet(_Whole):
         for k in range(near.sorted.shape[1]):
             real = (near.counts > k)[:, None]
             mine = torch.where(real, near.sorted[:, k, None], -torch.inf)
-            torch.sub(mine if self.soft else mine + self.margin, far, out=z)
+            torch.sub(mine + self.added, far, out=z)
             chosen = self._chosen(mine, far, (far < torch.inf) & real) if masked else None
             if chosen is not None:
                 z.masked_fill_(~chosen, -torch.inf)
@@ -273,9 +274,22 @@ class HardestTriplet(_Whole):
     Args:
         margin: m, in the unit of the distance.
         power: Exponent of the hinge.
-        soft: True for softplus without margin.
+        soft: True for softplus without margin, "margin" for softplus with it.
         mean_over: What the mean divides by: anchors that have both ("anchors", "all") or those with a loss above 0.
+        easy: True for the nearest positive in the place of the farthest.
     """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        *,
+        power: int = 1,
+        soft: Soft = False,
+        mean_over: MeanOver = "anchors",
+        easy: bool = False,
+    ) -> None:
+        super().__init__(margin, power=power, soft=soft, mean_over=mean_over)
+        self.easy = easy
 
     def update(self, step: int, state: State, tile: Tile) -> None:
         """Among equals the lowest position is chosen."""
@@ -289,12 +303,13 @@ class HardestTriplet(_Whole):
             state.loss = state.count = far.new_zeros(len(far))
             state.grad_scores = far
             return
-        farthest = mine.new_full((len(far),), -torch.inf).scatter_reduce(0, at.rows, mine, "amax")
-        first = torch.where(mine == farthest[at.rows], at.cols, far.shape[1])
+        end, which = (torch.inf, "amin") if self.easy else (-torch.inf, "amax")
+        chosen = mine.new_full((len(far),), end).scatter_reduce(0, at.rows, mine, which)
+        first = torch.where(mine == chosen[at.rows], at.cols, far.shape[1])
         positive = torch.full_like(near.counts, far.shape[1]).scatter_reduce(0, at.rows, first, "amin")
         negative = far.argmin(1)
-        gap = torch.where(valid, farthest - far.gather(1, negative[:, None])[:, 0], -torch.inf)
-        loss, steep = self._term(gap)
+        gap = torch.where(valid, chosen - far.gather(1, negative[:, None])[:, 0], -torch.inf)
+        loss, steep = self.term(gap)
         active = valid & (loss > 0) if not self.soft else valid
         state.loss = torch.where(valid, loss, 0.0)
         state.count = (active if self.mean_over == "active" else valid).double()
@@ -306,10 +321,11 @@ class HardestTriplet(_Whole):
 
     def program(self) -> tuple[Program, dict[str, Tensor]]:
         """The same as a row program."""
-        return HardestProgram(self.margin, self.power, self.soft, self.mean_over), {}
+        return HardestProgram(self.margin, self.power, self.soft, self.mean_over, self.easy), {}
 
     def _chosen(self, near: Tensor, far: Tensor, valid: Tensor) -> Tensor:
-        positive = torch.where(valid.any(2), near[:, :, 0], -torch.inf).argmax(1)
+        signed = -near[:, :, 0] if self.easy else near[:, :, 0]
+        positive = torch.where(valid.any(2), signed, -torch.inf).argmax(1)
         negative = torch.where(valid.any(1), far[:, 0], torch.inf).argmin(1)
         only = torch.zeros_like(valid)
         only[torch.arange(len(only)), positive, negative] = True
@@ -327,7 +343,7 @@ class NearestBeyond(_Whole):
     Args:
         margin: m, in the unit of the distance.
         power: Exponent of the hinge.
-        soft: True for softplus without margin.
+        soft: True for softplus without margin, "margin" for softplus with it.
         mean_over: What the mean divides by: positive pairs whose anchor has a negative ("all"), pairs with a loss above
             0, or anchors.
     """
@@ -361,7 +377,7 @@ class NearestBeyond(_Whole):
         rows, negative = at.rows, near.spread(chosen, tile)
         counted = valid[rows]
         gap = torch.where(counted, mine - near.spread(distance, tile), -torch.inf)
-        loss, steep = self._term(gap)
+        loss, steep = self.term(gap)
         loss, steep = torch.where(counted, loss, 0.0), torch.where(counted, steep, 0.0)
         active = tile.per_row((loss > 0).double() if not self.soft else counted.double())
         pairs = tile.per_row(counted.double())
