@@ -15,6 +15,7 @@ def supcon(
     temperature: float | Tensor = 0.1,
     where: str = "out",
     geometry: str = "cosine",
+    one_class: str = "count",
     weights: Tensor | None = None,
     references: Tensor | None = None,
     reference_labels: Tensor | None = None,
@@ -35,7 +36,7 @@ def supcon(
     terms = []
     for a in range(len(x)):
         P, gathered = matrix.positive[a], sorted(matrix.positive[a] + matrix.negative[a])
-        if not P:
+        if not P or (one_class == "skip" and not matrix.negative[a]):
             continue
         mass = torch.logsumexp(s[a, gathered], 0)
         positive_term = s[a, P].mean() if where == "out" else torch.logsumexp(s[a, P], 0) - math.log(len(P))

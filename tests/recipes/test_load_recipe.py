@@ -216,3 +216,18 @@ def test_none_is_written_where_it_is_not_the_default(recipe):
     assert load_recipe(recipe, ["loss.queue=none"]).loss.queue is None
     assert load_recipe(recipe, ["loss.queue=64"]).loss.queue == 64
     assert "loss.queue = 0" in refused(recipe, "loss.queue=0").message
+
+
+def test_a_name_of_pytorch_metric_learning_becomes_what_it_is_here_and_says_so_once(recipe, caplog):
+    loaded = load_recipe(recipe, ["loss=TripletMarginLoss", "loss.margin=0.3", "loss.swap=true"])
+    assert (loaded.loss.name, loaded.loss.margin, loaded.loss.select) == ("triplet", 0.3, "swap")
+    assert (loaded.loss.geometry, loaded.loss.normalise) == ("euclidean", True)
+    assert [record.name for record in caplog.records] == ["tuplet.recipes.load"]
+    assert load_recipe(recipe, ["loss=ArcFaceLoss"]).loss.name == "combined_margin"
+
+
+@pytest.mark.parametrize(
+    "overrides", [["loss=NPairsLoss"], ["loss=TripletMarginLoss", "loss.triplets_per_anchor=100"], ["loss=VICRegLoss"]]
+)
+def test_a_name_that_has_no_equal_in_a_recipe_is_refused(recipe, overrides):
+    assert refused(recipe, *overrides).reference in {"no-equal", "bad-recipe"}

@@ -7,18 +7,19 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar, TypedDict
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from tuplet.bounds import Count
+from tuplet.bounds import Count, Radians
 from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, gather, stream
 from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import all_gather, shared
 from tuplet.errors import LabelError, ShapeError
+from tuplet.geometry import normalise
 from tuplet.heads import ClassWeights, Head, NearestCenter
 from tuplet.losses.counters import count_on
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights, known, row_ids
+from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights, known, row_ids
 from tuplet.losses.pending import Call
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
@@ -116,6 +117,21 @@ class HeadLoss(DeclaredLoss):
         """Vectors of the classes, (classes · sub_centers, dim); if sharded, those of this process's classes."""
         return self.classes.weight
 
+    def logits(self, embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Scores of all classes without a margin, as a prediction reads them; of several centers the nearest counts.
+
+        All of them are held, rows × classes; of a sharded head those of this process's classes.
+
+        Args:
+            embeddings: (rows, dim).
+        """
+        check_embeddings(embeddings, "embeddings")
+        check_dim(self.weight, embeddings, "head")
+        cosines = normalise(embeddings) @ normalise(self.weight.to(embeddings.dtype)).T
+        nearest = cosines.reshape(len(cosines), -1, self.classes.centers).amax(2)
+        scale = self._scale()
+        return nearest * (torch.linalg.vector_norm(embeddings, dim=1, keepdim=True) if scale is None else scale)
+
     def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
         """Class weights given as a tensor."""
         vars(self)["classes"] = head_of(inputs["weight"], sides)
@@ -163,6 +179,44 @@ class ScaledHeadLoss(HeadLoss):
         """Say what cannot work well."""
         super().setup()
         _warn(self.num_classes, self.dim, self.target_margin(), self._scale() or 1.0)
+
+    @torch.no_grad()
+    def outliers(
+        self,
+        embeddings: Float[Tensor, "rows dim"],
+        labels: Shaped[Tensor, " rows"],
+        *,
+        angle: Radians = 1.309,
+    ) -> Bool[Tensor, " rows"]:
+        """Which examples are far from the main center of their class: mislabelled ones gather around the others.
+
+        The main center is the one that is nearest to most of the class's examples among those that are given, the first
+        among equals.
+
+        Args:
+            embeddings: (rows, dim); best all examples of a class together.
+            labels: Class ids; -1 is no outlier.
+            angle: From the main center, in radians; 1.309 are 75 degrees.
+
+        Raises:
+            ShapeError: If classes are sharded: the centers of some are elsewhere.
+        """
+        check_embeddings(embeddings, "embeddings")
+        check_classes(labels, embeddings, self.num_classes, Checks())
+        if self.classes.is_sharded:
+            raise ShapeError(
+                "outliers was called on a head whose classes are sharded.",
+                hint="Load its state into one process, with sharded=False.",
+                reference="head-size",
+            )
+        centers = self.weight.to(embeddings.dtype).reshape(self.num_classes, self.classes.centers, -1)
+        known = labels >= 0
+        own = labels.clamp_min(0).long()
+        cosines = torch.einsum("rd,rcd->rc", normalise(embeddings), normalise(centers[own]))
+        votes = torch.zeros(self.num_classes, self.classes.centers, device=own.device)
+        votes.index_put_((own[known], cosines[known].argmax(1)), votes.new_ones(()), accumulate=True)
+        main = cosines.gather(1, votes.argmax(1)[own][:, None])[:, 0]
+        return known & (main < math.cos(angle))
 
     def _scale(self) -> float | None:
         return float(vars(self)["scale"])

@@ -17,6 +17,7 @@ from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import Checks, Options, PairBatch, check_embeddings, check_weights, options_of, prepare_inputs
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.reductions import Softmax, SoftmaxEach
+from tuplet.reductions.programs import SoftmaxProgram
 from tuplet.relation import Relation, SameLabel, SharedLabel
 from tuplet.types import GeometryName
 
@@ -137,6 +138,8 @@ class SupConLoss(TemperatureLoss):
         temperature: tau > 0; or "learned", from 0.1 on.
         where: Mean over positives outside ("out") or inside ("in") the log; in <= out, equal for one positive.
         geometry: How two embeddings are compared.
+        one_class: Anchors without a negative, as in a batch of one class: "count" as printed, or "skip" to leave them
+            out, as pytorch-metric-learning does.
 
     References:
         Khosla et al., "Supervised Contrastive Learning", 2020, eq. 2 and 3.
@@ -144,13 +147,14 @@ class SupConLoss(TemperatureLoss):
 
     where: Literal["out", "in"] = "out"
     geometry: GeometryName = "cosine"
+    one_class: Literal["count", "skip"] = "count"
 
     suits = "classes whose examples should all come together"
 
-    def program(self, problem: PairBatch | None = None) -> Softmax:
+    def program(self, problem: PairBatch | None = None) -> Softmax | SoftmaxProgram:
         """Softmax over the batch."""
         del problem
-        return Softmax(self.where)
+        return Softmax(self.where) if self.one_class == "count" else SoftmaxProgram(self.where, skips=True)
 
 
 @register("nt_xent")

@@ -12,6 +12,7 @@ from tuplet.bounds import Count
 from tuplet.engine import SINGLE_PROCESS, Processes, gather
 from tuplet.engine.gather import all_gather, shared
 from tuplet.errors import LabelError
+from tuplet.geometry import normalise
 from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.head import RowOptions, check_classes
 from tuplet.losses.inputs import (
@@ -65,6 +66,16 @@ class ProxyLoss(DeclaredLoss):
     def setup(self) -> None:
         """Draw the proxies."""
         self.proxies = nn.Parameter(normal_rows(0, self.num_classes, self.dim, self.seed, "class proxies"))
+
+    def logits(self, embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Cosines with the proxies of all classes; all of them are held.
+
+        Args:
+            embeddings: (rows, dim).
+        """
+        check_embeddings(embeddings, "embeddings")
+        check_dim(self.proxies, embeddings, "set of proxies")
+        return normalise(embeddings) @ normalise(self.proxies.to(embeddings.dtype)).T
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Proxies, dealt out to the processes, against the examples of all of them."""

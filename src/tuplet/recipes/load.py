@@ -1,6 +1,7 @@
 """Recipe files: reading, inheriting, overriding."""
 
 import errno
+import logging
 import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,13 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tuplet import models
-from tuplet.errors import DataError, RecipeError
+from tuplet import losses, models
+from tuplet.errors import DataError, RecipeError, ShapeError
 from tuplet.foreign import in_file
+from tuplet.interop import pml
 from tuplet.recipes.check import at, check
 from tuplet.recipes.options import SLOTS
 from tuplet.recipes.schema import BUILT_IN, PATHS, Recipe
 from tuplet.registry import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 PRESETS = resources.files("tuplet.recipes") / "presets"
@@ -51,7 +55,28 @@ def complete(document: Document, overrides: Sequence[str], *, name: str, origin:
         origin: Where the document comes from, for messages.
     """
     defaults = {"name": name, "model": {"preprocessing": {"name": "auto"}}}
-    return check(merged(merged(defaults, document), parsed(overrides)), origin)
+    return check(_in_own_terms(merged(merged(defaults, document), parsed(overrides))), origin)
+
+
+def _in_own_terms(document: Document) -> Document:
+    """A loss that is named as in pytorch-metric-learning, as what it is here; said once."""
+    loss = document.get("loss")
+    name = loss.get("name") if isinstance(loss, dict) else None
+    if not isinstance(loss, dict) or name not in pml.LOSSES or name in losses.registry:
+        return document
+    try:
+        became = pml.become(name, **{key: value for key, value in loss.items() if key != "name"})
+    except ShapeError as error:
+        raise RecipeError(f"loss = {error.message}", hint=error.hint, reference="no-equal") from error
+    if became.only_called:
+        raise RecipeError(
+            f"loss = {name!r} has no equal in a recipe: {became.only_called}.",
+            hint=f"Call tuplet.interop.pml.{name} in a loop of your own.",
+            reference="no-equal",
+        )
+    note = f"; {became.note}" if became.note else ""
+    logger.warning("loss = %s of pytorch-metric-learning became %s%s.", name, became, note)
+    return {**document, "loss": {"name": became.name, **became.options}}
 
 
 def preset_names() -> list[str]:

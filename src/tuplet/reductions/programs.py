@@ -15,19 +15,23 @@ class SoftmaxProgram(Program):
     r"""$\log \sum_{k} e^{s_{ik}} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}$, or the mean inside the log ("in")."""
 
     where: Literal["out", "in"] = "out"
+    skips: bool = False
+    """Whether anchors without a negative are left out."""
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of all candidates, and the positives' scores or their mass."""
         positive_term = total if self.where == "out" else lse
-        return {
+        terms = {
             "mass": lse(score, where=pair.positive | pair.negative),
             "wanted": positive_term(score, where=pair.positive),
             "positives": count(pair.positive),
         }
+        return terms | ({"negatives": count(pair.negative)} if self.skips else {})
 
     def finish(self, found: Found) -> Mean:
         """Anchors without a positive are not counted."""
         valid, number = found["positives"] > 0, found["positives"].clamp_min(1).to(found["mass"])
+        valid = valid & (found["negatives"] > 0) if self.skips else valid
         positive_term = torch.where(valid, found["wanted"], 0.0)
         positive_term = positive_term / number if self.where == "out" else positive_term - number.log()
         return Mean(torch.where(valid, found["mass"], 0.0) - positive_term, valid)
@@ -110,7 +114,7 @@ class HingeProgram(Program):
         """With the number of pairs that have a loss."""
         return replace(self, counted=True)
 
-    def finish(self, found: Found) -> Mean:
+    def finish(self, found: Found) -> Mean | tuple[Mean, ...]:
         """Counts as `mean_over` says."""
         number = found["active"] if self.mean_over == "active" else found["pairs"]
         number = number > 0 if self.mean_over == "anchors" else number
