@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuplet import data, engine, evaluation, index, interop, losses, models, recipes, sampling, training
+    from tuplet import data, engine, evaluation, index, interop, losses, models, recipes, relations, sampling, training
     from tuplet.engine import Processes
     from tuplet.errors import (
         CheckpointError,
@@ -43,6 +43,7 @@ __all__ = [
     "losses",
     "models",
     "recipes",
+    "relations",
     "sampling",
     "training",
 ]

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tuplet import losses
+from tuplet import losses, relations
 from tuplet.engine import SINGLE_PROCESS, Execution, Processes
 from tuplet.engine.shards import Shards
 from tuplet.memory import FeatureQueue
@@ -119,6 +119,18 @@ def shared(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     return {"embeddings": encode(batch.inputs), "labels": batch.shared, "weights": batch.weights}
 
 
+def ruled(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
+    """Values travel to the other processes; positions count over all of them."""
+    rule = relations.same_class(batch.label_distances) & relations.within(batch.graded, 2.0)
+    rule = rule.ignoring(relations.matrix(lambda i, j: (i + 2 * j) % 5 == 0))
+    return {"embeddings": encode(batch.inputs), "relation": rule, "weights": batch.weights}
+
+
+def ruled_sets(encode: nn.Module, batch: Batch, further: Extra) -> Arguments:
+    rule = relations.same_class(batch.labels, further.labels)
+    return {"embeddings": encode(batch.inputs), "references": encode(further.inputs), "relation": rule}
+
+
 def pairs(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     return {"embeddings": encode(batch.inputs), "references": encode(batch.others)}
 
@@ -225,6 +237,9 @@ def _pair_losses() -> Iterator[Case]:
         for call in (classes, shared, pairs, two_sets):
             yield Case(name, options, call)
         yield Case(name, options, weighted, queue=20)
+    for name in ("contrastive", "triplet", "supcon", "multi_similarity"):
+        yield Case(name, {}, ruled)
+    yield Case("supcon", {}, ruled_sets)
 
 
 def _forms() -> Iterator[Case]:
@@ -234,6 +249,9 @@ def _forms() -> Iterator[Case]:
     for select in ("all", "easy", "semihard", "hard", "batch_hard", "facenet"):
         yield Case("triplet", {"select": select, "mean_over": "anchors", "soft": select == "easy"}, weighted)
         yield Case("triplet", {"select": select, "soft": True}, classes)
+    for select, mean_over in product(("swap", "batch_easy"), ("active", "anchors")):
+        yield Case("triplet", {"select": select, "mean_over": mean_over, "normalise": True}, weighted)
+    yield Case("contrastive", {"mean_over": "apart", "pos_margin": 0.2, "geometry": "cosine"}, weighted)
     yield Case("triplet", {"select": "hard", "hard_offset": 0.1, "power": 2, "geometry": "cosine"}, weighted)
     yield Case("triplet", {"select": "semihard", "mean_over": "all", "geometry": "euclidean"}, weighted)
     yield Case("info_nce", {}, more_references)
@@ -347,7 +365,7 @@ def train(case: Case, processes: Processes, execution: Execution | None = None) 
         loss.advance()
     arguments = case.call(encode, batch, extra(step, processes.rank, processes.size))
     loss.eval()
-    outcome = loss.measure(**{name: value.detach() for name, value in arguments.items()})
+    outcome = loss.measure(**{name: x.detach() if isinstance(x, Tensor) else x for name, x in arguments.items()})
     return {
         "values": torch.stack(values),
         "gradients": torch.stack(gradients),

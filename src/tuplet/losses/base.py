@@ -20,6 +20,7 @@ from tuplet.losses.pending import Call, PendingCalls
 from tuplet.losses.replay import Replays
 from tuplet.memory import FeatureQueue
 from tuplet.registry import Registry, check_choice, did_you_mean
+from tuplet.rule import Levels
 from tuplet.tensors import as_tensor
 from tuplet.types import Family, GeometryName, Supervision
 
@@ -145,6 +146,17 @@ class MetricLoss(nn.Module):
         """Whether `advance` moves anything."""
         return self.queue is not None
 
+    def _of_levels(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
+        """The outcome; where a relation has several levels, their weighted mean, with what the last one counts."""
+        relation = sides.get("relation")
+        if not isinstance(relation, Levels):
+            return self._outcome(embeddings, labels, **sides)
+        found = [self._outcome(embeddings, labels, **{**sides, "relation": rule}) for rule in relation.rules]
+        weights = [weight / sum(relation.weights) for weight in relation.weights]
+        value = torch.stack([weight * each.value for weight, each in zip(weights, found, strict=True)]).sum()
+        count = found[-1].count.clamp_min(1)
+        return Outcome(value * count.to(value.dtype), count, found[-1].stats)
+
     @property
     def ranks_by(self) -> GeometryName:
         """How embeddings are compared after training, as they are: distances on the unit sphere rank as the cosine."""
@@ -161,7 +173,7 @@ class MetricLoss(nn.Module):
         deferred = execution.check == "deferred" and uses_tiles(execution, embeddings.device)
         self._refuse_earlier()
         with asked_together():
-            outcome = self._outcome(embeddings, labels, **sides)
+            outcome = self._of_levels(embeddings, labels, sides)
         self._is_finite = embeddings.detach().isfinite().all() & outcome.total.detach().isfinite() if deferred else None
         if not self._has_counted and not deferred:
             self._notice(outcome, labels, len(embeddings))
@@ -201,7 +213,7 @@ class MetricLoss(nn.Module):
         """An argument of a call: tensors, of which arrays and lists are made, and options."""
         if name == "tile_size":
             check(name, side, Count | None)
-        if side is None or name in {"tile_size", "processes", "stats", "execution"}:
+        if side is None or name in {"tile_size", "processes", "stats", "execution", "relation"}:
             return side
         return as_tensor(side, name, device)
 

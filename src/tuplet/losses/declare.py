@@ -123,7 +123,7 @@ class DeclaredLoss(MetricLoss):
         """The function's call; what the module owns is among the inputs."""
         embeddings, labels = inputs.pop("embeddings"), inputs.pop("labels")
         vars(self).update(inputs)
-        return self._outcome(embeddings, labels, **sides)
+        return self._of_levels(embeddings, labels, sides)
 
     @classmethod
     def function(cls) -> Callable[..., Tensor]:

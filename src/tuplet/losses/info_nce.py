@@ -18,7 +18,8 @@ from tuplet.losses.inputs import Checks, Options, PairBatch, check_embeddings, c
 from tuplet.losses.temperature import Temperature, scale_of
 from tuplet.reductions import Softmax, SoftmaxEach
 from tuplet.reductions.programs import SoftmaxProgram
-from tuplet.relation import Relation, SameLabel, SharedLabel
+from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
+from tuplet.rule import Levels, Rule
 from tuplet.types import GeometryName
 
 EARLIER = -2
@@ -59,8 +60,8 @@ class InfoNCELoss(TemperatureLoss):
     Inputs:
         anchors: Query embeddings.
         references: Key embeddings.
-        relation: Positives and negatives of each anchor. By default reference i is the only positive of anchor i, and
-            further references are negatives; only then a queue may be given.
+        relation: Positives and negatives of each anchor, as a rule of `tuplet.relations`. By default reference i is the
+            only positive of anchor i, and further references are negatives; only then a queue may be given.
 
     Args:
         temperature: tau > 0, no unit; or "learned", from 0.07 on.
@@ -82,7 +83,7 @@ class InfoNCELoss(TemperatureLoss):
     inputs: ClassVar[Mapping[str, Any]] = {
         "anchors": Float[Tensor, "anchors dim"],
         "references": Float[Tensor, "references dim"],
-        "relation": Relation | None,
+        "relation": Relation | Rule | Levels | None,
     }
 
     def program(self, problem: PairBatch | None = None) -> Softmax:
@@ -93,8 +94,8 @@ class InfoNCELoss(TemperatureLoss):
     def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
         """Row by row, or by a relation."""
         anchors, references, relation = inputs.values()
-        if relation is None:
-            return self._outcome(anchors, None, references=references, **sides)
+        if relation is None or isinstance(relation, Rule | Levels):
+            return self._of_levels(anchors, None, {**sides, "references": references, "relation": relation})
         checks, weights, processes = (
             Checks(sides.get("execution")),
             sides.get("weights"),
@@ -119,7 +120,9 @@ class InfoNCELoss(TemperatureLoss):
         if not self.symmetric or references is None:
             return forth
         back = {**sides, "references": embeddings, "reference_labels": labels, "queue": None, "queue_labels": None}
-        if labels is None:
+        if sides.get("relation") is not None:
+            back["relation"] = sides["relation"].swapped()
+        elif labels is None:
             references = references[: len(embeddings)]
         elif (weights := sides.get("weights")) is not None:
             back["weights"] = _of_references(weights, references, sides.get("processes", SINGLE_PROCESS))
@@ -206,7 +209,7 @@ info_nce, supcon, nt_xent = InfoNCELoss.function(), SupConLoss.function(), NTXen
 def _has_one_positive(problem: PairBatch) -> bool:
     relation = problem.relation
     if not isinstance(relation, SameLabel | SharedLabel):
-        return True
+        return isinstance(relation, Paired)
     execution = problem.stream_options.get("execution") or DEFAULT
     if isinstance(relation, SharedLabel) or uses_tiles(execution, relation.labels.device):
         return False  # for one positive both forms are the same; an accelerator is not asked how many there are

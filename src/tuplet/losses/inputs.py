@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypedDict
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 from tuplet.bounds import Count
 from tuplet.engine import SINGLE_PROCESS, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
-from tuplet.engine.gather import all_gather, counts
+from tuplet.engine.gather import all_gather, counts, first_row
 from tuplet.engine.once import refuse_transforms
 from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
 from tuplet.errors import LabelError, NonFiniteError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
+from tuplet.rule import Levels, Rule, RuleRelation
 
 
 class Options(TypedDict, total=False):
@@ -45,10 +47,12 @@ class PairOptions(Options, total=False):
 
     references: A second set (references, dim); the anchors' own set is then no reference.
     reference_labels: Labels of the second set.
+    relation: Which pairs are positive, negative or ignored, in the place of labels; see `tuplet.relations`.
     """
 
     references: Tensor | None
     reference_labels: Tensor | None
+    relation: Rule | Levels | None
 
 
 PAIRS = frozenset(PairOptions.__annotations__)
@@ -118,6 +122,8 @@ def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str
         check_embeddings(references, "references", checks)
     checks.done(wait=True)
     stream_options = options_of(sides)
+    if sides.get("relation") is not None:
+        return _prepare_rule(embeddings, labels, references, sides, stream_options)
     if labels is None:
         return _prepare_pairs(embeddings, references, sides, stream_options)
     labels = class_labels(labels, embeddings, "labels")
@@ -227,6 +233,34 @@ def _prepare_pairs(
     weights = sides.get("weights")
     relation = Paired(partner, sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered))
     return PairBatch(embeddings, gathered, relation, weights, 0, {"weights": weights, **stream_options})
+
+
+def _prepare_rule(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    references: Tensor | None,
+    sides: Mapping[str, Any],
+    stream_options: dict[str, Any],
+) -> PairBatch:
+    """Pairs by a rule, which has the place of labels."""
+    processes, rule = stream_options["processes"], sides["relation"]
+    if labels is not None or sides.get("reference_labels") is not None or sides.get("queue") is not None:
+        raise LabelError(
+            "A relation was given with labels or with a queue; it has labels of its own, and a queue has no others.",
+            hint="Say relation=same_class(labels) & ..., without labels, and build the loss without a queue.",
+            reference="relation-and-labels",
+        )
+    own = embeddings if references is None else references
+    gathered, begin = _all_references(own, sides, stream_options), first_row(len(embeddings), processes, own.device)
+    count = sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered)
+    first = begin if references is None else None
+    place = {"first": first, "begin": begin, "gathered": partial(all_gather, processes=processes), "device": own.device}
+    relation = RuleRelation(rule, len(embeddings), len(own), count, **place)
+    if gathered is embeddings and not rule.is_symmetric:  # another tensor: no half of the pairs stands for the other
+        gathered = embeddings.view_as(embeddings)
+    weights = sides.get("weights")
+    num_in_batch = count if references is None else 0
+    return PairBatch(embeddings, gathered, relation, weights, num_in_batch, {"weights": weights, **stream_options})
 
 
 def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None:
