@@ -216,7 +216,13 @@ class Work:
     def nothing(self) -> Sums:
         """What there is where no anchor meets a reference."""
         names = stat_names(self.spec.program, self.spec.of_row, self.spec.of_col)
-        return self.zero().to(self.wide), self.zero(), {name: self.zero() for name in names}
+        stats = {name: self.zero() for name in names}
+        means, processes = self.spec.program.means, self.problem.processes
+        if means == 1:
+            return self.zero().to(self.wide), self.zero(), stats
+        for _ in range(2 * means):  # the others count, for the gradient and for the sum
+            all_reduce_sum(self.zero(), processes)
+        return self.zero().to(self.wide), self.zero() + 1.0 / processes.size, stats
 
 
 def _targets(fixed: tuple[Margin, bool], a: Tensor, r: Tensor, partner: Tensor) -> tuple[Tensor, ...]:
