@@ -93,7 +93,8 @@ def test_what_a_miner_chose_is_compared_and_nothing_else(name, miner):
     ours, theirs = both(name, {})
     x, labels = examples()
     mined = getattr(miners, miner)()(x, labels)
-    mined = tuple(torch.stack(mined).unique(dim=1)) if name == "NTXentLoss" and len(mined) == 3 else mined
+    if name == "NTXentLoss" and len(mined) == 3:
+        pytest.skip("a pair counts as often as triplets have it there")
     found, truth = ours(x, labels, mined), theirs(x, labels, mined)
     assert_same(found, truth, x, tolerance=1e-8)
     assert truth.item() > 0
@@ -182,6 +183,7 @@ def test_what_a_loss_makes_nothing_of_is_refused():
     triplets = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2]))
     calls = [
         lambda: pml.FastAPLoss()(x, labels, triplets),
+        lambda: pml.NTXentLoss()(x, labels, triplets),
         lambda: pml.NPairsLoss()(x, labels, ref_emb=x, ref_labels=labels),
         lambda: pml.ArcFaceLoss(CLASSES, DIM)(x, labels, ref_emb=x, ref_labels=labels),
     ]

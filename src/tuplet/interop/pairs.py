@@ -124,6 +124,12 @@ class NTXentLoss(Shim):
         return self._of_two(embeddings, sides.pop("references"), positives, labels=labels, **sides)
 
     def _mined(self, embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:
+        if len(mined) == 3:
+            raise refused(
+                "NTXentLoss",
+                "it was given triplets, where a pair counts as often as triplets have it",
+                "Give it pairs: a, p, a, n, each once.",
+            )
         said = said_of(embeddings, others, mined)
         return self._of_two(embeddings, others, (said > 0).sum(1), relation=matrix(said))
 
