@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 STARTED = {
     "bare": ("torch", [*TORCHRUN, "bare_loop.py"]),
+    "towers": ("torch", [*TORCHRUN, "two_towers.py"]),
     "accelerate": ("accelerate", [*TORCHRUN, "accelerate_loop.py"]),
     "lightning": ("lightning", ["lightning_loop.py", "2"]),
 }
@@ -86,19 +87,15 @@ def require(*packages):
         pytest.skip(f'{missing[0]} is not installed (pip install "tuplet[interop]")')
 
 
-@pytest.fixture
-def alone(capsys, monkeypatch):
-    """Losses of the steps of one process."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    runpy.run_path(str(EXAMPLES / "bare_loop.py"), run_name="__main__")
-    return losses(capsys.readouterr().out)
-
-
 @pytest.mark.distributed
 @pytest.mark.parametrize("trainer", STARTED)
-def test_two_processes_follow_the_path_of_one(trainer, alone, tmp_path):
+def test_two_processes_follow_the_path_of_one(trainer, tmp_path, capsys, monkeypatch):
     package, arguments = STARTED[trainer]
     require(package)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    same = "two_towers.py" if trainer == "towers" else "bare_loop.py"  # the others are the same training
+    runpy.run_path(str(EXAMPLES / same), run_name="__main__")
+    alone = losses(capsys.readouterr().out)
     assert len(alone) == 12
     torch.testing.assert_close(losses(ran(arguments, tmp_path)), alone, rtol=0, atol=1e-10)
 
