@@ -33,6 +33,7 @@ def _calls() -> dict[str, Call]:
     processes = Processes.default()
     supcon = losses.SupConLoss(temperature=0.1, processes=processes)
     pairs = losses.InfoNCELoss(temperature=0.05, processes=processes)
+    alone = MultipleNegativesRankingLoss(None)
     clip = losses.InfoNCELoss(temperature=0.1, symmetric=True, processes=processes)
     calls: dict[str, Call] = {
         "supcon: tuplet": lambda x, _, y: supcon(x, y),
