@@ -39,9 +39,7 @@ def _calls() -> dict[str, Call]:
         "supcon: tuplet": lambda x, _, y: supcon(x, y),
         "supcon: each process by itself": lambda x, _, y: SupConLoss(0.1)(x, y),
         "pairs: tuplet": lambda x, z, _: pairs(x, references=z),
-        "pairs: each process by itself": lambda x, z, _: MultipleNegativesRankingLoss(
-            None
-        ).compute_loss_from_embeddings([x, z], None),
+        "pairs: each process by itself": lambda x, z, _: alone.compute_loss_from_embeddings([x, z], None),
         "clip: tuplet": lambda x, z, _: clip(x, references=z),
     }
     for efficient in (False, True) if processes.size > 1 else ():

@@ -34,7 +34,7 @@ class SoftmaxProgram(Program):
         valid = valid & (found["negatives"] > 0) if self.skips else valid
         positive_term = torch.where(valid, found["wanted"], 0.0)
         positive_term = positive_term / number if self.where == "out" else positive_term - number.log()
-        return Mean(torch.where(valid, found["mass"], 0.0) - positive_term, valid)
+        return Mean(torch.where(valid, torch.where(valid, found["mass"], 0.0) - positive_term, 0.0), valid)
 
 
 @dataclass(frozen=True)
