@@ -10,10 +10,10 @@ ROOT = Path(__file__).parent.parent
 SILENT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
 LAYERS = {
     "foundations": "errors checksums tensors bounds types registry foreign seeding storage __init__ __main__",
-    "scores of a tile": "geometry keys relation margin",
+    "scores of a tile": "geometry keys relation rule relations margin",
     "engine": "engine",
     "reductions, memory": "reductions heads memory noise",
-    "losses": "losses",
+    "losses": "losses interop",
     "data": "data",
     "models, sampling": "models sampling",
     "index, evaluation": "index evaluation results",
