@@ -221,6 +221,7 @@ class RuleRelation:
     def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
         """Nothing is known of their number."""
         del rows, cols
+        return None
 
     def label_distances(self, rows: slice, cols: slice) -> None:
         """Rules have no distance."""

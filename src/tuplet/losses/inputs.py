@@ -254,8 +254,10 @@ def _prepare_rule(
     gathered, begin = _all_references(own, sides, stream_options), first_row(len(embeddings), processes, own.device)
     count = sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered)
     first = begin if references is None else None
-    place = {"first": first, "begin": begin, "gathered": partial(all_gather, processes=processes), "device": own.device}
-    relation = RuleRelation(rule, len(embeddings), len(own), count, **place)
+    of_all = partial(all_gather, processes=processes)
+    relation = RuleRelation(
+        rule, len(embeddings), len(own), count, first=first, begin=begin, gathered=of_all, device=own.device
+    )
     if gathered is embeddings and not rule.is_symmetric:  # another tensor: no half of the pairs stands for the other
         gathered = embeddings.view_as(embeddings)
     weights = sides.get("weights")
