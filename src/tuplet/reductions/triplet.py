@@ -6,7 +6,7 @@ in place of O(N P). Where an anchor has few positives, meeting them one after th
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -279,16 +279,8 @@ class HardestTriplet(_Whole):
         easy: True for the nearest positive in the place of the farthest.
     """
 
-    def __init__(
-        self,
-        margin: float = 0.2,
-        *,
-        power: int = 1,
-        soft: Soft = False,
-        mean_over: MeanOver = "anchors",
-        easy: bool = False,
-    ) -> None:
-        super().__init__(margin, power=power, soft=soft, mean_over=mean_over)
+    def __init__(self, margin: float = 0.2, *, easy: bool = False, **form: Any) -> None:
+        super().__init__(margin, **form)
         self.easy = easy
 
     def update(self, step: int, state: State, tile: Tile) -> None:
