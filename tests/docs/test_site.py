@@ -21,7 +21,12 @@ def phone(browser):
         page.wrong.append(str(error))
 
     page.on("request", asked)
-    page.on("requestfailed", lambda request: page.wrong.append(request.url))
+
+    def missed(request) -> None:
+        if "ABORTED" not in (request.failure or ""):  # by the next page
+            page.wrong.append(request.url)
+
+    page.on("requestfailed", missed)
     page.on("pageerror", failed)
     yield page
     context.close()
@@ -58,6 +63,25 @@ def test_figures_follow_the_palette_that_the_reader_chose(browser, site):
     page.locator("label[for=__palette_1]").first.click()
     assert page.evaluate("getComputedStyle(document.querySelector('.md-content img')).colorScheme") == "dark"
     assert image.screenshot() != light
+    page.close()
+
+
+def test_brackets_grow_by_the_font_that_the_site_brings(browser, site):
+    page = browser.new_page()
+    page.goto((site / "losses" / "circle.html").as_uri())
+    page.evaluate("document.fonts.ready")
+    heights = "(found) => [...document.querySelectorAll(found)].map((mo) => mo.getBoundingClientRect().height)"
+    grown, plain = page.evaluate(heights, "mo[minsize]"), page.evaluate(heights, "msub > mo, mrow > mo:not([minsize])")
+    assert min(grown) > 1.3 * min(plain)
+    page.close()
+
+
+def test_the_page_of_the_mathematics_lowers_its_indices_but_not_parts_of_names(browser, site):
+    page = browser.new_page()
+    page.goto((site / "reference" / "math.html").as_uri())
+    lowered = page.locator("article sub").all_inner_texts()
+    assert {"i", "a"} <= set(lowered)
+    assert not {"ratio", "weights", "mining"} & set(lowered)
     page.close()
 
 
