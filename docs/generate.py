@@ -87,7 +87,7 @@ def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:
 
 KINDS = (
     ("**classes**, a few examples of each in a batch", "class", False, "supcon"),
-    ("**classes**, a fixed set with many examples each", "class", True, "arcface"),
+    ("**classes**, a fixed set while training", "class", True, "arcface"),
     ("**pairs**: two views, a query and its positive", "pair", False, "info_nce"),
     ("**continuous labels**", "graded", False, "log_ratio"),
     ("**nothing** but the examples", "example", False, "info_nce"),
