@@ -1,7 +1,6 @@
 """`tuplet compare` from a table to its page; killed and gone on with; with a loss of another library."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,18 @@ class Softmax(nn.Module):
         x, w = (nn.functional.normalize(one, dim=1) for one in (embeddings, self.weight))
         return nn.functional.cross_entropy(self.scale * x @ w.T, labels)
 """
-BUDGET = ["--steps", "20", "--trials", "2", "--seeds", "2", "--set", "data.split.test=0.4"]
+BUDGET = [
+    "--steps",
+    "20",
+    "--trials",
+    "2",
+    "--seeds",
+    "2",
+    "--set",
+    "data.split.test=0.4",
+    "--set",
+    "batch.classes_per_batch=12",
+]
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +238,7 @@ def test_ctrl_c_keeps_what_is_finished(table, tuplet):
     folder = table / "comparisons" / "stopped"
     while not [*folder.glob("*s/*.json")] and process.poll() is None:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "Traceback" not in said
