@@ -24,18 +24,8 @@ class Softmax(nn.Module):
         x, w = (nn.functional.normalize(one, dim=1) for one in (embeddings, self.weight))
         return nn.functional.cross_entropy(self.scale * x @ w.T, labels)
 """
-BUDGET = [
-    "--steps",
-    "20",
-    "--trials",
-    "2",
-    "--seeds",
-    "2",
-    "--set",
-    "data.split.test=0.4",
-    "--set",
-    "batch.classes_per_batch=12",
-]
+CHANGES = ["--set", "data.split.test=0.4", "--set", "batch.classes_per_batch=12"]
+BUDGET = ["--steps", "20", "--trials", "2", "--seeds", "2", *CHANGES]
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,7 @@ def render(found: ComparisonResult) -> str:
     environment = Environment(loader=PackageLoader("tuplet.app.report"), autoescape=True, undefined=StrictUndefined)
     environment.filters["number"] = lambda value: f"{value:.3f}"
     environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "−")
-    environment.filters["p"] = lambda value: (
-        f"{value:.4f}" if value < 0.01 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-    )
+    environment.filters["p"] = lambda value: f"{value:.{4 if value < 0.01 else 3 if value < 0.1 else 2}f}"
     environment.filters["setting"] = lambda value: f"{value:.3g}"
     style = (resources.files("tuplet.app.report") / "templates" / "report.css").read_text(encoding="utf-8")
     low, high = _span(found)
