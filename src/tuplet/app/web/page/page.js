@@ -1,3 +1,4 @@
+import { Compare } from "./compare.js";
 import { startMap } from "./map.js";
 import { Marks } from "./marks.js";
 
@@ -9,6 +10,7 @@ const COPY = '<svg viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-
 let about = null;
 let map = null;
 let marks = null;
+let compare = null;
 let asked = null; // what is searched for: {picture: File} | {text} | {item} | {row} | {series} | {only: ids}, null for the collection
 let shown = STEP;
 const past = []; // what was searched for on this visit; the history holds numbers, since files do not survive in it
@@ -156,6 +158,10 @@ function showProblem(error) {
 
 /** Search for something, and remember it in the history. */
 function search(query) {
+  if (compare.isOn && query && !query.only) {
+    compare.show(asked, query).catch(showProblem);
+    return;
+  }
   asked = query;
   shown = STEP;
   const address = query?.item ? `?item=${encodeURIComponent(query.item)}` : query?.text ? `?text=${encodeURIComponent(query.text)}` : location.pathname;
@@ -219,9 +225,11 @@ async function listed(signal) {
   return { items, words: `${items.length} of ${total.toLocaleString("en")} items`, more: items.length < total && shown < 1000 };
 }
 
+let offered = null; // the query of which the comparison knows
 function showQuery() {
   const box = find("query");
   const { heading, address, name, label } = described();
+  if (asked !== offered) compare.offer((offered = asked), about.threshold !== null);
   find("heading").textContent = heading;
   document.title = asked ? `${heading} · ${about.name}` : `${about.name} · tuplet`;
   box.hidden = !name;
@@ -443,6 +451,7 @@ async function start() {
     find("threshold").append(`Same ${side} `, make("strong", {}, number(value)), `: ${percent(rates.false_accepts)} false accepts and ${percent(rates.false_rejects)} false rejects on validation classes.`);
   }
   marks = new Marks(`${about.name} ${about.model}`, showMarks);
+  compare = new Compare({ make, picture, post, number, about: () => about });
   showFilters();
   find("filters").open = !window.matchMedia("(max-width: 52rem)").matches;
   asked = addressed();
