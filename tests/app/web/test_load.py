@@ -1,0 +1,64 @@
+"""Many clients at once, and what the server's own document allows and forbids."""
+
+import importlib.util
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tuplet import index as indexes
+
+BENCH = Path(__file__).parents[3] / "benchmarks" / "bench_load.py"
+MEMORY = 64 << 20
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_load", BENCH)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_sixty_four_clients_are_answered_in_bounded_memory(bench, server, run, workplace):
+    index = indexes.open(run)
+    pictures = sorted((workplace / "digits").rglob("*.png"))[:20]
+    names = [str(fact["id"]) for fact in list(index.items)[:20]]
+    vectors = [item.vector.tolist() for item in index.fetch(names).values()]
+    bodies = bench.bodies_of(pictures, names, vectors)
+    assert not bench.under_load(server.address, bodies, 64, 256).errors
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    found = bench.under_load(server.address, bodies, 64, 1000)
+    assert (len(found.seconds), found.errors) == (1000, [])
+    assert process.memory_info().rss - before < MEMORY
+    counted = server.ask("/metrics").body.decode()
+    assert 'path="/api/search",status="200"' in counted
+    assert server.ask("/api/health").status == 200
+
+
+def test_no_request_that_schemathesis_makes_of_the_document_is_a_bug(server):
+    """What the document allows, and what it forbids."""
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (make setup)")
+    from hypothesis import HealthCheck, given, settings  # noqa: PLC0415
+
+    schema = schemathesis.openapi.from_dict(server.ask("/api/openapi.json").json)
+    schema.config.base_url = server.address
+    statuses = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        has_input = bool(operation.query.items or operation.body.items)
+        modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE][: 1 + has_input]
+        for mode in modes:
+
+            @settings(max_examples=12, database=None, suppress_health_check=list(HealthCheck))
+            @given(case=operation.as_strategy(mode))
+            def check(case):
+                answer = case.call(timeout=60)
+                assert answer.status_code < 500, (case.as_curl_command(), answer.text)
+                statuses.setdefault(case.operation.path, set()).add(answer.status_code)
+
+            check()
+    assert {"/api/search", "/api/verify", "/api/embed", "/api/items", "/api/picture"} <= statuses.keys()
+    assert 400 in statuses["/api/search"]
+    assert server.ask("/api/health").status == 200
