@@ -105,3 +105,31 @@ def test_classes_of_a_few_examples_are_dealt_out_without_any_for_validation(work
     few = ["--set", "batch.classes_per_batch=4", "--set", "data.split.validation=0.0", "--set", "data.split.test=0.5"]
     tuplet("train", "digits.toml", "--steps", "3", *few, folder=tmp_path)
     assert json.loads(tuplet("audit", "runs/digits", "--json", folder=tmp_path).stdout)["duplicate"] == 0
+
+
+def test_an_index_and_another_collection_are_audited_by_their_model(spoilt, tuplet):
+    folder, wrong, copies = spoilt
+    built = ("index", "build", "spoilt.index", "--model", "runs/digits", "digits")
+    tuplet(*built, folder=folder)
+    for words, place in ((["spoilt.index"], "spoilt.index.audit"), (["runs/digits", "digits"], "digits.audit")):
+        printed = json.loads(tuplet("audit", *words, "--json", folder=folder).stdout)
+        assert printed["folder"] == place
+        with (folder / place / "findings.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        labels = [row["id"] for row in rows if row["finding"] == "label"]
+        assert set(wrong) <= set(labels[:20])
+        assert {row["id"] for row in rows if row["finding"] == "duplicate"} == set(copies)
+        assert (folder / place / "findings.html").is_file()
+    tuplet("audit", "spoilt.index", "--folds", "2", folder=folder, code=2)
+
+
+def test_a_collection_without_classes_is_audited_for_copies(spoilt, tuplet):
+    folder, _, _ = spoilt
+    bare = folder / "bare"
+    bare.mkdir()
+    for number, path in enumerate(
+        [*sorted((folder / "digits" / "3").iterdir())[:12], folder / "digits/5/copy.png"] * 2
+    ):
+        shutil.copy(path, bare / f"{number}.png")
+    printed = json.loads(tuplet("audit", "runs/digits", "bare", "--json", folder=folder).stdout)
+    assert (printed["duplicate"], printed["label"]) == (26, 0)

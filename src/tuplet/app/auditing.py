@@ -1,4 +1,4 @@
-"""What may be wrong with the data of a run: one table of findings, the strongest first."""
+"""What may be wrong with the data of a run, an index or a collection: one table of findings, the strongest first."""
 
 import csv
 import io
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tuplet.app.history import recipe_of
 from tuplet.data import Dataset, Manifest, load_dataset
@@ -17,14 +18,21 @@ from tuplet.data.raw import raw_features
 from tuplet.errors import DataError
 from tuplet.evaluation import health
 from tuplet.evaluation.audit import FAR, LabelIssues, confused, duplicate_groups, label_issues, outliers
+from tuplet.index import Index
 from tuplet.models import Embedder
 from tuplet.recipes import Reader, build, load_recipe
 from tuplet.recipes.schema import Data, Recipe
 from tuplet.seeding import derive
 from tuplet.training.record import read_fingerprint
 from tuplet.training.trial import fitted
+from tuplet.types import GeometryName
 
 Progress = Callable[[str], None]
+_AT_ONCE = 1000
+_ALIKE = 0.999999
+"""Cosine from which two embeddings of an index are one: those of a class may well be near each other."""
+_FEW = 10
+"""So many examples, or fewer, say nothing of what is far."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Audit:
         findings: Copies across splits, then copies, labels and outliers, each with the strongest evidence first.
         confusions: Two classes, and how many examples of the first lie among the second.
         dimensions: How many directions the embeddings use, and how many there are.
-        dataset: The decoded examples, for pictures.
+        dataset: The decoded examples, for pictures; None of an index, which holds embeddings alone.
         positions: Position of each name in it.
     """
 
@@ -72,7 +80,7 @@ class Audit:
     findings: tuple[Finding, ...]
     confusions: tuple[tuple[str, str, int], ...]
     dimensions: tuple[float, int]
-    dataset: Dataset
+    dataset: Dataset | None
     positions: dict[str, int]
 
     def table(self) -> str:
@@ -82,6 +90,18 @@ class Audit:
         writer.writeheader()
         writer.writerows(asdict(finding) | {"evidence": f"{finding.evidence:.4f}"} for finding in self.findings)
         return file.getvalue()
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What an audit looks at, wherever it is from."""
+
+    ids: Sequence[str]
+    labels: Tensor | None
+    class_names: Sequence[str]
+    splits: Sequence[str]
+    embeddings: Tensor
+    geometry: GeometryName
 
 
 def audit(
@@ -118,31 +138,98 @@ def audit(
             hint="Audit a run whose examples have one class each.",
             reference="no-labels",
         )
-    labels = torch.from_numpy(manifest.labels)
     embedder = Embedder.load(run / "model", trust=trust).to(device)
-    progress(f"embedding {len(manifest):,} examples")
-    dataset = load_dataset(manifest, embedder.preprocessing)
-    embeddings = embedder.embed(dataset)
-    splits = _splits(run, manifest)
-    findings = _copies(manifest, dataset, splits, least)
+    examined, dataset = _embedded(manifest, embedder, _splits(run, manifest), progress)
+    copies = duplicate_groups(raw_features(dataset), least, contents=Fingerprint.of(manifest).contents)
     if folds:
         issues = label_issues_by_folds(recipe, manifest, reader, folds, device, trust=trust, progress=progress)
-    else:
-        own = torch.arange(len(labels))
-        issues = label_issues(embeddings, labels, embeddings, labels, embedder.geometry, exclude=own)
-    findings += _labels(manifest, issues, splits)
-    far = outliers(embeddings, embedder.geometry)
-    order = far.argsort(descending=True)[: int((far >= FAR).sum())].tolist()
-    findings += [_finding(manifest, splits, at, "outlier", float(far[at])) for at in order]
-    names = manifest.class_names
-    pairs = confused(labels, issues.suggested, issues.evidence)
+        return _audited(examined, copies, issues, dataset)
+    return _audited(examined, copies, _issues(examined), dataset)
+
+
+def audit_collection(
+    manifest: Manifest, embedder: Embedder, *, least: float = 0.99, progress: Progress = lambda _: None
+) -> Audit:
+    """The same of a collection that a model has not been trained on, and so finds plausible by itself alone.
+
+    Args:
+        manifest: The collection. Without classes copies and outliers are found.
+        embedder: The model.
+        least: Cosine of two inputs from which they are copies.
+        progress: Is reported what is done next.
+    """
+    splits = manifest.splits or ("",) * len(manifest)
+    examined, dataset = _embedded(replace(manifest, pairs=None), embedder, splits, progress)
+    copies = duplicate_groups(raw_features(dataset), least, contents=Fingerprint.of(manifest).contents)
+    return _audited(examined, copies, _issues(examined), dataset)
+
+
+def audit_index(index: Index, *, progress: Progress = lambda _: None) -> Audit:
+    """The same of the items of an index, by the embeddings that it holds: copies have one content, or one embedding.
+
+    Args:
+        index: What is looked at; the column `label` holds the classes, if there are any.
+        progress: Is reported what is done next.
+    """
+    facts = list(index.items)
+    progress(f"reading {len(facts):,} items")
+    ids = [str(fact["id"]) for fact in facts]
+    rows, contents = np.empty((len(ids), index.dim), np.float32), []
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        found, known = index.fetch(part), index.known(part)
+        rows[start : start + len(part)] = [found[name].vector for name in part]
+        contents += [known[name] if int(known[name], 16) else name for name in part]  # 0 is an unknown content
+    names = sorted({str(fact["label"]) for fact in facts if fact.get("label") is not None})
+    numbers = {name: at for at, name in enumerate(names)}
+    labels = torch.tensor([numbers.get(str(fact.get("label")), -1) for fact in facts], dtype=torch.int64)
+    splits = [str(fact.get("split") or "") for fact in facts]
+    embeddings = torch.from_numpy(rows)
+    examined = _Examined(ids, labels if names else None, names, splits, embeddings, index.geometry)
+    copies = duplicate_groups(embeddings, _ALIKE, contents=tuple(contents))
+    return _audited(examined, copies, _issues(examined), None)
+
+
+def _embedded(
+    manifest: Manifest, embedder: Embedder, splits: Sequence[str], progress: Progress
+) -> tuple[_Examined, Dataset]:
+    progress(f"embedding {len(manifest):,} examples")
+    dataset = load_dataset(manifest, embedder.preprocessing)
+    labels = None if manifest.labels is None else torch.from_numpy(manifest.labels)
+    rows = embedder.embed(dataset)
+    return _Examined(manifest.ids, labels, manifest.class_names, splits, rows, embedder.geometry), dataset
+
+
+def _issues(examined: _Examined) -> LabelIssues | None:
+    """What the neighbours of each example say, the example itself left out."""
+    rows, labels = examined.embeddings, examined.labels
+    if labels is None or len(examined.class_names) < 2:
+        return None
+    return label_issues(rows, labels, rows, labels, examined.geometry, exclude=torch.arange(len(labels)))
+
+
+def _audited(
+    examined: _Examined, copies: list[NDArray[np.int64]], issues: LabelIssues | None, dataset: Dataset | None
+) -> Audit:
+    """All findings, and what is to be known of the whole."""
+    rows, labels, names = examined.embeddings, examined.labels, examined.class_names
+    findings = _copies(examined, copies)
+    pairs: list[tuple[int, int, int]] = []
+    if issues is not None and labels is not None:
+        findings += _labels(examined, issues)
+        pairs = confused(labels, issues.suggested, issues.evidence)
+    if len(rows) > _FEW:
+        far = outliers(rows, examined.geometry)
+        order = far.argsort(descending=True)[: int((far >= FAR).sum())].tolist()
+        findings += [_finding(examined, at, "outlier", float(far[at])) for at in order]
+    rank = float(health(rows).values["effective_rank"]) if len(rows) > 1 else float(len(rows))
     return Audit(
-        len(manifest),
+        len(rows),
         tuple(findings),
         tuple((names[one], names[other], count) for one, other, count in pairs),
-        (float(health(embeddings).values["effective_rank"]), embeddings.shape[1]),
+        (rank, rows.shape[1]),
         dataset,
-        {name: at for at, name in enumerate(manifest.ids)},
+        {name: at for at, name in enumerate(examined.ids)},
     )
 
 
@@ -152,39 +239,37 @@ def _splits(run: Path, manifest: Manifest) -> Sequence[str]:
     return [of.get(name, "") for name in manifest.ids]
 
 
-def _finding(manifest: Manifest, splits: Sequence[str], at: int, what: str, evidence: float, **more: str) -> Finding:
-    assert manifest.labels is not None  # noqa: S101  asked above
-    label = manifest.labels[at]
-    name = manifest.class_names[label] if label >= 0 else ""
-    return Finding(manifest.ids[at], what, evidence, name, splits[at], **more)
+def _finding(examined: _Examined, at: int, what: str, evidence: float, **more: str) -> Finding:
+    label = -1 if examined.labels is None else int(examined.labels[at])
+    name = examined.class_names[label] if label >= 0 else ""
+    return Finding(examined.ids[at], what, evidence, name, examined.splits[at], **more)
 
 
-def _copies(manifest: Manifest, dataset: Dataset, splits: Sequence[str], least: float) -> list[Finding]:
+def _copies(examined: _Examined, groups: list[NDArray[np.int64]]) -> list[Finding]:
     """Groups of copies; those that stand in several splits first, since an evaluation counts them as unseen."""
-    groups = duplicate_groups(raw_features(dataset), least, contents=Fingerprint.of(manifest).contents)
+    splits = examined.splits
     groups.sort(key=lambda group: len({splits[at] for at in group}) == 1)
     found = []
     for number, group in enumerate(groups):
         evidence = 1.0 if len({splits[at] for at in group}) > 1 else 0.5
-        first = manifest.ids[group[0]]
+        first = examined.ids[group[0]]
         for place, at in enumerate(group.tolist()):
             more = {"other": first if place else "", "group": str(number + 1), "exclude": "yes" if place else ""}
-            found.append(_finding(manifest, splits, at, "duplicate", evidence, **more))
+            found.append(_finding(examined, at, "duplicate", evidence, **more))
     return found
 
 
-def _labels(manifest: Manifest, issues: LabelIssues, splits: Sequence[str]) -> list[Finding]:
+def _labels(examined: _Examined, issues: LabelIssues) -> list[Finding]:
     """Labels that more neighbours contradict than confirm."""
     order = issues.evidence.argsort(descending=True)[: int((issues.evidence > 0).sum())].tolist()
     return [
         _finding(
-            manifest,
-            splits,
+            examined,
             at,
             "label",
             float(issues.evidence[at]),
-            suggested=manifest.class_names[int(issues.suggested[at])],
-            other=manifest.ids[int(issues.nearest[at])],
+            suggested=examined.class_names[int(issues.suggested[at])],
+            other=examined.ids[int(issues.nearest[at])],
         )
         for at in order
     ]

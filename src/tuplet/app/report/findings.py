@@ -106,6 +106,8 @@ def _said(one: Finding) -> str:
 
 
 def _pictures(audit: Audit, names: Sequence[str]) -> tuple[Sheet | None, dict[str, tuple[int, int]]]:
+    if audit.dataset is None:
+        return None, {}
     inputs = audit.dataset.inputs
     if audit.dataset.kind != "image" or not isinstance(inputs, Tensor) or not names:
         return None, {}
