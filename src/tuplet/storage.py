@@ -60,6 +60,27 @@ def replaced_folder(folder: Path | str, *, owns: Collection[str], error: type[Tu
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def inner_takes_place(inner: Path, folder: Path, *, error: type[TupletError]) -> None:
+    """Put a folder that lies inside `folder`, whole and durable, in the place of it; the rest of it goes.
+
+    A process killed in the middle leaves what `settle` puts in order: all of the old content, or all of the new one.
+
+    Raises:
+        TupletError: Of the given kind, if the folder cannot be renamed.
+    """
+    target = Path(os.path.realpath(folder))
+    place, previous = Path(os.path.realpath(inner)).relative_to(target), _previous(target)
+    try:
+        settle(target)
+        target.rename(previous)
+        (previous / place).rename(target)
+        _sync(target.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError as problem:
+        settle(target)
+        raise _cannot_write(folder, problem, error) from problem
+
+
 @contextmanager
 def replaced_file(path: Path | str, *, error: type[TupletError], shared: bool = False) -> Iterator[Path]:
     """Write a file beside `path`, with the same suffix, and put it in its place at the end.

@@ -20,6 +20,8 @@ from tuplet.storage import write_json
 from tuplet.types import GeometryName
 
 ColumnKind = Literal["text", "number"]
+UPGRADE = "upgrade"
+"""Folder in that of an index, while it gets a new model."""
 Facts = Mapping[str, Any]
 """What is known of an item: `id`, and anything else that is JSON. Texts and numbers can be filtered by."""
 
@@ -137,6 +139,17 @@ class Index(ABC):
     def embedder(self) -> Embedder:
         """The model that made the embeddings, and makes those of queries."""
         return Embedder.load(self._model, trust=self._trust)
+
+    @cached_property
+    def query_embedder(self) -> Embedder:
+        """The model that makes embeddings of queries: while an index is upgraded, the new one with a map."""
+        from tuplet.index.upgrade import mapped_embedder
+
+        return mapped_embedder(self, trust=self._trust) or self.embedder
+
+    def beside(self, embedder: Embedder) -> dict[str, Any]:  # noqa: ARG002  of those who need it
+        """Options of `create` for an index of the same items by another model."""
+        return {}
 
     @property
     @abstractmethod

@@ -80,15 +80,15 @@ def add(
                 changed += names[at] in known
                 if names[at] in known and not replacing:
                     _refuse_changed(index, names, contents)
-    facts, embedded = facts_of_collection(manifest, names), 0
+    facts, count = facts_of_collection(manifest, names), 0
     for start in range(0, len(new), BATCH):
         chosen = new[start : start + BATCH]
-        rows, fresh = _embedded(index, manifest, chosen, [contents[at] for at in chosen], side, batch_size)
-        embedded += fresh
+        rows, fresh = embedded(index, manifest, chosen, [contents[at] for at in chosen], side, batch_size)
+        count += fresh
         index.insert([facts[at] for at in chosen], [contents[at] for at in chosen], rows, keep=not replacing)
         if progress is not None:
             progress(start + len(chosen), len(new))
-    return Added(len(names), len(names) - len(new), len(new) - changed, changed, embedded)
+    return Added(len(names), len(names) - len(new), len(new) - changed, changed, count)
 
 
 def content_of(item: Any) -> str:
@@ -114,7 +114,7 @@ def content_of(item: Any) -> str:
     return digest[:32]
 
 
-def _embedded(
+def embedded(
     index: Index, manifest: Manifest, chosen: Sequence[int], contents: Sequence[str], side: Side, batch_size: int
 ) -> tuple[Tensor, int]:
     """Embeddings of some items, and how many of them had to be made."""

@@ -1,6 +1,7 @@
 """Many writers on many machines: a table of PostgreSQL with pgvector."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -86,6 +87,11 @@ class PostgresIndex(RowIndex):
         with replaced_folder(folder, owns={CONFIG, MODEL, LOCK}, error=IndexFormatError) as new:
             cls._describe(new, embedder, database=database, table=table)
         return cls(folder)
+
+    def beside(self, embedder: Embedder) -> dict[str, Any]:
+        """See `Index`; folders on other machines go on with the table that is there."""
+        table = f"{re.sub(r'_[0-9a-f]{8}$', '', self._table)[:32]}_{embedder.content_hash()[:8]}"
+        return {"database": self._database, "table": table}
 
     def _require_own_table(self) -> None:
         try:

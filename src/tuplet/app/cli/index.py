@@ -25,6 +25,7 @@ Examples:
   tuplet index add photos.index more/ --prefix more/      embeds only what is new
   tuplet index remove photos.index cat/1.jpg cat/2.jpg
   tuplet index check shop.index --recall 0.98             damage, and recall beside exact search
+  tuplet index upgrade photos.index --model runs/better photos/    another model, without a gap in search
   tuplet search photos.index new.jpg
 """
 
@@ -158,7 +159,59 @@ def check(index: Home, recall: Recall = None, as_json: Json = False) -> None:
         raise typer.Exit(3)
 
 
-COMMANDS = {"build": build, "add": add, "remove": remove, "info": info, "check": check}
+def upgrade(
+    index: Home,
+    model: Annotated[Path, typer.Option(metavar="RUN", help="Run, or saved model, that takes over.")],
+    collections: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="COLLECTION", help="What the index was filled from; of texts nothing is needed."),
+    ] = None,
+    map_only: Annotated[bool, typer.Option("--map-only", help="Stop once queries are answered.")] = False,
+    recall: Recall = None,
+    skip_broken: SkipBroken = False,
+    device: Device = "auto",
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Give an index another model, without a time in which it cannot be searched.
+
+    First queries of the new model are mapped into the old space, and it says what that costs. Then all items are
+    embedded anew, and the index changes over in one step. Typed again after an interruption it goes on.
+    """
+    from tuplet.app.cli.running import device_of
+    from tuplet.app.queries import read_collection
+    from tuplet.index.upgrade import Upgraded
+    from tuplet.index.upgrade import upgrade as upgrade_index
+    from tuplet.models import Embedder
+
+    found = _opened(index, None, trust=trust)
+    embedder = Embedder.load(_home(model), trust=trust).to(device_of(device))
+    side: Literal["query", "partner"] = "partner" if embedder.partner is not None else "query"
+    manifests = [read_collection(embedder, one, side, skip_broken=skip_broken)[0] for one in collections or ()]
+
+    def notice(state: Upgraded) -> None:
+        rows = [{**row, "chosen": "yes" if row["chosen"] else ""} for row in state.measured]
+        show_rows(rows, ["map", "recall", "class", "class_old", "queries", "chosen"], as_json=as_json)
+        log(f"Queries are embedded by {model} now, and mapped ({state.chosen}) until all items are embedded anew.")
+
+    with _bar(str(index)) as progress:
+        done = upgrade_index(
+            found,
+            embedder,
+            manifests,
+            side=side,
+            recall=recall,
+            map_only=map_only,
+            notice=notice,
+            progress=progress,
+        )
+    if done.is_done:
+        log(f"{counted(done.embedded, 'item was', 'items were')} embedded; {index} has the new model.")
+    else:
+        log("Type it again without --map-only to embed the items anew.")
+
+
+COMMANDS = {"build": build, "add": add, "remove": remove, "info": info, "check": check, "upgrade": upgrade}
 
 
 def _home(model: Path) -> Path:

@@ -56,10 +56,10 @@ def search(
     from tuplet.app.thresholds import threshold_of
 
     found = index.open(run, trust=trust)
-    found.embedder.to(device_of(device))
-    limit = None if threshold is None else threshold_of(found.embedder, threshold)
+    embedder = found.query_embedder.to(device_of(device))
+    limit = None if threshold is None else threshold_of(embedder, threshold)
     vectors, names, notes = embedded_queries(
-        found.embedder, queries or (), texts=text or (), vectors=vector or (), skip_broken=skip_broken
+        embedder, queries or (), texts=text or (), vectors=vector or (), skip_broken=skip_broken
     )
     for note in notes:
         log(note)

@@ -51,7 +51,7 @@ def serve(
     from tuplet.app.web.token import read_token
 
     found = index.open(run, trust=trust)
-    found.embedder.to(device_of(device))
+    found.query_embedder.to(device_of(device))
     token = "" if token_file is None else read_token(token_file)
     settings = Settings(
         host=host,

@@ -56,7 +56,7 @@ class Service:
     def __init__(self, index: Index, name: str, settings: Settings, metrics: Metrics) -> None:
         self.index, self.name, self.metrics, self.token = index, name, metrics, settings.token
         self._settings = settings
-        self._embedder = index.embedder.eval()
+        self._embedder = index.query_embedder.eval()
         self.pictures = Pictures(index, settings.pictures, settings.max_pixels)
         self.threshold: Threshold | None = None
         with suppress(DataError):  # a model that was trained without validation classes has none
