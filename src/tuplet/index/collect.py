@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from tuplet.data import Manifest
+from tuplet.engine import SINGLE_PROCESS, Processes
+from tuplet.engine.gather import all_gather, all_reduce_sum
 from tuplet.errors import DataError, counted
 from tuplet.index.base import Index
 from tuplet.index.facts import facts_of_collection
@@ -49,6 +51,7 @@ def add(
     side: Side = "query",
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Added:
     """Add the items of a collection that an index does not hold.
 
@@ -63,32 +66,57 @@ def add(
         side: Which side of pairs the items are on.
         batch_size: Items embedded at once.
         progress: Called with (items done, items that are new) after each batch.
+        processes: Who shares the work: each embeds a part of every batch, the first one writes. All call this with
+            the same collection, each with the index opened by itself.
 
     Raises:
         DataError: If names are there with another content, an item cannot be read, or an embedding is not finite.
         IndexFormatError: If the index cannot be written.
     """
     names = [prefix + name for name in manifest.ids]
-    contents, new, changed = [], [], 0
+    contents = _contents(manifest, processes)
+    new, changed = _new(index, names, contents, replacing=replacing)
+    new = all_gather(torch.tensor(new if processes.rank == 0 else [], dtype=torch.int64), processes).tolist()
+    facts, count, each = facts_of_collection(manifest, names), 0, BATCH * processes.size
+    for start in range(0, len(new), each):
+        chosen = new[start : start + each]
+        own = share(chosen, processes)
+        rows, fresh = embedded(index, manifest, own, [contents[at] for at in own], side, batch_size)
+        rows = all_gather(rows, processes)
+        count += int(all_reduce_sum(torch.tensor(fresh), processes))
+        if processes.rank == 0:
+            given = [facts[at] for at in chosen], [contents[at] for at in chosen]
+            index.insert(*given, rows, keep=not replacing)
+        if progress is not None:
+            progress(start + len(chosen), len(new))
+    return Added(len(names), len(names) - len(new), len(new) - changed, changed, count)
+
+
+def share(items: Any, processes: Processes) -> Any:
+    """The part of this process of something that can be sliced; the parts of all follow each other."""
+    each = -(-len(items) // processes.size)
+    return items[each * processes.rank : each * (processes.rank + 1)]
+
+
+def _contents(manifest: Manifest, processes: Processes) -> list[str]:
+    """The content of each item; each process reads its own part."""
+    own = [content_of(manifest.items[at]) for at in share(range(len(manifest)), processes)]
+    digests = torch.tensor([list(bytes.fromhex(content)) for content in own], dtype=torch.uint8).reshape(len(own), 16)
+    return [bytes(row).hex() for row in all_gather(digests, processes).tolist()]
+
+
+def _new(index: Index, names: Sequence[str], contents: Sequence[str], *, replacing: bool) -> tuple[list[int], int]:
+    """Positions of the items that are not there as they are, and how many of their names are there."""
+    new, changed = [], 0
     for start in range(0, len(names), BATCH):
-        part = slice(start, min(start + BATCH, len(names)))
-        contents += [content_of(item) for item in manifest.items[part]]
-        known = index.known(names[part])
-        for at in range(part.start, part.stop):
+        known = index.known(names[start : start + BATCH])
+        for at in range(start, min(start + BATCH, len(names))):
             if known.get(names[at]) != contents[at]:
                 new.append(at)
                 changed += names[at] in known
                 if names[at] in known and not replacing:
                     _refuse_changed(index, names, contents)
-    facts, count = facts_of_collection(manifest, names), 0
-    for start in range(0, len(new), BATCH):
-        chosen = new[start : start + BATCH]
-        rows, fresh = embedded(index, manifest, chosen, [contents[at] for at in chosen], side, batch_size)
-        count += fresh
-        index.insert([facts[at] for at in chosen], [contents[at] for at in chosen], rows, keep=not replacing)
-        if progress is not None:
-            progress(start + len(chosen), len(new))
-    return Added(len(names), len(names) - len(new), len(new) - changed, changed, count)
+    return new, changed
 
 
 def content_of(item: Any) -> str:
@@ -138,10 +166,9 @@ def _stream(index: Index, part: Manifest, side: Side, batch_size: int) -> Iterat
 
 
 def _refuse_changed(index: Index, names: Sequence[str], contents: Sequence[str]) -> None:
-    """Say which names are there with another content, as far as the contents have been read."""
-    seen = names[: len(contents)]
-    known = index.known(seen)
-    changed = [name for name, content in zip(seen, contents, strict=True) if known.get(name, content) != content]
+    """Say which names are there with another content."""
+    known = index.known(names)
+    changed = [name for name, content in zip(names, contents, strict=True) if known.get(name, content) != content]
     shown = ", ".join(map(repr, changed[:_SHOWN])) + ", ..." * (len(changed) > _SHOWN)
     raise DataError(
         f"The index holds {counted(len(changed), 'item', 'items')} of the same name with another content: {shown}. "

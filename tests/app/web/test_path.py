@@ -84,6 +84,7 @@ def test_a_search_and_a_verification_in_the_browser(said, desk, browser):
     server = said["server"]
     page, troubles = browser.new_page(), []
     page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
     page.goto(server.address)
     page.wait_for_selector(".card")
     page.set_input_files("#file", desk / "new.png")

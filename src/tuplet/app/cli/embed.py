@@ -19,6 +19,7 @@ EPILOG = """
 Examples:
   tuplet embed runs/photos new/ -o new.npy           one row per image, names in new.ids.txt
   tuplet embed runs/wine samples.csv --json          one JSON object per row
+  torchrun --nproc-per-node 4 -m tuplet embed runs/photos photos/ -o photos.npy
   tuplet embed runs/glosses --side partner - --json  answers, one per line
 """
 
@@ -40,6 +41,8 @@ def embed(
 ) -> None:
     """Turn files, rows or texts into embeddings.
 
+    Under torchrun each process embeds a part, and the first one writes.
+
     Those of a model that is compared by cosine have length 1, so that dot product and Euclidean distance rank as the
     cosine does. How they are compared stands in a .json file beside the array.
     """
@@ -49,16 +52,24 @@ def embed(
         raise typer.BadParameter(f"{output} should end in .npy.", param_hint="--output")
     from torch.nn import functional
 
-    from tuplet.app.cli.running import device_of
+    from tuplet.app.cli.running import after_the_first, device_of, together
     from tuplet.app.queries import read_queries
+    from tuplet.engine.gather import all_gather
+    from tuplet.index.collect import share
     from tuplet.models import Embedder
     from tuplet.storage import write_file
 
-    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust).to(device_of(device))
-    items, names, notes = read_queries(embedder, inputs, side, skip_broken=skip_broken)
+    with together() as processes:
+        embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
+        embedder.to(device_of(device, processes))
+        with after_the_first(processes):
+            items, names, notes = read_queries(embedder, inputs, side, skip_broken=skip_broken)
+        own = embedder.embed(share(items, processes), side=side)
+        embeddings = all_gather(own, processes)
+        if processes.rank > 0:
+            return
     for note in notes:
         log(note)
-    embeddings = embedder.embed(items, side=side)
     is_normalised = embedder.geometry == "cosine" and not is_unnormalised
     if is_normalised:
         embeddings = functional.normalize(embeddings, dim=1)

@@ -13,6 +13,7 @@ from tuplet.app.cli.show import log, show_rows, to_json
 from tuplet.errors import counted
 
 if TYPE_CHECKING:
+    from tuplet.engine import Processes
     from tuplet.index import Index
 
 HELP = """Make, fill and check an index of your own items."""
@@ -22,6 +23,7 @@ Examples:
   tuplet index build photos.index --model runs/photos photos/
   tuplet index build shop.index --model runs/shop --backend lance --recall 0.98 shop.csv
   tuplet index build shared --model runs/shop --backend postgres --database postgresql://me@host/db shop.csv
+  torchrun --nproc-per-node 4 -m tuplet index build photos.index --model runs/photos photos/
   tuplet index add photos.index more/ --prefix more/      embeds only what is new
   tuplet index remove photos.index cat/1.jpg cat/2.jpg
   tuplet index check shop.index --recall 0.98             damage, and recall beside exact search
@@ -65,21 +67,24 @@ def build(
 ) -> None:
     """Make an index, with a copy of the model, and fill it.
 
-    Typed again after an interruption it goes on where it stopped.
+    Typed again after an interruption it goes on where it stopped. Under torchrun each process embeds a part.
     """
     from tuplet import index as indexes
+    from tuplet.app.cli.running import after_the_first, together
     from tuplet.index.writing import CONFIG
     from tuplet.models import Embedder
 
     if (backend == "postgres") != (database is not None):
         raise typer.BadParameter("--backend postgres needs --database ADDRESS, and no other backend does.")
-    if (index / CONFIG).is_file():
-        found = _opened(index, model, trust=trust)
-        _require_backend(found, backend)
-    else:
-        options = {"database": database, "table": table} if database else {}
-        found = indexes.create(index, Embedder.load(_home(model), trust=trust), backend=backend, **options)
-    _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json)
+    with together() as processes:
+        with after_the_first(processes):
+            if (index / CONFIG).is_file():
+                found = _opened(index, model, trust=trust)
+                _require_backend(found, backend)
+            else:
+                options = {"database": database, "table": table} if database else {}
+                found = indexes.create(index, Embedder.load(_home(model), trust=trust), backend=backend, **options)
+        _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json, processes)
 
 
 def add(
@@ -95,8 +100,12 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add what is new; what the index holds already is not embedded again."""
-    found = _opened(index, model, trust=trust)
-    _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json)
+    from tuplet.app.cli.running import after_the_first, together
+
+    with together() as processes:
+        with after_the_first(processes):
+            found = _opened(index, model, trust=trust)
+        _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json, processes)
 
 
 def remove(
@@ -249,21 +258,33 @@ def _fill(
     skip_broken: bool,
     device: str,
     as_json: bool,
+    processes: "Processes",
 ) -> None:
     from tuplet import index as indexes
-    from tuplet.app.cli.running import device_of
+    from tuplet.app.cli.running import after_the_first, device_of
     from tuplet.app.queries import read_collection
 
-    found.embedder.to(device_of(device))
+    found.embedder.to(device_of(device, processes))
     side: Literal["query", "partner"] = "partner" if found.embedder.partner is not None else "query"
     rows = []
     for collection in collections:
-        manifest, notes = read_collection(found.embedder, collection, side, skip_broken=skip_broken)
-        for note in notes:
+        with after_the_first(processes):
+            manifest, notes = read_collection(found.embedder, collection, side, skip_broken=skip_broken)
+        for note in notes if processes.rank == 0 else ():
             log(note)
-        with _bar(str(collection)) as progress:
-            added = indexes.add(found, manifest, prefix=prefix, replacing=replace, side=side, progress=progress)
+        with _bar(str(collection) if processes.rank == 0 else "") as progress:
+            added = indexes.add(
+                found,
+                manifest,
+                prefix=prefix,
+                replacing=replace,
+                side=side,
+                progress=progress,
+                processes=processes,
+            )
         rows.append({"collection": str(collection), **vars(added)})
+    if processes.rank > 0:
+        return
     tuned = found.recall
     if found.backend != "flat" and (recall is not None or len(found) > _GROWN * tuned.get("items", 0)):
         found.tune(recall or tuned.get("asked", _USUAL_RECALL))
@@ -273,8 +294,8 @@ def _fill(
 
 @contextmanager
 def _bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Items done, on a terminal."""
-    if not sys.stderr.isatty():
+    """Items done, on a terminal; nothing without a name."""
+    if not name or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

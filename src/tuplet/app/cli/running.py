@@ -335,6 +335,9 @@ def after_the_first(processes: "Processes") -> "Iterator[None]":
 
     It waits at the end, so that all choose the same folder before one of them makes it.
     """
+    if processes.size == 1:
+        yield
+        return
     from tuplet.training.distributed import broadcast
 
     if processes.rank > 0:

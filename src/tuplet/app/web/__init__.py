@@ -1,6 +1,6 @@
 """An index behind HTTP: a JSON API and a page."""
 
-from tuplet.app.web.server import serve
+from tuplet.app.web.server import Served, serve
 from tuplet.app.web.settings import Settings
 
-__all__ = ["Settings", "serve"]
+__all__ = ["Served", "Settings", "serve"]

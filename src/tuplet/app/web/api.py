@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -24,11 +24,18 @@ from tuplet.index.base import Facts
 
 
 class Api:
-    """The endpoints of a service; each takes a checked request and returns a checked response."""
+    """The endpoints of a service; each takes a checked request and returns a checked response.
 
-    def __init__(self, service: Service, places: Places) -> None:
+    Args:
+        service: What does the work.
+        places: Of the items on the map.
+        root: Where the endpoints are, relative to the server.
+        beside: Name of a second service, if there is one.
+    """
+
+    def __init__(self, service: Service, places: Places, *, root: str = "api", beside: str | None = None) -> None:
         self.service = service
-        self._places = places
+        self._places, self._root, self._beside = places, root, beside
         self.is_ready = False
 
     async def search(self, asked: schemas.SearchRequest) -> schemas.SearchResponse:
@@ -93,6 +100,7 @@ class Api:
             columns=columns,
             threshold=_threshold(service.threshold),
             pictures=bool(service.pictures),
+            beside=self._beside,
         )
 
     async def map(self, _asked: schemas.NoParameters) -> schemas.MapResponse:
@@ -119,7 +127,7 @@ class Api:
 
     def _item(self, fact: Facts) -> dict[str, Any]:
         name = str(fact["id"])
-        picture = f"api/picture?{urlencode({'id': name})}" if self.service.pictures else None
+        picture = f"{self._root}/picture?{urlencode({'id': name})}" if self.service.pictures.has(name) else None
         return {"id": name, "facts": {key: value for key, value in fact.items() if key != "id"}, "picture": picture}
 
 
@@ -153,6 +161,13 @@ ENDPOINTS = (
     Endpoint("/api/health", "GET", schemas.NoParameters, schemas.HealthResponse, Api.health),
     Endpoint("/api/session", "POST", schemas.NoParameters, None, Api.session),
 )
+
+BESIDE = tuple(
+    replace(one, path=one.path.replace("/api/", "/api/beside/"))
+    for one in ENDPOINTS
+    if one.answer in (Api.search, Api.embed, Api.verify, Api.items, Api.picture, Api.about)
+)
+"""Those of a second index or run."""
 
 
 async def asked_of(endpoint: Endpoint, request: Request) -> BaseModel:

@@ -16,7 +16,7 @@ class Metrics:
         self.active = Gauge("tuplet_requests_active", "Requests being answered.", registry=kept)
         self.passes = Counter("tuplet_encoder_passes", "Passes of the encoder.", registry=kept)
         self.embedded = Counter("tuplet_embedded_queries", "Queries that the encoder embedded.", registry=kept)
-        self.items = Gauge("tuplet_items", "Items of the index.", registry=kept)
+        self.items = Gauge("tuplet_items", "Items of the index.", ["index"], registry=kept)
 
     def page(self) -> bytes:
         """The text that Prometheus reads."""

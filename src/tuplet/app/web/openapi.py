@@ -67,7 +67,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     is_empty = endpoint.path == "/api/session"
     refused = {"content": {"application/json": {"schema": _reference(ErrorResponse)}}}
     described: dict[str, Any] = {
-        "operationId": endpoint.path.rpartition("/")[2],
+        "operationId": endpoint.path.removeprefix("/api/").replace("/", "-"),
         "summary": (endpoint.answer.__doc__ or "").partition("\n")[0],
         "responses": {
             "204" if is_empty else "200": {"description": "Done."} | ({} if is_empty else {"content": content}),

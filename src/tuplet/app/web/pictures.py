@@ -44,6 +44,10 @@ class Pictures:
     def __bool__(self) -> bool:
         return self._folder is not None or bool(self._arrays)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a picture of an item."""
+        return bool(self._arrays) or self._file(name) is not None
+
     def draw(self, item: Item, size: int) -> Picture | None:
         """The picture of an item, no side longer than `size`; None if it has none."""
         file = self._file(str(item.facts["id"]))

@@ -169,6 +169,9 @@ class AboutResponse(_Schema):
     columns: list[Column]
     threshold: Threshold | None
     pictures: bool
+    beside: Annotated[
+        str | None, Field(description="A second index or run, whose endpoints are under /api/beside.")
+    ] = None
 
 
 class MapResponse(_Schema):

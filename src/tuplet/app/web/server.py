@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tuplet.app.web.api import ENDPOINTS, Api, Endpoint, asked_of, to_response
+from tuplet.app.web.api import BESIDE, ENDPOINTS, Api, Endpoint, asked_of, to_response
 from tuplet.app.web.guard import LOOPBACK, Guard
 from tuplet.app.web.metrics import Metrics
 from tuplet.app.web.openapi import openapi
@@ -32,6 +33,7 @@ _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/beside.js": ("beside.js", "text/javascript; charset=utf-8"),
     "/compare.js": ("compare.js", "text/javascript; charset=utf-8"),
     "/marks.js": ("marks.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
@@ -39,31 +41,52 @@ _FILES = {
 }
 
 
-def make_app(index: Index, name: str, settings: Settings) -> ASGIApp:
-    """What answers requests for an index."""
+@dataclass(frozen=True)
+class Served:
+    """What is searched.
+
+    Args:
+        index: The items, and their model.
+        name: What it is called.
+        pictures: Folder of the collection, where the picture of an item lies at the item's name.
+    """
+
+    index: Index
+    name: str
+    pictures: Path | None = None
+
+
+def make_app(served: Sequence[Served], settings: Settings) -> ASGIApp:
+    """What answers requests for one or two indexes."""
     metrics, places = Metrics(), Places()
-    service = Service(index, name, settings, metrics)
-    api = Api(service, places)
+    services = [Service(one.index, one.name, one.pictures, settings, metrics) for one in served]
+    names = [one.name for one in served[1:]]
+    api = Api(services[0], places, beside=names[0] if names else None)
+    apis: list[tuple[Sequence[Endpoint], Api]] = [(ENDPOINTS, api)]
+    if names:
+        apis.append((BESIDE, Api(services[1], places, root="api/beside")))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        running = asyncio.create_task(service.run())
-        drawing = asyncio.create_task(_draw_map(service, places))
+        tasks = [asyncio.create_task(_draw_map(services[0], places))]
+        tasks += [asyncio.create_task(service.run()) for service in services]
         api.is_ready = True
         yield
         api.is_ready = False
-        for task in (drawing, running):
+        for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 
     async def document(_request: Request) -> Response:
-        return JSONResponse(openapi(ENDPOINTS))
+        return JSONResponse(openapi([one for endpoints, _ in apis for one in endpoints]))
 
     async def counted(_request: Request) -> Response:
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    routes = [Route(one.path, _answering(one, api), methods=[one.method]) for one in ENDPOINTS]
+    routes = [
+        Route(one.path, _answering(one, own), methods=[one.method]) for endpoints, own in apis for one in endpoints
+    ]
     routes += [Route("/api/openapi.json", document), Route("/metrics", counted)]
     routes += [Route(path, _sending(*file)) for path, file in _FILES.items()]
     handlers: dict[Any, Any] = {TupletError: _refused, HTTPException: _refused, Exception: _refused}
@@ -145,12 +168,11 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def serve(index: Index, name: str, settings: Settings, ready: Callable[[str], None]) -> None:
+def serve(served: Sequence[Served], settings: Settings, ready: Callable[[str], None]) -> None:
     """Answer requests until the process is reported to stop; running ones are finished.
 
     Args:
-        index: What is searched.
-        name: What it is called.
+        served: One index, or two that are compared on the page.
         settings: Where to listen, and limits.
         ready: Called with the address once requests are answered.
 
@@ -161,7 +183,7 @@ def serve(index: Index, name: str, settings: Settings, ready: Callable[[str], No
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
-        make_app(index, name, settings),
+        make_app(served, settings),
         http=_Protocol,
         ws="none",
         lifespan="on",

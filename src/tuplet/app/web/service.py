@@ -49,15 +49,16 @@ class Service:
     Args:
         index: What is searched.
         name: What it is called.
-        settings: Limits, and where the pictures are.
+        pictures: Folder of the collection, for its pictures.
+        settings: Limits.
         metrics: Counts passes and queries.
     """
 
-    def __init__(self, index: Index, name: str, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, index: Index, name: str, pictures: Path | None, settings: Settings, metrics: Metrics) -> None:
         self.index, self.name, self.metrics, self.token = index, name, metrics, settings.token
         self._settings = settings
         self._embedder = index.query_embedder.eval()
-        self.pictures = Pictures(index, settings.pictures, settings.max_pixels)
+        self.pictures = Pictures(index, pictures, settings.max_pixels)
         self.threshold: Threshold | None = None
         with suppress(DataError):  # a model that was trained without validation classes has none
             self.threshold = threshold_of(self._embedder, "auto")
@@ -65,7 +66,7 @@ class Service:
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decoder")
         self._batcher = Batcher(self._pass, settings.max_batch)
         self._counted: tuple[int, dict[str, Counter[str]]] = (-1, {})
-        metrics.items.set(len(index))
+        metrics.items.labels(name).set(len(index))
 
     async def run(self) -> None:
         """Embed what requests ask for, until cancelled."""
@@ -235,7 +236,7 @@ class Service:
     async def size(self) -> int:
         """How many items there are."""
         count = await self._alone(len, self.index)
-        self.metrics.items.set(count)
+        self.metrics.items.labels(self.name).set(count)
         return count
 
     async def embeddings(self, most: int) -> tuple[list[Facts], NDArray[np.float32]]:

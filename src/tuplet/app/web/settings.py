@@ -1,7 +1,6 @@
 """What a server allows."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -12,7 +11,6 @@ class Settings:
         host: Address to listen on.
         port: Port; 0 for any that is free.
         token: What requests must carry; empty for no token.
-        pictures: Folder of the collection, where the picture of an item lies at the item's name.
         max_body: Largest body of a request in bytes.
         max_pixels: Largest picture, width times height.
         max_requests: Requests that are answered at once; more are refused.
@@ -24,7 +22,6 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str = ""
-    pictures: Path | None = None
     max_body: int = 16 << 20
     max_pixels: int = 50_000_000
     max_requests: int = 64

@@ -62,10 +62,10 @@ export class Compare {
   }
 
   figure(one) {
-    const { make, picture, about } = this.page;
+    const { make, picture, addressOf } = this.page;
     let address = null;
     if (one.picture instanceof Blob) address = URL.createObjectURL(one.picture);
-    else if (one.item !== undefined && about().pictures) address = `api/picture?id=${encodeURIComponent(one.item)}`;
+    else if (one.item !== undefined) address = addressOf(one);
     const name = one.item ?? one.picture?.name ?? one.text ?? "the query";
     const parts = address ? [picture(address, "")] : [];
     const image = parts[0];

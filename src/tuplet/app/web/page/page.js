@@ -1,3 +1,4 @@
+import { Beside } from "./beside.js";
 import { Compare } from "./compare.js";
 import { startMap } from "./map.js";
 import { Marks } from "./marks.js";
@@ -11,6 +12,7 @@ let about = null;
 let map = null;
 let marks = null;
 let compare = null;
+let beside = null;
 let asked = null; // what is searched for: {picture: File} | {text} | {item} | {row} | {series} | {only: ids}, null for the collection
 let shown = STEP;
 const past = []; // what was searched for on this visit; the history holds numbers, since files do not survive in it
@@ -127,14 +129,14 @@ async function copyName(name) {
   find("status").textContent = `Copied ${name}`;
 }
 
-function showHits(hits, threshold) {
+function showHits(grid, hits, threshold) {
   const cards = [];
   hits.forEach((hit, at) => {
     if (hit.same === false && (at === 0 || hits[at - 1].same)) cards.push(rule(threshold, at));
     cards.push(card(hit));
   });
   if (!hits.length) cards.push(make("li", { class: "empty" }, "Nothing matches this filter."));
-  find("grid").replaceChildren(...cards);
+  grid.replaceChildren(...cards);
 }
 
 function rule(threshold, before) {
@@ -178,11 +180,14 @@ async function refresh() {
   showQuery();
   try {
     const started = performance.now();
-    const found = asked && !asked.only ? await neighbours(signal) : await listed(signal);
-    showHits(found.items, found.threshold);
+    const isQuery = asked && !asked.only;
+    const second = isQuery ? beside.ask(searchAt, signal) : null;
+    const found = isQuery ? await neighbours(signal) : await listed(signal);
+    showHits(find("grid"), found.items, found.threshold);
     showProblem(null);
     const took = Math.round(performance.now() - started);
-    find("status").textContent = `${found.words} · ${took} ms`;
+    const shared = await beside.show(second, found.items);
+    find("status").textContent = `${found.words}${shared} · ${took} ms`;
     find("more").hidden = !found.more;
     map?.show(found.items.map((item) => item.id), asked?.item);
   } catch (error) {
@@ -195,7 +200,8 @@ async function refresh() {
   find("grid").removeAttribute("aria-busy");
 }
 
-async function neighbours(signal) {
+/** The neighbours of the query, by the model whose endpoints are at `root`. */
+async function searchAt(root, signal) {
   const { picture: file, facts, ...query } = asked;
   let found;
   if (file instanceof Blob) {
@@ -203,14 +209,18 @@ async function neighbours(signal) {
     form.append("picture", file);
     form.append("top", shown);
     if (where()) form.append("where", where());
-    found = await call("api/search", { method: "POST", body: form, signal });
+    found = await call(`${root}search`, { method: "POST", body: form, signal });
   } else {
-    found = await post("api/search", { queries: [query], top: shown, where: where() }, signal);
+    found = await post(`${root}search`, { queries: [query], top: shown, where: where() }, signal);
   }
-  const [{ hits }] = found.results;
+  return { hits: found.results[0].hits, threshold: found.threshold };
+}
+
+async function neighbours(signal) {
+  const { hits, threshold } = await searchAt("api/", signal);
   const same = hits.filter((hit) => hit.same).length;
-  const words = found.threshold ? `${same} of ${hits.length} reach the threshold` : `${hits.length} neighbours`;
-  return { items: hits, threshold: found.threshold, words, more: hits.length === shown && shown < 1000 };
+  const words = threshold ? `${same} of ${hits.length} reach the threshold` : `${hits.length} neighbours`;
+  return { items: hits, threshold, words, more: hits.length === shown && shown < 1000 };
 }
 
 async function listed(signal) {
@@ -239,6 +249,12 @@ function showQuery() {
   box.replaceChildren(...(address ? [picture(address, "the query")] : []), caption);
 }
 
+/** Where the picture of an item is; null if it has none. */
+function addressOf({ item, picture: known }) {
+  if (known !== undefined) return known;
+  return about.pictures ? `api/picture?id=${encodeURIComponent(item)}` : null;
+}
+
 let preview = null; // address of the uploaded picture
 function described() {
   if (preview) URL.revokeObjectURL(preview);
@@ -250,8 +266,7 @@ function described() {
     return { heading: "Nearest neighbours", address: preview, name: asked.picture.name || "pasted picture" };
   }
   if (asked.item !== undefined) {
-    const address = about.pictures ? `api/picture?id=${encodeURIComponent(asked.item)}` : null;
-    return { heading: "Nearest neighbours", address, name: asked.item, label: asked.facts?.label };
+    return { heading: "Nearest neighbours", address: addressOf(asked), name: asked.item, label: asked.facts?.label };
   }
   const typed = asked.text ?? find("text").value;
   return { heading: "Nearest neighbours", name: typed.length > 200 ? `${typed.slice(0, 200)}…` : typed };
@@ -319,7 +334,7 @@ function listenForItems() {
   const choose = (item) => {
     field.value = "";
     close();
-    search({ item: item.id, facts: item.facts });
+    search({ item: item.id, facts: item.facts, picture: item.picture });
   };
   const mark = (next) => {
     at = next;
@@ -372,8 +387,8 @@ function listenForItems() {
 
 /** Arrow keys go from card to card, over lines of the grid too. */
 function listenForArrows() {
-  find("grid").addEventListener("keydown", (event) => {
-    const buttons = [...document.querySelectorAll(".card > button")];
+  find("lists").addEventListener("keydown", (event) => {
+    const buttons = [...event.target.closest(".grid").querySelectorAll(".card > button")];
     const at = buttons.indexOf(document.activeElement);
     if (at < 0) return;
     const top = buttons[0].getBoundingClientRect().top;
@@ -396,7 +411,7 @@ function listenForMarks() {
   find("marking").addEventListener("click", () => {
     const isOn = find("marking").getAttribute("aria-pressed") !== "true";
     find("marking").setAttribute("aria-pressed", String(isOn));
-    find("grid").classList.toggle("marking", isOn);
+    find("lists").classList.toggle("marking", isOn);
   });
   find("save-marks").addEventListener("click", () => marks.save());
   find("clear-marks").addEventListener("click", () => {
@@ -436,7 +451,7 @@ async function start() {
     return;
   }
   find("name").textContent = about.name;
-  find("grid").classList.toggle("plain", !about.pictures);
+  for (const grid of [find("grid"), find("grid-beside")]) grid.classList.toggle("plain", !about.pictures);
   find("size").textContent = `${about.items.toLocaleString("en")} items · ${about.geometry.replace("_", " ")}`;
   const takesPictures = about.inputs.includes("picture");
   const typed = ["text", "row", "series"].find((kind) => about.inputs.includes(kind));
@@ -451,7 +466,8 @@ async function start() {
     find("threshold").append(`Same ${side} `, make("strong", {}, number(value)), `: ${percent(rates.false_accepts)} false accepts and ${percent(rates.false_rejects)} false rejects on validation classes.`);
   }
   marks = new Marks(`${about.name} ${about.model}`, showMarks);
-  compare = new Compare({ make, picture, post, number, about: () => about });
+  compare = new Compare({ make, picture, post, number, addressOf });
+  beside = new Beside({ showHits, about: () => about });
   showFilters();
   find("filters").open = !window.matchMedia("(max-width: 52rem)").matches;
   asked = addressed();
