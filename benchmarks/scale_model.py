@@ -6,7 +6,7 @@ samples, all in float32.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FLOAT = 4
 
@@ -21,6 +21,7 @@ class Sizes:
     bank: int = 0
     noise: int = 0
     rate: float = 0.1
+    queries: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,21 @@ def triplets(n: int, s: Sizes) -> Cost:
     return Cost(s.batch / n * s.batch * s.dim, _rows_of_others(n, s), 2 * s.batch * s.dim * FLOAT)
 
 
+def graded(n: int, s: Sizes) -> Cost:
+    """As pairs, with real labels of two numbers."""
+    found = pairs(n, s)
+    return replace(found, wire=found.wire + (n - 1) * s.batch / n * LABEL)
+
+
+def flat_index(n: int, s: Sizes) -> Cost:
+    """Every vector of this process's share with every query; the answers are a few numbers."""
+    return Cost(s.queries * s.bank / n * s.dim, 0.0, s.bank / n * s.dim * FLOAT)
+
+
 def proxies(n: int, s: Sizes) -> Cost:
     """A share of the proxies as anchors against all rows, scored twice; all proxies lie in each process."""
     wire = _rows_of_others(n, s) + _sum_over(n, s.classes * s.dim * FLOAT)
-    held = 2 * (s.batch + s.classes) * s.dim * FLOAT
+    held = (2 * s.batch + (4 + (n == 1)) * s.classes) * s.dim * FLOAT
     return Cost(4 * s.batch * s.classes / n * s.dim, wire, held)
 
 
@@ -80,7 +92,8 @@ def class_weights(n: int, s: Sizes) -> Cost:
     """Own rows against all classes; the gradient of the weights is summed."""
     b = s.batch / n
     wire = (n - 1) * b * LABEL + _sum_over(n, s.classes * s.dim * FLOAT)
-    return Cost((3 * s.classes + 1) * b * s.dim, wire, 2 * s.classes * s.dim * FLOAT)
+    held = (3 + (n > 1)) * s.classes * s.dim * FLOAT
+    return Cost((3 * s.classes + 1) * b * s.dim, wire, held)
 
 
 def sampled(n: int, s: Sizes) -> Cost:
@@ -93,7 +106,7 @@ def sampled(n: int, s: Sizes) -> Cost:
 def sharded(n: int, s: Sizes) -> Cost:
     """All rows against a share of the classes, scored twice; 22 bytes of a row are summed over the shares."""
     wire = _rows_of_others(n, s) + _sum_over(n, 22 * s.batch)
-    held = (2 * s.batch + 2 * s.classes / n) * s.dim * FLOAT
+    held = (2 * s.batch + 3 * s.classes / n) * s.dim * FLOAT
     return Cost((4 * s.classes / n + 1) * s.batch * s.dim, wire, held)
 
 
@@ -101,7 +114,7 @@ def bank(n: int, s: Sizes) -> Cost:
     """Own rows against their noise rows; the bank lies in each process, and takes in the rows of all."""
     b = s.batch / n
     wire = (n - 1) * b * (s.dim * FLOAT + LABEL)
-    return Cost((2 * s.noise + 2) * b * s.dim, wire, s.bank * s.dim * FLOAT)
+    return Cost((2 * s.noise + 2) * b * s.dim, wire, 2 * s.bank * s.dim * FLOAT)
 
 
 def sharded_bank(n: int, s: Sizes) -> Cost:
@@ -112,20 +125,24 @@ def sharded_bank(n: int, s: Sizes) -> Cost:
     b = s.batch / n
     wire = _rows_of_others(n, s) + (n - 1) * b * (s.noise * LABEL + s.dim * FLOAT + LABEL)
     longest = s.noise / n + math.sqrt(2 * math.log(s.batch) * s.noise / n * (1 - 1 / n))
-    return Cost((2 * longest + 2) * s.batch * s.dim, wire, s.bank / n * s.dim * FLOAT)
+    return Cost((2 * longest + 2) * s.batch * s.dim, wire, 2 * s.bank / n * s.dim * FLOAT)
 
 
 CASES: dict[str, Callable[[int, Sizes], Cost]] = {
     "pairs, gathered": pairs,
     "pairs, in a ring": ring,
     "triplets": triplets,
+    "graded": graded,
     "proxies": proxies,
     "class weights": class_weights,
     "class weights, sampled": sampled,
     "class weights, sharded": sharded,
     "memory bank": bank,
     "memory bank, sharded": sharded_bank,
+    "index, flat": flat_index,
 }
+SEVERAL = ("pairs, in a ring", "class weights, sharded", "memory bank, sharded")
+"""What one process alone does not do."""
 
 
 def cost(case: str, n: int, sizes: Sizes) -> Cost:

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import accelerators
 import draw
 import measured
+import scaling
 import settings
 import trained
 
@@ -50,6 +51,8 @@ def pages() -> dict[Path, str]:
     texts |= {DOCS / "reference" / "losses" / f"{name}.md": NOTE + loss_page(name) for name in own_losses()}
     texts[SITE] = in_navigation(SITE.read_text())
     texts |= {FAMILIES: families()}
+    scale = DOCS / "scale.md"
+    texts[scale] = between(between(scale.read_text(), "measured", scaling.measured()), "carried", scaling.carried())
     guide = DOCS / "losses" / "index.md"
     parts = {"losses": loss_table(), "choosing": choosing(), "ranking": trained.ranking()}
     texts[guide] = guide.read_text()

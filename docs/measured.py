@@ -5,7 +5,8 @@ import operator
 from collections.abc import Iterator
 from pathlib import Path
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results.csv"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+RESULTS = BENCHMARKS / "results.csv"
 INTRODUCTION = """# Benchmarks
 
 `make bench` measures again and appends to `benchmarks/results.csv`; this page shows the latest row of each kind.
@@ -19,6 +20,22 @@ Losses are compared with the same loss of pytorch-metric-learning, word vectors 
 Memory is the peak of the process beyond the named tensors.
 *Bound* is the limit that the project promises; a figure beyond it is marked as missed.
 Embeddings have 128 dimensions, classes four examples.
+"""
+SEARCH = """## Search
+
+`benchmarks/bench_search.py` builds each index in a process of its own and asks it 200 queries in another, ten
+neighbours each, on one thread, in wall-clock time.
+*One* is the median time of a query asked alone, *batch* that of a query among 200 asked at once. *Recall* is the
+share of the exact neighbours that is found; back ends that look at a part are tuned to 0.98 on items of theirs.
+*Memory* is what opening and searching adds, pages of mapped files and of the PostgreSQL server included.
+*Glyphs* are the pixels of the built-in data set as 64 principal components, *clusters* are rows of 64 numbers around
+5,000 centres. faiss is a baseline library.
+"""
+LOAD = """## A server under load
+
+`benchmarks/bench_load.py`: clients that search without a pause, a third each by picture, item and vector, over a run
+on glyphs; server and clients share the machine.
+*Memory* is that of the server before and after.
 """
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 
@@ -35,7 +52,62 @@ def page() -> str:
         parts += [f"## {title[0].upper()}{title[1:]}\n", *_table(found), ""]
         sources = dict.fromkeys(f"{row['date']}, {row['machine']}: {row['versions']}." for row in found)
         parts += [*sources, ""]
+    parts += [*_search(), *_load()]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    path = BENCHMARKS / name
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _search() -> Iterator[str]:
+    """The latest row of each contestant on each collection."""
+    latest = {(row["collection"], row["items"], row["contestant"]): row for row in _read("search.csv")}
+    if not latest:
+        return
+    yield SEARCH
+    yield "| items | index | build | one | batch | recall | size | memory | bound | |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
+    for row in sorted(latest.values(), key=lambda row: (-int(row["items"] == "1000000"), row["collection"])):
+        bound = f"≤ {float(row['bound_ms']):g} ms" if row["bound_ms"] else ""
+        outcome = "" if not bound else "met" if float(row["one_ms"]) <= float(row["bound_ms"]) else "**missed**"
+        cells = (
+            f"{int(row['items']):,} {row['collection']}",
+            row["contestant"],
+            f"{float(row['build_s']):,.0f} s",
+            f"{float(row['one_ms']):,.2f} ms",
+            f"{float(row['batch_ms']):,.2f} ms",
+            f"{float(row['recall']):.3f}",
+            f"{float(row['mb_disk']):,.0f} MB",
+            f"{float(row['mb_memory']):,.0f} MB",
+            bound,
+            outcome,
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield from dict.fromkeys(f"{row['date']}, {row['machine']}: {row['versions']}." for row in latest.values())
+    yield ""
+
+
+def _load() -> Iterator[str]:
+    rows = _read("load.csv")
+    if not rows:
+        return
+    row = rows[-1]
+    yield LOAD
+    yield "| searches | clients | a second | median | 90 % | 99 % | 99.9 % | errors | memory |"
+    yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    times = " | ".join(f"{float(row[f'p{share}_ms']):,.0f} ms" for share in ("50", "90", "99", "99.9"))
+    memory = f"{float(row['mb_before']):,.0f} MB, {float(row['mb_after']):,.0f} MB"
+    head = f"{int(row['searches']):,} | {row['clients']} | {float(row['per_second']):,.0f}"
+    yield f"| {head} | {times} | {row['errors']} | {memory} |"
+    yield ""
+    yield f"{row['date']}, {int(row['items']):,} items."
+    yield ""
 
 
 def _table(rows: list[dict[str, str]]) -> Iterator[str]:

@@ -1,0 +1,67 @@
+"""The guide "Beyond one machine", with processes in the place of machines: its lines are typed."""
+
+import os
+import shlex
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tuplet import index as indexes
+
+pytestmark = pytest.mark.distributed
+
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "machines.md"
+HERE = "tests/app/web/test_machines.py"
+
+
+def lines():
+    """The commands of the guide that this test types."""
+    parts = GUIDE.read_text(encoding="utf-8").split(HERE)[1:]
+    blocks = [part.partition("```sh\n")[2].partition("```")[0] for part in parts]
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("machines")
+    found = load_digits()
+    for number, (pixels, label) in enumerate(zip(found.images[:121], found.target[:121], strict=True)):
+        place = folder / "new.png" if number == 120 else folder / "photos" / str(label) / f"{number:04d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15.9).astype(np.uint8)).resize((16, 16)).save(place)
+    return folder
+
+
+def typed(words, desk, address):
+    words = [address if word.startswith("postgresql:") else word for word in words]
+    if "train" in words:
+        words += ["--steps", "6", "--set", "batch.classes_per_batch=4", "--set", "evaluate.bootstrap=100"]
+    start = [sys.executable, "-m", *(["torch.distributed.run"] if words[0] == "torchrun" else ["tuplet"])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*start, *words[1:]], cwd=desk, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, f"{words}\n{done.stderr}"
+
+
+def test_two_trainers_one_database_and_two_servers(desk, postgres, served):
+    train, build, first, second, add = lines()
+    assert [train[-4], build[6], first[1], second[1], add[2]] == ["train", "index", "serve", "serve", "add"]
+    typed(train, desk, postgres)
+    typed(build, desk, postgres)
+    index = indexes.open(desk / "shared.index")
+    assert (index.backend, len(index), index.check()) == ("postgres", 120, [])
+    with ExitStack() as running:
+        servers = [running.enter_context(served(*words[2:-2], folder=desk)) for words in (first, second)]
+        typed(add, desk, postgres)
+        form = (("picture", "new.png", (desk / "new.png").read_bytes()), ("top", 5))
+        one, two = (server.form("/api/search", *form).json for server in servers)
+        assert one == two
+        assert one["results"][0]["hits"][0]["id"] == "new.png"
+        assert [server.ask("/api/health").json["items"] for server in servers] == [121, 121]
+        assert servers[0].stop() == 0  # the other one goes on
+        assert servers[1].form("/api/search", *form).json == two
