@@ -110,12 +110,7 @@ def upgrade(
         DataError: If items are in none of the collections, or the index has this model already.
         IndexFormatError: If another upgrade is under way, or a folder cannot be written.
     """
-    if embedder.content_hash() == index.model_hash:
-        raise DataError(
-            f"{index.folder} has this model already, hash {index.model_hash[:8]}.",
-            hint="Name the run of the new model: --model RUN",
-            reference="upgrade-model",
-        )
+    _require_another(index, embedder)
     home = index.folder / UPGRADE
     settle(home)
     sources = Sources(manifests or [_texts(index)])
@@ -289,6 +284,15 @@ def _require_sources(index: Index, contents: Mapping[str, str], sources: Sources
             f"{counted(len(missing), 'item', 'items')} of {index.folder} is in none of the collections: {shown}.",
             hint="Name all collections that the index was filled from; what is gone for good: tuplet index remove",
             reference="upgrade-items",
+        )
+
+
+def _require_another(index: Index, embedder: Embedder) -> None:
+    if embedder.content_hash() == index.model_hash:
+        raise DataError(
+            f"{index.folder} has this model already, hash {index.model_hash[:8]}.",
+            hint="Name the run of the new model: --model RUN",
+            reference="upgrade-model",
         )
 
 

@@ -1,9 +1,11 @@
 """Requests that no client should send: each is answered as designed, and the server lives."""
 
+import base64
 import contextlib
 import io
 import json
 import os
+import re
 import socket
 import stat
 import struct
@@ -183,6 +185,45 @@ def test_requests_that_are_broken_off(guarded, bearer):
     raw(guarded, b"GET / HT", half_open=True)
     raw(guarded, os.urandom(300))
     assert guarded.ask("/api/about", headers=bearer).status == 200
+
+
+def test_slow_clients_are_given_up_while_others_are_answered(guarded, bearer):
+    """One that says nothing, one that stops in the head, one whose body drips."""
+    place = urlsplit(guarded.address)
+    lines = [socket.create_connection((place.hostname, place.port), timeout=1) for _ in range(3)]
+    lines[1].sendall(b"POST /api/search HTTP/1.1\r\nHost: 127")
+    lines[2].sendall(head(guarded, "Connection: close\r\nContent-Length: 10000"))
+    waiting, said = set(lines), dict.fromkeys(lines, b"")
+    for _ in range(60):
+        assert guarded.ask("/api/about", headers=bearer).status == 200
+        for line in list(waiting):
+            with contextlib.suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
+                if line is lines[2]:
+                    line.sendall(b" ")
+                part = line.recv(65536)
+                said[line] += part
+                if not part:
+                    waiting.discard(line)
+        if not waiting:
+            break
+    assert not waiting
+    assert (said[lines[0]], said[lines[1]]) == (b"", b"")
+    assert answered(said[lines[2]]) == (408, "request-timeout")
+
+
+def test_requests_that_are_cancelled_leave_nothing_behind(guarded, bearer):
+    content = png(64, 64)
+    body = json.dumps({"queries": [{"picture": base64.b64encode(content).decode()}]}).encode()
+    for _ in range(30):
+        raw(guarded, head(guarded, f"Content-Length: {len(body)}") + body, half_open=True)
+
+    def active():
+        page = guarded.ask("/metrics", headers=bearer).body.decode()
+        return float(re.search(r"^tuplet_requests_active (\S+)", page, re.MULTILINE)[1])
+
+    assert _until(lambda: active() == 1)  # the one that asks
+    found = guarded.form("/api/search", ("picture", "a.png", content), headers=bearer)
+    assert found.status == 200
 
 
 def test_more_requests_than_are_answered_at_once(guarded, bearer):

@@ -1,12 +1,15 @@
 """`tuplet audit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
 from tuplet.app.cli.show import log, to_json
+
+if TYPE_CHECKING:
+    from tuplet.app.auditing import Audit
 
 EPILOG = """
 \b
@@ -47,32 +50,11 @@ def audit(
     example in question. The page shows the findings with their pictures; what is marked there can be left out of the
     next training.
     """
-    if folds == 1:
-        raise typer.BadParameter("--folds 1 would leave nothing to train on; use 2 or more, or 0.")
-    from tuplet.app.auditing import audit as look
-    from tuplet.app.auditing import audit_collection, audit_index
-    from tuplet.app.cli.running import cache_beside, device_of
     from tuplet.app.report.findings import findings_page
     from tuplet.storage import write_file
 
     is_index = (run / "index.json").is_file()
-    if folds and (is_index or collection is not None):
-        raise typer.BadParameter("--folds trains the recipe of a run on its own data; leave it out here.")
-    if collection is not None:
-        from tuplet.app.queries import read_collection
-        from tuplet.models import Embedder
-
-        embedder = Embedder.load(run / "model", trust=trust).to(device_of(device))
-        manifest, _ = read_collection(embedder, collection, skip_broken=skip_broken)
-        found = audit_collection(manifest, embedder, least=copies, progress=log)
-    elif is_index:
-        from tuplet import index
-
-        found = audit_index(index.open(run, trust=trust), progress=log)
-    else:
-        often = 2 if folds is None else folds
-        cache = cache_beside(run)
-        found = look(run, cache, folds=often, least=copies, device=device_of(device), trust=trust, progress=log)
+    found = _looked_at(run, collection, folds, copies, device, is_index=is_index, skip_broken=skip_broken, trust=trust)
     name = (collection or run).resolve().name
     folder = output or (Path(f"{name}.audit") if collection is not None or is_index else run / "audit")
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,3 +69,36 @@ def audit(
         f"{numbers['duplicate']:,} copies, {numbers['label']:,} doubtful labels, {numbers['outlier']:,} outliers among "
         f"{found.examples:,} examples: {folder / 'findings.html'}, {folder / 'findings.csv'}"
     )
+
+
+def _looked_at(
+    run: Path,
+    collection: Path | None,
+    folds: int | None,
+    copies: float,
+    device: str,
+    *,
+    is_index: bool,
+    skip_broken: bool,
+    trust: bool,
+) -> "Audit":
+    if folds == 1:
+        raise typer.BadParameter("--folds 1 would leave nothing to train on; use 2 or more, or 0.")
+    if folds and (is_index or collection is not None):
+        raise typer.BadParameter("--folds trains the recipe of a run on its own data; leave it out here.")
+    from tuplet.app.auditing import audit, audit_collection, audit_index
+    from tuplet.app.cli.running import cache_beside, device_of
+
+    if collection is not None:
+        from tuplet.app.queries import read_collection
+        from tuplet.models import Embedder
+
+        embedder = Embedder.load(run / "model", trust=trust).to(device_of(device))
+        manifest, _ = read_collection(embedder, collection, skip_broken=skip_broken)
+        return audit_collection(manifest, embedder, least=copies, progress=log)
+    if is_index:
+        from tuplet import index
+
+        return audit_index(index.open(run, trust=trust), progress=log)
+    often, cache = 2 if folds is None else folds, cache_beside(run)
+    return audit(run, cache, folds=often, least=copies, device=device_of(device), trust=trust, progress=log)

@@ -14,6 +14,9 @@ from tuplet.errors import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tuplet.engine import Processes
+    from tuplet.models import Embedder
+
 EPILOG = """
 \b
 Examples:
@@ -52,24 +55,13 @@ def embed(
         raise typer.BadParameter(f"{output} should end in .npy.", param_hint="--output")
     from torch.nn import functional
 
-    from tuplet.app.cli.running import after_the_first, device_of, together
-    from tuplet.app.queries import read_queries
-    from tuplet.engine.gather import all_gather
-    from tuplet.index.collect import share
-    from tuplet.models import Embedder
+    from tuplet.app.cli.running import together
     from tuplet.storage import write_file
 
     with together() as processes:
-        embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
-        embedder.to(device_of(device, processes))
-        with after_the_first(processes):
-            items, names, notes = read_queries(embedder, inputs, side, skip_broken=skip_broken)
-        own = embedder.embed(share(items, processes), side=side)
-        embeddings = all_gather(own, processes)
+        embedder, embeddings, names = _embedded(run, inputs, side, device, processes, skip_broken, trust)
         if processes.rank > 0:
             return
-    for note in notes:
-        log(note)
     is_normalised = embedder.geometry == "cosine" and not is_unnormalised
     if is_normalised:
         embeddings = functional.normalize(embeddings, dim=1)
@@ -88,6 +80,31 @@ def embed(
         f"{size} of {embeddings.shape[1]} numbers{', each of length 1,' if is_normalised else ''} in {output}, to be "
         f"compared by {embedder.geometry}; their names in {ids}, the geometry in {beside}"
     )
+
+
+def _embedded(
+    run: Path,
+    inputs: list[str],
+    side: Literal["query", "partner"],
+    device: str,
+    processes: "Processes",
+    skip_broken: bool,
+    trust: bool,
+) -> "tuple[Embedder, Tensor, list[str]]":
+    """The model, the embeddings of all processes' shares, and the names of the items."""
+    from tuplet.app.cli.running import after_the_first, device_of
+    from tuplet.app.queries import read_queries
+    from tuplet.engine.gather import all_gather
+    from tuplet.index.collect import share
+    from tuplet.models import Embedder
+
+    embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
+    embedder.to(device_of(device, processes))
+    with after_the_first(processes):
+        items, names, notes = read_queries(embedder, inputs, side, skip_broken=skip_broken)
+    for note in notes if processes.rank == 0 else ():
+        log(note)
+    return embedder, all_gather(embedder.embed(share(items, processes), side=side), processes), names
 
 
 def _as_npy(embeddings: "Tensor") -> bytes:
