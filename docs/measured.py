@@ -24,9 +24,9 @@ Embeddings have 128 dimensions, classes four examples.
 SEARCH = """## Search
 
 `benchmarks/bench_search.py` builds each index in a process of its own and asks it 200 queries in another, ten
-neighbours each, on one thread, in wall-clock time.
-*One* is the median time of a query asked alone, *batch* that of a query among 200 asked at once. *Recall* is the
-share of the exact neighbours that is found; back ends that look at a part are tuned to 0.98 on items of theirs.
+neighbours each. *One* is a query asked alone, *batch* one among 200 asked at once: processor time, all threads and
+those of the PostgreSQL server together. *Build* is on the clock of a machine with other work. *Recall* is the share of
+the exact neighbours that is found; back ends that look at a part are tuned to 0.98 on items of theirs.
 *Memory* is what opening and searching adds, pages of mapped files and of the PostgreSQL server included.
 *Glyphs* are the pixels of the built-in data set as 64 principal components, *clusters* are rows of 64 numbers around
 5,000 centres. faiss is a baseline library.
