@@ -92,7 +92,7 @@ def class_weights(n: int, s: Sizes) -> Cost:
     """Own rows against all classes; the gradient of the weights is summed."""
     b = s.batch / n
     wire = (n - 1) * b * LABEL + _sum_over(n, s.classes * s.dim * FLOAT)
-    held = (3 + (n > 1)) * s.classes * s.dim * FLOAT
+    held = (2 if n == 1 else 4) * s.classes * s.dim * FLOAT
     return Cost((3 * s.classes + 1) * b * s.dim, wire, held)
 
 
@@ -141,6 +141,8 @@ CASES: dict[str, Callable[[int, Sizes], Cost]] = {
     "memory bank, sharded": sharded_bank,
     "index, flat": flat_index,
 }
+ALONE = ("index, flat",)
+"""What processes do not do together."""
 SEVERAL = ("pairs, in a ring", "class weights, sharded", "memory bank, sharded")
 """What one process alone does not do."""
 
