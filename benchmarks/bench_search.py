@@ -194,9 +194,8 @@ def measured(contestant: str, folder: Path, truth: list[list[int]]) -> dict[str,
         begin = time.perf_counter()
         subprocess.run([*command, "--build", contestant, str(folder), server.address], check=True)
         took = time.perf_counter() - begin  # on the clock: a server builds in processes of its own
-        size = sum(
-            path.stat().st_size for place in server.places(folder) for path in place.rglob("*") if path.is_file()
-        )
+        files = [path for path in server.place(folder).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
         asked = [*command, "--answer", contestant, str(folder), str(server.pid)]
         done = subprocess.run(asked, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout)
