@@ -40,7 +40,9 @@ def test_sixty_four_clients_are_answered_in_bounded_memory(bench, server, run, w
 def test_no_request_that_schemathesis_makes_of_the_document_is_a_bug(server):
     """What the document allows, and what it forbids."""
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (make setup)")
-    from hypothesis import HealthCheck, given, settings  # noqa: PLC0415
+    from hypothesis import HealthCheck, Phase, given, settings  # noqa: PLC0415
+    from requests import ConnectionError as Refused  # noqa: PLC0415
+    from requests.exceptions import ChunkedEncodingError  # noqa: PLC0415
 
     schema = schemathesis.openapi.from_dict(server.ask("/api/openapi.json").json)
     schema.config.base_url = server.address
@@ -51,10 +53,14 @@ def test_no_request_that_schemathesis_makes_of_the_document_is_a_bug(server):
         modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE][: 1 + has_input]
         for mode in modes:
 
-            @settings(max_examples=12, database=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=12, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy(mode))
             def check(case):
-                answer = case.call(timeout=60)
+                try:
+                    answer = case.call(timeout=60)
+                except (Refused, ChunkedEncodingError):  # a head beyond 64 KiB is not read to its end
+                    assert len(case.as_curl_command()) > 1 << 16
+                    return
                 assert answer.status_code < 500, (case.as_curl_command(), answer.text)
                 statuses.setdefault(case.operation.path, set()).add(answer.status_code)
 

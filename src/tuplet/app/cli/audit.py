@@ -44,9 +44,9 @@ def audit(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Look for copies, wrong labels and outliers in the data of a run, in an index, or in another collection.
+    """Look for copies, wrong labels and outliers in data.
 
-    Labels are compared with those of the nearest examples; of the data of a run by models that were trained without the
+    It is that of a run, of an index, or another collection. Labels are compared with those of the nearest examples; of the data of a run by models that were trained without the
     example in question. The page shows the findings with their pictures; what is marked there can be left out of the
     next training.
     """

@@ -51,13 +51,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started, path = time.monotonic(), scope["path"] if scope["path"] in self._paths else "other"
-        status = 499  # of a client that went away
+        status, is_active = 499, True  # of a client that went away
+
+        def leave() -> None:
+            nonlocal is_active
+            if is_active:
+                self._active -= 1
+                self._metrics.active.dec()
+            is_active = False
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(_HEADERS)
+            elif not message.get("more_body", False):
+                leave()  # before the last byte: whoever has it may ask the next thing
             await send(message)
 
         self._active += 1
@@ -67,8 +76,7 @@ class Guard:
         except RefusedError as error:
             await refusal(error)(scope, receive, answer)
         finally:
-            self._active -= 1
-            self._metrics.active.dec()
+            leave()
             self._metrics.requests.labels(path, status).inc()
             self._metrics.seconds.labels(path).observe(time.monotonic() - started)
 
