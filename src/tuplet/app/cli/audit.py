@@ -46,9 +46,9 @@ def audit(
 ) -> None:
     """Look for copies, wrong labels and outliers in data.
 
-    It is that of a run, of an index, or another collection. Labels are compared with those of the nearest examples; of the data of a run by models that were trained without the
-    example in question. The page shows the findings with their pictures; what is marked there can be left out of the
-    next training.
+    It is that of a run, of an index, or another collection. Labels are compared with those of the nearest examples; of
+    the data of a run by models that were trained without the example in question. The page shows the findings with
+    their pictures; what is marked there can be left out of the next training.
     """
     from tuplet.app.report.findings import findings_page
     from tuplet.storage import write_file
