@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scale_model import ALONE, CASES, SEVERAL, Sizes, cost
+from scale_model import CASES, SEVERAL, UNSHARED, Sizes, cost
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -188,7 +188,7 @@ def measure(size: int, cases: list[str], *, light: bool) -> dict[str, dict[str, 
 def rows(counts: tuple[int, ...], *, light: bool) -> Iterator[dict[str, object]]:
     """Counts beside the model, and the error of the model."""
     for size in counts:
-        cases = [case for case in CASES if case not in (ALONE if size > 1 else SEVERAL)]
+        cases = [case for case in CASES if case not in (UNSHARED if size > 1 else SEVERAL)]
         for case, found in measure(size, cases, light=light).items():
             model = replace(cost(case, size, SIZES), memory=cost(case, size, LARGE).memory)
             for what, number in found.items():

@@ -141,7 +141,7 @@ CASES: dict[str, Callable[[int, Sizes], Cost]] = {
     "memory bank, sharded": sharded_bank,
     "index, flat": flat_index,
 }
-ALONE = ("index, flat",)
+UNSHARED = ("index, flat",)
 """What processes do not do together."""
 SEVERAL = ("pairs, in a ring", "class weights, sharded", "memory bank, sharded")
 """What one process alone does not do."""
