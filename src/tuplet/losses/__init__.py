@@ -28,6 +28,7 @@ from tuplet.losses.npair import NPairLoss, npair
 from tuplet.losses.proxies import ProxyLoss
 from tuplet.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor
 from tuplet.losses.proxy_nca import ProxyNCALoss, proxy_nca
+from tuplet.losses.selection import distance_weighted
 from tuplet.losses.siglip import SigLIPLoss, siglip
 from tuplet.losses.smooth_ap import SmoothAPLoss, smooth_ap
 from tuplet.losses.triplet import TripletLoss, triplet
@@ -69,6 +70,7 @@ __all__ = [
     "contrastive",
     "cosface",
     "cpc",
+    "distance_weighted",
     "estimate_log_z",
     "fast_ap",
     "generalized_lifted",
