@@ -48,7 +48,9 @@ class _Equal:
         return same & known, ~same & known
 
 
-def same_class(labels: Int[Tensor, " anchors"], reference_labels: Int[Tensor, " references"] | None = None) -> Rule:
+def same_class(
+    labels: Shaped[Tensor, " anchors"], reference_labels: Shaped[Tensor, " references"] | None = None
+) -> Rule:
     """Yes if the ids are equal, no if they differ; of an id of -1 nothing is said.
 
     Args:
@@ -87,7 +89,7 @@ class _Partner:
         return yes, ~yes
 
 
-def paired(partner: Int[Tensor, " anchors"]) -> Rule:
+def paired(partner: Shaped[Tensor, " anchors"]) -> Rule:
     """Yes for one reference of each anchor, no for all others.
 
     Args:

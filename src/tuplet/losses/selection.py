@@ -1,7 +1,7 @@
 """Triplets drawn by distance: negatives of all distances alike, where most lie at one."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tuplet.bounds import NotNegative, Positive, bounded
@@ -16,7 +16,7 @@ from tuplet.relation import SameLabel
 @torch.no_grad()
 def distance_weighted(
     embeddings: Float[Tensor, "rows dim"],
-    labels: Int[Tensor, " rows"],
+    labels: Shaped[Tensor, " rows"],
     *,
     generator: torch.Generator,
     least: Positive = 0.5,
