@@ -1,4 +1,4 @@
-"""Negatives drawn by distance: which triplets there are, and how often each negative is drawn."""
+"""Negatives sampled by distance: which triplets there are, and how often each negative is sampled."""
 
 import torch
 from torch.nn.functional import normalize
@@ -17,7 +17,7 @@ def problem():
     return torch.cat([middle.repeat(60, 1), others]), torch.cat([torch.zeros(60), torch.arange(5) + 1]).long()
 
 
-def test_negatives_are_drawn_by_the_inverse_of_the_density_of_their_distance():
+def test_negatives_are_sampled_by_the_inverse_of_the_density_of_their_distance():
     x, labels = problem()
     a, p, n = distance_weighted(x, labels, generator=torch.Generator().manual_seed(1))
     assert len(a) == 60 * 59
@@ -27,7 +27,7 @@ def test_negatives_are_drawn_by_the_inverse_of_the_density_of_their_distance():
     torch.testing.assert_close(torch.bincount(n - 60, minlength=5) / len(n), weights / weights.sum(), atol=0.02, rtol=0)
 
 
-def test_far_negatives_are_not_drawn_and_unknown_rows_take_no_part():
+def test_far_negatives_are_not_sampled_and_unknown_rows_take_no_part():
     x, labels = problem()
     labels[:2] = -1
     draw = {"generator": torch.Generator().manual_seed(1), "most": 0.7}
@@ -37,7 +37,7 @@ def test_far_negatives_are_not_drawn_and_unknown_rows_take_no_part():
     assert [len(rows) for rows in distance_weighted(x, labels, **draw | {"most": 0.1})] == [0, 0, 0]
 
 
-def test_what_is_drawn_is_a_call_of_listed_triplets():
+def test_what_is_sampled_is_a_call_of_listed_triplets():
     x, labels = problem()
     x.requires_grad_()
     a, p, n = distance_weighted(x, labels, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Triplets drawn by distance: negatives of all distances alike, where most lie at one."""
+"""Triplets sampled by distance: negatives of all distances alike, where most lie at one."""
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -22,7 +22,7 @@ def distance_weighted(
     least: Positive = 0.5,
     most: NotNegative = 1.4,
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-    r"""For each positive pair one negative, drawn with the inverse of the density of its distance on the sphere.
+    r"""For each positive pair one negative, sampled with the inverse of the density of its distance on the sphere.
 
     $$w(d) = \frac{1}{q(\max(d, d_0))}, \quad \log q(d) = (n - 2) \log d + \tfrac{n - 3}{2} \log(1 - \tfrac14 d^2)$$
 
@@ -32,8 +32,8 @@ def distance_weighted(
         embeddings: Of any length; their directions are compared.
         labels: Class ids; -1 leaves a row out.
         generator: On the device of the embeddings; the same one draws the same triplets.
-        least: d_0: nearer negatives are drawn as if they were as far as this, so that noise does not choose them.
-        most: Negatives that are farther are not drawn; a pair whose anchor has no other is left out.
+        least: d_0: nearer negatives are sampled as if they were as far as this, so that noise does not choose them.
+        most: Negatives that are farther are not sampled; a pair whose anchor has no other is left out.
 
     Returns:
         Rows of anchors, of positives and of negatives, for
@@ -58,9 +58,9 @@ def distance_weighted(
         distances = (2 - 2 * unit[rows] @ unit.T).clamp_min(0).sqrt()
         d = distances.clamp(least, 2 - 1e-3)
         log_weights = -(dim - 2) * d.log() - (dim - 3) / 2 * (1 - d.square() / 4).log()
-        drawn_from = negative & (distances <= most)
-        log_weights = torch.where(drawn_from, log_weights, -torch.inf)
-        a, p = (positive & drawn_from.any(1, keepdim=True)).nonzero(as_tuple=True)
+        candidate = negative & (distances <= most)
+        log_weights = torch.where(candidate, log_weights, -torch.inf)
+        a, p = (positive & candidate.any(1, keepdim=True)).nonzero(as_tuple=True)
         for some in spans(len(a), max(1, TILE_SIZE // max(1, len(labels)))):
             chosen = torch.softmax(log_weights[a[some]], 1)
             n = torch.multinomial(chosen, 1, generator=generator)[:, 0] if len(chosen) else a[some]
