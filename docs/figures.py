@@ -223,6 +223,135 @@ def instance() -> Figure:
     return figure
 
 
+def _broken(values: list[float]) -> np.ndarray:
+    """A curve that is not drawn across a jump."""
+    curve = np.array(values)
+    curve[1:][np.abs(np.diff(curve)) > 0.25] = np.nan  # a step of the curves here is below it
+    return curve
+
+
+def decoupled() -> Figure:
+    """Gradient of the positive and of all negatives by how near the positive is, with and without it in the sum."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
+    cosines = torch.linspace(-0.2, 0.99, 120, dtype=torch.float64)
+    kinds = {
+        "nt_xent": (losses.nt_xent, QUIET),
+        "decoupled_contrastive": (losses.decoupled_contrastive, NEAR),
+    }
+    for name, (loss, colour) in kinds.items():
+        found = np.array([_of_both(loss, float(cosine)) for cosine in cosines])
+        for axes, column in zip(panels, found.T, strict=True):
+            axes.plot(cosines, column, color=colour, label=name)
+    panels[0].set(title="Gradient of the positive", xlabel="cosine of the positive", ylabel="|dL / d cosine|")
+    panels[1].set(title="Gradient of its negatives, together", xlabel="cosine of the positive")
+    panels[0].legend()
+    return figure
+
+
+def _of_both(loss: Callable[..., torch.Tensor], cosine: float) -> tuple[float, float]:
+    """|dL/ds| of an anchor's positive, and the sum of those of its 15 negatives; by the row of the anchor alone."""
+    angles = torch.tensor([math.acos(cosine), *np.linspace(1.2, 1.9, 15)], dtype=torch.float64).requires_grad_()
+    rows = torch.cat([torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.stack([angles.cos(), angles.sin()], 1)])
+    weights = torch.zeros(len(rows), dtype=torch.float64)
+    weights[0] = 1
+    loss(rows, torch.tensor([0, 0, *range(1, 16)]), weights=weights, temperature=0.1).backward()
+    by = (angles.grad / angles.detach().sin()).abs()
+    return float(by[0]), float(by[1:].sum())
+
+
+def scored() -> Figure:
+    """Similarity of the sides of a pair by their angle, and its derivative: the cosine, and AnglE's."""
+    figure, (value, force) = plt.subplots(1, 2, figsize=(9, 3.6))
+    angles = torch.linspace(0, math.pi, 300, dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros_like(angles)
+    sides = torch.stack([1 + zero, zero], 1), torch.stack([angles.cos(), -angles.sin()], 1)
+    for loss, name, colour in ((losses.CoSENTLoss(), "cosent", NEAR), (losses.AnglELoss(), "angle", FAR)):
+        similarity = loss.similarity(*sides)
+        (by,) = torch.autograd.grad(similarity.sum(), angles, retain_graph=True)
+        value.plot(angles.detach(), similarity.detach(), color=colour, label=name)
+        force.plot(angles.detach(), _broken(by.abs().tolist()), color=colour, label=name)
+    value.set(title="Similarity of two sides", xlabel="angle between them", ylabel="s")
+    force.set(title="How fast it changes", xlabel="angle between them", ylabel="|ds / d angle|")
+    value.legend()
+    return figure
+
+
+def heads() -> Figure:
+    """Gradient of the own class and of the nearest other one, by the angle to the own class."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.9))
+    angles = torch.linspace(0.05, 2.6, 120, dtype=torch.float64)
+    for name, (loss, colour) in HEADS.items():
+        found = np.array([_of_head(loss, float(angle)) for angle in angles])
+        for axes, column in zip(panels, found.T, strict=True):
+            axes.plot(angles.rad2deg(), column, color=colour, label=name)
+    panels[0].set(title="Gradient of the own class", ylabel="|dL / d angle|", yscale="symlog")
+    panels[1].set(title="Gradient of the nearest other class", yscale="symlog")
+    for axes in panels:
+        axes.set(xlabel="angle to the own class, degrees")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _number(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+HEADS: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
+    "arcface": (lambda *given: losses.arcface(*given, scale=16.0), QUIET),
+    "curricularface, t = 0.6": (lambda *given: losses.curricularface(*given, _number(0.6), scale=16.0), NEAR),
+    "adaface, low quality": (lambda *given: losses.adaface(*given, _number(2.0), _number(0.1), scale=16.0), FAR),
+    "adaface, high quality": (lambda *given: losses.adaface(*given, _number(0.5), _number(0.1), scale=16.0), "#c2578a"),
+    "magface, small norm": (lambda *given: losses.magface(*given, scale=16.0), THIRD),
+    "elasticface, a margin of 0.7": (
+        lambda *given: losses.elasticface(*given, _number(0.7).expand(1), scale=16.0),
+        "#8d6a9f",
+    ),
+    "uniface": (lambda *given: losses.uniface(*given, _number(math.log(40)), scale=16.0), "#b08a00"),
+    "p2sgrad": (losses.p2sgrad, "#3f7f7a"),
+    "soft_triple, one center": (lambda *given: losses.soft_triple(*given, centers=1, penalty=0.0), "#7a6a4f"),
+}
+
+
+def _of_head(loss: Callable[..., torch.Tensor], angle: float) -> tuple[float, float]:
+    """|dL / d angle| of the own class weight, and of one at 70 degrees; two others are at right angles."""
+    turns = torch.tensor([angle, math.radians(70)], dtype=torch.float64, requires_grad=True)
+    example = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    own, other = (
+        sum(part * torch.eye(5, dtype=torch.float64)[at] for part, at in ((turn.cos(), 0), (turn.sin(), axis)))
+        for turn, axis in zip(turns, (1, 2), strict=True)
+    )
+    weight = torch.stack([own, other, *torch.eye(5, dtype=torch.float64)[3:]])
+    (by,) = torch.autograd.grad(loss(example, weight, torch.tensor([0])), turns)
+    return float(by[0].abs()), float(by[1].abs())
+
+
+def correlations() -> Figure:
+    """Loss of one feature by its standard deviation, and of a correlation of two features."""
+    figure, (deviation, correlation) = plt.subplots(1, 2, figsize=(9, 3.6))
+    plain = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    both = torch.linalg.qr(plain - plain.mean(0))[0] * math.sqrt(199)  # uncorrelated, of variance 1
+    spreads = torch.linspace(0, 1.5, 60, dtype=torch.float64)
+    variance = {"invariance": 0.0, "covariance": 0.0, "variance": 1.0}
+    deviation.plot(
+        spreads,
+        [losses.vicreg(both[:, :1] * s, both[:, :1] * s, **variance) for s in spreads],
+        color=NEAR,
+        label="vicreg",
+    )
+    angles = torch.linspace(-1, 1, 81, dtype=torch.float64)
+    mixed = [torch.stack([both[:, 0], r * both[:, 0] + (1 - r**2).clamp_min(0).sqrt() * both[:, 1]], 1) for r in angles]
+    covariance = {"invariance": 0.0, "covariance": 1.0, "variance": 0.0}
+    correlation.plot(
+        angles, [losses.vicreg(x, x, **covariance) for x in mixed], color=NEAR, label="vicreg, two features"
+    )
+    own = [losses.barlow_twins(both[:, :1], x[:, 1:]) for x in mixed]
+    correlation.plot(angles, own, color=FAR, label="barlow_twins, a feature and itself")
+    deviation.set(title="The variance term of a feature", xlabel="its standard deviation", ylabel="loss")
+    correlation.set(title="The term of a correlation", xlabel="correlation", ylabel="loss")
+    correlation.legend(fontsize=9)
+    return figure
+
+
 def forces() -> Figure:
     """Gradient of a positive and of a negative pair, by its cosine."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
@@ -276,7 +405,11 @@ def _force(loss: Callable[..., torch.Tensor], cosine: float, moved: int, fixed: 
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    function.__name__: function for function in (npair, info_nce, nce, log_ratio, instance, forces)
+    function.__name__: function
+    for function in (
+        *(npair, info_nce, nce, log_ratio, instance),
+        *(decoupled, scored, heads, correlations, forces),
+    )
 }
 
 

@@ -92,6 +92,7 @@ KINDS = (
     ("**classes**, a few examples of each in a batch", "class", False, "supcon"),
     ("**classes**, a fixed set while training", "class", True, "arcface"),
     ("**pairs**: two views, a query and its positive", "pair", False, "info_nce"),
+    ("**pairs with a score** of how alike they are", "scored", False, "cosent"),
     ("**continuous labels**", "graded", False, "log_ratio"),
     ("**nothing** but the examples", "example", False, "info_nce"),
     ("**series** whose future is to be predicted", "none", False, "cpc"),
@@ -139,6 +140,7 @@ def loss_table() -> str:
 SHARED_PAGES = {
     "supcon": "info_nce",
     "nt_xent": "info_nce",
+    "angle": "cosent",
     "instance_discrimination": "instance",
     "combined_margin": "arcface",
 }

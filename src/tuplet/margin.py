@@ -242,6 +242,25 @@ def target_scores(margin: Margin, a: Tensor, r: Tensor, partner: Tensor, *, unit
     return Targets(logit.score, logit.mine, logit.theirs if rate is None else logit.theirs * rate, at)
 
 
+def angles(u: Tensor, v: Tensor) -> Tensor:
+    """Angles of unit rows, in radians, to the last digit at every angle; where rows are equal or opposite, a constant.
+
+    A row of length zero has no direction: its angle is a right one.
+    """
+    apart, together = (length(x) for x in (v - u, v + u))
+    exists = (u.square().sum(1) > 0.25) & (v.square().sum(1) > 0.25)
+    has_direction = exists & (torch.minimum(apart, together) > ALIGNED * torch.finfo(u.dtype).eps)
+    plain = 2 * torch.atan2(apart, together)
+    found = torch.where(has_direction, plain, plain.detach())
+    return torch.where(exists, found, torch.pi / 2)
+
+
+def length(x: Tensor) -> Tensor:
+    """Length of rows, with a gradient of 0 at 0."""
+    squares = x.square().sum(1)
+    return torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
+
+
 def nearest_cosine(classes: int, dim: int) -> float:
     """Least cosine that the two nearest of so many vectors can have: the regular simplex, if there is room."""
     if classes <= dim + 1:

@@ -23,6 +23,7 @@ Baseline = Literal["raw", "untrained"]
 _LOWER = (
     "label_distance",
     "label_gap",
+    "rank_gap",
     "uniformity",
     "alignment",
     "duplicate_share",

@@ -34,6 +34,18 @@ PAPERS = {
     "proxy-anchor-2020",
     "supcon-2020",
     "siglip-2023",
+    "decoupled-2021",
+    "cosent-2024",
+    "angle-2023",
+    "vicreg-2022",
+    "barlow-twins-2021",
+    "curricularface-2020",
+    "adaface-2022",
+    "magface-2021",
+    "elasticface-2022",
+    "uniface-2023",
+    "p2sgrad-2019",
+    "soft-triple-2019",
 }
 FEWER = {
     "per-class": ["classes_per_batch=4", "per_class=4"],
@@ -59,6 +71,11 @@ def shelf(tmp_path_factory):
     with (folder / "table.csv").open("w", newline="") as file:
         numbers = random.normal(size=(90, 4)).round(4)
         csv.writer(file).writerows([["x0", "x1", "x2", "x3", "target"], *([*row, row.sum()] for row in numbers)])
+    words = ["red", "green", "blue", "old", "new", "cat", "dog", "hen"]
+    halves = [(random.choice(words, 3), random.choice(words, 3)) for _ in range(60)]
+    scored = [[" ".join(a), " ".join(b), len({*a} & {*b})] for a, b in halves]
+    with (folder / "scored.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "pair", "target"], *scored])
     (folder / "corpus.txt").write_text("the house is a home and the home is a house " * 60)
     return folder
 
@@ -66,7 +83,9 @@ def shelf(tmp_path_factory):
 def data_for(recipe):
     if recipe.data.kind == "words":
         return "corpus.txt"
-    return {"log_ratio": "table.csv", "cpc": "waves.npy"}.get(recipe.loss.name, "photos")
+    return {"log_ratio": "table.csv", "cpc": "waves.npy", "cosent": "scored.csv", "angle": "scored.csv"}.get(
+        recipe.loss.name, "photos"
+    )
 
 
 def test_every_paper_has_its_preset_and_a_small_form():

@@ -64,8 +64,8 @@ def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.M
 
 
 def draws(name: str) -> bool:
-    """Whether the loss draws noise for each row of a batch."""
-    return "noise_samples" in inspect.signature(registry[name]).parameters
+    """Whether the loss draws noise, or margins, for each row of a batch."""
+    return bool({"noise_samples", "hard_first"} & {*inspect.signature(registry[name]).parameters})
 
 
 def batch(name: str, rows: int = 12, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
@@ -80,6 +80,9 @@ def batch(name: str, rows: int = 12, *, seed: int = 0, dtype: torch.dtype = torc
         return Batch((leaf(rows, 4, DIM), leaf(rows, 4, 3)), {})
     if supervision == "pair":
         return Batch((leaf(rows, DIM),), {"references": leaf(rows, DIM)})
+    if supervision == "scored":
+        scores = torch.randn(rows, generator=generator, dtype=torch.float64)
+        return Batch((leaf(rows, DIM),), {"references": leaf(rows, DIM), "labels": scores})
     labels = {
         "class": torch.arange(rows) % CLASSES,
         "multi": torch.arange(rows) % CLASSES,

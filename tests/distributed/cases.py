@@ -175,6 +175,11 @@ def graded(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     return {"embeddings": encode(batch.inputs), "labels": batch.graded, **sides}
 
 
+def scored(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
+    sides = {"references": encode(batch.others), "weights": batch.weights}
+    return {"embeddings": encode(batch.inputs), "labels": batch.graded[:, 0], **sides}
+
+
 def examples(encode: nn.Module, batch: Batch, _: Extra) -> Arguments:
     return {"embeddings": encode(batch.inputs), "labels": batch.positions, "weights": batch.weights}
 
@@ -256,6 +261,9 @@ def _forms() -> Iterator[Case]:
     yield Case("triplet", {"select": "semihard", "mean_over": "all", "geometry": "euclidean"}, weighted)
     yield Case("info_nce", {}, more_references)
     yield Case("info_nce", {"symmetric": True}, more_references)
+    every = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+    yield Case("info_nce", {"directions": every, "false_negative_margin": 0.1}, own_negatives)
+    yield Case("info_nce", {"directions": every[:2]}, more_references)
     yield Case("info_nce", {"symmetric": True}, weighted_pairs)
     yield Case("info_nce", {"symmetric": True, "temperature": "learned", "geometry": "dot"}, views)
     yield Case("info_nce", {"symmetric": True}, two_sets)
@@ -268,6 +276,8 @@ def _forms() -> Iterator[Case]:
     yield Case("nt_xent", {}, weighted)
     yield Case("nt_xent", {}, pairs, queue=20)
     yield Case("multi_similarity", {}, weighted)
+    for call in (pairs, weighted_pairs, weighted):
+        yield Case("decoupled_contrastive", {"weighted": call is not pairs}, call)
     for call in (pairs, weighted_pairs, two_sets):
         yield Case("siglip", {}, call)
     yield Case("siglip", {}, pairs, wrapped=True)
@@ -297,14 +307,21 @@ def _other_losses() -> Iterator[Case]:
 
 
 def _declared() -> Iterator[Case]:
-    """Losses over classes that nothing above calls, since their declarations say how they are called."""
+    """Losses over classes or pairs that nothing above calls, since their declarations say how they are called."""
     named = {case.name for case in (*_pair_losses(), *_forms(), *_other_losses(), *_heads())}
     for name in losses.registry:
         loss = losses.registry[name]
-        if name not in named and loss.supervision == "class":
+        if name not in named and loss.supervision in DECLARED_CALLS:
             is_head = "num_classes" in loss.options
-            for call in (weighted, classes) if is_head else (weighted, two_sets):
+            for call in (weighted, classes) if is_head else DECLARED_CALLS[loss.supervision]:
                 yield Case(name, {"num_classes": 7, "dim": DIM} if is_head else {}, call)
+
+
+DECLARED_CALLS: dict[str, tuple[Call, ...]] = {
+    "class": (weighted, two_sets),
+    "pair": (pairs, weighted_pairs),
+    "scored": (scored,),
+}
 
 
 def _heads() -> Iterator[Case]:

@@ -8,7 +8,12 @@ from oracles.a_softmax import a_softmax, annealing, psi
 from oracles.circle import circle
 from oracles.combined_margin import combined_margin, target_score
 from oracles.contrastive import contrastive
+from oracles.correlations import barlow_twins, vicreg
+from oracles.cosent import angle, cosent
 from oracles.cpc import cpc
+from oracles.decoupled_contrastive import decoupled_contrastive
+from oracles.directed import directed_info_nce
+from oracles.faces import adaface, curricularface, elasticface, magface, p2sgrad, uniface
 from oracles.fast_ap import fast_ap
 from oracles.generalized_lifted import generalized_lifted
 from oracles.info_nce import capped_temperature, info_nce
@@ -29,18 +34,27 @@ from oracles.proxy_nca import proxy_nca
 from oracles.rules import Truth
 from oracles.siglip import siglip
 from oracles.smooth_ap import smooth_ap
+from oracles.soft_triple import soft_triple
 from oracles.supcon import supcon
 from oracles.triplet import triplet
 
 __all__ = [
     "Truth",
     "a_softmax",
+    "adaface",
+    "angle",
     "annealing",
+    "barlow_twins",
     "capped_temperature",
     "circle",
     "combined_margin",
     "contrastive",
+    "cosent",
     "cpc",
+    "curricularface",
+    "decoupled_contrastive",
+    "directed_info_nce",
+    "elasticface",
     "estimated_log_z",
     "fast_ap",
     "generalized_lifted",
@@ -48,20 +62,25 @@ __all__ = [
     "instance_discrimination",
     "instance_discrimination_nce",
     "log_ratio",
+    "magface",
     "multi_similarity",
     "nca",
     "nce",
     "npair_mc",
     "npair_per_pair",
     "nt_xent",
+    "p2sgrad",
     "proxy_anchor",
     "proxy_nca",
     "psi",
     "siglip",
     "smooth_ap",
+    "soft_triple",
     "supcon",
     "target_score",
     "triplet",
     "tuplet",
+    "uniface",
     "updated_bank",
+    "vicreg",
 ]

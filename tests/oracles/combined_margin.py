@@ -40,6 +40,7 @@ def combined_margin(
     sub_centers: int = 1,
     classes: list[int] | None = None,
     correction: bool = False,
+    label_smoothing: float = 0.0,
     weights: Tensor | None = None,
 ) -> Truth:
     """Cross-entropy of s cos(theta_j) with a margin on the target; class j owns the rows jK to jK+K-1 of `weight`.
@@ -66,7 +67,8 @@ def combined_margin(
             raised = math.log((len(centers) - len(present)) / (len(kept) - len(present))) if j not in present else 0.0
             logits.append(scale * score + (raised if correction else 0.0))
         logits = torch.stack(logits)
-        terms.append(Term(w[i], torch.logsumexp(logits, 0) - logits[kept.index(label)], 1.0))
+        wanted = (1 - label_smoothing) * logits[kept.index(label)] + label_smoothing * logits.mean()
+        terms.append(Term(w[i], torch.logsumexp(logits, 0) - wanted, 1.0))
     return divide(terms, x)
 
 

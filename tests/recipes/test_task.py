@@ -7,7 +7,7 @@ import tiny
 from tuplet.data import Manifest
 from tuplet.errors import RecipeError
 from tuplet.recipes import load_recipe
-from tuplet.recipes.task import class_pairs, examples, labelled, pairs, series, task_of
+from tuplet.recipes.task import class_pairs, examples, labelled, pairs, scored, series, task_of
 from tuplet.training import run
 from tuplet.training.events import read_events
 
@@ -50,16 +50,18 @@ def task(recipe, loss, batch, *known, changes=()):
         ("nt_xent", PER_CLASS, ["sets"], "multi", labelled),
         ("siglip", PER_CLASS, ["labels", "pairs"], "pair", pairs),
         ("info_nce", UNIFORM, ["labels"], "pair", pairs),
+        ("vicreg", PER_CLASS, ["labels"], "pair", pairs),
         ("info_nce", UNIFORM, [], "pair", pairs),
         ("instance_discrimination", UNIFORM, ["labels"], "example", examples),
         ("log_ratio", UNIFORM, ["labels", "targets"], "graded", labelled),
+        ("cosent", UNIFORM, ["pairs", "targets"], "scored", scored),
         ("cpc", UNIFORM, ["labels"], "none", series),
     ],
 )
 def test_loss_batch_and_data_decide_what_is_reported(recipe, loss, batch, known, reported, called):
     found = task(recipe, loss, batch, *known)
     assert (found.supervision, found.arguments) == (reported, called)
-    assert found.has_partners == (reported == "pair" and "pairs" in known)
+    assert found.has_partners == (reported in ("pair", "scored") and "pairs" in known)
 
 
 def test_a_queue_tells_pairs_of_classes_apart_by_labels_only(recipe):
@@ -73,6 +75,8 @@ def test_a_queue_tells_pairs_of_classes_apart_by_labels_only(recipe):
         ("info_nce", PER_CLASS, ["pairs"], "batch-needs-classes"),
         ("arcface", UNIFORM, ["sets"], "several-labels"),
         ("nce", UNIFORM, ["labels"], "words-recipe"),
+        ("cosent", UNIFORM, ["pairs"], "scored-pairs"),
+        ("angle", UNIFORM, ["targets"], "scored-pairs"),
         ("supcon", "batch={name='windows'}", ["labels"], "words-recipe"),
     ],
 )
@@ -92,6 +96,7 @@ def test_what_the_data_cannot_tell_is_refused(recipe, loss, batch, known, refere
         ("supcon", PER_CLASS, ["labels", "targets"], [], ("classes", "targets", "views")),
         ("info_nce", UNIFORM, ["labels", "pairs"], ["data.split.by=row"], ("train", "pairs", "classes", "views")),
         ("supcon", PER_CLASS, ["labels", "pairs"], [], ("classes", "views")),
+        ("cosent", UNIFORM, ["labels", "pairs", "targets"], [], ("scored", "classes", "views")),
         ("nt_xent", UNIFORM, [], [], ("views",)),
     ],
 )

@@ -10,15 +10,21 @@ from torch.nn.functional import normalize
 import tiny
 from tuplet import index
 from tuplet.data import take_batch
-from tuplet.evaluation import graded, verification
+from tuplet.evaluation import graded, scored_pairs, verification
 from tuplet.losses import MetricLoss, registry
 from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
 from tuplet.training import run
 from tuplet.training.evaluator import PAIRS
 from tuplet.training.events import read_events
+from tuplet.training.protocols import distinct_partners
 
 UNIFORM = "batch={name='uniform', batch_size=12}"
+SCORED = [
+    "data={source='{folder}/scored.csv', split={by='row', test=0.3, validation=0.3}}",
+    "model={encoder='bag-of-words', dim=8}",
+    "train.augment=none",
+]
 GRADED = "data={source='{folder}/graded.npy', targets='{folder}/graded.values.npy', split={by='row'}}"
 SERIES = [
     "data={source='{folder}/series.npy', kind='series', split={by='row', test=0.3, validation=0.3}}",
@@ -29,11 +35,16 @@ SHORT = ["train.steps=4", "train.validate_every=2", "train.ema=0.0", "evaluate.b
 TRAINED = {  # how a loss compares, and the recipe if it needs more than its name
     "a_softmax": ("cosine", ["loss={name='a_softmax'}", UNIFORM]),
     "arcface": ("cosine", ["loss={name='arcface'}", UNIFORM]),
+    "angle": ("cosine", ["loss={name='angle'}", UNIFORM, *SCORED]),
     "circle": ("cosine", ["loss={name='circle'}"]),
     "combined_margin": ("cosine", ["loss={name='combined_margin'}", UNIFORM]),
     "contrastive": ("euclidean", ["loss={name='contrastive'}"]),
     "cpc": ("dot", ["loss={name='cpc', steps=2}", UNIFORM, *SERIES]),
+    "cosent": ("cosine", ["loss={name='cosent'}", UNIFORM, *SCORED]),
     "cosface": ("cosine", ["loss={name='cosface'}", UNIFORM]),
+    "barlow_twins": ("cosine", ["loss={name='barlow_twins'}", UNIFORM]),
+    "vicreg": ("cosine", ["loss={name='vicreg'}", UNIFORM]),
+    "decoupled_contrastive": ("cosine", ["loss={name='decoupled_contrastive'}", UNIFORM]),
     "info_nce": ("cosine", ["loss={name='info_nce'}", UNIFORM]),
     "instance_discrimination": ("cosine", ["loss={name='instance_discrimination', noise_samples=8}", UNIFORM]),
     "log_ratio": ("squared_euclidean", ["loss={name='log_ratio'}", UNIFORM, GRADED]),
@@ -48,8 +59,17 @@ TRAINED = {  # how a loss compares, and the recipe if it needs more than its nam
 }
 UNCHANGED = {"cosine": {"longer"}, "dot": set(), "euclidean": {"moved"}, "squared_euclidean": {"moved"}}
 """What changes of all embeddings alike a geometry does not see."""
-EXCEPT = {"a_softmax": set(), "log_ratio": {"longer", "moved"}}
-"""The length of a row scales A-Softmax; the ratio of two distances stays where both grow."""
+EXCEPT = {
+    "a_softmax": set(),
+    "adaface": set(),
+    "magface": set(),
+    "vicreg": {"moved"},
+    "barlow_twins": {"longer", "moved"},
+    "log_ratio": {"longer", "moved"},
+}
+"""The length of a row scales A-Softmax, and gives AdaFace and MagFace their margin;
+the ratio of two distances stays where both grow, and
+variances where all rows move."""
 OTHERS = {  # a geometry that an option decides
     "contrastive of the note": ("squared_euclidean", ["loss={name='contrastive', convention='note'}"]),
     "contrastive of angles": ("cosine", ["loss={name='contrastive', geometry='cosine'}"]),
@@ -63,6 +83,9 @@ def recipe(tmp_path_factory):
     random = np.random.default_rng(0)
     np.save(folder / "graded.npy", random.normal(size=(90, 6)).astype(np.float32))
     np.save(folder / "graded.values.npy", random.normal(size=90).astype(np.float32))
+    pairs = random.choice(["cat", "dog", "cow", "hen", "fig"], (90, 2, 3))
+    scored = [f"{' '.join(a)},{' '.join(b)},{len({*a} & {*b})}" for a, b in pairs]
+    (folder / "scored.csv").write_text("\n".join(["text,pair,target", *scored]))
     np.save(folder / "series.npy", random.normal(size=(40, 3, 32)).astype(np.float32))
     np.save(folder / "series.labels.npy", np.arange(40) % 4)
     (folder / "corpus.txt").write_text(" ".join(random.choice(["cat", "dog", "cow", "hen", "fig"], 600)))
@@ -117,6 +140,11 @@ def check_validation(folder, geometry, embedder, dataset):
     events = [each for each in read_events(folder / "events.jsonl") if each.get("split") == "validation"]
     found = [each["values"] for each in events if each["of"] == "model" and each["best"]][-1]
     rows = embedder.embed(dataset)
+    if dataset.partners is not None:
+        sides = rows, embedder.embed(dataset, side="partner")
+        expected = scored_pairs(*sides, dataset.targets, geometry=geometry, bootstrap=0).values["spearman"]
+        assert found["spearman"]["value"] == pytest.approx(expected)
+        return
     if dataset.classes is None:
         expected = graded(rows, dataset.targets, geometry=geometry, bootstrap=0).values["spearman"]
         assert found["spearman"]["value"] == pytest.approx(expected)
@@ -124,6 +152,14 @@ def check_validation(folder, geometry, embedder, dataset):
     nearest = scores_of(geometry, rows, rows).fill_diagonal_(-torch.inf).argmax(1)
     hit = (dataset.classes[nearest] == dataset.classes).double().mean()
     assert found["recall@1"]["value"] == pytest.approx(float(hit))
+
+
+def answers(embedder, dataset):
+    """What a gallery holds: the examples, or of pairs the different second sides."""
+    if dataset.partners is None:
+        return dataset.ids, embedder.embed(dataset)
+    rows, _ = distinct_partners(dataset)
+    return [dataset.ids[row] for row in rows], embedder.embed(dataset, side="partner")[rows]
 
 
 @pytest.mark.parametrize("what", [*sorted({*registry} - {"nce"}), *OTHERS])
@@ -145,7 +181,7 @@ def test_a_loss_is_trained_validated_indexed_searched_and_thresholded_by_one_geo
     assert json.loads((folder / "evaluation.json").read_text())["geometry"] == geometry
     check_validation(folder, geometry, embedder, made.validation)
     parts = (made.test, made.validation, made.train)
-    gallery = {name: row for part in parts for name, row in zip(part.ids, embedder.embed(part), strict=True)}
+    gallery = {name: row for part in parts for name, row in zip(*answers(embedder, part), strict=True)}
     check_search(folder / "gallery", geometry, embedder.embed(made.test)[:4], gallery)
     if made.validation.classes is not None:
         rows, classes = embedder.embed(made.validation), made.validation.classes

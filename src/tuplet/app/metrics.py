@@ -22,6 +22,7 @@ _MEANINGS = {
     "ndcg@": "how early the nearest targets come among the {k} nearest",
     "label_distance@": "mean distance of the targets of the {k} nearest; lower is better",
     "label_gap@": "distance of the targets of the {k} nearest, where 1 is chance; lower is better",
+    "rank_gap": "difference of a pair's ranks by similarity and by score, 1/3 by chance; lower is better",
     "auc": "chance that a pair of one class is nearer than a pair of two",
     "eer": "error rate where as many pairs are wrongly accepted as wrongly refused; lower is better",
     "average_precision": "mean precision of the pairs of one class, ranked by score",
@@ -73,6 +74,7 @@ _MAIN = {
     "reid": ("recall@1", "map"),
     "query_gallery": ("recall@1", "map"),
     "targets": ("spearman", "ndcg@10", "label_gap@10"),
+    "scored": ("spearman", "kendall"),
     "pairs": ("recall@1", "recall@10", "mrr"),
     "views": ("recall@1",),
     "verification": (),
@@ -88,7 +90,7 @@ _LEFT_OUT = {
     "other_groups": "; the query's own group does not count",
     "reid": "; examples of the query's class from its own group, such as its camera, do not count",
 }
-_PLAIN = ("all", "train", "targets", "verification", "health")
+_PLAIN = ("all", "train", "targets", "scored", "verification", "health")
 """Protocols that need not be named beside a metric."""
 
 
@@ -150,6 +152,8 @@ class Metric:
             words = "the nearest neighbour is of the same class"
         elif self.key == "spearman" and self.protocol == "targets":
             words = "rank correlation of distances with those of the targets, over pairs"
+        elif self.key == "spearman" and self.protocol == "scored":
+            words = "rank correlation of the similarities of pairs with their scores"
         elif stem == "recall":
             words = _RECALL.get(self.protocol, _RECALL["all"])
         else:

@@ -21,6 +21,7 @@ _PROTOCOLS = {
     "all": "Each example is a query against all others.",
     "train": "Each example is classified by the training examples.",
     "targets": "Distances between embeddings are compared with distances between targets.",
+    "scored": "Similarities of the two sides of pairs are compared with the scores of the pairs.",
     "pairs": "Each query is searched among the positives of all.",
     "views": "An augmented view of each example looks for it among all. Without classes, targets or pairs nothing can "
     "be said of what the embedding is good for.",

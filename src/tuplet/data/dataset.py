@@ -171,8 +171,8 @@ def labels_of(manifest: Manifest, supervision: Supervision | None = None) -> Lab
         return Labels("class", torch.from_numpy(manifest.labels))
     if supervision == "multi" and manifest.label_sets is not None:
         return Labels("multi", torch.from_numpy(manifest.label_sets.astype(np.int64)))
-    if supervision == "graded" and manifest.targets is not None:
-        return Labels("graded", torch.from_numpy(manifest.targets))
+    if supervision in ("graded", "scored") and manifest.targets is not None:
+        return Labels(supervision, torch.from_numpy(manifest.targets))
     if supervision in ("example", "pair", "none"):  # a pair may also be two views of one example
         return Labels(supervision, torch.arange(len(manifest)))
     raise LabelError(

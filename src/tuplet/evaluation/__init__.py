@@ -8,6 +8,7 @@ from tuplet.evaluation.graded import GradedResult, graded, ndcg
 from tuplet.evaluation.health import HealthResult, health
 from tuplet.evaluation.result import Estimates, QueryResult, Result
 from tuplet.evaluation.retrieval import RetrievalResult, matching, retrieval
+from tuplet.evaluation.scored import scored_pairs
 from tuplet.evaluation.verification import Curve, VerificationResult, verification, verification_from_scores
 from tuplet.evaluation.words import WordPairs, WordSimilarityResult, read_word_pairs, word_similarity
 
@@ -38,6 +39,7 @@ __all__ = [
     "rank_correlation",
     "read_word_pairs",
     "retrieval",
+    "scored_pairs",
     "verification",
     "verification_from_scores",
     "word_similarity",

@@ -3,14 +3,14 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from typing import Any, ClassVar, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from tuplet.bounds import Count, Radians
+from tuplet.bounds import Count, Radians, Share
 from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, gather, stream
 from tuplet.engine.execution import uses_tiles
 from tuplet.engine.gather import all_gather, shared
@@ -21,6 +21,7 @@ from tuplet.losses.counters import count_on
 from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights, known, row_ids
 from tuplet.losses.pending import Call
+from tuplet.losses.smoothing import above_mean
 from tuplet.margin import Margin, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
@@ -166,11 +167,14 @@ class ScaledHeadLoss(HeadLoss):
         sub_centers: Vectors for each class.
         sample_rate: Share of the classes in a step; see `tuplet.heads.ClassWeights`.
         correction: True to correct the scores of sampled classes by log(1 / sampling probability).
+        label_smoothing: Share of the target that all classes have alike, at least 0 and below 1; for one vector per
+            class, all classes in each step, and no shards.
         seed: Of the first weights and of the draws.
     """
 
     _: KW_ONLY
     correction: bool = False
+    label_smoothing: Share = 0.0
 
     sides: ClassVar[Any] = HeadOptions
     of_module: ClassVar[frozenset[str]] = HeadLoss.of_module | {"sub_centers", "sample_rate", "correction"}
@@ -217,6 +221,13 @@ class ScaledHeadLoss(HeadLoss):
         votes.index_put_((own[known], cosines[known].argmax(1)), votes.new_ones(()), accumulate=True)
         main = cosines.gather(1, votes.argmax(1)[own][:, None])[:, 0]
         return known & (main < math.cos(angle))
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        outcome = super()._outcome(embeddings, labels, **sides)
+        if not self.label_smoothing or labels is None:
+            return outcome
+        above = above_mean(embeddings, labels, self.classes, self.target_margin(), self._scale() or 1.0, sides)
+        return replace(outcome, total=outcome.total + self.label_smoothing * above)
 
     def _scale(self) -> float | None:
         return float(vars(self)["scale"])

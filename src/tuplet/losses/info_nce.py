@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tuplet.bounds import Tau
-from tuplet.engine import SINGLE_PROCESS, Outcome, Processes
+from tuplet.bounds import Finite, Tau
+from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, stream
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_gather, counts, first_row
-from tuplet.errors import LabelError
+from tuplet.errors import LabelError, ShapeError
+from tuplet.losses.candidates import Direction, Sides, joint
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import Checks, Options, PairBatch, check_embeddings, check_weights, options_of, prepare_inputs
 from tuplet.losses.temperature import Temperature, scale_of
@@ -55,26 +56,41 @@ class InfoNCELoss(TemperatureLoss):
 
     $$L_i = \log \sum_k e^{s_{ik}/\tau} - \frac{1}{|P_i|} \sum_{p \in P_i} s_{ip}/\tau$$
 
-    A queue holds latest references as further negatives.
+    A queue holds latest references as further negatives. Of pairs, `directions` says what is in the sum besides:
+    queries are the anchors, documents their references, and each is left out of the sums of its own pair.
 
     Inputs:
         anchors: Query embeddings.
         references: Key embeddings.
         relation: Positives and negatives of each anchor, as a rule of `tuplet.relations`. By default reference i is the
             only positive of anchor i, and further references are negatives; only then a queue may be given.
+        negatives: Of each anchor its own, n of them; they are negatives of all other anchors too.
+        guide: What another model makes of the anchors: a candidate that it finds nearer than the positive is no
+            negative. With `reference_guide`, and `negative_guide` where there are negatives.
+        reference_guide: The same of the references.
+        negative_guide: The same of the negatives.
 
     Args:
         temperature: tau > 0, no unit; or "learned", from 0.07 on.
         symmetric: Average with the loss of the first references as anchors.
+        directions: What the sum is over: documents compared with the query, which is the plain form, and besides
+            queries with the query, queries with the document, documents with the document.
+        false_negative_margin: A candidate is left out where its cosine, by the guide or else by the embeddings
+            themselves, is above that of the positive less this; None leaves out nothing without a guide, and is 0 with
+            one.
         geometry: How two embeddings are compared.
 
     References:
-        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 4.
+        van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 4. For
+        directions Li et al., "Towards General Text Embeddings with Multi-stage Contrastive Learning", 2023,
+        eq. 2. For the guide Solatorio, "GISTEmbed", 2024.
     """
 
     temperature: Tau | Literal["learned"] = 0.07
     symmetric: bool = False
     geometry: GeometryName = "cosine"
+    directions: tuple[Direction, ...] = ("query_to_doc",)
+    false_negative_margin: Finite | None = None
 
     suits = "most pairs; a `FeatureQueue` for more negatives"
     supervision = "pair"
@@ -85,6 +101,12 @@ class InfoNCELoss(TemperatureLoss):
         "references": Float[Tensor, "references dim"],
         "relation": Relation | Rule | Levels | None,
     }
+    keyword_inputs: ClassVar[Mapping[str, Any]] = {
+        "negatives": Float[Tensor, "anchors n dim"] | None,
+        "guide": Float[Tensor, "anchors guide"] | None,
+        "reference_guide": Float[Tensor, "references guide"] | None,
+        "negative_guide": Float[Tensor, "anchors n guide"] | None,
+    }
 
     def program(self, problem: PairBatch | None = None) -> Softmax:
         """Softmax over the references."""
@@ -94,6 +116,8 @@ class InfoNCELoss(TemperatureLoss):
     def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
         """Row by row, or by a relation."""
         anchors, references, relation = inputs.values()
+        if relation is not None and self._is_joint(sides):
+            raise _no_pairs("a relation")
         if relation is None or isinstance(relation, Rule | Levels):
             return self._of_levels(anchors, None, {**sides, "references": references, "relation": relation})
         checks, weights, processes = (
@@ -115,6 +139,8 @@ class InfoNCELoss(TemperatureLoss):
         return _mean_of(forth, self._streamed(back, processes))
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        if self._is_joint(sides):
+            return self._joint(embeddings, labels, sides)
         forth = super()._outcome(embeddings, labels, **sides)
         references, theirs = sides.get("references"), sides.get("reference_labels")
         if not self.symmetric or references is None:
@@ -128,6 +154,46 @@ class InfoNCELoss(TemperatureLoss):
             back["weights"] = _of_references(weights, references, sides.get("processes", SINGLE_PROCESS))
         back["execution"] = replace(sides.get("execution") or DEFAULT, check="off")  # all of it was looked at above
         return _mean_of(forth, super()._outcome(references, theirs, **back))
+
+    def _is_joint(self, sides: Mapping[str, Any]) -> bool:
+        """Whether anything is asked that the plain form has not."""
+        is_asked = len(self.directions) > 1 or self.false_negative_margin is not None
+        return is_asked or any(sides.get(name) is not None for name in self.keyword_inputs)
+
+    def _joint(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
+        """Pairs in several directions, with own negatives, without candidates that look like positives."""
+        if labels is not None or sides.get("relation") is not None:
+            raise _no_pairs("a relation" if labels is None else "labels")
+        if self.geometry not in ("cosine", "dot") or "query_to_doc" not in self.directions:
+            raise ShapeError(
+                f"info_nce has directions {', '.join(self.directions)} and geometry {self.geometry!r}.",
+                hint="Directions hold query_to_doc, which has the positives; they, own negatives and false negatives "
+                "are for geometry 'cosine' or 'dot'.",
+                reference="directions",
+            )
+        if self.symmetric and len(self.directions) > 1:
+            raise ShapeError(
+                "symmetric averages two sums, and directions join several in one; both were asked for.",
+                hint="Use symmetric=False, or leave directions as they are.",
+                reference="directions",
+            )
+        forth = self._of_sides(Sides.of(embeddings, sides), sides)
+        if not self.symmetric:
+            return forth
+        guides = {"guide": sides.get("reference_guide"), "reference_guide": sides.get("guide")}
+        if guides["guide"] is not None:
+            guides["guide"] = guides["guide"][: len(embeddings)]
+        back = {**sides, **guides, "references": embeddings, "queue": None, "negatives": None, "negative_guide": None}
+        return _mean_of(forth, self._of_sides(Sides.of(sides["references"][: len(embeddings)], back), back))
+
+    def _of_sides(self, given: Sides, sides: dict[str, Any]) -> Outcome:
+        weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
+        check_weights(weights, given.queries)
+        with torch.autocast(given.queries.device.type, enabled=False):
+            a, r, relation = joint(given, self.directions, self.false_negative_margin, self.geometry, sides)
+        problem = PairBatch(a, r, relation, weights, 0, {"weights": weights, **options_of(sides)})
+        values: dict[str, Any] = self.values(problem, processes) | problem.stream_options
+        return stream(Softmax(), a, r, relation, "dot", **values)
 
 
 @register("supcon")
@@ -194,7 +260,7 @@ class NTXentLoss(TemperatureLoss):
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Both views as one set."""
-        return _joined(embeddings, labels, sides)
+        return joined_views(embeddings, labels, sides)
 
     def program(self, problem: PairBatch | None = None) -> Softmax | SoftmaxEach:
         """One positive for each row is the plain form; several stand alone against the negatives."""
@@ -204,6 +270,14 @@ class NTXentLoss(TemperatureLoss):
 
 
 info_nce, supcon, nt_xent = InfoNCELoss.function(), SupConLoss.function(), NTXentLoss.function()
+
+
+def _no_pairs(given: str) -> LabelError:
+    return LabelError(
+        f"Directions, own negatives and false negatives are those of pairs; {given} came with them.",
+        hint="Call loss(queries, references=docs): row i of both is a pair.",
+        reference="labels-missing",
+    )
 
 
 def _has_one_positive(problem: PairBatch) -> bool:
@@ -239,7 +313,7 @@ def _of_references(weights: Tensor, references: Tensor, processes: Processes) ->
     return gathered[begin : begin + len(references)] if len(gathered) == sum(rows) else None
 
 
-def _joined(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
+def joined_views(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
     """Both views as one set, with the number of the pair as label."""
     references, weights = sides.get("references"), sides.get("weights")
     if references is None:

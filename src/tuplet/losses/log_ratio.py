@@ -123,7 +123,7 @@ class LogRatioLoss(DeclaredLoss):
         check_embeddings(embeddings, "embeddings", checks)
         check_weights(sides.get("weights"), embeddings, checks)
         check_weights(sides.get("reference_weights"), embeddings, checks)
-        _require_labels(labels, len(embeddings), checks)
+        check_graded(labels, len(embeddings), checks)
         checks.done()
         return labels
 
@@ -131,8 +131,12 @@ class LogRatioLoss(DeclaredLoss):
 log_ratio = LogRatioLoss.function()
 
 
-def _require_labels(labels: Tensor, count: int, checks: Checks) -> None:
-    """One finite number, or one vector of them, for each of so many embeddings."""
+def check_graded(labels: Tensor, count: int, checks: Checks) -> None:
+    """Refuse graded labels that are not one finite number, or vector of them, for each of so many embeddings.
+
+    Raises:
+        LabelError: See above; where the numbers are not finite, at the end of `checks`.
+    """
 
     def explain() -> None:
         raise LabelError(

@@ -69,7 +69,7 @@ class NPairLoss(PairLoss):
         if references is not None:
             theirs = sides.get("reference_labels")
             sets.append((references, weights if labels is None else _of_known(theirs, None)))
-        norms = self.norm_penalty * _mean_square(sets, sides.get("processes", SINGLE_PROCESS))
+        norms = self.norm_penalty * mean_square(sets, sides.get("processes", SINGLE_PROCESS))
         return Outcome(outcome.total + norms * outcome.count.to(norms.dtype), outcome.count, outcome.stats)
 
     def _check(self, labels: Tensor | None, references: Tensor | None, negatives: Tensor | None) -> None:
@@ -98,7 +98,7 @@ def _of_known(labels: Tensor | None, weights: Tensor | None) -> Tensor | None:
     return known.double() if weights is None else torch.where(known, weights.double(), 0.0)
 
 
-def _mean_square(sets: list[tuple[Tensor, Tensor | None]], processes: Processes) -> Tensor:
+def mean_square(sets: list[tuple[Tensor, Tensor | None]], processes: Processes) -> Tensor:
     """Mean of ‖f‖² over all embeddings of all sets, by their weights; in pairs a weight counts for both."""
     total, number = sets[0][0].new_zeros(()), sets[0][0].new_zeros((), dtype=torch.float64)
     for x, w in sets:

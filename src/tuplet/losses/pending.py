@@ -22,11 +22,13 @@ class Call:
         embeddings: Those that the loss keeps, without gradient.
         labels: As the call had them.
         processes: Who called together.
+        notes: A number of each row, as it was in the call.
     """
 
     embeddings: Tensor
     labels: Tensor | None
     processes: Processes
+    notes: Tensor | None = None
 
     def is_again(self, other: "Call") -> bool:
         """Whether this is another look at the batch of `other`.

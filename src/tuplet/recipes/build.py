@@ -16,8 +16,9 @@ from tuplet.data.dataset import taken
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import SINGLE_PROCESS, Processes
-from tuplet.errors import DataError
+from tuplet.errors import DataError, RecipeError, ShapeError
 from tuplet.foreign import refuse_untrusted
+from tuplet.losses import MatryoshkaLoss, MetricLoss, RegularisedLoss
 from tuplet.models import Embedder
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.data_warnings import classes_of
@@ -74,7 +75,7 @@ def build(
     origin = None if start is None else load_start(embedder, start)
     check_views(recipe, train, embedder, task)
     facts = _facts(recipe, train, embedder, task)
-    loss = make(recipe.loss, ("loss",), {**facts, "processes": processes})
+    loss = _around(make(recipe.loss, ("loss",), {**facts, "processes": processes}), recipe)
     sampler = _mixed(recipe, given.parts["train"], train, task, facts)
     inform(task, embedder, loss)
     return Job(
@@ -166,10 +167,26 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Ma
     }
 
 
+def _around(loss: MetricLoss, recipe: Recipe) -> MetricLoss:
+    """The loss with what stands around it."""
+    asked = recipe.objective
+    try:
+        if asked.matryoshka or asked.matryoshka_weights:
+            loss = MatryoshkaLoss(loss, asked.matryoshka, asked.matryoshka_weights or None)
+            loss.check_dim(recipe.model.dim)
+    except ShapeError as error:
+        raise RecipeError(
+            f"objective refuses its options: {error.message}", hint=error.hint, reference="matryoshka"
+        ) from error
+    if asked.uniformity or asked.norm_penalty:
+        loss = RegularisedLoss(loss, asked.uniformity, asked.norm_penalty)
+    return loss
+
+
 def _mixed(recipe: Recipe, manifest: Manifest, train: Dataset, task: Task, facts: Mapping[str, Any]) -> Sampler:
     """The sampler of a recipe; of several sources, one for each, asked in the proportion of their weights."""
     if manifest.sources is None:
-        return _sampler(recipe, manifest, facts)
+        return _sampler(recipe, task, manifest, facts)
     weights = [recipe.data.weight, *(one.weight for one in recipe.data.more)]
     parts, places = [], []
     for number in range(len(weights)):
@@ -182,16 +199,16 @@ def _mixed(recipe: Recipe, manifest: Manifest, train: Dataset, task: Task, facts
                 reference="empty-split",
             )
         own = facts_of(task, taken(train, places[-1]))
-        parts.append(_sampler(recipe, manifest.take(rows), {**facts, **own}))
+        parts.append(_sampler(recipe, task, manifest.take(rows), {**facts, **own}))
     return MixtureSampler(parts, places, weights)
 
 
-def _sampler(recipe: Recipe, train: Manifest, facts: Mapping[str, Any]) -> Sampler:
+def _sampler(recipe: Recipe, task: Task, train: Manifest, facts: Mapping[str, Any]) -> Sampler:
     """As named; contents are compared only if it asks for them, or if pairs may be negatives of each other."""
     asked = inspect.signature(constructor(SLOT["batch",], recipe.batch.name)).parameters
     known = {"contents": content_ids(train)} if "contents" in asked or train.pairs is not None else {}
     made: Sampler = make(recipe.batch, ("batch",), {**facts, **known})
-    if "contents" in known and "contents" not in asked:
+    if "contents" in known and "contents" not in asked and task.supervision == "pair":
         shared = sharing(known["contents"])
         if shared:
             logger.warning(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from tuplet.bounds import Positive, Share
+from tuplet.bounds import Count, NotNegative, Positive, Share
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
 from tuplet.types import GeometryName
@@ -166,6 +166,20 @@ class Train(TrainSettings):
     """Random change of each batch."""
 
 
+class Objective(Section):
+    """What stands around the loss, whichever it is."""
+
+    matryoshka: tuple[Count, ...] = ()
+    """Lengths of prefixes of the embedding, ascending: the loss is the sum over these. Name `model.dim` among them to
+    train the whole embedding too."""
+    matryoshka_weights: tuple[NotNegative, ...] = ()
+    """One for each prefix; by default 1."""
+    uniformity: NotNegative = 0.0
+    """Weight of a term that spreads directions evenly: log of the mean of exp(-2 squared distance) over all pairs."""
+    norm_penalty: NotNegative = 0.0
+    """Weight of the mean squared length of an embedding."""
+
+
 class Recipe(Section):
     """One training, described."""
 
@@ -174,6 +188,7 @@ class Recipe(Section):
     data: Data
     model: Model
     loss: Component
+    objective: Objective = Objective()
     batch: Component
     train: Train = Train()
     evaluate: EvaluateSettings = EvaluateSettings()

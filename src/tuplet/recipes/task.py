@@ -6,6 +6,7 @@
 | class, for a loss that prefers pairs | classes, drawn two of each | the first of each class, and the second |
 | graded | targets | one view of each example, and its targets |
 | pair | pairs | both sides of each pair |
+| scored | pairs with a target | both sides of each pair, and its target |
 | pair | no pairs, and batches are not drawn by class | two views of each example |
 | example | anything | one view of each example, and its row in the data set |
 | none | series | latents and contexts along each series |
@@ -53,7 +54,7 @@ def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
         return Task(declared.supervision, None, split_by="row", labels=declared.supervision, geometry=asked)
     _refuse_running_text(recipe, manifest)
     supervision = _supervision(recipe, manifest)
-    has_partners = supervision == "pair" and manifest.pairs is not None
+    has_partners = supervision in ("pair", "scored") and manifest.pairs is not None
     split_by = shared_by(manifest, recipe.data.split.by)
     if _per_class(recipe) and manifest.labels is None and supervision != "class":
         raise RecipeError(
@@ -115,10 +116,18 @@ def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
     declared = losses.registry[recipe.loss.name]
     supervision: Supervision = declared.supervision
     if supervision == "pair":
-        has_pairs_of_classes = manifest.labels is not None and _per_class(recipe) > 1
+        uses_labels = "reference_labels" in declared.takes
+        has_pairs_of_classes = uses_labels and manifest.labels is not None and _per_class(recipe) > 1
         if manifest.pairs is not None or not has_pairs_of_classes:
             return "pair"
         supervision = "class"
+    if supervision == "scored" and (manifest.pairs is None or manifest.targets is None):
+        raise RecipeError(
+            f"loss = {recipe.loss.name!r} learns from pairs with a score, and {manifest.source} has no "
+            f"{'pairs' if manifest.pairs is None else 'targets'}.",
+            hint="Give the data a column `pair` (the second items) and a column `target` (how alike the two are).",
+            reference="scored-pairs",
+        )
     if supervision != "class":
         return supervision
     if manifest.label_sets is not None:
@@ -162,11 +171,14 @@ def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision, spl
     """What the loss uses comes first, then what else is known."""
     there = {
         "pairs": supervision == "pair" and manifest.pairs is not None,
+        "scored": supervision == "scored",
         "classes": manifest.labels is not None,
         "targets": manifest.targets is not None,
     }
-    first: tuple[ProtocolKind, ...] = ("targets",) if supervision == "graded" else ()
+    told_first: Mapping[str, tuple[ProtocolKind, ...]] = {"graded": ("targets",), "scored": ("scored",)}
+    first = told_first.get(supervision, ())
     others: tuple[ProtocolKind, ...] = ("pairs", "classes", "targets")
+    there["targets"] &= supervision != "scored"  # they are those of the pairs
     found = [kind for kind in dict.fromkeys((*first, *others)) if there[kind]]
     if there["classes"] and split_by == "row":  # the training examples know the classes of the others
         found.insert(1 if supervision in ("class", "multi") else 0, "train")
@@ -201,6 +213,11 @@ def pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     return {"embeddings": embed(batch.inputs), "references": embed(batch.partners, "partner")}
 
 
+def scored(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """Both sides of each pair, and its target."""
+    return {**pairs(embed, batch), "labels": batch.labels}
+
+
 def examples(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     """One view of each example, and its row in the data set."""
     return {"embeddings": embed(batch.inputs), "labels": batch.positions}
@@ -217,6 +234,7 @@ _ARGUMENTS: Mapping[Supervision, Arguments] = {
     "multi": labelled,
     "graded": labelled,
     "pair": pairs,
+    "scored": scored,
     "example": examples,
     "none": series,
 }

@@ -13,7 +13,7 @@ from tuplet.losses import NCELoss
 from tuplet.models import Embedder, build_encoder
 from tuplet.recipes.dump import dump_recipe
 from tuplet.recipes.options import arguments, make
-from tuplet.recipes.schema import Recipe, options_of
+from tuplet.recipes.schema import Objective, Recipe, options_of
 from tuplet.recipes.task import inform, task_of
 from tuplet.sampling import WindowSampler
 from tuplet.seeding import derive, derive_seed
@@ -108,6 +108,8 @@ def _check(recipe: Recipe) -> None:
     ]
     if not wrong and options_of(recipe.model.encoder)["hidden"]:
         wrong = ["model.encoder.hidden should be []"]
+    if recipe.objective != Objective():
+        wrong.append("objective should be left out")
     for key, idle in _IDLE.items():
         value = getattr(recipe.train, key)
         if value != idle:

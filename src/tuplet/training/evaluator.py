@@ -24,6 +24,7 @@ from tuplet.training.protocols import (
     KnnClassification,
     PairRetrieval,
     QueryGalleryRetrieval,
+    ScoredPairs,
     ViewRetrieval,
     classes_of,
 )
@@ -128,8 +129,9 @@ def _protocols(kind: ProtocolKind, dataset: Dataset, settings: EvaluateSettings)
     """The protocols of a kind that these examples give something to measure."""
     if kind == "targets" and _targets_differ(dataset):
         return [GradedRetrieval(dataset)]
-    if kind == "pairs" and dataset.partners is not None:
-        return [PairRetrieval(dataset)]
+    if kind in ("pairs", "scored") and dataset.partners is not None:
+        by_score = [ScoredPairs(dataset)] if _targets_differ(dataset) else []
+        return [PairRetrieval(dataset)] if kind == "pairs" else [*by_score]
     if kind != "classes" or not has_class_pairs(dataset):
         return []
     groups = dataset.groups if settings.groups and dataset.groups and _crosses_groups(dataset) else None

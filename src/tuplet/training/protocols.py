@@ -10,7 +10,7 @@ from torch import Tensor
 from tuplet.data import Dataset
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
-from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval
+from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval, scored_pairs
 from tuplet.evaluation.relevance import Junk
 from tuplet.evaluation.result import Resample, joined
 from tuplet.training.features import FeatureExtractor, Features
@@ -187,6 +187,23 @@ class PairRetrieval:
         rows, wanted = distinct_partners(self.dataset)
         options: dict[str, Any] = {"top": _ks(settings), "bootstrap": bootstrap, "seed": seed}
         return matching(features.queries, features.gallery[rows], wanted, geometry=features.geometry, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPairs(PairRetrieval):
+    """Similarities of the sides of pairs against a score of each pair."""
+
+    primary_metric: ClassVar[str] = "spearman"
+    selection_metrics: ClassVar[tuple[str, ...]] = ("spearman", "kendall")
+    name: str = "scored"
+
+    def evaluate(self, features: Features, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
+        """Rank correlation over the pairs."""
+        del settings
+        assert features.gallery is not None  # noqa: S101  `extract` asks for it
+        assert self.dataset.targets is not None  # noqa: S101  or there was no such protocol
+        options: dict[str, Any] = {"geometry": features.geometry, "bootstrap": bootstrap, "seed": seed}
+        return scored_pairs(features.queries, features.gallery, self.dataset.targets, **options)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,98 @@
+"""Softmax over classes of several centers, each of which counts by how near it is."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from tuplet.bounds import Count, NotNegative, Positive
+from tuplet.engine import SINGLE_PROCESS, Outcome
+from tuplet.engine.gather import all_reduce_sum, reduce_sum, shared
+from tuplet.engine.tiles import spans
+from tuplet.geometry import normalise
+from tuplet.heads import ClassWeights
+from tuplet.losses.base import register
+from tuplet.losses.target_head import TargetHeadLoss
+from tuplet.margin import length
+
+ENTRIES = 2**20
+"""Most cosines that are held at once, where a call does not say."""
+
+
+@register("soft_triple")
+class SoftTripleLoss(TargetHeadLoss):
+    r"""Cross-entropy over classes that have several learned centers; an example is compared with a mixture of them.
+
+    $$L_i = -\log \frac{e^{\lambda (S_{i y_i} - \delta)}}{e^{\lambda (S_{i y_i} - \delta)} + \sum_{j \ne y_i} e^{\lambda
+    S_{ij}}}, \quad S_{ij} = \sum_k \frac{e^{\hat x_i \cdot \hat w_{jk} / \gamma}}{\sum_l e^{\hat x_i \cdot \hat w_{jl}
+    / \gamma}}\, \hat x_i \cdot \hat w_{jk}$$
+
+    Added is τ times half of the mean distance of two centers of a class, which merges centers that are not needed.
+
+    Inputs:
+        weight: Centers; class j owns the rows jK to jK + K - 1.
+
+    Args:
+        centers: K, vectors for each class.
+        scale: λ > 0.
+        gamma: γ > 0; a small one takes the nearest center alone.
+        margin: δ, in units of the cosine.
+        penalty: τ, at least 0.
+
+    References:
+        Qian, Shang, Sun, Hu, Li, Jin, "SoftTriple Loss: Deep Metric Learning Without Triplet Sampling", 2019, eq. 8 to
+        10.
+    """
+
+    centers: Count = 10
+    scale: Positive = 20.0
+    gamma: Positive = 0.1
+    margin: NotNegative = 0.01
+    penalty: NotNegative = 0.2
+
+    suits = "classes of several clusters"
+
+    def setup(self) -> None:
+        """Draw the centers."""
+        self.classes = ClassWeights(self.num_classes, self.dim, self.centers, seed=self.seed)
+
+    def _num_classes(self) -> int:
+        return len(self.classes.weight) // self.centers
+
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        labels = self._checked(embeddings, labels, sides).long()
+        processes, weights = sides.get("processes", SINGLE_PROCESS), sides.get("weights")
+        there = (labels != -1).to(torch.float64)
+        weights = there if weights is None else there * weights
+        weight = shared(self.classes.weight, processes)
+        wide = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            x, centers = normalise(embeddings.to(wide)), normalise(weight.to(wide))
+            total = x[:0].sum() + centers[:0].sum()
+            for rows in spans(len(x), (sides.get("tile_size") or ENTRIES) // len(centers)):
+                given = x[rows], centers, labels[rows].clamp_min(0), weights[rows].to(wide)
+                total = total + checkpoint(self._of_block, *given, use_reentrant=False, preserve_rng_state=False)
+            count = all_reduce_sum(weights.sum(), processes)
+            spread = self.penalty * self._spread(centers) * count.to(wide) if self.penalty else 0.0
+        return Outcome(reduce_sum(total, processes) + spread, count)
+
+    def _of_block(self, x: Tensor, centers: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Sum of the losses of some rows; computed again for the gradient, so that their cosines need not stay."""
+        cosines = (x @ centers.T).reshape(len(x), len(centers) // self.centers, self.centers)
+        scores = ((cosines / self.gamma).softmax(2) * cosines).sum(2)
+        own = labels[:, None] == torch.arange(scores.shape[1], device=scores.device)
+        return (
+            cross_entropy(self.scale * torch.where(own, scores - self.margin, scores), labels, reduction="none")
+            * weights
+        ).sum()
+
+    def _spread(self, centers: Tensor) -> Tensor:
+        """Mean distance of two centers of a class, times a half."""
+        units = centers.reshape(-1, self.centers, centers.shape[1])
+        apart = [length((units[:, k:] - units[:, :-k]).flatten(0, 1)).sum() for k in range(1, self.centers)]
+        return sum(apart, centers[:0].sum()) / (len(centers) * max(1, self.centers - 1))
+
+
+soft_triple = SoftTripleLoss.function()
