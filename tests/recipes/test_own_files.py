@@ -119,6 +119,13 @@ def test_what_cannot_be_used_is_one_message(recipe, named):
     assert (refused.value.reference, refused.value.exit_code) == (WRONG[named], 4)
 
 
+def test_a_network_that_fails_is_named_with_what_it_was_given(recipe, tmp_path):
+    job = made(recipe, NET, "train.steps=1", "model.encoder.options={width=7}")
+    with pytest.raises(ShapeError) as refused:
+        list(run(job, tmp_path / "run"))
+    assert (refused.value.reference, refused.value.exit_code) == ("encoder-failed", 3)
+
+
 def test_paths_of_a_recipe_move_along_with_it(recipe, tmp_path):
     (tmp_path / "there").mkdir()
     known = load_recipe(recipe, [NET, SHIFT])

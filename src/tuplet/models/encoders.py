@@ -24,6 +24,8 @@ from tuplet.models.layers import add_lora
 from tuplet.registry import Registry, did_you_mean
 from tuplet.seeding import derive_seed
 
+_THEIRS = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, NameError)
+"""What a network of somebody else may fail with."""
 CODE = "callable"
 """The encoder whose options name code to import."""
 registry: Registry[Callable[..., nn.Module]] = Registry("encoder", plugins="tuplet.encoders")
@@ -265,7 +267,15 @@ class CallableEncoder(nn.Module):
 
     def forward(self, x: Any) -> Float[Tensor, "n dim"]:
         """Embeddings of whatever the module reads."""
-        embeddings = self.module(x)
+        try:
+            embeddings = self.module(x)
+        except _THEIRS as problem:
+            raise ShapeError(
+                f"{self.target} failed: {str(problem).strip() or type(problem).__name__}",
+                hint=f"It was given {tuple(x.shape) if isinstance(x, Tensor) else f'{len(x)} texts'}. Correct it, its "
+                "options, or what it is given: --set model.preprocessing=...",
+                reference="encoder-failed",
+            ) from problem
         count = x.shape[0] if isinstance(x, Tensor) else len(x)  # `len` of a tensor is a constant to torch.export
         if not isinstance(embeddings, Tensor) or embeddings.shape != (count, self.dim):
             found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
