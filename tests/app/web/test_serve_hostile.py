@@ -190,25 +190,28 @@ def test_requests_that_are_broken_off(guarded, bearer):
 def test_slow_clients_are_given_up_while_others_are_answered(guarded, bearer):
     """One that says nothing, one that stops in the head, one whose body drips."""
     place = urlsplit(guarded.address)
-    lines = [socket.create_connection((place.hostname, place.port), timeout=1) for _ in range(3)]
-    lines[1].sendall(b"POST /api/search HTTP/1.1\r\nHost: 127")
-    lines[2].sendall(head(guarded, "Connection: close\r\nContent-Length: 10000"))
-    waiting, said = set(lines), dict.fromkeys(lines, b"")
-    for _ in range(60):
-        assert guarded.ask("/api/about", headers=bearer).status == 200
-        for line in list(waiting):
-            try:
-                part = line.recv(65536)
-                said[line] += part
-                if not part:
+    with contextlib.ExitStack() as stack:
+        lines = [
+            stack.enter_context(socket.create_connection((place.hostname, place.port), timeout=1)) for _ in range(3)
+        ]
+        lines[1].sendall(b"POST /api/search HTTP/1.1\r\nHost: 127")
+        lines[2].sendall(head(guarded, "Connection: close\r\nContent-Length: 10000"))
+        waiting, said = set(lines), dict.fromkeys(lines, b"")
+        for _ in range(60):
+            assert guarded.ask("/api/about", headers=bearer).status == 200
+            for line in list(waiting):
+                try:
+                    part = line.recv(65536)
+                    said[line] += part
+                    if not part:
+                        waiting.discard(line)
+                except TimeoutError:
+                    if line is lines[2]:
+                        line.sendall(b" ")
+                except ConnectionError:
                     waiting.discard(line)
-            except TimeoutError:
-                if line is lines[2]:
-                    line.sendall(b" ")
-            except ConnectionError:
-                waiting.discard(line)
-        if not waiting:
-            break
+            if not waiting:
+                break
     assert not waiting
     assert (said[lines[0]], said[lines[1]]) == (b"", b"")
     assert answered(said[lines[2]]) == (408, "request-timeout")
