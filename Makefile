@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versio
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test check fix docs bench results changelog dist clean
+.PHONY: help setup demo quick test check fix docs course bench results changelog dist clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,8 +37,12 @@ fix: $(VENV)/.dev  ## Format, apply safe lint fixes, regenerate docs.
 
 # without --quiet, under which mkdocs does not count the warnings that --strict is about
 docs: $(VENV)/.docs  ## Build the documentation into site/; a broken link is an error.
+	$(BIN)/python docs/chapters.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
+
+course: $(VENV)/.docs  ## Run the chapters of the course whose code has changed; CHAPTER=name for one of them.
+	$(BIN)/python docs/chapters.py $(CHAPTER)
 
 bench: $(VENV)/.bench  ## Measure speed and memory against a dense computation and other libraries.
 	for script in $(or $(BENCH),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 import accelerators
+import chapters
 import draw
 import measured
 import scaling
@@ -50,7 +51,7 @@ def pages() -> dict[Path, str]:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))
     texts |= {DOCS / "reference" / "losses" / f"{name}.md": NOTE + loss_page(name) for name in own_losses()}
     texts[SITE] = in_navigation(SITE.read_text())
-    texts |= {FAMILIES: families()}
+    texts |= {FAMILIES: families()} | chapters.pages()
     scale = DOCS / "scale.md"
     texts[scale] = between(between(scale.read_text(), "measured", scaling.measured()), "carried", scaling.carried())
     guide = DOCS / "losses" / "index.md"

@@ -16,6 +16,7 @@ PLACES = (
     "src",
     "tests",
     "docs",
+    "course",
     "benchmarks",
     "results",
     "examples",
