@@ -20,6 +20,7 @@ import measured
 import scaling
 import settings
 import trained
+import translated
 
 import tuplet
 from tuplet.app.cli import HELP
@@ -51,7 +52,7 @@ def pages() -> dict[Path, str]:
         texts[DOCS / "reference" / f"tuplet.{name}.md"] = NOTE + python_names(getattr(tuplet, name))
     texts |= {DOCS / "reference" / "losses" / f"{name}.md": NOTE + loss_page(name) for name in own_losses()}
     texts[SITE] = in_navigation(SITE.read_text())
-    texts |= {FAMILIES: families()} | chapters.pages()
+    texts |= {FAMILIES: families()} | chapters.pages() | translated.pages()
     scale = DOCS / "scale.md"
     texts[scale] = between(between(scale.read_text(), "measured", scaling.measured()), "carried", scaling.carried())
     guide = DOCS / "losses" / "index.md"

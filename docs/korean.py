@@ -26,7 +26,8 @@ def on_files(files: Files, *, config: Any) -> Files:
             text = MISSING.format(title=title[1] if title else file.name, address=_way(address, file.src_uri))
             files.append(File.generated(config, address, content=text))
             section = next(entry[NAME] for entry in config.nav if isinstance(entry, dict) and NAME in entry)
-            section.append(address)
+            if address not in section:
+                section.append(address)
     return files
 
 
