@@ -58,10 +58,15 @@ class Pass(torch.autograd.Function):
 def _run(work: Work) -> Sums:
     """The plan that takes the fewest products in the memory that there is."""
     problem, program, (n, m) = work.problem, work.spec.program, (len(work.a), len(work.cols["place"]))
-    if problem.ring is not None and m and not n:  # nothing to do but to pass the others' rows on
-        for with_grad in (False, True) if work.spec.needs_grad else (False,):
-            for _ in _blocks(work, with_grad=with_grad):
-                pass
+    if (
+        problem.ring is not None and m and not n
+    ):  # pass the others' rows on, and count with them
+        for _ in _blocks(work, with_grad=False):
+            pass
+        nothing = work.nothing()
+        for _ in _blocks(work, with_grad=True) if work.spec.needs_grad else ():
+            pass
+        return nothing
     if not n or not m:
         return work.nothing()
     entries, tallest = problem.budget.entries, problem.budget.tile_rows
