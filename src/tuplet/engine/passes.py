@@ -58,9 +58,7 @@ class Pass(torch.autograd.Function):
 def _run(work: Work) -> Sums:
     """The plan that takes the fewest products in the memory that there is."""
     problem, program, (n, m) = work.problem, work.spec.program, (len(work.a), len(work.cols["place"]))
-    if (
-        problem.ring is not None and m and not n
-    ):  # pass the others' rows on, and count with them
+    if problem.ring is not None and m and not n:  # pass the others' rows on, and count with them
         for _ in _blocks(work, with_grad=False):
             pass
         nothing = work.nothing()
