@@ -143,7 +143,8 @@ def test_only_the_code_decides_whether_a_chapter_is_stale():
     reworded = chapters.Chapter("one", "# Two\n\n```python\nx = 1\n```\n\nBegin {{x}}.\n")
     changed = chapters.Chapter("one", "# One\n\n```python\nx = 2\n```\n\nEnd {{x}}.\n")
     named = chapters.Chapter("one", "# One\n\n```python curve\nx = 1\n```\n\nEnd {{x}}.\n")
-    assert chapter.digest == reworded.digest
+    short = chapters.Chapter("one", "# One\n\n```python\nx = 1  # short: 0\n```\n\nEnd {{x}}.\n")
+    assert chapter.digest == reworded.digest == short.digest
     assert len({chapter.digest, changed.digest, named.digest}) == 3
 
 
