@@ -354,10 +354,19 @@ def correlations() -> Figure:
 
 def forces() -> Figure:
     """Gradient of a positive and of a negative pair, by its cosine."""
+    return _forces(PAIR_LOSSES)
+
+
+def forces_of_pairs() -> Figure:
+    """The same of losses with boundaries, slacks, ranks and ends of pairs."""
+    return _forces(MORE_PAIR_LOSSES)
+
+
+def _forces(shown: dict[str, tuple[Callable[..., torch.Tensor], str]]) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
     cosines = torch.linspace(-0.6, 0.98, 160, dtype=torch.float64)
     for axes, moved, fixed in ((panels[0], 0, 0.3), (panels[1], 1, 0.6)):
-        for name, (loss, colour) in PAIR_LOSSES.items():
+        for name, (loss, colour) in shown.items():
             gradients = [_force(loss, float(cosine), moved, fixed) for cosine in cosines]
             axes.plot(cosines, gradients, color=colour, label=name)
     panels[0].set(title="Gradient of the positive (a negative at 0.3)", xlabel="cosine", ylabel="|dL / d cosine|")
@@ -385,6 +394,19 @@ PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
 }
 
 
+MORE_PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
+    "margin": (losses.margin, NEAR),
+    "ranked_list": (losses.ranked_list, FAR),
+    "tuplet_margin": (losses.tuplet_margin, THIRD),
+    "angular": (losses.angular, "#8d6a9f"),
+    "histogram, 10 bins": (lambda *given, **sides: losses.histogram(*given, bins=10, **sides), "#b08a00"),
+    "pnp, temperature 0.1": (lambda *given, **sides: losses.pnp(*given, temperature=0.1, **sides), QUIET),
+    "threshold_consistent_margin": (losses.threshold_consistent_margin, "#3f7f7a"),
+    "lifted_structure": (losses.lifted_structure, "#c2578a"),
+    "centroid_triplet": (losses.centroid_triplet, "#7a6a4f"),
+}
+
+
 def _by_proxy(anchor: torch.Tensor, *, references: torch.Tensor, reference_labels: torch.Tensor) -> torch.Tensor:
     """The anchor as the proxy of class 0; that of class 1 is at right angles to all."""
     room = torch.nn.functional.pad(references, (0, 1))
@@ -408,7 +430,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     function.__name__: function
     for function in (
         *(npair, info_nce, nce, log_ratio, instance),
-        *(decoupled, scored, heads, correlations, forces),
+        *(decoupled, scored, heads, correlations, forces, forces_of_pairs),
     )
 }
 

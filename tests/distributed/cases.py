@@ -312,7 +312,7 @@ def _declared() -> Iterator[Case]:
     for name in losses.registry:
         loss = losses.registry[name]
         if name not in named and loss.supervision in DECLARED_CALLS:
-            is_head = "num_classes" in loss.options
+            is_head = {"num_classes", "dim"} <= loss.options.keys()
             for call in (weighted, classes) if is_head else DECLARED_CALLS[loss.supervision]:
                 yield Case(name, {"num_classes": 7, "dim": DIM} if is_head else {}, call)
 

@@ -1,5 +1,7 @@
 """Value and gradient of losses that the battery holds to their oracles, beside those of pytorch-metric-learning."""
 
+import math
+
 import pytest
 import torch
 
@@ -88,3 +90,106 @@ def test_directions_are_those_of_sentence_transformers(sentences, directions, ha
     truth = theirs.compute_loss_from_embeddings(columns, None)
     own = {"negatives": negatives} if hard else {}
     assert_same(losses.info_nce(x, y, temperature=0.05, directions=names, **own), truth, x, y, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.3])
+def test_margin_is_that_of_pytorch_metric_learning(nu):
+    x, labels = examples()
+    theirs = peers.MarginLoss(margin=0.1, nu=nu, beta=1.3, learn_beta=True)
+    beta = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    theirs.beta.data = theirs.beta.data.double().fill_(1.3)
+    found, truth = losses.margin(x, labels, margin=0.1, beta=beta, nu=nu), theirs(x, labels)
+    assert_same(found, truth, x, tolerance=1e-9)
+    (mine,), (yours,) = torch.autograd.grad(found, beta), torch.autograd.grad(truth, theirs.beta)
+    torch.testing.assert_close(mine, yours[0], rtol=0, atol=1e-9)
+
+
+def test_margin_per_class_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    theirs = peers.MarginLoss(learn_beta=True, num_classes=6)
+    theirs.beta.data = torch.linspace(0.9, 1.4, 6, dtype=torch.float64)
+    loss = losses.MarginLoss(beta="per-class", num_classes=6).double()
+    loss.boundary.data = theirs.beta.detach().clone()
+    found, truth = loss(x, labels), theirs(x, labels)
+    assert_same(found, truth, x, tolerance=1e-9)
+    (mine,), (yours,) = torch.autograd.grad(found, loss.boundary), torch.autograd.grad(truth, theirs.beta)
+    torch.testing.assert_close(mine, yours, rtol=0, atol=1e-9)
+
+
+def test_tuplet_margin_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    truth = peers.TupletMarginLoss(margin=math.degrees(0.1), scale=16)(x, labels)
+    assert_same(losses.tuplet_margin(x, labels, scale=16.0), truth, x, tolerance=1e-9)
+
+
+def test_ranked_list_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    labels[:4] = torch.arange(10, 14)
+    # with weights from e^15 on, the 1e-5 that it adds to each of them below the line is nothing
+    with pytest.warns(UserWarning, match="temperature"):
+        theirs = peers.RankedListLoss(margin=4, alpha=3, Tn=15, Tp=15, imbalance=0.3)
+    found = losses.ranked_list(x, labels, margin=4.0, alpha=3.0, positive_scale=15.0, negative_scale=15.0, balance=0.3)
+    assert_same(found, theirs(x, labels), x, tolerance=1e-9)
+
+
+def test_lifted_structure_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    distance = distances.LpDistance(normalize_embeddings=False)
+    truth = peers.LiftedStructureLoss(neg_margin=1.5, distance=distance)(x, labels)
+    assert_same(losses.lifted_structure(x, labels, margin=1.5), truth, x, tolerance=1e-9)
+
+
+def test_angular_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    theirs = peers.AngularLoss(alpha=40)
+    theirs.alpha = theirs.alpha.double()
+    units = torch.nn.functional.normalize(x)  # it scales anchors and positives to length one, but no negatives
+    assert_same(losses.angular(x, labels, angle=theirs.alpha.item()), theirs(units, labels), x, tolerance=1e-9)
+
+
+def test_snr_contrastive_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    distance = distances.SNRDistance(normalize_embeddings=False)
+    truth = peers.SignalToNoiseRatioContrastiveLoss(pos_margin=0, neg_margin=2, distance=distance)(x, labels)
+    assert_same(losses.snr_contrastive(x, labels, margin=2.0), truth, x, tolerance=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # of theirs, once in a process
+def test_histogram_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    truth = peers.HistogramLoss(n_bins=16)(x, labels)  # it looks nodes up in float32, which 1/8 is exact in
+    assert_same(losses.histogram(x, labels, bins=16), truth, x, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("variant", ["O", "Iu", "Ib", "Ds", "Dq"])
+def test_pnp_is_that_of_pytorch_metric_learning_where_an_anchor_is_its_own_positive(variant):
+    x, labels = examples()
+    truth = peers.PNPLoss(b=2, alpha=4, anneal=0.1, variant=variant)(x, labels)
+    options = {"variant": variant, "temperature": 0.1, "references": x, "reference_labels": labels}  # has itself in it
+    assert_same(losses.pnp(x, labels, **options), truth, x, tolerance=1e-9)
+
+
+def test_intra_pair_variance_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    truth = peers.IntraPairVarianceLoss(pos_eps=0.05, neg_eps=0.2)(x, labels)
+    found = losses.intra_pair_variance(x, labels, positive_slack=0.05, negative_slack=0.2)
+    assert_same(found, truth, x, tolerance=1e-9)
+
+
+def test_threshold_consistent_margin_is_that_of_pytorch_metric_learning():
+    x, labels = examples()
+    truth = peers.ThresholdConsistentMarginLoss(lambda_plus=2.0, margin_plus=0.6, margin_minus=0.1)(x, labels)
+    options = {"positive_weight": 2.0, "positive_margin": 0.6, "negative_margin": 0.1}
+    assert_same(losses.threshold_consistent_margin(x, labels, **options), truth, x, tolerance=1e-9)
+
+
+def test_dynamic_soft_margin_has_the_value_of_pytorch_metric_learning():
+    """There the weights have a gradient too, and momentum multiplies sums over a batch, not means."""
+    x, _ = examples()
+    momentum = 0.01 * 24 / (0.99 + 0.01 * 24)
+    theirs, loss = peers.DynamicSoftMarginLoss(num_bins=40), losses.DynamicSoftMarginLoss(40, momentum).double()
+    for step in range(3):
+        y = x + torch.randn(24, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        truth = theirs(x, ref_emb=y)
+        assert_same(loss(x, references=y).detach(), truth.detach(), tolerance=1e-9)
+        loss.advance()

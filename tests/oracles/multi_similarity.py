@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from oracles.rules import Term, Truth, divide, relate, similarities, weight_list
+from oracles.rules import Term, Truth, divide, in_batch, relate, similarities, weight_list
 
 
 def multi_similarity(
@@ -24,8 +24,8 @@ def multi_similarity(
     terms = []
     for a in range(len(x)):
         P, N = matrix.positive[a], matrix.negative[a]
-        if labels is not None and not (labels[a].any() if labels.ndim == 2 else labels[a] != -1):
-            continue  # not in this batch
+        if not in_batch(labels, a):
+            continue
         if epsilon is not None:
             near, far = s[a, N].detach(), s[a, P].detach()
             kept = [p for p in P if len(N) and s[a, p] - epsilon < near.max()]

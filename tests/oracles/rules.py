@@ -30,6 +30,11 @@ def divide(terms: Iterable[Term], like: Tensor, **counts: float) -> Truth:
     return Truth(sum(term.weight * term.loss for term in terms) / count, count, counts)
 
 
+def sum_of_means(like: Tensor, *means: tuple[float, list[Term]]) -> Truth:
+    """Each mean times a number, added up; such a loss counts as 1."""
+    return Truth(sum(share * divide(terms, like).value for share, terms in means), 1.0, {})
+
+
 def hinge(z: Tensor) -> Tensor:
     return torch.relu(z)  # its derivative at 0 is 0
 
@@ -116,6 +121,11 @@ def masks(matrix: Matrix) -> tuple[Tensor, Tensor]:
     for a, (P, N) in enumerate(zip(matrix.positive, matrix.negative, strict=True)):
         positive[a, P], negative[a, N] = True, True
     return positive, negative
+
+
+def in_batch(labels: Tensor | None, row: int) -> bool:
+    """Whether a row takes part, as one with a label does, and each of a list of pairs."""
+    return labels is None or _known(labels[row])
 
 
 def _known(label: Tensor) -> bool:

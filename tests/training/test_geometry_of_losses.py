@@ -66,9 +66,10 @@ EXCEPT = {
     "vicreg": {"moved"},
     "barlow_twins": {"longer", "moved"},
     "log_ratio": {"longer", "moved"},
+    "snr_contrastive": {"longer"},
 }
 """The length of a row scales A-Softmax, and gives AdaFace and MagFace their margin;
-the ratio of two distances stays where both grow, and
+the ratio of two distances, or of two variances, stays where both grow, and
 variances where all rows move."""
 OTHERS = {  # a geometry that an option decides
     "contrastive of the note": ("squared_euclidean", ["loss={name='contrastive', convention='note'}"]),

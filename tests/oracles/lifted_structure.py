@@ -1,0 +1,30 @@
+"""Lifted structure loss."""
+
+import torch
+from torch import Tensor
+
+from oracles.rules import Term, Truth, distances, divide, hinge, relate, weight_list
+
+
+def lifted_structure(
+    x: Tensor,
+    labels: Tensor | None = None,
+    *,
+    margin: float = 1.0,
+    geometry: str = "euclidean",
+    weights: Tensor | None = None,
+    **sides: Tensor,
+) -> Truth:
+    """[d_ij + log(sum_k e^(m - d_ik) + sum_l e^(m - d_lj))]_+^2 / 2 over positive pairs; l are anchors."""
+    matrix = relate(x, labels, **sides)
+    d = distances(x, matrix.references, geometry)
+    w = weight_list(weights, len(x))
+    column = [[a for a in range(len(x)) if j in matrix.negative[a]] for j in range(len(matrix.references))]
+    terms = []
+    for i in range(len(x)):
+        for j in matrix.positive[i]:
+            negatives = [d[i, k] for k in matrix.negative[i]] + [d[a, j] for a in column[j]]
+            if negatives:
+                mass = torch.logsumexp(margin - torch.stack(negatives), 0)
+                terms.append(Term(w[i], hinge(d[i, j] + mass) ** 2 / 2, 1.0))
+    return divide(terms, x)
