@@ -13,8 +13,9 @@ from tuplet.engine import Outcome, Processes, combine, stream
 from tuplet.engine.gather import all_reduce_max
 from tuplet.engine.positives import positive_places
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, lse, softplus
+from tuplet.losses.both_ends import without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, without_ring
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.sphere import on_sphere
 
 Acute = Annotated[float, Bounds(above=0, below=math.pi / 2, hint="The angle is in radians: 45 degrees are 0.7854.")]

@@ -1,6 +1,8 @@
 """What the two ends of a pair have found: of the anchor in its row, of the reference in its column."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +51,11 @@ def at_both_ends(
     others = gather(a, processes)
     (cols,) = rowwise(function, r, others, _turned(relation, processes), geometry, entries=entries, summed=False)
     return rows, cols
+
+
+def without_ring(sides: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a call by which each process meets all references at once, for losses that look some of them up."""
+    return {**sides, "execution": replace(sides.get("execution") or DEFAULT, exchange="gather")}
 
 
 def entries_of(problem: PairBatch) -> int:

@@ -12,8 +12,9 @@ from tuplet.engine import Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.program import Found, Mean, Pair, Term, count, smallest, total
 from tuplet.errors import LabelError
+from tuplet.losses.both_ends import without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, without_ring
+from tuplet.losses.inputs import PairBatch
 from tuplet.relation import Paired, SameLabel
 
 

@@ -13,9 +13,9 @@ from tuplet.engine import SINGLE_PROCESS, Outcome
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.program import Pair, Program, Term, smallest
 from tuplet.engine.rowwise import rowwise
-from tuplet.losses.both_ends import at_both_ends, entries_of
+from tuplet.losses.both_ends import at_both_ends, entries_of, without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, without_ring
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.pending import Call
 from tuplet.losses.sphere import on_sphere
 

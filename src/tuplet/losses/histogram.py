@@ -11,9 +11,9 @@ from tuplet.engine import Outcome, Processes
 from tuplet.engine.gather import reduce_sum, shared
 from tuplet.engine.program import Pair, Program
 from tuplet.engine.rowwise import rowwise
-from tuplet.losses.both_ends import entries_of
+from tuplet.losses.both_ends import entries_of, without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, without_ring
+from tuplet.losses.inputs import PairBatch
 
 
 @register("histogram")

@@ -1,7 +1,7 @@
 """Inputs of the losses: what a call may hold, checked once, and which pairs are compared."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
@@ -176,11 +176,6 @@ def _all_references(x: Tensor, sides: Mapping[str, Any], stream_options: dict[st
         stream_options["ring"] = ring
         return x
     return gather(x, processes)
-
-
-def without_ring(sides: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a call by which each process meets all references at once, for losses that look some of them up."""
-    return {**sides, "execution": replace(sides.get("execution") or DEFAULT, exchange="gather")}
 
 
 def options_of(sides: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from torch import Tensor
 from tuplet.bounds import Finite
 from tuplet.engine import Outcome, Processes, stream
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, total
-from tuplet.losses.both_ends import at_both_ends
+from tuplet.losses.both_ends import at_both_ends, without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, without_ring
+from tuplet.losses.inputs import PairBatch
 from tuplet.types import GeometryName
 
 
