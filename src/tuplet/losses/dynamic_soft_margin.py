@@ -118,7 +118,7 @@ class DynamicSoftMarginLoss(PairLoss):
 
     def _call(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Call:
         call, self._latest, latest = super()._call(embeddings, labels, sides), None, self._latest
-        return _Counted(call.embeddings, call.labels, call.processes, latest)
+        return _Counted(call.embeddings, call.labels, call.processes, histogram=latest)
 
     def _take_in(self, calls: list[Call]) -> None:
         super()._take_in(calls)
