@@ -96,6 +96,9 @@ def case(name: str, rows: int, dim: int, device: torch.device, classes: int = 0,
     if supervision == "pair" and name != "nt_xent":
         y = leaf(rows, dim)
         return make(loss, (x,), {"references": y}, **_dense(name, x, y, own))
+    if supervision == "scored":
+        scores = torch.randn(rows, generator=generator, dtype=torch.float64).to(device)
+        return make(loss, (x,), {"references": leaf(rows, dim), "labels": scores})
     if supervision == "graded":
         labels = torch.randn(rows, 2, generator=generator, dtype=torch.float64).to(device)
         return make(loss, (x,), {"labels": labels}, **_dense(name, x, None, labels))

@@ -86,14 +86,16 @@ def sampled(data: st.DataObject, name: str) -> dict[str, Any]:
 @given(data=st.data(), tile_size=TILES)
 def test_value_and_gradient_of_pairs_equal_the_oracle_for_every_tiling(name, data, tile_size):
     options = sampled(data, name)
-    is_kinked = name in KINKED or options.get("select") == "swap"
+    is_kinked = name in KINKED or options.get("select") == "swap" or options.get("normalise", False)  # ties by rounding
     asked = data.draw(case(pairs=True, grid=False if is_kinked else None, copies=name not in TIED))
     assume(name not in ONE_LABEL or asked.labels is None or asked.labels.ndim == 1)
     truth = getattr(oracles, name)(asked.embeddings, asked.labels, **asked.sides, **options)
     found = function(name)(asked.embeddings, asked.labels, tile_size=tile_size, **asked.sides, **options)
     assert_same(found, truth.value, *asked.leaves)
-    outcome = registry[name](**options).double().measure(asked.embeddings, asked.labels, **asked.sides)
-    assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
+    others = asked.sides.get("reference_labels")
+    if others is None or bool((others != -1).any()):  # among none that is known nothing is divided
+        outcome = registry[name](**options).double().measure(asked.embeddings, asked.labels, **asked.sides)
+        assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in registry if has_oracle(name, (ProxyLoss, HeadLoss, TargetHeadLoss))])

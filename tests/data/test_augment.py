@@ -238,4 +238,4 @@ def test_inputs_are_left_alone():
 
 
 def test_the_registry_knows_the_augmentations():
-    assert list(registry) == ["affine", "noise", "series", "tokens"]
+    assert list(registry) == ["affine", "callable", "noise", "series", "tokens"]

@@ -133,7 +133,11 @@ def compares_pairs(name):
     return issubclass(losses.registry[name], losses.PairLoss) and losses.registry[name].__module__.startswith("tuplet.")
 
 
-PAIRS = [name for name in losses.registry if compares_pairs(name)]
+ONE_SET = ("nt_xent", "decoupled_contrastive", "lifted_structure", "dynamic_soft_margin")
+"""Of a second set they need as many rows, or they look at both ends of a pair and refuse a rule between two sets."""
+CLASSES = ("centroid_triplet",)
+"""Centres are those of classes, which a rule does not name."""
+PAIRS = [name for name in losses.registry if compares_pairs(name) and name not in CLASSES]
 
 
 def measured(name, relation, second, **how):
@@ -145,7 +149,7 @@ def measured(name, relation, second, **how):
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_loss_under_a_rule_is_that_of_its_pairs_for_every_tiling_and_engine(name):
     """A matrix of pairs goes another way than values do: no half of it stands for the other."""
-    for second in (False,) if name == "nt_xent" else (False, True):
+    for second in (False,) if name in ONE_SET else (False, True):
         rule, said = RULES["ignoring"][0](second), table(RULES["ignoring"][1], second)
         leaves = [MINE["x"], *([THEIRS["x"]] if second else [])]
         truth = measured(name, matrix(said), second)

@@ -61,6 +61,7 @@ def search_space(recipe: Recipe) -> dict[str, Range]:
             continue
         high = value * FACTORS["loss"]
         high = high if bounds.most is None else min(high, bounds.most)
+        high = high if bounds.below is None else min(high, (value + bounds.below) / 2)
         low = max(value / FACTORS["loss"], bounds.least or 0.0)
         found[f"loss.{option}"] = Range(float(value), low, high)
     return found
