@@ -5,7 +5,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-KINDS = ("Bool", "Float", "Float64", "Int", "Int64", "Integer", "Num", "Shaped", "UInt8")
+KINDS = ("Bool", "Float", "Float32", "Float64", "Int", "Int64", "Integer", "Num", "Shaped", "UInt8")
 
 
 class _Annotation:
@@ -25,8 +25,7 @@ def install() -> list[str]:
         module.AbstractArray = type("AbstractArray", (), {})  # type: ignore[attr-defined]
         sys.modules["jaxtyping"] = module
     if "safetensors" in absent:
-        sys.modules["safetensors"], sys.modules["safetensors.torch"] = (
-            ModuleType("safetensors"),
-            ModuleType("safetensors.torch"),
-        )
+        module = ModuleType("safetensors")
+        module.SafetensorError = type("SafetensorError", (Exception,), {})  # type: ignore[attr-defined]
+        sys.modules["safetensors"], sys.modules["safetensors.torch"] = module, ModuleType("safetensors.torch")
     return absent
