@@ -184,5 +184,5 @@ def test_a_plan_takes_its_steps_where_it_is_reported(tmp_path):
     recipe = write(tmp_path, rows_of([6] * 24))
     made = plan(load_recipe(recipe), cache=tmp_path / "cache", device="cpu")
     assert made.seconds["step"] > 0
-    with pytest.raises((RuntimeError, AssertionError, NotImplementedError), match=r"[Mm]eta|accelerator"):
+    with pytest.raises((RuntimeError, AssertionError, NotImplementedError), match=r"[Mm]eta"):
         plan(load_recipe(recipe), cache=tmp_path / "cache", device="meta")

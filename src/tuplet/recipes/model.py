@@ -230,10 +230,10 @@ def _require_kind(name: str, embedder: Embedder) -> None:
 
 
 def _augmentations(embedder: Embedder) -> list[str]:
-    """Names of the augmentations for the kind of the data, the most usual one first."""
+    """Names of the augmentations for the kind of the data, the most usual one first; one's own needs a file."""
     kind = embedder.preprocessing.kind
     known = [name for name in augment.registry if kind in getattr(augment.registry[name], "kinds", ())]
-    return sorted(known, key=lambda name: name == "noise" and kind != "vector")
+    return sorted(known, key=lambda name: (name == "callable", name == "noise" and kind != "vector"))
 
 
 def _is_random(encoder: nn.Module) -> bool:

@@ -23,7 +23,7 @@ class Ahead:
         dataset: Examples that are trained on.
         sampler: Decides the batches. One that looks at embeddings decides them late: nothing is made ready for it.
         mine: Which rows of a global batch this process takes, by how many there are.
-        pin: Whether the batch goes to an accelerator.
+        pin: Whether the batch goes to a device that copies from pinned memory.
     """
 
     def __init__(self, dataset: Dataset, sampler: Sampler, mine: Callable[[int], slice], *, pin: bool) -> None:

@@ -91,8 +91,8 @@ class BatchStepper:
     def __init__(self, job: Job, processes: Processes) -> None:
         self.optimizer = Optimizers(job.settings, [job.embedder, job.loss])
         self._job, self._processes = job, processes
-        is_moved = job.embedder.device.type != "cpu"
-        self._ahead = Ahead(job.train, job.sampler, self._mine, pin=is_moved)
+        copies_ahead = job.embedder.device.type in ("cuda", "xpu")  # other devices have no use for pinned memory
+        self._ahead = Ahead(job.train, job.sampler, self._mine, pin=copies_ahead)
 
     def _mine(self, count: int) -> slice:
         """The rows of a global batch of so many that this process takes."""
