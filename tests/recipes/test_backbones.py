@@ -114,6 +114,7 @@ def test_images_are_read_as_the_model_was_trained_unless_a_size_is_named(place):
 
 
 def test_a_run_goes_on_and_its_model_loads_alone(place, tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed")
     settings = ["model.encoder.head=linear", "model.dim=6", "model.lora.rank=2", "train.recompute=true"]
     settings += ["train.layer_decay=0.8", "train.ema=0.5"]
     whole = trained(place, tmp_path / "whole", *settings)
