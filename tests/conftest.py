@@ -26,6 +26,9 @@ settings.register_profile("explore", deadline=None, max_examples=500, print_blob
 settings.load_profile("fixed")
 
 
+pytest_plugins = ["shown"]  # what tests show of each loss, for a page of the docs
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Modules that kill, limit or fork processes need a system that can; elsewhere they could not be imported."""
     if hasattr(os, "fork") or collection_path.suffix != ".py":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.losses import registry
+from tuplet.losses.base import MetricLoss
 
 DIM, CLASSES, EXAMPLES = 6, 4, 40
 
@@ -61,6 +62,12 @@ def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.M
         if not parameter.any():  # word vectors start at zero, where the gradient of the contexts is zero too
             parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(dtype)
     return loss
+
+
+def is_replayed(name: str) -> bool:
+    """Whether calls are recorded and replayed: nothing that the loss keeps or is given differs from call to call."""
+    loss = build(name)
+    return not loss.has_state and type(loss).forward is MetricLoss.forward
 
 
 def draws(name: str) -> bool:

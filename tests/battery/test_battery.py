@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
-from battery.setups import Batch, batch, build, draws
+from battery.setups import Batch, batch, build, draws, is_replayed
 from oracles.comparison import gradients
 from tuplet.errors import TupletError
 from tuplet.losses import PairLoss, registry
 
 every_loss = pytest.mark.parametrize("name", list(registry))
+every_replayed = pytest.mark.parametrize("name", [name for name in registry if is_replayed(name)])
 labelled = pytest.mark.parametrize(
     "name", [name for name in registry if registry[name].supervision in {"class", "target", "example"}]
 )
@@ -272,6 +273,7 @@ class _Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.shows("streamed")
 @every_loss
 def test_no_tensor_is_as_large_as_the_matrix(name):
     rows = 2048
@@ -296,10 +298,9 @@ def test_second_derivatives_are_refused_or_right(name):
         assert "engine.reference" in error.hint  # noqa: PT017  # either way is right
 
 
-@every_loss
+@pytest.mark.shows("tiles")
+@pytest.mark.parametrize("name", [name for name in registry if "tile_size" in registry[name].takes])
 def test_the_result_does_not_depend_on_the_tiles(name):
-    if "tile_size" not in registry[name].takes:
-        pytest.skip("lists are read in blocks of their own")
     given = batch(name)
     truth = value_and_gradients(build(name), given)
     for tile_size in (1, 7, 100):

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from battery.setups import batch, build
-from battery.test_battery import every_loss
+from battery.test_battery import every_loss, every_replayed
 from tuplet.engine import Execution
 from tuplet.errors import TupletError
 from tuplet.losses import replay
-from tuplet.losses.base import MetricLoss
 
 pytestmark = pytest.mark.gpu
 
@@ -47,12 +46,10 @@ def test_value_and_gradient_are_those_of_the_cpu(name):
         torch.testing.assert_close(mine.cpu(), theirs, rtol=1e-9, atol=1e-11)
 
 
-@every_loss
+@every_replayed
 def test_a_replayed_call_is_the_call_for_other_inputs_of_the_same_shapes(name):
     loss, plain = build(name).cuda(), build(name).cuda()
     plain.execution = PLAIN
-    if loss.has_state or type(loss).forward is not MetricLoss.forward:
-        pytest.skip("what it keeps or is given differs from call to call")
     for seed in range(replay.AFTER + 3):
         given = on_card(name, seed=seed)
         for mine, theirs in zip(value_and_gradients(loss, *given), value_and_gradients(plain, *given), strict=True):

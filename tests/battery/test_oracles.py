@@ -81,6 +81,7 @@ def sampled(data: st.DataObject, name: str) -> dict[str, Any]:
     return {key: data.draw(choices(x), key) for key, x in loss.options.items() if key not in loss.of_module}
 
 
+@pytest.mark.shows("oracle")
 @pytest.mark.parametrize("name", [name for name in registry if has_oracle(name, PairLoss)])
 @thorough
 @given(data=st.data(), tile_size=TILES)
@@ -98,6 +99,7 @@ def test_value_and_gradient_of_pairs_equal_the_oracle_for_every_tiling(name, dat
         assert outcome.count.item() == pytest.approx(truth.count, abs=1e-12)
 
 
+@pytest.mark.shows("oracle")
 @pytest.mark.parametrize("name", [name for name in registry if has_oracle(name, (ProxyLoss, HeadLoss, TargetHeadLoss))])
 @thorough
 @given(data=st.data(), tile_size=TILES)

@@ -9,12 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from battery.setups import batch, build
-from battery.test_battery import assert_equal, every_loss, value_and_gradients
+from battery.test_battery import assert_equal, every_replayed, value_and_gradients
 from engine.test_programs import HOST_READS
 from tuplet.engine import Execution
 from tuplet.errors import TupletError
 from tuplet.losses import replay
-from tuplet.losses.base import MetricLoss
 
 
 class Tape(TorchDispatchMode):
@@ -69,11 +68,10 @@ def plain(name, **options):
     return loss
 
 
-@every_loss
+@pytest.mark.shows("replayed")
+@every_replayed
 def test_a_replayed_call_is_the_call_for_other_inputs_of_the_same_shapes(name):
     loss, each = recorded(name), plain(name)
-    if loss.has_state or type(loss).forward is not MetricLoss.forward:
-        pytest.skip("what it keeps or is given differs from call to call")
     for seed in range(replay.AFTER + 3):
         given = batch(name, seed=seed)
         assert_equal(value_and_gradients(loss, given), value_and_gradients(each, given))

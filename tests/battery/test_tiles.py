@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from battery.setups import batch, build
-from battery.test_battery import assert_equal, call, every_loss, value_and_gradients
+from battery.test_battery import assert_equal, call, every_loss, every_replayed, value_and_gradients
 from engine.test_programs import _HostReads
 from tuplet.engine import Execution
 from tuplet.engine.recording import Recording, recorded
 from tuplet.errors import TupletError
-from tuplet.losses.base import MetricLoss
+from tuplet.losses import registry
 
 TILES = Execution(engine="tiles")
 
@@ -38,6 +38,7 @@ def test_unknown_rows_and_weights_are_as_on_panels(name):
     assert_equal(value_and_gradients(on_tiles(name), given), value_and_gradients(build(name), given))
 
 
+@pytest.mark.shows("one read")
 @every_loss
 def test_a_value_is_read_back_once_per_call(name):
     given, loss = batch(name), on_tiles(name)
@@ -49,15 +50,24 @@ def test_a_value_is_read_back_once_per_call(name):
     assert len(reads.found) <= 1, reads.found
 
 
-@every_loss
-def test_nothing_is_read_back_where_checks_are_off(name):
+def reads_unchecked(name):
     given, loss = batch(name), on_tiles(name, check="off")
     for _ in range(2):
         call(loss, given).backward()
         loss.advance()
     with _HostReads() as reads:
         call(loss, given).backward()
-    assert len(reads.found) <= (name == "triplet"), reads.found  # how many positives an anchor has decides a shape
+    return reads.found
+
+
+@pytest.mark.shows("no read")
+@pytest.mark.parametrize("name", [name for name in registry if name != "triplet"])
+def test_nothing_is_read_back_where_checks_are_off(name):
+    assert not reads_unchecked(name)
+
+
+def test_how_many_positives_an_anchor_has_is_read_back_since_it_decides_a_shape():
+    assert len(reads_unchecked("triplet")) <= 1
 
 
 @every_loss
@@ -75,17 +85,9 @@ def test_rows_that_are_no_numbers_are_reported_now_or_at_the_next_call(name):
     assert refused.value.reference == "non-finite-embeddings"
 
 
-def recordable(name, **options):
-    """A loss whose calls may be recorded, or a skip."""
-    loss = on_tiles(name, **options)
-    if loss.has_state or type(loss).forward is not MetricLoss.forward:
-        pytest.skip("what it keeps or is given differs from call to call")
-    return loss
-
-
-@every_loss
+@every_replayed
 def test_a_recorded_call_asks_for_nothing_and_says_when_it_does_not_stand(name):
-    given, loss, held = batch(name), recordable(name), Recording()
+    given, loss, held = batch(name), on_tiles(name), Recording()
     sides = given.given | dict(zip(["labels"], given.tensors[1:], strict=False))
     expected = call(loss, given)
     with recorded(held):
@@ -106,7 +108,7 @@ def test_a_recorded_call_asks_for_nothing_and_says_when_it_does_not_stand(name):
 
 
 def test_more_positives_than_there_is_room_for_do_not_stand():
-    loss, x, held = recordable("triplet", check="off"), torch.randn(12, 4), Recording()
+    loss, x, held = on_tiles("triplet", check="off"), torch.randn(12, 4), Recording()
     with recorded(held):
         loss.recorded_value(x, {"labels": torch.arange(12) // 2})
         held.conditions.clear()

@@ -33,6 +33,7 @@ def assert_same(seen, alone):
     assert_close(seen, alone, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
+@pytest.mark.shows("processes")
 @pytest.mark.parametrize("name", CASES)
 def test_values_gradients_and_memory_equal_those_of_one_process(name, alone, together):
     assert alone[name]["gradients"].abs().sum() > 0

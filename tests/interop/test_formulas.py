@@ -18,6 +18,7 @@ def views():
     return [torch.randn(ROWS, DIM, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
 
 
+@pytest.mark.shows("formula of open_clip", "info_nce")
 def test_open_clip_with_its_scale_is_symmetric_info_nce(views):
     image, text = views
     scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
@@ -26,6 +27,7 @@ def test_open_clip_with_its_scale_is_symmetric_info_nce(views):
     assert_same(info_nce(image, text, temperature=1 / scale, symmetric=True), truth, image, text, scale)
 
 
+@pytest.mark.shows("formula of open_clip", "siglip")
 def test_open_clip_sigmoid_is_siglip(views):
     image, text = views
     signs = 2 * torch.eye(ROWS, dtype=torch.float64) - 1
@@ -34,6 +36,7 @@ def test_open_clip_sigmoid_is_siglip(views):
     assert_same(siglip(image, references=text, scale=10.0, bias=-10.0), truth, image, text)
 
 
+@pytest.mark.shows("formula of lightly", "nt_xent")
 def test_lightly_nt_xent_is_that_of_two_views(views):
     first, second = views
     both = normalize(torch.cat([first, second]))
@@ -51,6 +54,7 @@ def test_lightly_with_a_memory_bank_is_info_nce_whose_negatives_are_the_queue_al
     assert_same(torch.stack(per_row).mean(), truth, first, second)
 
 
+@pytest.mark.shows("formula of insightface", "combined_margin")
 @pytest.mark.parametrize("margin", [0.5, 2.5])
 def test_arcface_of_insightface_and_of_open_metric_learning_goes_on_as_a_line(views, margin):
     x, weight = views
@@ -64,6 +68,7 @@ def test_arcface_of_insightface_and_of_open_metric_learning_goes_on_as_a_line(vi
     assert_same(combined_margin(x, weight[:CLASSES], labels, **options), truth, x, weight, tolerance=1e-9)
 
 
+@pytest.mark.shows("formula of insightface", "cosface")
 def test_cosface_of_insightface_has_another_margin(views):
     x, weight = views
     labels = torch.arange(ROWS) % CLASSES
@@ -73,6 +78,7 @@ def test_cosface_of_insightface_has_another_margin(views):
     assert_same(cosface(x, weight[:CLASSES], labels, margin=0.4, scale=64.0), truth, x, weight)
 
 
+@pytest.mark.shows("formula of open-metric-learning", "triplet")
 @pytest.mark.parametrize("margin", [0.2, None])
 def test_triplets_of_open_metric_learning_are_all_of_a_batch(views, margin):
     x, labels = views[0], torch.arange(ROWS) % CLASSES

@@ -20,6 +20,7 @@ def classes(draw: st.DrawFn, centers: int = 1):
     return x, weight, labels, draw(weights(count))
 
 
+@pytest.mark.shows("oracle", "a_softmax")
 @thorough
 @given(
     classes=classes(),

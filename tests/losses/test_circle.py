@@ -7,6 +7,7 @@ from oracles.comparison import assert_same
 from tuplet.losses import circle
 
 
+@pytest.mark.shows("pytorch-metric-learning", "circle")
 @pytest.mark.parametrize(("margin", "gamma"), [(0.4, 80), (0.25, 256)])
 def test_value_and_gradient_are_those_of_pytorch_metric_learning(margin, gamma):
     pml = pytest.importorskip("pytorch_metric_learning.losses")

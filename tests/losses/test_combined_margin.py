@@ -32,6 +32,7 @@ def classes(draw: st.DrawFn, centers: int = 1):
     return x.requires_grad_(), weight.requires_grad_(), labels, draw(weights(count))
 
 
+@pytest.mark.shows("oracle", "combined_margin")
 @thorough
 @given(
     classes=classes(),
@@ -85,14 +86,16 @@ def test_without_margins_it_is_cross_entropy_of_cosines(classes, scale):
     assert_same(arcface(x, weight, labels, margin=0.0, scale=scale), expected, x, weight)
 
 
+@pytest.mark.shows("oracle", "arcface", "cosface")
 @quick
-@given(classes=classes())
-def test_cosface_and_arcface_are_combined_margins(classes):
+@given(classes=classes(), tile_size=st.sampled_from([1, 7, None]))
+def test_cosface_and_arcface_equal_the_oracle_of_combined_margins(classes, tile_size):
     x, weight, labels, w = classes
     for function, name in ((cosface, "m3"), (arcface, "m2")):
-        options = {"m1": 1.0, "m2": 0.0, "m3": 0.0, name: 0.4}
-        combined = combined_margin(x, weight, labels, weights=w, **options)
-        assert_same(function(x, weight, labels, margin=0.4, weights=w), combined, x, weight)
+        options = {"scale": 16.0, "m1": 1.0, "m2": 0.0, "m3": 0.0, name: 0.4}
+        truth = oracles.combined_margin(x, weight, labels, weights=w, **options).value
+        found = function(x, weight, labels, margin=0.4, scale=16.0, weights=w, tile_size=tile_size)
+        assert_same(found, truth, x, weight, tolerance=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.shows("oracle")
 @pytest.mark.parametrize("name", OPTIONS)
 @quick
 @given(data=st.data(), count=st.integers(1, 7), dim=st.integers(1, 4))
@@ -30,6 +31,7 @@ def test_value_and_gradient_equal_the_oracle(name, data, count, dim):
     assert_same(getattr(losses, name)(x, y, weights=w, **options), truth.value, x, y, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "vicreg")
 def test_vicreg_is_that_of_pytorch_metric_learning():
     peers = pytest.importorskip("pytorch_metric_learning.losses")
     generator = torch.Generator().manual_seed(0)

@@ -15,6 +15,7 @@ from tuplet.errors import LabelError, ShapeError
 both = pytest.mark.parametrize("name", ["cosent", "angle"])
 
 
+@pytest.mark.shows("oracle")
 @both
 @quick
 @given(data=st.data(), count=st.integers(1, 8), dim=st.integers(1, 5), scale=st.sampled_from([1.0, 20.0, 500.0]))

@@ -23,6 +23,7 @@ def sequences(draw: st.DrawFn):
     return z.requires_grad_(), c.requires_grad_(), maps.requires_grad_(), lengths, draw(weights(batch))
 
 
+@pytest.mark.shows("oracle", "cpc")
 @thorough
 @given(sequences=sequences(), negatives=st.sampled_from(["batch", "all"]))
 def test_value_and_gradient_equal_the_oracle(sequences, negatives):

@@ -14,6 +14,7 @@ from tuplet.losses import DecoupledContrastiveLoss, decoupled_contrastive, nt_xe
 OPTIONS = {"temperature": st.sampled_from([0.1, 0.5]), "weighted": st.booleans(), "sigma": st.sampled_from([0.3, 0.5])}
 
 
+@pytest.mark.shows("oracle", "decoupled_contrastive")
 @quick
 @given(
     problem=problems(),

@@ -30,6 +30,7 @@ def choice(data, options):
     return {name: data.draw(st.sampled_from(values), name) for name, values in options.items()}
 
 
+@pytest.mark.shows("oracle")
 @pytest.mark.parametrize("name", [*NUMBERS, "elasticface"])
 @quick
 @given(data=st.data(), tile_size=st.sampled_from([1, 7, None]))
@@ -48,6 +49,7 @@ def test_value_and_gradient_equal_the_oracle_for_every_tiling(name, data, tile_s
     assert_same(found, truth.value, x, weight, tolerance=1e-9)
 
 
+@pytest.mark.shows("oracle", "soft_triple")
 @quick
 @given(data=st.data(), tile_size=st.sampled_from([1, 7, None]), centers=st.integers(1, 3))
 def test_soft_triple_equals_the_oracle_for_every_tiling(data, tile_size, centers):

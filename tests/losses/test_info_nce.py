@@ -24,6 +24,7 @@ def paired(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     return (x, y) if len(x) <= len(y) else (y, x)
 
 
+@pytest.mark.shows("oracle", "info_nce")
 @thorough
 @given(
     problem=problems(),

@@ -25,6 +25,7 @@ def instances(draw: st.DrawFn):
 options = {"temperature": st.sampled_from([0.07, 0.5]), "proximal": st.sampled_from([0.0, 0.7])}
 
 
+@pytest.mark.shows("oracle", "instance_discrimination")
 @thorough
 @given(instances=instances(), tile_size=st.sampled_from([1, 7, None]), **options)
 def test_the_softmax_over_the_bank_equals_the_oracle_for_every_tiling(instances, tile_size, **options):
@@ -33,6 +34,7 @@ def test_the_softmax_over_the_bank_equals_the_oracle_for_every_tiling(instances,
     assert_same(found, oracles.instance_discrimination(f, bank, positions, weights=w, **options).value, f)
 
 
+@pytest.mark.shows("oracle", "instance_discrimination")
 @thorough
 @given(instances=instances(), tile_size=st.sampled_from([1, 7, None]), log_z=st.sampled_from([0.0, 3.2]), **options)
 def test_the_noise_form_equals_the_oracle_for_every_tiling(instances, tile_size, log_z, **options):

@@ -20,6 +20,7 @@ def graded(draw: st.DrawFn):
     return f, y[:, 0] if draw(st.booleans()) else y, {name: w for name, w in sides.items() if w is not None}
 
 
+@pytest.mark.shows("oracle", "log_ratio")
 @thorough
 @given(
     graded=graded(),

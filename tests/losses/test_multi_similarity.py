@@ -19,6 +19,7 @@ def test_mining_keeps_the_pairs_of_the_oracle(case: Case, tile_size, epsilon):
     assert_same(found, oracles.multi_similarity(case.embeddings, case.labels, **given).value, *case.leaves)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "multi_similarity")
 @pytest.mark.parametrize("epsilon", [None, 0.0, 0.1])
 def test_value_and_gradient_are_those_of_pytorch_metric_learning(epsilon):
     pml = pytest.importorskip("pytorch_metric_learning.losses")

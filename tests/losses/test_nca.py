@@ -7,6 +7,7 @@ from oracles.comparison import assert_same
 from tuplet.losses import nca
 
 
+@pytest.mark.shows("pytorch-metric-learning", "nca")
 def test_value_and_gradient_are_those_of_pytorch_metric_learning():
     pml = pytest.importorskip("pytorch_metric_learning.losses")
     distances = pytest.importorskip("pytorch_metric_learning.distances")

@@ -30,6 +30,7 @@ def corpora(draw: st.DrawFn):
     return leaves, targets, noise, probability, draw(weights(count))
 
 
+@pytest.mark.shows("oracle", "nce")
 @thorough
 @given(corpora=corpora(), tile_size=st.sampled_from([1, 7, None]), objective=objectives, learned=st.booleans())
 def test_value_and_gradient_equal_the_oracle_for_every_tiling(corpora, tile_size, objective, learned):

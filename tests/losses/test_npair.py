@@ -23,6 +23,7 @@ def pairs(draw: st.DrawFn, negatives: int = 0):
     return [x.requires_grad_() for x in (anchors, positives, others)], draw(weights(count))
 
 
+@pytest.mark.shows("oracle", "npair")
 @thorough
 @given(pairs=pairs(), tile_size=tile_sizes, one_vs_one=st.booleans(), norm_penalty=st.sampled_from([0.0, 0.05]))
 def test_pairs_equal_the_oracle_for_every_tiling(pairs, tile_size, **options):
@@ -31,6 +32,7 @@ def test_pairs_equal_the_oracle_for_every_tiling(pairs, tile_size, **options):
     assert_same(found, oracles.npair_mc(f, positives, weights=w, **options).value, f, positives)
 
 
+@pytest.mark.shows("oracle", "npair")
 @thorough
 @given(case=case(), tile_size=tile_sizes, size=sizes)
 def test_labels_equal_the_oracle_for_every_tiling(case: Case, tile_size, size):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ def views(draw: st.DrawFn):
     return a, b, draw(weights(count))
 
 
+@pytest.mark.shows("oracle", "nt_xent")
 @thorough
 @given(
     views=views(),

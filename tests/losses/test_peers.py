@@ -18,6 +18,7 @@ def examples(rows=24, classes=6):
     return x, torch.arange(rows) % classes
 
 
+@pytest.mark.shows("pytorch-metric-learning", "generalized_lifted")
 def test_generalised_lifted_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     distance = distances.LpDistance(normalize_embeddings=False)
@@ -25,6 +26,7 @@ def test_generalised_lifted_is_that_of_pytorch_metric_learning():
     assert_same(losses.generalized_lifted(x, labels, margin=2.0), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "fast_ap")
 @pytest.mark.parametrize("bins", [4, 10])
 def test_fast_ap_is_that_of_pytorch_metric_learning(bins):
     x, labels = examples()
@@ -32,6 +34,7 @@ def test_fast_ap_is_that_of_pytorch_metric_learning(bins):
     assert_same(losses.fast_ap(x, labels, bins=bins), peers.FastAPLoss(num_bins=bins)(x, labels), x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "proxy_nca")
 def test_proxy_nca_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     loss, theirs = losses.ProxyNCALoss(9, 5, scale=3.0).double(), peers.ProxyNCALoss(9, 5, softmax_scale=3)
@@ -42,6 +45,7 @@ def test_proxy_nca_is_that_of_pytorch_metric_learning():
     torch.testing.assert_close(mine, torch.autograd.grad(truth, theirs.proxies)[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "soft_triple")
 def test_soft_triple_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     loss, theirs = losses.SoftTripleLoss(9, 5, centers=3, penalty=0.0).double(), peers.SoftTripleLoss(9, 5, 3)
@@ -52,6 +56,7 @@ def test_soft_triple_is_that_of_pytorch_metric_learning():
     torch.testing.assert_close(mine.T, torch.autograd.grad(truth, theirs.fc)[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "p2sgrad")
 def test_p2sgrad_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     loss, theirs = losses.P2SGradLoss(9, 5).double(), peers.P2SGradLoss(5, 9)
@@ -71,6 +76,7 @@ def pairs(rows=9, dim=6):
     return [torch.randn(rows, dim, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)]
 
 
+@pytest.mark.shows("sentence-transformers")
 @pytest.mark.parametrize(("name", "theirs"), [("cosent", "CoSENTLoss"), ("angle", "AnglELoss")])
 def test_scored_pairs_are_those_of_sentence_transformers(sentences, name, theirs):
     x, y = pairs()
@@ -79,6 +85,7 @@ def test_scored_pairs_are_those_of_sentence_transformers(sentences, name, theirs
     assert_same(getattr(losses, name)(x, y, scores), truth, x, y, tolerance=1e-9)
 
 
+@pytest.mark.shows("sentence-transformers", "info_nce")
 @pytest.mark.parametrize("directions", [1, 2, 4])
 @pytest.mark.parametrize("hard", [0, 2])
 def test_directions_are_those_of_sentence_transformers(sentences, directions, hard):
@@ -92,6 +99,7 @@ def test_directions_are_those_of_sentence_transformers(sentences, directions, ha
     assert_same(losses.info_nce(x, y, temperature=0.05, directions=names, **own), truth, x, y, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "margin")
 @pytest.mark.parametrize("nu", [0.0, 0.3])
 def test_margin_is_that_of_pytorch_metric_learning(nu):
     x, labels = examples()
@@ -104,6 +112,7 @@ def test_margin_is_that_of_pytorch_metric_learning(nu):
     torch.testing.assert_close(mine, yours[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "margin")
 def test_margin_per_class_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     theirs = peers.MarginLoss(learn_beta=True, num_classes=6)
@@ -116,12 +125,14 @@ def test_margin_per_class_is_that_of_pytorch_metric_learning():
     torch.testing.assert_close(mine, yours, rtol=0, atol=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "tuplet_margin")
 def test_tuplet_margin_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     truth = peers.TupletMarginLoss(margin=math.degrees(0.1), scale=16)(x, labels)
     assert_same(losses.tuplet_margin(x, labels, scale=16.0), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "ranked_list")
 def test_ranked_list_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     labels[:4] = torch.arange(10, 14)
@@ -132,6 +143,7 @@ def test_ranked_list_is_that_of_pytorch_metric_learning():
     assert_same(found, theirs(x, labels), x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "lifted_structure")
 def test_lifted_structure_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     distance = distances.LpDistance(normalize_embeddings=False)
@@ -139,6 +151,7 @@ def test_lifted_structure_is_that_of_pytorch_metric_learning():
     assert_same(losses.lifted_structure(x, labels, margin=1.5), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "angular")
 def test_angular_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     theirs = peers.AngularLoss(alpha=40)
@@ -147,6 +160,7 @@ def test_angular_is_that_of_pytorch_metric_learning():
     assert_same(losses.angular(x, labels, angle=theirs.alpha.item()), theirs(units, labels), x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "snr_contrastive")
 def test_snr_contrastive_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     distance = distances.SNRDistance(normalize_embeddings=False)
@@ -154,6 +168,7 @@ def test_snr_contrastive_is_that_of_pytorch_metric_learning():
     assert_same(losses.snr_contrastive(x, labels, margin=2.0), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "histogram")
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # of theirs, once in a process
 def test_histogram_is_that_of_pytorch_metric_learning():
     x, labels = examples()
@@ -161,6 +176,7 @@ def test_histogram_is_that_of_pytorch_metric_learning():
     assert_same(losses.histogram(x, labels, bins=16), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "pnp")
 @pytest.mark.parametrize("variant", ["O", "Iu", "Ib", "Ds", "Dq"])
 def test_pnp_is_that_of_pytorch_metric_learning_where_an_anchor_is_its_own_positive(variant):
     x, labels = examples()
@@ -169,6 +185,28 @@ def test_pnp_is_that_of_pytorch_metric_learning_where_an_anchor_is_its_own_posit
     assert_same(losses.pnp(x, labels, **options), truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "smooth_ap")
+def test_smooth_ap_is_that_of_pytorch_metric_learning_where_an_anchor_is_its_own_positive():
+    """There a class is a run of rows, and right only where there are as many classes as rows of each."""
+    x, labels = examples(rows=25, classes=5)
+    labels = labels.sort().values
+    truth = peers.SmoothAPLoss(temperature=0.05)(x, labels).double()  # of float32
+    sides = {"references": x, "reference_labels": labels}
+    assert_same(losses.smooth_ap(x, labels, temperature=0.05, **sides), truth, x, tolerance=1e-6)
+
+
+@pytest.mark.shows("pytorch-metric-learning", "arcface")
+def test_arcface_is_that_of_pytorch_metric_learning_while_no_angle_passes_a_half_turn():
+    x, labels = examples()
+    loss, theirs = losses.ArcFaceLoss(9, 5, margin=0.1).double(), peers.ArcFaceLoss(9, 5, margin=math.degrees(0.1))
+    theirs.W.data = loss.weight.detach().clone().T.contiguous()
+    found, truth = loss(x, labels), theirs(x, labels)
+    assert_same(found, truth, x, tolerance=1e-9)
+    (mine,) = torch.autograd.grad(found, loss.weight)
+    torch.testing.assert_close(mine.T, torch.autograd.grad(truth, theirs.W)[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.shows("pytorch-metric-learning", "intra_pair_variance")
 def test_intra_pair_variance_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     truth = peers.IntraPairVarianceLoss(pos_eps=0.05, neg_eps=0.2)(x, labels)
@@ -176,6 +214,7 @@ def test_intra_pair_variance_is_that_of_pytorch_metric_learning():
     assert_same(found, truth, x, tolerance=1e-9)
 
 
+@pytest.mark.shows("pytorch-metric-learning", "threshold_consistent_margin")
 def test_threshold_consistent_margin_is_that_of_pytorch_metric_learning():
     x, labels = examples()
     truth = peers.ThresholdConsistentMarginLoss(lambda_plus=2.0, margin_plus=0.6, margin_minus=0.1)(x, labels)

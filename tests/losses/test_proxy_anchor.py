@@ -8,6 +8,7 @@ from tuplet.errors import LabelError, ShapeError
 from tuplet.losses import ProxyAnchorLoss
 
 
+@pytest.mark.shows("pytorch-metric-learning", "proxy_anchor")
 def test_value_and_gradient_are_those_of_pytorch_metric_learning():
     pml = pytest.importorskip("pytorch_metric_learning.losses")
     generator = torch.Generator().manual_seed(0)

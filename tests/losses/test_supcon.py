@@ -12,6 +12,7 @@ temperatures = st.sampled_from([0.01, 0.07, 1.0])
 tile_sizes = st.sampled_from([1, 7, None])
 
 
+@pytest.mark.shows("oracle", "supcon")
 @thorough
 @given(
     case=case(pairs=True),
