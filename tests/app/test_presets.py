@@ -33,6 +33,7 @@ PAPERS = {
     "circle-2020",
     "proxy-anchor-2020",
     "supcon-2020",
+    "clip-2021",
     "siglip-2023",
     "decoupled-2021",
     "cosent-2024",
