@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from oracles.rules import Term, Truth, distances, divide, hinge, relate, weight_list
+from oracles.rules import Term, Truth, distances, divide, hinge, relate, unit, weight_list
 
 
 def lifted_structure(
@@ -12,14 +12,16 @@ def lifted_structure(
     *,
     margin: float = 1.0,
     geometry: str = "euclidean",
+    normalise: bool = False,
     weights: Tensor | None = None,
     **sides: Tensor,
 ) -> Truth:
     """[d_ij + log(sum_k e^(m - d_ik) + sum_l e^(m - d_lj))]_+^2 / 2 over positive pairs; l are anchors."""
     matrix = relate(x, labels, **sides)
-    d = distances(x, matrix.references, geometry)
+    x, references = (unit(y) if normalise else y for y in (x, matrix.references))
+    d = distances(x, references, geometry)
     w = weight_list(weights, len(x))
-    column = [[a for a in range(len(x)) if j in matrix.negative[a]] for j in range(len(matrix.references))]
+    column = [[a for a in range(len(x)) if j in matrix.negative[a]] for j in range(len(references))]
     terms = []
     for i in range(len(x)):
         for j in matrix.positive[i]:

@@ -227,7 +227,8 @@ def test_a_name_of_pytorch_metric_learning_becomes_what_it_is_here_and_says_so_o
 
 
 @pytest.mark.parametrize(
-    "overrides", [["loss=NPairsLoss"], ["loss=TripletMarginLoss", "loss.triplets_per_anchor=100"], ["loss=VICRegLoss"]]
+    "overrides",
+    [["loss=NPairsLoss"], ["loss=TripletMarginLoss", "loss.triplets_per_anchor=100"], ["loss=SmoothAPLoss"]],
 )
 def test_a_name_that_has_no_equal_in_a_recipe_is_refused(recipe, overrides):
     assert refused(recipe, *overrides).reference in {"no-equal", "bad-recipe"}

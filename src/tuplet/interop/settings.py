@@ -39,6 +39,17 @@ class DotProductSimilarity:
 
 
 @dataclass(frozen=True)
+class SNRDistance:
+    """Variance of a difference, as a share of the anchor's.
+
+    Args:
+        normalize_embeddings: Divide embeddings by their length first.
+    """
+
+    normalize_embeddings: bool = True
+
+
+@dataclass(frozen=True)
 class MeanReducer:
     """Mean over all."""
 
@@ -112,23 +123,13 @@ def compared(name: str, distance: object, otherwise: object) -> Compared:
         return Compared("euclidean" if power == 1 else "squared_euclidean", bool(is_unit))
     if kind in ("CosineSimilarity", "DotProductSimilarity") and power == 1 and p == 2:
         return Compared("cosine" if is_unit else "dot", normalise=False)
+    if kind == "SNRDistance" and isinstance(otherwise, SNRDistance):  # of one loss, which compares in no other way
+        return Compared("squared_euclidean", bool(is_unit))
     raise refused(
         name,
         f"distance = {kind} with p = {p} and power = {power} has no equal here",
         "Use LpDistance with p = 2 and a power of 1 or 2, CosineSimilarity or DotProductSimilarity.",
     )
-
-
-def similarity(name: str, distance: object, otherwise: object = "CosineSimilarity") -> GeometryName:
-    """The same for a loss that reads similarities.
-
-    Raises:
-        ShapeError: If it is a distance.
-    """
-    found = compared(name, distance, otherwise)
-    if not found.is_similarity:
-        raise refused(name, "it was given a distance", "Leave distance out, or use DotProductSimilarity.")
-    return found.geometry
 
 
 def reducer_name(name: str, reducer: object, otherwise: str, *known: str) -> str:

@@ -1,7 +1,8 @@
 """What all losses under names of pytorch-metric-learning share: settings, the call, what a miner chose."""
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from tuplet import losses
 from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import LabelError
-from tuplet.interop.settings import Became, refused, similarity
+from tuplet.interop.settings import Became, CosineSimilarity, compared, reducer_name, refused
 from tuplet.relations import matrix
+from tuplet.rule import Rule
 
 Indices = Sequence[Tensor] | None
 """Rows of anchors, positives and negatives; or of anchors, positives, anchors and negatives."""
@@ -32,6 +34,11 @@ class Shim(nn.Module):
         loss: That loss.
     """
 
+    otherwise: ClassVar[object] = CosineSimilarity()
+    """Its own distance; others are refused where `become` does not ask `how` embeddings are compared."""
+    reducers: ClassVar[tuple[str, ...]] = ("MeanReducer",)
+    """Its own reducer, and others that `become` knows, which asks for the `mean` then."""
+
     def __init__(self, *given: Any, processes: Processes = SINGLE_PROCESS, **named: Any) -> None:
         super().__init__()
         self.became = translated(type(self), given, named)
@@ -40,7 +47,7 @@ class Shim(nn.Module):
 
     @staticmethod
     def become(*given: Any, **named: Any) -> Became:
-        """What settings mean here."""
+        """What settings mean here; `how` and `mean` are what the distance and the reducer are."""
         raise NotImplementedError
 
     def _built(self, options: dict[str, Any]) -> Any:
@@ -69,16 +76,29 @@ class Shim(nn.Module):
                 hint="Pass the class of each row.",
                 reference="labels-missing",
             )
-        labels, ref_labels = _apart_from_unknown(labels), _apart_from_unknown(ref_labels)
+        labels, ref_labels = (None if x is None else separated(x) for x in (labels, ref_labels))
         if indices_tuple is not None:
-            return self._mined(embeddings, embeddings if ref_emb is None else ref_emb, tuple(indices_tuple))
+            return self.listed(embeddings, embeddings if ref_emb is None else ref_emb, tuple(indices_tuple))
         sides = {} if ref_emb is None else {"references": ref_emb, "reference_labels": ref_labels}
         return self._all(embeddings, labels, sides)
+
+    def ruled(self, embeddings: Tensor, others: Tensor, rule: Rule, positives: Tensor) -> Tensor:
+        """The loss of embeddings against a second set.
+
+        Args:
+            embeddings: (rows, dim).
+            others: The second set.
+            rule: Says who belongs together.
+            positives: How many others belong to each row.
+        """
+        del positives
+        return self.loss(embeddings, references=others, relation=rule)
 
     def _all(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Tensor:
         return self.loss(embeddings, labels, **sides)
 
-    def _mined(self, embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:
+    def listed(self, embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:
+        """The loss of what a miner chose, rows of embeddings and of others."""
         del embeddings, others, mined
         raise refused(
             type(self).__name__,
@@ -90,15 +110,41 @@ class Shim(nn.Module):
 class RowShim(Shim):
     """Base of losses of rows: what a miner chose is all that a row meets."""
 
-    def _mined(self, embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:
+    counts_pairs: ClassVar[bool] = False
+    """Whether a pair that is in several triplets counts several times there."""
+
+    def listed(self, embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:
+        """The loss of pairs that a miner chose."""
+        if self.counts_pairs:
+            refuse_triplets(type(self).__name__, mined)
         sides = {} if others is embeddings else {"references": others}
         return self.loss(embeddings, relation=matrix(said_of(embeddings, others, mined)), **sides)
 
 
+class BatchShim(Shim):
+    """Base of losses that compare a batch with itself, and with all of it."""
+
+    def _all(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Tensor:
+        if sides:
+            raise refused(type(self).__name__, "it was given ref_emb", "Call loss(embeddings, labels).")
+        return self.loss(embeddings, labels)
+
+
 def translated(kind: type[Shim], given: tuple[Any, ...], named: dict[str, Any]) -> Became:
-    """What settings mean here; those that are unknown are refused."""
+    """What settings mean here; those that are unknown are refused.
+
+    Raises:
+        ShapeError: If they have no equal here.
+    """
+    settings = {key: value for key, value in named.items() if key not in ("distance", "reducer")}
+    how, own = (compared(kind.__name__, x, kind.otherwise) for x in (named.get("distance"), None))
+    mean = reducer_name(kind.__name__, named.get("reducer"), *kind.reducers)
+    asked = inspect.signature(kind.become).parameters
+    if "how" not in asked and how != own:
+        raise refused(kind.__name__, "it was given another distance", "Leave distance out.")
+    known = {key: value for key, value in (("how", how), ("mean", mean)) if key in asked}
     try:
-        return kind.become(*given, **named)
+        return kind.become(*given, **settings, **known)
     except TypeError as error:
         raise refused(
             kind.__name__,
@@ -107,15 +153,23 @@ def translated(kind: type[Shim], given: tuple[Any, ...], named: dict[str, Any]) 
         ) from error
 
 
-def refuse_all_but_cosine(name: str, distance: object) -> None:
-    """The loss is defined by cosines."""
-    if similarity(name, distance) != "cosine":
-        raise refused(name, "it was given another distance than the cosine", "Leave distance out.")
+def refuse_triplets(name: str, mined: tuple[Tensor, ...]) -> None:
+    """Of a loss of pairs, each of which counts once.
+
+    Raises:
+        ShapeError: If a miner chose triplets.
+    """
+    if len(mined) == 3:
+        raise refused(
+            name,
+            "it was given triplets, where a pair counts as often as triplets have it",
+            "Give it pairs: a, p, a, n, each once.",
+        )
 
 
-def _apart_from_unknown(labels: Tensor | None) -> Tensor | None:
+def separated(labels: Tensor) -> Tensor:
     """Labels below 0 as classes; -1 would leave a row out."""
-    return None if labels is None else torch.where(labels < 0, labels + SEPARATE, labels)
+    return torch.where(labels < 0, labels + SEPARATE, labels)
 
 
 def said_of(embeddings: Tensor, others: Tensor, mined: tuple[Tensor, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from tuplet.engine import Outcome, Processes, stream
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, total
 from tuplet.losses.both_ends import at_both_ends, without_ring
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch
+from tuplet.losses.inputs import PairBatch, on_sphere
 from tuplet.types import GeometryName
 
 
@@ -27,6 +27,8 @@ class LiftedStructureLoss(PairLoss):
     Args:
         margin: m, in the unit of D.
         geometry: What D is; in the paper the Euclidean distance.
+        normalise: Divide embeddings by their length first; evaluation then compares by the cosine, which ranks as the
+            distance does.
 
     References:
         Oh Song, Xiang, Jegelka, Savarese, "Deep Metric Learning via Lifted Structured Feature Embedding", 2016, eq. 4.
@@ -34,6 +36,7 @@ class LiftedStructureLoss(PairLoss):
 
     margin: Finite = 1.0
     geometry: GeometryName = "euclidean"
+    normalise: bool = False
 
     family = "triplet"
     suits = "small batches, since a pair meets the negatives of both ends"
@@ -42,8 +45,9 @@ class LiftedStructureLoss(PairLoss):
     local = True
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """With all references here."""
-        return super().problem(embeddings, labels, without_ring(sides))
+        """With all references here, where it is asked for on the unit sphere."""
+        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
+        return super().problem(given[0], labels, without_ring(given[1]))
 
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         """Negatives of all ends first, then pairs."""

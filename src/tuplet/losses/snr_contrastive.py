@@ -12,7 +12,7 @@ from tuplet.engine import SINGLE_PROCESS, Outcome, Processes
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.program import Found, Mean, Pair, Term, count, total
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch
+from tuplet.losses.inputs import PairBatch, on_sphere
 
 DIGITS = 64
 """A variance below so many squared units in the last place of the embedding's length is rounding: it counts as 0."""
@@ -32,6 +32,7 @@ class SNRContrastiveLoss(PairLoss):
     Args:
         margin: m, as a ratio of variances.
         mean_penalty: λ, which keeps embeddings at a mean of 0.
+        normalise: Divide embeddings by their length before they are compared.
 
     References:
         Yuan, Deng, Tang, Tang, Chen, "Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning", 2019,
@@ -40,6 +41,7 @@ class SNRContrastiveLoss(PairLoss):
 
     margin: Positive = 1.0
     mean_penalty: NotNegative = 0.0
+    normalise: bool = False
 
     suits = "distances relative to the anchor's own variance"
     fixed_geometry = "squared_euclidean"
@@ -49,7 +51,8 @@ class SNRContrastiveLoss(PairLoss):
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Embeddings less their means: a variance is a squared length then."""
-        problem = super().problem(embeddings, labels, sides)
+        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
+        problem = super().problem(given[0], labels, given[1])
         anchors = _centred(problem.anchors)
         is_one = problem.references is problem.anchors
         return replace(problem, anchors=anchors, references=anchors if is_one else _centred(problem.references))

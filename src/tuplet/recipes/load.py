@@ -62,7 +62,7 @@ def _in_own_terms(document: Document) -> Document:
     """A loss that is named as in pytorch-metric-learning, as what it is here; said once."""
     loss = document.get("loss")
     name = loss.get("name") if isinstance(loss, dict) else None
-    if not isinstance(loss, dict) or name not in pml.LOSSES or name in losses.registry:
+    if not isinstance(loss, dict) or name not in {*pml.LOSSES, *pml.REFUSED} or name in losses.registry:
         return document
     try:
         became = pml.become(name, **{key: value for key, value in loss.items() if key != "name"})
