@@ -1,6 +1,7 @@
 """What every index does, whatever it is kept in: the same tests for all back ends."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tuplet.data.transforms import VectorPreprocessing
 from tuplet.engine.topk import topk
 from tuplet.errors import CheckpointError, DataError, IndexFormatError, ShapeError
 from tuplet.index import where as filters
+from tuplet.index.rows import measured_recall
 from tuplet.models import Embedder, build_encoder
 
 NOISE = np.random.default_rng(3)
@@ -287,7 +289,10 @@ def test_recall_is_measured_and_tuned_to(create):
     assert stated["exact"] == (create.backend == "flat")
     opened = indexes.open(index.folder)
     assert json.loads(json.dumps(dict(opened.recall))) == dict(stated)
+    assert measured_recall(opened, top=10, queries=100, seed=0)["measured"] == stated["measured"]
     asked = centres[:50]
+    together = names(opened.search(asked, 10))
+    assert together == [ids for query in asked for ids in names(opened.search(query[None], 10))]
     expected = topk(asked, vectors, 10, "cosine").positions
     for where, share in ((None, 0.95), ("even = 0", 0.9)):
         exact = opened.search(asked, 10, exact=True, where=where)
@@ -296,3 +301,27 @@ def test_recall_is_measured_and_tuned_to(create):
         assert sum(same) / (10 * len(asked)) >= share
         if where is None:
             assert names(exact) == [[str(at) for at in row] for row in expected.tolist()]
+
+
+def test_what_was_added_since_is_brought_into_the_partitions(tmp_path):
+    """Not into few large ones, in which every search would look at a great part of all items."""
+    pytest.importorskip("lancedb", reason="lancedb is not installed (make setup)")
+    index = indexes.create(tmp_path / "grown", make(), backend="lance")
+    vectors = torch.randn(24_000, 4, generator=torch.Generator().manual_seed(0))
+    for start in (0, 12_000):
+        span = range(start, start + 12_000)
+        index.insert([{"id": str(at)} for at in span], [f"{at:032x}" for at in span], vectors[span.start : span.stop])
+        if start == 0:
+            index.tune(0.95)
+    index.settle()
+    assert index._table.index_stats("vector_idx").num_unindexed_rows == 0
+    plan = (
+        index._table.search(vectors[0].numpy(), vector_column_name="vector")
+        .distance_type("cosine")
+        .nprobes(1)
+        .limit(10)
+        .analyze_plan()
+    )
+    [ranked] = [float(found) for found in re.findall(r"partitions_ranked=([0-9.]+)", plan)]
+    assert ranked > index.recall["of"] / 2
+    assert names(index.search(vectors[-3:], 1)) == [["23997"], ["23998"], ["23999"]]

@@ -229,6 +229,9 @@ class Index(ABC):
     def remove(self, ids: Collection[str]) -> int:
         """Remove items by `id`, at once and for good; how many there were."""
 
+    def settle(self) -> None:  # noqa: B027  stores that need nothing do nothing
+        """Make searches as fast as before much was added, where a store needs that; `add` calls it at its end."""
+
     @abstractmethod
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
         """Find the settings that reach a share of the `top` exact neighbours; what `recall` returns from now on."""

@@ -89,6 +89,8 @@ def add(
             index.insert(*given, rows, keep=not replacing)
         if progress is not None:
             progress(start + len(chosen), len(new))
+    if new and processes.rank == 0:
+        index.settle()
     return Added(len(names), len(names) - len(new), len(new) - changed, changed, count)
 
 

@@ -1,5 +1,6 @@
 """An embedded store that grows, deletes and filters: LanceDB."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,7 +16,7 @@ from torch import Tensor
 from tuplet.errors import IndexFormatError, MissingExtraError
 from tuplet.index import where as filters
 from tuplet.index.base import ColumnKind, Facts, merged_columns, require_finite
-from tuplet.index.rows import Row, RowIndex, rows_of
+from tuplet.index.rows import INDEXED_FROM, Row, RowIndex, rows_of
 from tuplet.index.writing import CONFIG, LOCK, MODEL, alone, damaged
 from tuplet.models import Embedder
 from tuplet.storage import replaced_folder
@@ -23,6 +24,8 @@ from tuplet.storage import replaced_folder
 _STORE, _TABLE = "items.lance", "items"
 _METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2", "squared_euclidean": "l2"}
 _MOST_NAMES = 1000  # in one condition
+_AT_ONCE = 64  # queries
+_FOUND = ["number", "facts", "vector", "content", "checksum"]  # of each hit: every column is read by itself
 _READ = ["number", "id", "facts", "vector", "content", "checksum"]
 
 
@@ -82,12 +85,22 @@ class LanceIndex(RowIndex):
         for batch in rows.sort_by("number").to_batches():
             yield from _as_rows(batch, self.dim)
 
-    def _nearest(self, query: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> list[Row]:
-        asked = self._table.search(query, vector_column_name="vector").distance_type(_METRICS[self.geometry])
-        asked = asked.nprobes(effort) if effort else asked.bypass_vector_index()
-        if condition is not None:
-            asked = asked.where(condition, prefilter=True)
-        return _as_rows(asked.select([*_READ, "_distance"]).limit(count).to_arrow(), self.dim)
+    def _nearest(
+        self, queries: NDArray[np.float32], count: int, condition: Any, effort: int | None
+    ) -> Iterator[list[Row]]:
+        for start in range(0, len(queries), _AT_ONCE):  # planning a search costs more than the search of one
+            part = queries[start : start + _AT_ONCE]
+            asked = self._table.search(part, vector_column_name="vector")
+            asked = asked.distance_type(_METRICS[self.geometry])
+            asked = asked.nprobes(effort) if effort else asked.bypass_vector_index()
+            if condition is not None:
+                asked = asked.where(condition, prefilter=True)
+            rows = asked.select([*_FOUND, "_distance"]).limit(count).to_arrow()
+            found: list[list[Row]] = [[] for _ in part]
+            for row in _as_rows(rows, self.dim):
+                row["id"] = _name_in(row["facts"])
+                found[row.get("query_index", 0)].append(row)  # a query alone has no number
+            yield from found
 
     def _condition(self, where: str | None) -> str | None:
         if where is None:
@@ -186,14 +199,27 @@ class LanceIndex(RowIndex):
     def _structured(self) -> tuple[Sequence[int], dict[str, Any]]:
         from lancedb.index import IvfFlat
 
+        self._optimize()  # before, as it moves rows
         count = max(1, round(2 * len(self) ** 0.5))
-        kind = IvfFlat(distance_type=_METRICS[self.geometry], num_partitions=count)
+        # a number of partitions in the place of their size would be forgotten: `_optimize` joined them to large ones
+        kind = IvfFlat(distance_type=_METRICS[self.geometry], target_partition_size=-(-len(self) // count))
         self._table.create_index("vector", config=kind, replace=True)
         return sorted({min(count, round(1.3**step)) for step in range(40)}), {"of": count}
 
     def _reached(self, recall: dict[str, Any]) -> None:
-        self._table.optimize(cleanup_older_than=timedelta(days=1))
         self._change(recall=recall)
+
+    def settle(self) -> None:
+        """See `Index`."""
+        with alone(self.folder):
+            self._refresh()
+            found = {one.name: self._table.index_stats(one.name) for one in self._table.list_indices()}
+            if any(one is not None and one.num_unindexed_rows >= INDEXED_FROM for one in found.values()):
+                self._optimize()
+
+    def _optimize(self) -> None:
+        """Put rows together in few files, and new ones into the partitions; yesterday's versions go."""
+        self._table.optimize(cleanup_older_than=timedelta(days=1))
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "sample dim"]:
         """See `Index`."""
@@ -233,6 +259,14 @@ def _vectors(rows: Any, dim: int) -> NDArray[np.float32]:
     column = rows["vector"]
     column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim).copy()  # arrow's memory is read-only
+
+
+def _name_in(facts: str) -> str:
+    """The `id` among facts; nothing, which no checksum fits, if they are damaged."""
+    try:
+        return str(json.loads(facts)["id"])
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def _literal(value: str | float) -> str:

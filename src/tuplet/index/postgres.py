@@ -135,7 +135,7 @@ class PostgresIndex(RowIndex):
             yield from found
             last = found[-1]["number"] + 1
 
-    def _nearest(self, query: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> list[Row]:
+    def _nearest(self, queries: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> list[list[Row]]:
         where, values = condition
         command = (
             f"SELECT {', '.join(_READ)} FROM {self._table} WHERE {where} "
@@ -147,8 +147,8 @@ class PostgresIndex(RowIndex):
             else:
                 self._connection.execute(f"SET LOCAL hnsw.ef_search = {min(1000, max(int(effort), count))}")
                 self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # filters leave enough
-            found = self._connection.execute(command, (*values, query, count)).fetchall()
-        return [_as_row(_READ, row) for row in found]
+            found = [self._connection.execute(command, (*values, query, count)).fetchall() for query in queries]
+        return [[_as_row(_READ, row) for row in rows] for rows in found]
 
     def _condition(self, where: str | None) -> tuple[str, list[Any]]:
         """A condition, and the values that stand in it."""

@@ -50,8 +50,10 @@ class RowIndex(Index):
         """All items by their numbers, with some of their columns."""
 
     @abstractmethod
-    def _nearest(self, query: NDArray[np.float32], count: int, condition: Any, effort: int | None) -> Iterable[Row]:
-        """Those that the store finds nearest, among those that a condition leaves; with no effort among all."""
+    def _nearest(
+        self, queries: NDArray[np.float32], count: int, condition: Any, effort: int | None
+    ) -> Iterable[Sequence[Row]]:
+        """What the store finds nearest to each query among what a condition leaves; with no effort among all."""
 
     @abstractmethod
     def _condition(self, where: str | None) -> Any:
@@ -111,10 +113,12 @@ class RowIndex(Index):
         names: Sequence[str] | None = None,
         where: str | None = None,
     ) -> Hits:
-        condition, found = self._condition(where), []
-        for query in vectors.detach().float().cpu():
-            rows = [self._sound(row) for row in self._nearest(query.numpy(), top + _SPARE, condition, effort)]
-            found.append(_ranked(query, rows, self.geometry, top))
+        queries, condition = vectors.detach().float().cpu(), self._condition(where)
+        nearest = self._nearest(queries.numpy(), top + _SPARE, condition, effort)
+        found = [
+            _ranked(query, [self._sound(row) for row in rows], self.geometry, top)
+            for query, rows in zip(queries, nearest, strict=True)
+        ]
         return hits_of(found, top, len(vectors), names)
 
     def tune(self, recall: float, *, top: int = 10, queries: int = 200, seed: int = 0) -> Mapping[str, Any]:
@@ -123,13 +127,8 @@ class RowIndex(Index):
             reached: dict[str, Any] = {"asked": recall, "measured": 1.0, "exact": True}
             efforts, facts = self._structured() if len(self) >= INDEXED_FROM else ((), {})
             if efforts:
-                effort, found = _least_effort(
-                    efforts,
-                    recall,
-                    lambda one: measured_recall(
-                        self, top=top, queries=queries, seed=seed, search=partial(self._search, effort=one)
-                    ),
-                )
+                compare = _beside_exact(self, top=top, queries=queries, seed=seed)
+                effort, found = _least_effort(efforts, recall, lambda one: compare(partial(self._search, effort=one)))
                 reached = {"asked": recall, **found, self._EFFORT: effort, **facts, "exact": False}
             self._reached(reached)
         return self.recall
@@ -181,9 +180,7 @@ def _ranked(query: Tensor, found: Sequence[Row], geometry: GeometryName, top: in
     return [(found[at]["number"], float(scores[at]), json.loads(found[at]["facts"])) for at in order]
 
 
-def measured_recall(
-    index: Index, *, top: int, queries: int, seed: int, search: Callable[[Tensor, int], Hits] | None = None
-) -> dict[str, Any]:
+def measured_recall(index: Index, *, top: int, queries: int, seed: int) -> dict[str, Any]:
     """Share of the exact neighbours of some items that a search finds, the items themselves left out.
 
     Args:
@@ -191,25 +188,33 @@ def measured_recall(
         top: Neighbours that count.
         queries: How many items, drawn at random.
         seed: Decides which.
-        search: By default the search of the index as it is set.
 
     Returns:
         `measured`, the mean over queries, `low`, the lower end of its 95 % interval (by the spread over queries), and
         `queries`, `top` and `items`.
     """
+    return _beside_exact(index, top=top, queries=queries, seed=seed)(index.search)
+
+
+def _beside_exact(
+    index: Index, *, top: int, queries: int, seed: int
+) -> Callable[[Callable[[Tensor, int], Hits]], dict[str, Any]]:
+    """Measures the recall of any search; the exact one, which takes longest, is done once."""
     asked = index.sample(queries, seed)
-    exact, found = index.search(asked, top + 1, exact=True), (search or index.search)(asked, top + 1)
-    shares = torch.tensor(
-        [
-            len(set(one[1:]) & set(other)) / max(1, len(one) - 1)
-            for one, other in zip(_numbers(exact), _numbers(found), strict=True)
-        ],
-        dtype=torch.float64,
-    )
-    mean = float(shares.mean()) if len(shares) else 1.0
-    error = 1.96 * float(shares.std()) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
-    low = max(0.0, mean - error)
-    return {"measured": mean, "low": low, "queries": len(asked), "top": top, "items": len(index)}
+    exact = _numbers(index.search(asked, top + 1, exact=True))
+
+    def measured(search: Callable[[Tensor, int], Hits]) -> dict[str, Any]:
+        found = _numbers(search(asked, top + 1))
+        shares = torch.tensor(
+            [len(set(one[1:]) & set(other)) / max(1, len(one) - 1) for one, other in zip(exact, found, strict=True)],
+            dtype=torch.float64,
+        )
+        mean = float(shares.mean()) if len(shares) else 1.0
+        error = 1.96 * float(shares.std()) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
+        low = max(0.0, mean - error)
+        return {"measured": mean, "low": low, "queries": len(asked), "top": top, "items": len(index)}
+
+    return measured
 
 
 def _least_effort(
