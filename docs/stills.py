@@ -13,7 +13,7 @@ import torch
 from figures import FAR, FOLDER, INK, NEAR, QUIET, THIRD, draw_bound, main
 from matplotlib.figure import Figure
 
-from tuplet import losses
+from tuplet import evaluation, losses
 from tuplet.margin import Combined, Multiplicative
 
 
@@ -239,6 +239,135 @@ def _points(axes: plt.Axes, x: torch.Tensor, labels: torch.Tensor, title: str) -
     axes.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
 
 
+def npair() -> Figure:
+    """How an anchor's push is shared by its negatives, and how many embeddings a step takes."""
+    figure, (share, cost) = plt.subplots(1, 2, figsize=(9, 3.6))
+    others = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for is_one, colour, name in ((False, NEAR, "one against all (mc)"), (True, FAR, "one against one (ovo)")):
+        anchors = torch.cat([one, torch.zeros(9, 1, dtype=torch.float64)])  # the others have no gradient of their own
+        references = torch.cat([0.5 * one, others]).requires_grad_()
+        losses.npair(anchors, references=references, one_vs_one=is_one).backward()
+        pushes = references.grad[1:, 0]
+        share.plot(others[:, 0], pushes / pushes.sum(), "o-", color=colour, label=name)
+    share.axvline(0.5, color=QUIET, linewidth=1, linestyle="--")
+    share.set(
+        title="Who takes the push", xlabel="score of a negative; dashed: the positive", ylabel="share of the push"
+    )
+    share.legend(fontsize=9)
+    sizes = 2 ** np.arange(1, 7)
+    cost.loglog(sizes, sizes * (sizes + 1), "o-", color=FAR, label="own negatives: N(N + 1)")
+    cost.loglog(sizes, 2 * sizes, "o-", color=NEAR, label="shared negatives: 2N")
+    cost.set(title="Embeddings in a step", xlabel="classes N in the batch", ylabel="embeddings")
+    cost.set_xticks(sizes, [str(size) for size in sizes])
+    cost.minorticks_off()
+    cost.legend(fontsize=9)
+    return figure
+
+
+GRADED = torch.tensor([57.0, 8, 22, 37, 49, 68, 79, 94, 112], dtype=torch.float64)
+BEGIN = torch.tensor([0.7, 1.5, 0.6, 1.2, 0.5, 1.7, 0.9, 1.4], dtype=torch.float64)
+
+
+def graded() -> Figure:
+    """Distances to an anchor by label, after 300 steps of Adam on them."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    bins = (GRADED // 30).long()
+    objectives: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
+        ("Log-ratio", lambda x: losses.log_ratio(x, GRADED / 60, anchors="first")),
+        (
+            "Triplets on four bins",
+            lambda x: losses.triplet(
+                x[:1],
+                bins[:1],
+                references=x[1:],
+                reference_labels=bins[1:],
+                margin=0.4,
+                select="semihard",
+            ),
+        ),
+    )
+    for axes, (title, loss) in zip(panels, objectives, strict=True):
+        far = BEGIN.clone().requires_grad_()
+        optimiser = torch.optim.Adam([far], lr=0.03)
+        for _ in range(300):
+            optimiser.zero_grad()
+            loss(torch.nn.functional.pad(far[:, None], (0, 0, 1, 0))).backward()
+            optimiser.step()
+        is_near = (bins[1:] == bins[0]) | (title == "Log-ratio")
+        axes.scatter(GRADED[1:], BEGIN, facecolors="none", edgecolors=QUIET, label="before")
+        axes.scatter(GRADED[1:], far.detach(), c=np.where(is_near, NEAR, FAR), label="after 300 steps", zorder=3)
+        axes.plot(GRADED[:1], [0], "o", color=INK, markersize=9)
+        axes.set(title=title, xlabel="label, degrees", xlim=(0, 120), ylim=(-0.08, 2.4))
+    panels[1].axvspan(30, 60, color="#cfe8e4", linewidth=0, zorder=0)
+    panels[0].set_ylabel("distance to the anchor")
+    panels[0].legend(fontsize=9)
+    return figure
+
+
+def on_circle(angle: torch.Tensor) -> torch.Tensor:
+    """The unit vector of each angle."""
+    return torch.stack([angle.cos(), angle.sin()], -1)
+
+
+def instances() -> Figure:
+    """The softmax over a bank by temperature, and the gradient with rows that are old."""
+    figure, (share, stale) = plt.subplots(1, 2, figsize=(9, 3.6))
+    generator = torch.Generator().manual_seed(5)
+    places, ages = torch.rand(2, 12, dtype=torch.float64, generator=generator)
+    angles = 2 * math.pi * (torch.arange(12) + 0.6 * places) / 12
+    embedding = on_circle(angles[:1] + 0.3)
+    for place, (temperature, colour) in enumerate(((0.07, FAR), (0.2, NEAR), (1.0, THIRD))):
+        shares = [
+            math.exp(
+                -losses.instance_discrimination(
+                    embedding, on_circle(angles), torch.tensor([j]), temperature=temperature
+                )
+            )
+            for j in range(12)
+        ]
+        share.bar(np.arange(1, 13) + 0.27 * (place - 1), shares, width=0.27, color=colour, label=f"τ = {temperature}")
+    share.set(title="Probability of each row, the first its own", xlabel="row of the bank", ylabel="P(j | f)")
+    share.set_xticks(range(1, 13))
+    share.legend(fontsize=9)
+    ages[0] = 0  # its own row is new
+    turns = torch.linspace(0, 90, 31)
+    for temperature, colour in ((0.07, FAR), (0.2, NEAR), (1.0, THIRD)):
+        found = []
+        for turn in turns:
+            at = (angles[:1] + 0.3).requires_grad_()
+            bank = on_circle(angles + ages * turn.deg2rad())
+            losses.instance_discrimination(on_circle(at), bank, torch.tensor([0]), temperature=temperature).backward()
+            found.append(at.grad.item())
+        stale.plot(turns, np.array(found) - found[0], color=colour, label=f"τ = {temperature}")
+    stale.set(title="What old rows hide of the gradient", ylabel="gradient with rows of now − with the bank's")
+    stale.set(xlabel="degrees that the network has turned in an epoch")
+    stale.legend(fontsize=9)
+    return figure
+
+
+RANKINGS = {"one first, the others last": (1, 10, 11, 12), "mixed": (2, 4, 5, 9), "one miss, then all": (2, 3, 4, 5)}
+
+
+def ranking() -> Figure:
+    """Precision by rank, and what measures make of it."""
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True)
+    ranks = np.arange(1, 13)
+    for axes, (title, places) in zip(panels, RANKINGS.items(), strict=True):
+        hits = np.isin(ranks, places)
+        angle = 0.1 * torch.arange(13)  # the query, and what is nearest to it first
+        labels = torch.tensor([0, *np.where(hits, 0, 1)])
+        rows = on_circle(angle)
+        found = evaluation.retrieval(rows[:1], labels[:1], rows[1:], labels[1:], top=[1], bootstrap=0).values
+        axes.axvspan(0.4, 4.5, color="#eef1f4", linewidth=0, zorder=0)
+        axes.bar(ranks, hits.cumsum() / ranks, width=0.7, color=np.where(hits, NEAR, QUIET))
+        axes.set(
+            title=title, xlabel=f"rank\nR@1 {found['recall@1']:.0f}, MAP@R {found['map@r']:.3f}", xticks=ranks[::3]
+        )
+    panels[0].set_ylabel("precision down to the rank")
+    return figure
+
+
 STILLS: dict[str, Callable[[], Figure]] = {
     "triplet": triplet,
     "contrastive": contrastive,
@@ -246,6 +375,10 @@ STILLS: dict[str, Callable[[], Figure]] = {
     "bound": bound,
     "nce": nce,
     "losses": trained,
+    "npair": npair,
+    "graded": graded,
+    "instances": instances,
+    "ranking": ranking,
 }
 
 if __name__ == "__main__":

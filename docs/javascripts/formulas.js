@@ -179,8 +179,107 @@ tuplet.formulas = (() => {
     return Math.log(size) - total / batches;
   }
 
+  /* An anchor against all its negatives at once, or one by one: how much each is pushed, and the gradient of each point. */
+  function nPair(anchor, positive, negatives, oneVsOne = false) {
+    const gaps = negatives.map((negative) => dot(anchor, negative) - dot(anchor, positive));
+    const pushes = oneVsOne ? gaps.map(sigmoid) : softmax([0, ...gaps]).slice(1);
+    const pushed = sum(pushes);
+    const mixed = [0, 1].map((axis) => sum(negatives.map((negative, j) => pushes[j] * negative[axis])));
+    return {
+      value: oneVsOne ? sum(gaps.map(softplus)) : logSumExp([0, ...gaps]),
+      pushes,
+      anchor: minus(mixed, times(pushed, positive)),
+      positive: times(-pushed, anchor),
+      negatives: pushes.map((push) => times(push, anchor)),
+    };
+  }
+
+  /* Distances of one anchor to others, and how far their labels are from its own: value and derivative by each distance.
+     Labels equal to the anchor's are left out; D is the squared distance. */
+  function logRatio(distances, targets, eps = 1e-6) {
+    const shown = targets.flatMap((target, j) => (target === 0 ? [] : [j]));
+    const n = shown.length;
+    const ratios = shown.map((j) => Math.log(distances[j] ** 2 + eps) - Math.log(targets[j] ** 2 + eps));
+    const mean = sum(ratios) / n;
+    const gradient = targets.map(() => 0);
+    shown.forEach((j, place) => {
+      gradient[j] = (8 * (ratios[place] - mean) * distances[j]) / ((n - 1) * (distances[j] ** 2 + eps));
+    });
+    return { value: (2 * sum(ratios.map((ratio) => (ratio - mean) ** 2))) / (n - 1), gradient, factor: Math.exp(mean / 2) };
+  }
+
+  /* Semi-hard triplets of one anchor with squared distances; positives share its bin. */
+  function binned(distances, isPositive, margin) {
+    const gradient = distances.map(() => 0);
+    let [total, count] = [0, 0];
+    distances.forEach((near, p) =>
+      distances.forEach((far, n) => {
+        const z = near ** 2 + margin - far ** 2;
+        if (!isPositive[p] || isPositive[n] || z <= 0 || far <= near) return;
+        total += z;
+        count += 1;
+        gradient[p] += 2 * near;
+        gradient[n] -= 2 * far;
+      }),
+    );
+    return { value: total / Math.max(count, 1), gradient: gradient.map((g) => g / Math.max(count, 1)) };
+  }
+
+  /* An embedding against the rows of a bank of length one, of which one is its own, with the proximal term. */
+  function instance(embedding, bank, own, temperature, proximal = 0) {
+    const found = bank.map((row) => geometries.cosine(embedding, row));
+    const logits = found.map((one) => one.score / temperature);
+    const shares = softmax(logits);
+    const weights = shares.map((share, j) => (share - (j === own ? 1 : 0)) / temperature - (j === own ? 2 * proximal : 0));
+    return {
+      value: logSumExp(logits) - logits[own] + 2 * proximal * (1 - found[own].score),
+      shares,
+      gradient: [0, 1].map((axis) => sum(found.map((one, j) => weights[j] * one.a[axis]))),
+    };
+  }
+
+  /* A row of the bank when its example has been in a batch. */
+  const bankRow = (row, embedding, momentum) =>
+    unit([0, 1].map((axis) => momentum * row[axis] + (1 - momentum) * unit(embedding)[axis]));
+
+  /* What a ranking is worth to a query, from which of its ranks are relevant. */
+  function measures(hits, top) {
+    const relevant = hits.filter(Boolean).length;
+    let seen = 0;
+    const precisions = hits.map((hit, i) => { seen += hit ? 1 : 0; return seen / (i + 1); });
+    const upTo = (last) => sum(precisions.filter((_, i) => hits[i] && i < last)) / relevant;
+    return {
+      precisions,
+      recall: hits.slice(0, top).some(Boolean) ? 1 : 0,
+      mapAtR: upTo(relevant),
+      rPrecision: precisions[relevant - 1],
+      map: upTo(hits.length),
+      mrr: 1 / (hits.indexOf(true) + 1),
+    };
+  }
+
+  /* The same where the first ranks share one score: the mean over all of their orders. */
+  function expectedMeasures(hits, top, tied) {
+    const orders = (count, length) => {
+      if (length === 0) return [[]];
+      return [
+        ...(count > 0 ? orders(count - 1, length - 1).map((rest) => [true, ...rest]) : []),
+        ...(count < length ? orders(count, length - 1).map((rest) => [false, ...rest]) : []),
+      ];
+    };
+    const found = orders(hits.slice(0, tied).filter(Boolean).length, tied)
+      .map((order) => measures([...order, ...hits.slice(tied)], top));
+    const mean = (part) => sum(found.map(part)) / found.length;
+    const { precisions, ...numbers } = found[0];
+    return {
+      precisions: precisions.map((_, i) => mean((one) => one.precisions[i])),
+      ...Object.fromEntries(Object.keys(numbers).map((name) => [name, mean((one) => one[name])])),
+    };
+  }
+
   return {
-    boundary, contrastive, criticScores, dot, estimate, expectedNCE, expectedSoftmax, geometries, infoNCE, logSumExp,
-    marginLoss, minus, nce, norm, random, sigmoid, softmax, softplus, sum, targetScore, times, triplet, unit,
+    bankRow, binned, boundary, contrastive, criticScores, dot, estimate, expectedMeasures, expectedNCE, expectedSoftmax,
+    geometries, infoNCE, instance, logRatio, logSumExp, marginLoss, minus, nPair, nce, norm, random, sigmoid, softmax,
+    softplus, sum, targetScore, times, triplet, unit,
   };
 })();

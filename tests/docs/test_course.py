@@ -95,10 +95,14 @@ def test_chapters_have_places_for_the_figures_that_move():
     assert places == [
         ("pairs", "contrastive"),
         ("triplets", "triplet"),
+        ("npair", "npair"),
         ("nce", "nce"),
         ("nce", "bound"),
         ("margins", "margins"),
+        ("graded", "graded"),
+        ("instances", "instances"),
         ("matrix", "losses"),
+        ("evaluation", "ranking"),
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuplet import losses
+from tuplet import evaluation, losses
 from tuplet.losses import mutual_information_bound
 from tuplet.margin import Combined
 
@@ -22,6 +22,10 @@ PLACES = {
     "bound": "losses/cpc.html",
     "nce": "losses/nce.html",
     "losses": "losses/index.html",
+    "npair": "course/npair.html",
+    "graded": "course/graded.html",
+    "instances": "course/instances.html",
+    "ranking": "course/evaluation.html",
 }
 pytestmark = pytest.mark.browser
 
@@ -144,6 +148,99 @@ def test_noise_contrastive_estimation_is_that_of_the_library(formulas):
     same(formulas(call, [scores.tolist(), data.tolist(), noise.tolist()]), stills.expected_nce(scores, data, noise, 5))
 
 
+@pytest.mark.parametrize("is_one", [False, True])
+def test_an_anchor_against_all_negatives_is_that_of_the_library(formulas, is_one):
+    x, references = points(1, 5), points(2, 5)
+    call = "([a, p, n, one]) => tuplet.formulas.nPair(a, p, n, one)"
+    value, anchors, others = 0.0, torch.zeros_like(x), torch.zeros_like(x)
+    for i in range(5):
+        rest = [j for j in range(5) if j != i]
+        found = formulas(call, [x[i].tolist(), references[i].tolist(), references[rest].tolist(), is_one])
+        value += found["value"] / 5
+        anchors[i] = torch.tensor(found["anchor"], dtype=torch.float64) / 5
+        others[i] += torch.tensor(found["positive"], dtype=torch.float64) / 5
+        others[rest] += torch.tensor(found["negatives"], dtype=torch.float64) / 5
+        same([[push * one for one in x[i].tolist()] for push in found["pushes"]], found["negatives"])
+    x.requires_grad_()
+    references.requires_grad_()
+    loss = losses.npair(x, references=references, one_vs_one=is_one)
+    loss.backward()
+    same(value, loss.detach())
+    same(anchors.tolist(), x.grad)
+    same(others.tolist(), references.grad)
+
+
+def of_one_anchor(distances: torch.Tensor) -> torch.Tensor:
+    """An anchor at 0, and others on a line at these distances."""
+    return torch.nn.functional.pad(distances[:, None], (0, 0, 1, 0))
+
+
+def test_log_ratio_of_one_anchor_is_that_of_the_library(formulas):
+    far = points(3)[:, 0].abs().add(0.1).requires_grad_()
+    labels = torch.tensor([5.0, 3, 9, 4, 5, 7, 1, 2, 8], dtype=torch.float64)  # one equal to the anchor's
+    call = "([far, targets]) => tuplet.formulas.logRatio(far, targets)"
+    found = formulas(call, [far.tolist(), (labels[1:] - labels[0]).abs().tolist()])
+    loss = losses.log_ratio(of_one_anchor(far), labels, anchors="first")
+    loss.backward()
+    same(found["value"], loss.detach())
+    same(found["gradient"], far.grad)
+    wanted = formulas(call, [(0.7 * (labels[[1, 2, 3]] - 5).abs()).tolist(), (labels[[1, 2, 3]] - 5).abs().tolist()])
+    assert (wanted["value"], wanted["factor"]) == pytest.approx((0, 0.7), abs=1e-6)
+
+
+def test_triplets_on_bins_are_those_of_the_library(formulas):
+    far = torch.tensor([0.5, 0.9, 0.2, 0.6, 1.4, 0.95, 0.1], dtype=torch.float64, requires_grad=True)
+    is_positive = torch.tensor([True, True, False, False, False, False, True])
+    call = "([far, positive, margin]) => tuplet.formulas.binned(far, positive, margin)"
+    found = formulas(call, [far.tolist(), is_positive.tolist(), 0.4])
+    x = of_one_anchor(far)
+    sides = {"references": x[1:], "reference_labels": (~is_positive).long()}
+    loss = losses.triplet(x[:1], torch.tensor([0]), **sides, margin=0.4, select="semihard")
+    loss.backward()
+    assert loss.item() > 0
+    same(found["value"], loss.detach())
+    same(found["gradient"], far.grad)
+
+
+@pytest.mark.parametrize("proximal", [0.0, 0.8])
+def test_an_embedding_against_its_bank_is_that_of_the_library(formulas, proximal):
+    bank, x = torch.nn.functional.normalize(points(5)), points(6, 1)
+    call = "([x, bank, t, proximal]) => tuplet.formulas.instance(x, bank, 2, t, proximal)"
+    found = formulas(call, [x[0].tolist(), bank.tolist(), 0.2, proximal])
+    x.requires_grad_()
+    options = {"temperature": 0.2, "proximal": proximal}
+    loss = losses.instance_discrimination(x, bank, torch.tensor([2]), **options)
+    loss.backward()
+    same(found["value"], loss.detach())
+    same(found["gradient"], x.grad[0])
+    each = [losses.instance_discrimination(x, bank, torch.tensor([j]), temperature=0.2) for j in range(len(bank))]
+    same(found["shares"], torch.stack(each).detach().neg().exp())
+
+
+def test_a_row_of_the_bank_follows_as_in_the_library(formulas):
+    bank, x = torch.nn.functional.normalize(points(5)), points(6, 1)
+    module = losses.InstanceDiscriminationLoss(8, 2, noise_samples=None, momentum=0.7).double()
+    module.bank.rows.copy_(bank)
+    module(x, torch.tensor([2]))
+    module.advance()
+    call = "([row, x, momentum]) => tuplet.formulas.bankRow(row, x, momentum)"
+    same(formulas(call, [bank[2].tolist(), x[0].tolist(), 0.7]), module.bank.rows[2])
+
+
+@pytest.mark.parametrize("tied", [1, 2, 5, 12])
+@pytest.mark.parametrize("ranks", [(1, 4, 5, 9), (10, 11, 12), (2,), (1, 2, 3, 4, 5, 6)])
+def test_measures_of_a_ranking_are_those_of_the_library(formulas, ranks, tied):
+    hits = [rank in ranks for rank in range(1, 13)]
+    angle = torch.cat([torch.zeros(1), torch.arange(1, 13).clamp_min(tied)]).double() / 10
+    rows, labels = torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([0] + [1 - hit for hit in hits])
+    measures = ("recall", "map@r", "r_precision", "map", "mrr")
+    given = rows[:1], labels[:1], rows[1:], labels[1:]
+    expected = evaluation.retrieval(*given, top=[3], measures=measures, bootstrap=0).values
+    found = formulas("([hits, tied]) => tuplet.formulas.expectedMeasures(hits, 3, tied)", [hits, tied])
+    names = {"recall": "recall@3", "mapAtR": "map@r", "rPrecision": "r_precision", "map": "map", "mrr": "mrr"}
+    same([found[name] for name in names], [expected[name] for name in names.values()])
+
+
 LABELS = torch.arange(9) % 3
 TRAINED = {
     "contrastive": (0.9, lambda x, m: losses.contrastive(x, LABELS, margin=m)),
@@ -233,11 +330,11 @@ def test_every_control_of_a_figure_answers_to_the_keyboard(phone, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("name", ["triplet", "margins"])
+@pytest.mark.parametrize("name", ["triplet", "margins", "npair", "graded", "instances", "ranking"])
 def test_a_point_follows_a_finger(phone, name):
     page = phone(PLACES[name])
     figure = page.locator(f"[data-figure={name}]")
-    grip = figure.locator(".tf-handle")
+    grip = figure.locator(".tf-handle").first
     grip.scroll_into_view_if_needed()
     box = grip.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
