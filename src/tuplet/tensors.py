@@ -1,5 +1,6 @@
 """Arrays and lists in the place of tensors: converted, or refused with one sentence."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,8 @@ def _uneven(name: str) -> TupletError:
         hint="Give every row as many numbers, or pad them.",
         reference="embedding-shape",
     )
+
+
+def wide_dtype(*tensors: Tensor) -> torch.dtype:
+    """In which tensors are computed with each other: the widest of theirs, float32 at least."""
+    return functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)

@@ -19,9 +19,9 @@ from oracles.comparison import assert_same, thorough
 from oracles.problems import case, rows
 from oracles.problems import weights as weights_of
 from tuplet.bounds import Bounds
-from tuplet.losses import PairLoss, ProxyLoss, TargetHeadLoss, registry
+from tuplet.losses import PairLoss, registry
+from tuplet.losses.classes import ClassLoss
 from tuplet.losses.declare import Option
-from tuplet.losses.head import HeadLoss
 
 KINKED = {
     "centroid_triplet",
@@ -100,7 +100,7 @@ def test_value_and_gradient_of_pairs_equal_the_oracle_for_every_tiling(name, dat
 
 
 @pytest.mark.shows("oracle")
-@pytest.mark.parametrize("name", [name for name in registry if has_oracle(name, (ProxyLoss, HeadLoss, TargetHeadLoss))])
+@pytest.mark.parametrize("name", [name for name in registry if has_oracle(name, ClassLoss)])
 @thorough
 @given(data=st.data(), tile_size=TILES)
 def test_value_and_gradient_of_proxies_equal_the_oracle_for_every_tiling(name, data, tile_size):

@@ -21,6 +21,7 @@ from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of
 from tuplet.keys import Compare, Keys
 from tuplet.relation import Entries, Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 BUDGET = 2**22
@@ -123,7 +124,7 @@ def listed(
     refuse_transforms()
     geometry = geometry_of(geometry)
     candidates = _length(lists, len(anchors), geometry)
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, table.dtype), torch.float32)
+    wide = wide_dtype(anchors, table)
     with torch.autocast(anchors.device.type, enabled=False):
         a, rows = geometry.prepare(anchors.to(wide), table.to(wide))
         a = a * scale

@@ -18,6 +18,7 @@ from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.geometry import Geometry, geometry_of, normalise
 from tuplet.margin import Margin
 from tuplet.relation import Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
@@ -64,7 +65,7 @@ def reference(
         Sum of losses and what the mean divides by.
     """
     del tile_size, shards, stats, execution
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
+    wide = wide_dtype(anchors, references)
     anchors, references = anchors.to(wide), references.to(wide)
     whole = slice(0, len(anchors)), slice(0, len(references))
     positive, negative = relation.masks(*whole)

@@ -18,6 +18,7 @@ from tuplet.engine.tiles import spans
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean, geometry_of
 from tuplet.keys import Compare, Keys
 from tuplet.relation import Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 Rowwise = Callable[[Tensor, Pair], tuple[Tensor, ...]]
@@ -53,7 +54,7 @@ def rowwise(
     Returns:
         As many tensors as the function returns.
     """
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
+    wide = wide_dtype(anchors, references)
     a = anchors.to(wide)
     r = a if references is anchors else references.to(wide)
     kind = geometry_of(geometry)

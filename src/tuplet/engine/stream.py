@@ -23,6 +23,7 @@ from tuplet.errors import ShapeError
 from tuplet.geometry import Geometry, geometry_of
 from tuplet.margin import Margin
 from tuplet.relation import Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
@@ -175,7 +176,7 @@ def _half(
 
 def _widened(anchors: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the accumulation type; one set stays one tensor."""
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, references.dtype), torch.float32)
+    wide = wide_dtype(anchors, references)
     wider = anchors.to(wide)
     return wider, wider if references is anchors else references.to(wide)
 

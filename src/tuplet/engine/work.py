@@ -15,6 +15,7 @@ from tuplet.engine.program import Mean
 from tuplet.engine.tilecode import Values, compiled, stat_names, sum_type, weighted
 from tuplet.engine.tiles import spans
 from tuplet.margin import Combined, Margin, Targets, target_scores
+from tuplet.tensors import wide_dtype
 
 SHORTEST = 1e-12
 """References no longer than this have no direction: they are divided by it, and get no gradient."""
@@ -41,7 +42,7 @@ class Work:
         self.alone = not len(r) and problem.shards.size > 1  # no reference here, but all shards reduce together
         r = r.new_zeros(1, *r.shape[1:]) if self.alone else r
         self.problem, self.a, self.r = problem, a, r
-        self.wide = torch.promote_types(a.dtype, torch.float32)
+        self.wide = wide_dtype(a)
         self.rows, self.cols, self.scalars = dict(problem.rows), dict(problem.cols), dict[str, Tensor]()
         homes = {"row": self.rows, "col": self.cols, "scalar": self.scalars}
         needs_grad = {"product"} if asked[0] or asked[1] else set()

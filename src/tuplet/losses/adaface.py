@@ -12,6 +12,7 @@ from tuplet.engine import Processes
 from tuplet.losses.base import register
 from tuplet.losses.pending import Call
 from tuplet.losses.target_head import MOST_ROWS, TargetHeadLoss, mean_and_deviation
+from tuplet.tensors import wide_dtype
 
 FRESH = 0.01
 """Share of the latest step in the running mean and deviation."""
@@ -94,5 +95,5 @@ adaface = AdaFaceLoss.function()
 
 def _norms(x: Tensor) -> Tensor:
     """Norms as constants."""
-    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    x = x.detach().to(wide_dtype(x))
     return torch.linalg.vector_norm(x, dim=1).clamp(SHORTEST, LONGEST)

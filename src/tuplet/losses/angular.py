@@ -1,9 +1,8 @@
 """Angular loss: the angle at a negative of the triangle that it forms with a positive pair."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -13,10 +12,8 @@ from tuplet.engine import Outcome, Processes, combine, stream
 from tuplet.engine.gather import all_reduce_max
 from tuplet.engine.positives import positive_places
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, lse, softplus
-from tuplet.losses.both_ends import without_ring
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
-from tuplet.losses.sphere import on_sphere
 
 Acute = Annotated[float, Bounds(above=0, below=math.pi / 2, hint="The angle is in radians: 45 degrees are 0.7854.")]
 
@@ -42,16 +39,14 @@ class AngularLoss(PairLoss):
     family = "triplet"
     suits = "triplets by angle, which has no unit to choose a margin in"
     fixed_geometry = "cosine"
+    of_units = True
+    meets_all = True
     divides_by = "the positive pairs whose anchor has a negative"
 
     def program(self, problem: PairBatch | None = None) -> Program:
         """That of the k-th positive of each anchor."""
         del problem
         return _Pairs()
-
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """Unit vectors, with all references here."""
-        return on_sphere(super().problem(embeddings, labels, without_ring(sides)))
 
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         """The sum of an anchor and its k-th positive against all negatives, for each k."""

@@ -1,8 +1,6 @@
 """What the two ends of a pair have found: of the anchor in its row, of the reference in its column."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from tuplet.errors import LabelError
 from tuplet.losses.inputs import PairBatch
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 from tuplet.rule import RuleRelation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
@@ -53,15 +52,10 @@ def at_both_ends(
     return rows, cols
 
 
-def without_ring(sides: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a call by which each process meets all references at once, for losses that look some of them up."""
-    return {**sides, "execution": replace(sides.get("execution") or DEFAULT, exchange="gather")}
-
-
 def entries_of(problem: PairBatch) -> int:
     """How many scores a call may hold at once."""
     execution: Execution = problem.stream_options.get("execution") or DEFAULT
-    wide = torch.promote_types(problem.anchors.dtype, torch.float32)
+    wide = wide_dtype(problem.anchors)
     return problem.stream_options.get("tile_size") or execution.entries(problem.anchors.new_empty(0, dtype=wide))
 
 

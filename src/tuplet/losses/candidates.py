@@ -18,6 +18,7 @@ from tuplet.geometry import normalise
 from tuplet.keys import Compare, Keys
 from tuplet.losses.inputs import Checks, check_dim, check_embeddings
 from tuplet.relation import Entries, Relation
+from tuplet.tensors import wide_dtype
 
 Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
 NOBODY = -1
@@ -200,7 +201,7 @@ def joint(
         sides: Of the call.
     """
     processes, queue = sides.get("processes", SINGLE_PROCESS), sides.get("queue")
-    wide = torch.promote_types(torch.promote_types(given.queries.dtype, given.docs.dtype), torch.float32)
+    wide = wide_dtype(given.queries, given.docs)
     prepare = normalise if geometry == "cosine" else torch.clone
     parts = [None if x is None else prepare(x.to(wide)) for x in (given.queries, given.docs, given.negatives)]
     partner = first_row(len(given.docs), processes, given.docs.device) + torch.arange(

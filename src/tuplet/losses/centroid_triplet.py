@@ -12,10 +12,10 @@ from tuplet.engine import Processes
 from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.program import Found, Mean, Pair, Term, count, smallest, total
 from tuplet.errors import LabelError
-from tuplet.losses.both_ends import without_ring
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
 from tuplet.relation import Paired, SameLabel
+from tuplet.tensors import wide_dtype
 
 
 @register("centroid_triplet")
@@ -47,10 +47,11 @@ class CentroidTripletLoss(PairLoss):
     fixed_geometry = "squared_euclidean"
     divides_by = "the triplets with a loss above 0"
     reads = "distance"
+    meets_all = True
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Examples against the centroids of classes; each row of a second set without labels is its own."""
-        problem = super().problem(embeddings, labels, without_ring(sides))
+        problem = super().problem(embeddings, labels, sides)
         if isinstance(problem.relation, Paired):
             return problem
         if not isinstance(problem.relation, SameLabel):
@@ -59,7 +60,7 @@ class CentroidTripletLoss(PairLoss):
                 hint="Pass class ids of shape (rows,): an example belongs to one centroid.",
                 reference="label-shape",
             )
-        relation, wide = problem.relation, torch.promote_types(problem.references.dtype, torch.float32)
+        relation, wide = problem.relation, wide_dtype(problem.references)
         group, classes = _grouped(relation.reference_labels)
         if not uses_tiles(sides.get("execution") or DEFAULT, group.device):
             classes = classes[: int(group.max()) + 1] if len(group) else classes
@@ -81,7 +82,7 @@ class CentroidTripletLoss(PairLoss):
         del processes
         if "of_col" in problem.stream_options:
             return {}
-        wide = torch.promote_types(problem.references.dtype, torch.float32)
+        wide = wide_dtype(problem.references)
         return {"of_col": {"without_itself": problem.references.new_ones(len(problem.references), dtype=wide)}}
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:

@@ -74,12 +74,12 @@ class ContrastiveLoss(PairLoss):
         return Hinge(self.margin, power, factor, self.mean_over, count, self.pos_margin)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        if self.normalise:
-            embeddings, sides = on_sphere(embeddings, sides)
         same = sides.get("same")
         if same is None:
             return super()._outcome(embeddings, labels, **sides)
         refuse_labels(labels, "same")
+        if self.normalise:
+            embeddings, sides = on_sphere(embeddings, sides)
         listed = partial(pairs, embeddings=embeddings, references=sides.get("references"), geometry=self.compares())
         if self.mean_over != "apart":
             return listed(cast("Hinge", self.program()), same=same, sides=sides)

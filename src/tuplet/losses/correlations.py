@@ -18,8 +18,8 @@ from tuplet.engine import SINGLE_PROCESS, Outcome, Processes
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.errors import LabelError, ShapeError
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights
+from tuplet.losses.inputs import ROWS, Checks, RowOptions, check_embeddings, check_weights
+from tuplet.tensors import wide_dtype
 
 
 class FeatureLoss(DeclaredLoss):
@@ -104,7 +104,7 @@ class Moments:
     @staticmethod
     def of(x: Tensor, y: Tensor, weights: Tensor | None, processes: Processes) -> "Moments":
         """From both views."""
-        wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        wide = wide_dtype(x, y)
         x, y = x.to(wide), y.to(wide)
         w = x.new_ones(len(x)) if weights is None else weights.to(wide)
         there, mass = all_reduce_sum(torch.stack([(w > 0).sum().double(), w.sum().double()]), processes)

@@ -13,9 +13,9 @@ from tuplet.engine.gather import all_gather
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights
+from tuplet.losses.inputs import ROWS, Checks, RowOptions, check_embeddings, check_weights
 from tuplet.losses.log_ratio import check_graded
+from tuplet.tensors import wide_dtype
 
 FAR_BELOW = 1e4
 """What is so far below all others adds exactly nothing to a sum of exponentials, and is still a number."""
@@ -71,7 +71,7 @@ class CoSENTLoss(DeclaredLoss):
         labels, references = _checked(embeddings, labels, sides), sides["references"]
         processes, weights = sides.get("processes", SINGLE_PROCESS), sides.get("weights")
         with torch.autocast(embeddings.device.type, enabled=False):
-            wide = torch.promote_types(embeddings.dtype, torch.float32)
+            wide = wide_dtype(embeddings)
             scores = self.similarity(normalise(embeddings.to(wide)), normalise(references.to(wide))) * self.scale
             scores, order = gather(scores, processes), all_gather(labels.detach().double(), processes)
             weights = None if weights is None else all_gather(weights, processes)

@@ -15,11 +15,11 @@ from tuplet.engine.gather import all_gather, first_row, shared
 from tuplet.engine.listed import Lists, listed
 from tuplet.errors import ShapeError
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, check_embeddings, check_weights
+from tuplet.losses.inputs import ROWS, Checks, RowOptions, check_embeddings, check_weights
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
+from tuplet.tensors import wide_dtype
 
 
 def mutual_information_bound(value: float | Tensor, candidates: int) -> float | Tensor:
@@ -154,7 +154,7 @@ def _outcome(
     ahead = _Ahead(gather(latents, processes), all_gather(lengths, processes), first, is_whole=is_whole)
     outcomes = []
     for k in range(1, min(len(maps), times - 1) + 1):
-        wide = torch.promote_types(torch.promote_types(latents.dtype, maps.dtype), torch.float32)
+        wide = wide_dtype(latents, maps)
         with torch.autocast(latents.device.type, enabled=False):
             predicted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
         classify = ahead.among_all if negatives == "all" else ahead.among_one_time

@@ -14,7 +14,7 @@ nca = NCALoss.function()
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, make_dataclass
+from dataclasses import KW_ONLY, dataclass, make_dataclass, replace
 from typing import Any, ClassVar, Literal, Unpack, dataclass_transform, get_args, get_origin
 
 from jaxtyping import Float, Shaped
@@ -22,9 +22,10 @@ from torch import Tensor
 
 from tuplet.bounds import bounded
 from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, Reduction, stream
+from tuplet.engine.execution import DEFAULT
 from tuplet.engine.program import Program
 from tuplet.losses.base import MetricLoss, register, registry
-from tuplet.losses.inputs import PairBatch, PairOptions, prepare_inputs
+from tuplet.losses.inputs import PairBatch, PairOptions, on_sphere, prepare_inputs
 from tuplet.losses.wording import Described, described, of_function, of_module
 from tuplet.memory import FeatureQueue
 from tuplet.registry import did_you_mean
@@ -62,6 +63,12 @@ class DeclaredLoss(MetricLoss):
 
     fixed_geometry: ClassVar[GeometryName | None] = None
     """How the loss compares, where no option says so."""
+    scored_as: ClassVar[GeometryName | None] = None
+    """How its program's scores are computed, where it is not how the loss compares."""
+    of_units: ClassVar[bool] = False
+    """Whether rows are divided by their lengths first; elsewhere an option `normalise` says so."""
+    meets_all: ClassVar[bool] = False
+    """Whether each process meets the references of all at once, since the loss looks some of them up."""
     divides_by: ClassVar[str] = "the anchors that have a positive"
     """What its mean is over, in words."""
     learnable: ClassVar[Mapping[str, float]] = {}
@@ -112,6 +119,10 @@ class DeclaredLoss(MetricLoss):
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Who meets whom."""
+        if self.of_units or vars(self).get("normalise"):
+            embeddings, sides = on_sphere(embeddings, sides)
+        if self.meets_all:
+            sides = {**sides, "execution": replace(sides.get("execution") or DEFAULT, exchange="gather")}
         return prepare_inputs(embeddings, labels, sides)
 
     def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
@@ -142,7 +153,7 @@ class DeclaredLoss(MetricLoss):
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         values = self.values(problem, processes) | problem.stream_options
         sets = problem.anchors, problem.references, problem.relation
-        return stream(self.program(problem), *sets, self.compares(), **values)
+        return stream(self.program(problem), *sets, self.scored_as or self.compares(), **values)
 
 
 def _declared(cls: type[DeclaredLoss]) -> dict[str, Option]:

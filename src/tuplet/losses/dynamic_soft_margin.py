@@ -13,11 +13,10 @@ from tuplet.engine import SINGLE_PROCESS, Outcome
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.program import Pair, Program, Term, smallest
 from tuplet.engine.rowwise import rowwise
-from tuplet.losses.both_ends import at_both_ends, entries_of, without_ring
+from tuplet.losses.both_ends import at_both_ends, entries_of
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
 from tuplet.losses.pending import Call
-from tuplet.losses.sphere import on_sphere
 
 
 @register("dynamic_soft_margin")
@@ -47,6 +46,8 @@ class DynamicSoftMarginLoss(PairLoss):
     family = "triplet"
     suits = "local descriptors: pairs with the hardest negatives, and no margin to choose"
     fixed_geometry = "cosine"
+    of_units = True
+    meets_all = True
     divides_by = "the positive pairs of which an end has a negative"
     stops_gradient = True
     keyword_inputs: ClassVar[Mapping[str, Any]] = {"histogram": Float[Tensor, " nodes"] | None}
@@ -60,10 +61,6 @@ class DynamicSoftMarginLoss(PairLoss):
     def program(self, problem: PairBatch | None = None) -> Program:
         """None: a pair's weight depends on all other pairs."""
         raise NotImplementedError
-
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """Unit vectors, with all references here."""
-        return on_sphere(super().problem(embeddings, labels, without_ring(sides)))
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
         return {"histogram": self.seen, **super()._with_own(sides)}

@@ -1,15 +1,11 @@
 """Generalised lifted structure loss."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tuplet.bounds import NotNegative
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, on_sphere
 from tuplet.types import GeometryName
 
 
@@ -38,11 +34,6 @@ class GeneralizedLiftedLoss(PairLoss):
     suits = "triplets whose extremes are soft: no single example decides"
     divides_by = "the anchors that have a positive and a negative"
     reads = "distance"
-
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """Who meets whom, where it is asked for on the unit sphere."""
-        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
-        return super().problem(given[0], labels, given[1])
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Soft extremes of the distances."""

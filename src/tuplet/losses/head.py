@@ -1,50 +1,35 @@
-"""What the losses over class weights share: the call, the checks and the warnings."""
+"""Softmax over class weights with a margin for the own class: the call, label smoothing, and warnings."""
 
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, replace
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from tuplet.bounds import Count, Radians, Share
-from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, gather, stream
-from tuplet.engine.execution import uses_tiles
-from tuplet.engine.gather import all_gather, shared
-from tuplet.errors import LabelError, ShapeError
+from tuplet.bounds import Radians, Share
+from tuplet.engine import SINGLE_PROCESS, Outcome, gather, stream
+from tuplet.engine.execution import DEFAULT, uses_tiles
+from tuplet.engine.gather import all_gather, reduce_sum, shared
+from tuplet.errors import ShapeError
 from tuplet.geometry import normalise
 from tuplet.heads import ClassWeights, Head, NearestCenter
+from tuplet.losses.classes import ClassLoss, check_classes, row_weights
 from tuplet.losses.counters import count_on
-from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights, known, row_ids
+from tuplet.losses.inputs import Checks, RowOptions, check_embeddings, known, options_of
 from tuplet.losses.pending import Call
-from tuplet.losses.smoothing import above_mean
-from tuplet.margin import Margin, least_scale, nearest_cosine
+from tuplet.margin import Margin, angles, least_scale, nearest_cosine
 from tuplet.reductions import Softmax
 from tuplet.relation import Paired
+from tuplet.tensors import wide_dtype
 
 logger = logging.getLogger(__name__)
 
 LIKELY = 0.9
 """A scale is called small if no arrangement of the class weights lets a target reach this probability."""
-
-
-class RowOptions(TypedDict, total=False):
-    """Options of every loss over class weights.
-
-    weights: One number >= 0 per row; multiplies its loss and its share of the mean.
-    tile_size: Most entries of a tile; changes memory, not the result.
-    processes: Who computes the loss together; all hold the same weight.
-    execution: How it is carried out, see `tuplet.engine.Execution`.
-    """
-
-    weights: Tensor | None
-    tile_size: int | None
-    processes: Processes
-    execution: Execution | None
 
 
 class HeadOptions(RowOptions, total=False):
@@ -63,89 +48,61 @@ class HeadOptions(RowOptions, total=False):
     correction: bool
 
 
-class HeadLoss(DeclaredLoss):
-    """A declaration over class weights, which the module owns.
-
-    Inputs:
-        weight: Vectors of the classes; their length does not count.
-        labels: Class ids, 0 to classes - 1; -1 leaves a row out.
+class HeadLoss(ClassLoss):
+    """A declaration over class weights whose own class has a margin; processes may share out the classes.
 
     Args:
-        num_classes: How many classes there are.
-        dim: Length of an embedding.
         sharded: Each process owns a range of the classes; see `tuplet.heads.ClassWeights`.
-        seed: Of the first weights.
-        processes: Who computes the loss together.
     """
 
-    num_classes: Count
-    dim: Count
     _: KW_ONLY
     sharded: bool = False
-    seed: int = 0
-    processes: Processes = SINGLE_PROCESS
 
-    family = "softmax-based"
-    divides_by = "the rows with a label"
-    fixed_geometry = "cosine"
-    takes: ClassVar[frozenset[str]] = ROWS
-    sides: ClassVar[Any] = RowOptions
-    inputs: ClassVar[Mapping[str, Any]] = {
-        "embeddings": Float[Tensor, "anchors dim"],
-        "weight": Float[Tensor, "vectors dim"],
-        "labels": Shaped[Tensor, " anchors"],
-    }
-    of_module: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "sharded", "seed", "processes"})
+    of_module: ClassVar[frozenset[str]] = ClassLoss.of_module | {"sharded"}
 
     def target_margin(self) -> Margin:
         """Margin of the own class."""
         raise NotImplementedError
 
-    def setup(self) -> None:
-        """Draw the class weights."""
-        shards = self.processes if self.sharded else SINGLE_PROCESS
-        self.classes = ClassWeights(self.num_classes, self.dim, shards=shards, seed=self.seed, **self._sampling())
-
-    def _sampling(self) -> dict[str, Any]:
-        return {}
-
-    def _scale(self) -> float | None:
-        """Of all cosines; None for the length of the embedding."""
-        return None
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """Vectors of the classes, (classes · sub_centers, dim); if sharded, those of this process's classes."""
-        return self.classes.weight
-
-    def logits(self, embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
-        """Scores of all classes without a margin, as a prediction reads them; of several centers the nearest counts.
-
-        All of them are held, rows × classes; of a sharded head those of this process's classes.
-
-        Args:
-            embeddings: (rows, dim).
-        """
-        check_embeddings(embeddings, "embeddings")
-        check_dim(self.weight, embeddings, "head")
-        cosines = normalise(embeddings) @ normalise(self.weight.to(embeddings.dtype)).T
-        nearest = cosines.reshape(len(cosines), -1, self.classes.centers).amax(2)
-        scale = self._scale()
-        return nearest * (torch.linalg.vector_norm(embeddings, dim=1, keepdim=True) if scale is None else scale)
-
-    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
-        """Class weights given as a tensor."""
-        vars(self)["classes"] = head_of(inputs["weight"], sides)
-        return self._outcome(inputs["embeddings"], inputs["labels"], **sides)
+    def of_classes(self) -> dict[str, Any]:
+        """Who owns which."""
+        return {"shards": self.processes if self.sharded else SINGLE_PROCESS}
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        if labels is None:
-            raise LabelError(
-                f"{type(self).__name__} was called without labels.",
-                hint="Pass the class id of each row, 0 to num_classes - 1.",
-                reference="labels-missing",
+        labels, classes, scale = self.checked(embeddings, labels, sides), self.classes, self._scale()
+        weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
+        execution = sides.get("execution") or DEFAULT
+        if classes.shards.size > 1 and classes.shards != processes:
+            raise ShapeError(
+                f"{processes.size} processes called a head whose classes are in {classes.shards.size} shards.",
+                hint="Build a sharded loss with the processes that call it.",
+                reference="head-size",
             )
-        return outcome_of(embeddings, labels, self.classes, self.target_margin(), self._scale(), sides)
+        embeddings, labels, weights = known(embeddings, labels, weights, execution)
+        if uses_tiles(execution, embeddings.device):
+            weights = row_weights(labels, weights, embeddings)
+        embeddings = embeddings.to(wide_dtype(embeddings))
+        gathered = all_gather(labels, processes)
+        head = classes if isinstance(classes, Head) else classes.head(gathered)
+        references, options = head.references(), options_of(sides)
+        if head.shards.size > 1:  # every process meets all rows with its own classes
+            embeddings, labels = gather(embeddings, processes, factor=processes.size), gathered
+            weights = None if weights is None else all_gather(weights, processes)
+            options |= {"processes": SINGLE_PROCESS, "shards": processes}
+        else:
+            references = shared(references, processes)
+        return stream(
+            Softmax(),
+            embeddings,
+            references,
+            Paired(head.partners(labels), len(references)),
+            NearestCenter(),
+            margin=self.target_margin(),
+            scale=torch.linalg.vector_norm(embeddings, dim=1) if scale is None else scale,
+            offset=head.offset(gathered),
+            weights=weights,
+            **options,
+        )
 
     @property
     def has_state(self) -> bool:
@@ -226,135 +183,33 @@ class ScaledHeadLoss(HeadLoss):
         outcome = super()._outcome(embeddings, labels, **sides)
         if not self.label_smoothing or labels is None:
             return outcome
-        above = above_mean(embeddings, labels, self.classes, self.target_margin(), self._scale() or 1.0, sides)
+        above = self._above_mean(embeddings, labels.long(), sides)
         return replace(outcome, total=outcome.total + self.label_smoothing * above)
 
-    def _scale(self) -> float | None:
-        return float(vars(self)["scale"])
-
-    def _sampling(self) -> dict[str, Any]:
-        values = vars(self)
-        return {"centers": values["sub_centers"], "sample_rate": values["sample_rate"], "correction": self.correction}
-
-
-def outcome_of(
-    embeddings: Tensor,
-    labels: Tensor,
-    classes: ClassWeights | Head,
-    margin: Margin,
-    scale: float | None,
-    options: Mapping[str, Any],
-) -> Outcome:
-    """Cross-entropy of each row's class against all that take part.
-
-    Raises:
-        ShapeError: If tensors or numbers do not fit.
-        LabelError: If a label is no class; the message names the rows.
-    """
-    weights, processes = options.get("weights"), options.get("processes", SINGLE_PROCESS)
-    checks = Checks(options.get("execution"))
-    check_embeddings(embeddings, "embeddings", checks)
-    check_weights(weights, embeddings, checks)
-    _check(embeddings, labels, classes, scale, processes, checks)
-    checks.done()
-    embeddings, labels, weights = known(embeddings, labels.long(), weights, options.get("execution"))
-    if uses_tiles(checks.execution, embeddings.device):  # rows without a class stay, with a weight of 0
-        weights = (labels != -1).to(embeddings) if weights is None else torch.where(labels != -1, weights, 0.0)
-    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    gathered = all_gather(labels, processes)
-    head = classes if isinstance(classes, Head) else classes.head(gathered)
-    references, together = head.references(), {"processes": processes}
-    if head.shards.size > 1:  # every process meets all rows with its own classes
-        embeddings, labels = gather(embeddings, processes, factor=processes.size), gathered
-        weights, together = None if weights is None else all_gather(weights, processes), {"shards": processes}
-    else:
-        references = shared(references, processes)
-    return stream(
-        Softmax(),
-        embeddings,
-        references,
-        Paired(head.partners(labels), len(references)),
-        NearestCenter(),
-        margin=margin,
-        scale=torch.linalg.vector_norm(embeddings, dim=1) if scale is None else scale,
-        offset=head.offset(gathered),
-        weights=weights,
-        tile_size=options.get("tile_size"),
-        stats=options.get("stats", False),
-        execution=options.get("execution"),
-        **together,
-    )
-
-
-def head_of(weight: Tensor, options: Mapping[str, Any]) -> Head:
-    """Class weights given as a tensor.
-
-    Raises:
-        ShapeError: If its rows cannot be dealt out to classes.
-        LabelError: If `classes` holds what is no class.
-    """
-    centers, classes = options.get("sub_centers", 1), options.get("classes")
-    if weight.ndim != 2 or centers < 1 or len(weight) % centers or not len(weight):
-        raise ShapeError(
-            f"weight has shape {tuple(weight.shape)}, with {centers} vectors for each class.",
-            hint="Pass one row per class, or sub_centers rows for each class one after the other.",
-            reference="head-size",
-        )
-    num_classes = len(weight) // centers
-    if classes is not None:
-        classes = classes.unique()
-        if len(classes) and not 0 <= int(classes[0]) <= int(classes[-1]) < num_classes:
-            raise LabelError(
-                f"classes holds ids from {int(classes[0])} to {int(classes[-1])}; there are {num_classes} classes.",
-                hint=f"Ids run from 0 to {num_classes - 1}.",
-                reference="class-outside-head",
+    def _above_mean(self, embeddings: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> Tensor:
+        """What the score of the own class is above the mean score of all, which is one product with summed weights."""
+        classes: ClassWeights | Head = self.classes
+        is_part = classes.classes is not None if isinstance(classes, Head) else classes.is_sampled
+        if classes.centers > 1 or classes.shards.size > 1 or is_part:
+            raise ShapeError(
+                "label_smoothing was asked of class weights with sub-centers, shards or sampled classes.",
+                hint="Use label_smoothing=0, or one vector for each class, all of them on each process.",
+                reference="label-smoothing",
             )
-    return Head(weight, num_classes, centers, classes, options.get("correction", False))
+        processes = sides.get("processes", SINGLE_PROCESS)
+        wide = wide_dtype(embeddings, classes.weight)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            x, w = normalise(embeddings.to(wide)), normalise(shared(classes.weight, processes).to(wide))
+            angle = angles(x, w[labels.clamp_min(0)])
+            own = self.target_margin()(angle.cos(), angle.sin())[0]
+            above = own - (x @ w.sum(0) - angle.cos() + own) / len(w)
+        weights = row_weights(labels, sides.get("weights"), above).to(wide)
+        return (self._scale() or 1.0) * reduce_sum((above * weights).sum(), processes)
 
-
-def _check(
-    x: Tensor, labels: Tensor, classes: ClassWeights | Head, scale: float | None, processes: Processes, checks: Checks
-) -> None:
-    num_classes, dim = classes.num_classes, classes.weight.shape[1]
-    if x.shape[1] != dim or (classes.shards.size > 1 and classes.shards != processes):
-        raise ShapeError(
-            f"Embeddings of length {x.shape[1]} in {processes.size} processes meet class weights of length {dim} "
-            f"in {classes.shards.size} shards.",
-            hint=(
-                "Build the loss with dim = the length of an embedding, and a sharded one with the processes that "
-                "call it."
-            ),
-            reference="head-size",
-        )
-    if scale is not None and not 0 < scale < math.inf:
-        raise ShapeError(
-            f"scale is {scale!r}; a number above 0 is expected.",
-            hint="Usual values lie between 10 and 64.",
-            reference="scale-range",
-        )
-    check_classes(labels, x, num_classes, checks)
-
-
-def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -> None:
-    """Refuse labels that are neither a class, 0 to num_classes - 1, nor -1.
-
-    Raises:
-        LabelError: See above.
-    """
-    labels = row_ids(labels, x, "labels")
-    num_in_batch = labels.clamp(-1, num_classes - 1) == labels
-
-    def explain() -> None:
-        rows = (~num_in_batch).nonzero()[:, 0]
-        shown = ", ".join(f"{row} ({labels[row]})" for row in rows[:10].tolist())
-        raise LabelError(
-            f"labels hold no class of this head in {len(rows)} of {len(x)} rows: {shown}"
-            f"{f' and {len(rows) - 10} more' if len(rows) > 10 else ''}; there are {num_classes} classes.",
-            hint=f"Number the classes from 0 to {num_classes - 1}; -1 leaves a row out.",
-            reference="class-outside-head",
-        )
-
-    checks.require(num_in_batch.all(), explain)
+    def of_classes(self) -> dict[str, Any]:
+        """How many vectors, and which take part."""
+        mine = {"centers": vars(self)["sub_centers"], "sample_rate": vars(self)["sample_rate"]}
+        return super().of_classes() | mine | {"correction": self.correction}
 
 
 def _warn(num_classes: int, dim: int, margin: Margin, scale: float) -> None:

@@ -1,8 +1,5 @@
 """Histogram loss: how often a negative pair is nearer than a positive one."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,9 +8,10 @@ from tuplet.engine import Outcome, Processes
 from tuplet.engine.gather import reduce_sum, shared
 from tuplet.engine.program import Pair, Program
 from tuplet.engine.rowwise import rowwise
-from tuplet.losses.both_ends import entries_of, without_ring
+from tuplet.losses.both_ends import entries_of
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
+from tuplet.tensors import wide_dtype
 
 
 @register("histogram")
@@ -37,19 +35,16 @@ class HistogramLoss(PairLoss):
     suits = "no margin or scale to choose, large batches"
     fixed_geometry = "cosine"
     divides_by = "the pairs of each kind"
+    meets_all = True
 
     def program(self, problem: PairBatch | None = None) -> Program:
         """None: a pair's loss depends on the pairs of all other rows."""
         raise NotImplementedError
 
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """With all references here."""
-        return super().problem(embeddings, labels, without_ring(sides))
-
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         """Both histograms of all processes, then one number."""
         a, r = problem.anchors, problem.references
-        wide = torch.promote_types(a.dtype, torch.float32)
+        wide = wide_dtype(a)
         weights = a.new_ones(len(a), dtype=wide) if problem.weights is None else problem.weights.to(wide)
         sums = rowwise(
             self.counted, a, r, problem.relation, "cosine",

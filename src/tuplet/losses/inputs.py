@@ -19,6 +19,7 @@ from tuplet.errors import LabelError, NonFiniteError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 from tuplet.rule import Levels, Rule, RuleRelation
+from tuplet.tensors import wide_dtype
 
 
 class Options(TypedDict, total=False):
@@ -55,10 +56,25 @@ class PairOptions(Options, total=False):
     relation: Rule | Levels | None
 
 
+class RowOptions(TypedDict, total=False):
+    """Options of every loss over class weights.
+
+    weights: One number >= 0 per row; multiplies its loss and its share of the mean.
+    tile_size: Most entries of a tile; changes memory, not the result.
+    processes: Who computes the loss together; all hold the same weight.
+    execution: How it is carried out, see `tuplet.engine.Execution`.
+    """
+
+    weights: Tensor | None
+    tile_size: int | None
+    processes: Processes
+    execution: Execution | None
+
+
 PAIRS = frozenset(PairOptions.__annotations__)
 """What pair, triplet and row losses take by keyword when they are called."""
 
-ROWS = frozenset({"weights", "tile_size", "processes", "stats", "execution"})
+ROWS = frozenset({*RowOptions.__annotations__, "stats"})
 """What losses take whose references are their own parameters or memory."""
 
 
@@ -158,7 +174,7 @@ def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str
     return PairBatch(embeddings, gathered, relation, weights, num_in_batch, {"weights": weights, **stream_options})
 
 
-def on_sphere(embeddings: Tensor, sides: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def on_sphere(embeddings: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """Embeddings, and whatever they are compared with, divided by their lengths."""
     check_shape(embeddings, "embeddings")
     names = [name for name in ("references", "queue", "positives", "negatives") if sides.get(name) is not None]
@@ -272,7 +288,7 @@ def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None
         ShapeError: See above; where `checks` are given, at their end.
     """
     check_shape(x, name)
-    whole = x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))  # finite only if every number is
+    whole = x.detach().sum(dtype=wide_dtype(x))  # finite only if every number is
 
     def explain() -> None:
         rows = (~torch.isfinite(x.detach()).all(1)).nonzero()[:, 0].tolist()

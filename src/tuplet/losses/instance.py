@@ -21,8 +21,16 @@ from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_shape, check_weights, row_ids
+from tuplet.losses.inputs import (
+    ROWS,
+    Checks,
+    RowOptions,
+    check_dim,
+    check_embeddings,
+    check_shape,
+    check_weights,
+    row_ids,
+)
 from tuplet.losses.pending import Call
 from tuplet.losses.temperature import scale_of
 from tuplet.memory import BankRows, MemoryBank, positions_in

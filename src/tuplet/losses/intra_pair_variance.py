@@ -1,6 +1,5 @@
 """Intra-pair variance loss: similarities of positives, and of negatives, near their means."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +10,10 @@ from tuplet.engine import Processes
 from tuplet.engine.gather import all_reduce_sum, reduce_sum, shared
 from tuplet.engine.program import Found, Mean, Pair, Term, count, total
 from tuplet.engine.rowwise import rowwise
-from tuplet.losses.both_ends import entries_of, without_ring
+from tuplet.losses.both_ends import entries_of
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
+from tuplet.tensors import wide_dtype
 
 
 @register("intra_pair_variance")
@@ -40,15 +40,12 @@ class IntraPairVarianceLoss(PairLoss):
     fixed_geometry = "cosine"
     divides_by = "the positive pairs, plus that over the negative pairs"
     means = 2
-
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """With all references here."""
-        return super().problem(embeddings, labels, without_ring(sides))
+    meets_all = True
 
     def values(self, problem: PairBatch, processes: Processes) -> dict[str, Any]:
         """The means, in a pass of their own."""
         a, r = problem.anchors, problem.references
-        wide = torch.promote_types(a.dtype, torch.float32)
+        wide = wide_dtype(a)
         weights = a.new_ones(len(a), dtype=wide) if problem.weights is None else problem.weights.to(wide)
         given: dict[str, Any] = {"entries": entries_of(problem), "summed": True, "of_row": {"weight": weights}}
         sums = rowwise(_sums, a, r, problem.relation, self.compares(), **given)

@@ -1,17 +1,14 @@
 """Lifted structure loss: a positive pair against the negatives of both of its ends."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tuplet.bounds import Finite
 from tuplet.engine import Outcome, Processes, stream
 from tuplet.engine.program import Found, Mean, Pair, Term, count, lse, total
-from tuplet.losses.both_ends import at_both_ends, without_ring
+from tuplet.losses.both_ends import at_both_ends
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, on_sphere
+from tuplet.losses.inputs import PairBatch
 from tuplet.types import GeometryName
 
 
@@ -43,11 +40,7 @@ class LiftedStructureLoss(PairLoss):
     divides_by = "the positive pairs of which an end has a negative"
     reads = "distance"
     local = True
-
-    def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
-        """With all references here, where it is asked for on the unit sphere."""
-        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
-        return super().problem(given[0], labels, without_ring(given[1]))
+    meets_all = True
 
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         """Negatives of all ends first, then pairs."""

@@ -15,6 +15,7 @@ from tuplet.geometry import normalise
 from tuplet.keys import Compare, Keys
 from tuplet.losses.inputs import check_embeddings, check_weights
 from tuplet.relation import Entries, Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
@@ -166,7 +167,7 @@ def _reduced(
     """The pass for candidates (anchors, n, dim) of each anchor: their scores are as many as the inputs have rows."""
     weights, processes = sides.get("weights"), sides.get("processes", SINGLE_PROCESS)
     check_weights(weights, anchors)
-    wide = torch.promote_types(torch.promote_types(anchors.dtype, candidates.dtype), torch.float32)
+    wide = wide_dtype(anchors, candidates)
     with torch.autocast(anchors.device.type, enabled=False):
         scores = _distances(anchors.to(wide)[:, None], candidates.to(wide), geometry)
         if swapped is not None:

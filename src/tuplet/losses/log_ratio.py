@@ -13,8 +13,7 @@ from tuplet.engine.gather import all_gather, first_row
 from tuplet.errors import LabelError, ShapeError
 from tuplet.keys import LabelDistance
 from tuplet.losses.declare import DeclaredLoss, register
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, PairBatch, check_embeddings, check_weights, options_of
+from tuplet.losses.inputs import ROWS, Checks, PairBatch, RowOptions, check_embeddings, check_weights, options_of
 from tuplet.reductions import LogRatio
 from tuplet.relation import Graded
 from tuplet.types import DistanceName, GeometryName

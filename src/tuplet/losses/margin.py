@@ -12,14 +12,14 @@ from tuplet.engine import Outcome, Processes
 from tuplet.engine.gather import all_reduce_sum, reduce_sum, shared
 from tuplet.engine.program import Found, Mean, Pair, Term, count, total
 from tuplet.errors import LabelError, ShapeError
-from tuplet.losses.declare import register
+from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
-from tuplet.losses.sphere import SphereLoss
 from tuplet.relation import SameLabel
+from tuplet.tensors import wide_dtype
 
 
 @register("margin")
-class MarginLoss(SphereLoss):
+class MarginLoss(PairLoss):
     r"""Positives stay a margin inside a boundary on the distance, negatives a margin outside of it.
 
     $$L = \frac{1}{n} \sum_{(a,p,n)} \big([D_{ap} - \beta_a + m]_+ + [\beta_a - D_{an} + m]_+\big)
@@ -45,9 +45,13 @@ class MarginLoss(SphereLoss):
     num_classes: Number | None = None
 
     suits = "a threshold on the distance that is learned, for all or for each class"
+    fixed_geometry = "cosine"  # decreases with D, whose digits it has not: small distances are computed as they are
+    scored_as = "euclidean"
+    reads = "distance"
+    of_units = True
     divides_by = "the terms above 0, over all triplets"
     learnable: ClassVar[Mapping[str, float]] = {"beta": 1.2}
-    of_module: ClassVar[frozenset[str]] = SphereLoss.of_module | {"num_classes"}
+    of_module: ClassVar[frozenset[str]] = PairLoss.of_module | {"num_classes"}
 
     def setup(self) -> None:
         """Make the learned ones."""
@@ -65,7 +69,7 @@ class MarginLoss(SphereLoss):
         """β of each anchor."""
         beta = shared(self.boundary, processes) if isinstance(self.beta, str) else self.beta
         like = problem.anchors
-        beta = torch.as_tensor(beta, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        beta = torch.as_tensor(beta, dtype=wide_dtype(like), device=like.device)
         if beta.ndim == 0:
             return {"of_row": {"beta": beta.expand(len(like))}}
         if not isinstance(problem.relation, SameLabel):

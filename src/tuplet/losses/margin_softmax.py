@@ -62,6 +62,9 @@ class ASoftmaxLoss(HeadLoss):
         """The angle is multiplied."""
         return Multiplicative(self.margin, self.present_annealing())
 
+    def _scale(self) -> None:
+        """The length of the embedding."""
+
 
 @register("cosface")
 class CosFaceLoss(ScaledHeadLoss):

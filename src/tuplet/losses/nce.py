@@ -19,8 +19,7 @@ from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
 from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.head import RowOptions
-from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights, row_ids
+from tuplet.losses.inputs import ROWS, Checks, RowOptions, check_dim, check_embeddings, check_weights, row_ids
 from tuplet.losses.pending import Call
 from tuplet.noise import AliasTable
 from tuplet.reductions import Logistic

@@ -2,16 +2,16 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from tuplet.bounds import Positive, Tau
 from tuplet.engine.program import Found, Mean, Pair, Term, count, total
-from tuplet.losses.declare import PairLoss, register
+from tuplet.losses.declare import register
+from tuplet.losses.smooth_ap import SoftRankLoss
 
 
 @register("pnp")
-class PNPLoss(PairLoss):
+class PNPLoss(SoftRankLoss):
     r"""Penalises the negatives that rank before a positive, counted by sigmoids; the order of positives is left alone.
 
     $$L_i = \frac{1}{|P_i|} \sum_{p \in P_i} f(R_{ip}), \quad
@@ -42,15 +42,10 @@ class PNPLoss(PairLoss):
     b: Positive = 2.0
 
     suits = "average precision, without effort for the order among positives"
-    fixed_geometry = "cosine"
-    near = True
-    numbers = 2
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """For each positive, how many negatives stand before it."""
-        near = pair.of_row["near"]
-        real = near > -torch.inf
-        before = torch.sigmoid((score[..., None] - torch.where(real, near, 0.0)) / self.temperature)
+        before, real = self.before(score, pair)
         return {
             "before": total(before, where=pair.negative[..., None] & real),
             "positives": count(pair.positive[..., None] & real),
@@ -58,9 +53,7 @@ class PNPLoss(PairLoss):
 
     def finish(self, found: Found) -> Mean:
         """Mean over the positives of an anchor."""
-        real, number = found["positives"] > 0, found["positives"].amax(1)
-        sums = torch.where(real, self.penalty(found["before"]), 0.0).sum(1)
-        return Mean(torch.where(number > 0, sums / number.clamp_min(1), 0.0), number > 0)
+        return self.over_positives(found, self.penalty(found["before"]))
 
     def penalty(self, before: Tensor) -> Tensor:
         """Of so many negatives before a positive."""

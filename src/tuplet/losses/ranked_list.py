@@ -5,12 +5,11 @@ from torch import Tensor
 
 from tuplet.bounds import Chance, NotNegative, Positive
 from tuplet.engine.program import Found, Mean, Pair, Term, lse
-from tuplet.losses.declare import register
-from tuplet.losses.sphere import SphereLoss
+from tuplet.losses.declare import PairLoss, register
 
 
 @register("ranked_list")
-class RankedListLoss(SphereLoss):
+class RankedListLoss(PairLoss):
     r"""Draws an anchor's positives into a ball and pushes its negatives out of a larger one, by the pairs that violate.
 
     $$L_i = (1 - \lambda) \frac{\sum_{p \in P_i^*} e^{T_P z_p} z_p}{\sum_{p \in P_i^*} e^{T_P z_p}}
@@ -37,6 +36,10 @@ class RankedListLoss(SphereLoss):
     balance: Chance = 0.5
 
     suits = "classes that keep their spread, with all violating pairs weighed"
+    fixed_geometry = "cosine"  # decreases with D, whose digits it has not: small distances are computed as they are
+    scored_as = "euclidean"
+    reads = "distance"
+    of_units = True
     divides_by = "all anchors, those without a positive too"
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:

@@ -12,7 +12,8 @@ from tuplet.engine import SINGLE_PROCESS, Outcome, Processes
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.program import Found, Mean, Pair, Term, count, total
 from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, on_sphere
+from tuplet.losses.inputs import PairBatch
+from tuplet.tensors import wide_dtype
 
 DIGITS = 64
 """A variance below so many squared units in the last place of the embedding's length is rounding: it counts as 0."""
@@ -51,8 +52,7 @@ class SNRContrastiveLoss(PairLoss):
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Embeddings less their means: a variance is a squared length then."""
-        given = on_sphere(embeddings, dict(sides)) if self.normalise else (embeddings, sides)
-        problem = super().problem(given[0], labels, given[1])
+        problem = super().problem(embeddings, labels, sides)
         anchors = _centred(problem.anchors)
         is_one = problem.references is problem.anchors
         return replace(problem, anchors=anchors, references=anchors if is_one else _centred(problem.references))
@@ -86,7 +86,7 @@ class SNRContrastiveLoss(PairLoss):
 
     def _penalised(self, outcome: Outcome, x: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Outcome:
         """With the sums of embeddings, of those that have a label."""
-        wide, processes = torch.promote_types(x.dtype, torch.float32), sides.get("processes", SINGLE_PROCESS)
+        wide, processes = wide_dtype(x), sides.get("processes", SINGLE_PROCESS)
         weight = x.new_ones(len(x), dtype=wide) if sides.get("weights") is None else sides["weights"].to(wide)
         if labels is not None:
             weight = weight * ((labels != -1) if labels.ndim == 1 else (labels != 0).any(1)).to(wide)
@@ -101,7 +101,7 @@ snr_contrastive = SNRContrastiveLoss.function()
 
 def _centred(x: Tensor) -> Tensor:
     """Rows less their means; a row whose variance is rounding is 0."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = x.to(wide_dtype(x))
     centred = wide - wide.mean(1, keepdim=True)
     least = DIGITS * torch.finfo(wide.dtype).eps ** 2 * wide.detach().square().sum(1, keepdim=True)
     return torch.where(centred.detach().square().sum(1, keepdim=True) > least, centred, 0.0)

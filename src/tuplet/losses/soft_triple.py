@@ -12,17 +12,17 @@ from tuplet.engine import SINGLE_PROCESS, Outcome
 from tuplet.engine.gather import all_reduce_sum, reduce_sum, shared
 from tuplet.engine.tiles import spans
 from tuplet.geometry import normalise
-from tuplet.heads import ClassWeights
 from tuplet.losses.base import register
-from tuplet.losses.target_head import TargetHeadLoss
+from tuplet.losses.classes import ClassLoss, row_weights
 from tuplet.margin import length
+from tuplet.tensors import wide_dtype
 
 ENTRIES = 2**20
 """Most cosines that are held at once, where a call does not say."""
 
 
 @register("soft_triple")
-class SoftTripleLoss(TargetHeadLoss):
+class SoftTripleLoss(ClassLoss):
     r"""Cross-entropy over classes that have several learned centers; an example is compared with a mixture of them.
 
     $$L_i = -\log \frac{e^{\lambda (S_{i y_i} - \delta)}}{e^{\lambda (S_{i y_i} - \delta)} + \sum_{j \ne y_i} e^{\lambda
@@ -54,20 +54,19 @@ class SoftTripleLoss(TargetHeadLoss):
 
     suits = "classes of several clusters"
 
-    def setup(self) -> None:
-        """Draw the centers."""
-        self.classes = ClassWeights(self.num_classes, self.dim, self.centers, seed=self.seed)
+    def of_classes(self) -> dict[str, Any]:
+        """Several each."""
+        return {"centers": self.centers}
 
-    def _num_classes(self) -> int:
-        return len(self.classes.weight) // self.centers
+    def of_centers(self, cosines: Tensor) -> Tensor:
+        """A mixture, in which near centers weigh more."""
+        return ((cosines / self.gamma).softmax(2) * cosines).sum(2)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        labels = self._checked(embeddings, labels, sides).long()
-        processes, weights = sides.get("processes", SINGLE_PROCESS), sides.get("weights")
-        there = (labels != -1).to(torch.float64)
-        weights = there if weights is None else there * weights
-        weight = shared(self.classes.weight, processes)
-        wide = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+        labels, processes = self.checked(embeddings, labels, sides), sides.get("processes", SINGLE_PROCESS)
+        weight = shared(self.weight, processes)
+        wide = wide_dtype(embeddings, weight)
+        weights = row_weights(labels, sides.get("weights"), embeddings).double()
         with torch.autocast(embeddings.device.type, enabled=False):
             x, centers = normalise(embeddings.to(wide)), normalise(weight.to(wide))
             total = x[:0].sum() + centers[:0].sum()
@@ -81,7 +80,7 @@ class SoftTripleLoss(TargetHeadLoss):
     def _of_block(self, x: Tensor, centers: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """Sum of the losses of some rows; computed again for the gradient, so that their cosines need not stay."""
         cosines = (x @ centers.T).reshape(len(x), len(centers) // self.centers, self.centers)
-        scores = ((cosines / self.gamma).softmax(2) * cosines).sum(2)
+        scores = self.of_centers(cosines)
         own = labels[:, None] == torch.arange(scores.shape[1], device=scores.device)
         return (
             cross_entropy(self.scale * torch.where(own, scores - self.margin, scores), labels, reduction="none")

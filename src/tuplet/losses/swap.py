@@ -20,6 +20,7 @@ from tuplet.geometry import Geometry, geometry_of
 from tuplet.losses.inputs import PairBatch
 from tuplet.reductions import Triplet
 from tuplet.relation import Relation
+from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
@@ -48,7 +49,7 @@ def swapped(reduction: Triplet, problem: PairBatch, geometry: GeometryName) -> O
     references = problem.references
     if "ring" in options:  # the positives of an anchor may be in any block
         references = gather(references, processes)
-    wide = torch.promote_types(torch.promote_types(problem.anchors.dtype, references.dtype), torch.float32)
+    wide = wide_dtype(problem.anchors, references)
     with torch.autocast(problem.anchors.device.type, enabled=False):
         compared = geometry_of(geometry)
         anchors = problem.anchors.to(wide)

@@ -4,79 +4,29 @@ The score of an example with its own class is one number per row, computed here 
 whatever is known of the row: its norm, a margin drawn for it. A program reads it as `pair.of_row["own"]`.
 """
 
-from collections.abc import Mapping
-from dataclasses import KW_ONLY
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from tuplet.bounds import Count
 from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, stream
 from tuplet.engine.gather import all_reduce_sum, shared
 from tuplet.engine.program import Found, Mean, Pair, Term, lse, softplus
-from tuplet.errors import LabelError
 from tuplet.geometry import normalise
-from tuplet.heads import ClassWeights, NearestCenter
-from tuplet.losses.declare import DeclaredLoss
-from tuplet.losses.head import RowOptions, check_classes
-from tuplet.losses.inputs import ROWS, Checks, check_dim, check_embeddings, check_weights
+from tuplet.heads import NearestCenter
+from tuplet.losses.classes import ClassLoss, row_weights
+from tuplet.losses.inputs import options_of
 from tuplet.losses.pending import Call
 from tuplet.margin import angles
 from tuplet.relation import Paired
+from tuplet.tensors import wide_dtype
 
 MOST_ROWS = 2**16
 """Rows of a step that a running mean takes in; of more the latest, so that a loop that never advances holds no more."""
 
 
-class TargetHeadLoss(DeclaredLoss):
-    """A declaration over class weights whose program reads the score of the own class as a value of the row.
-
-    Inputs:
-        weight: Vectors of the classes; their length does not count.
-        labels: Class ids, 0 to classes - 1; -1 leaves a row out.
-
-    Args:
-        num_classes: How many classes there are.
-        dim: Length of an embedding.
-        seed: Of the first weights.
-        processes: Who computes the loss together.
-    """
-
-    num_classes: Count
-    dim: Count
-    _: KW_ONLY
-    seed: int = 0
-    processes: Processes = SINGLE_PROCESS
-
-    family = "softmax-based"
-    divides_by = "the rows with a label"
-    fixed_geometry = "cosine"
-    takes: ClassVar[frozenset[str]] = ROWS
-    sides: ClassVar[Any] = RowOptions
-    inputs: ClassVar[Mapping[str, Any]] = {
-        "embeddings": Float[Tensor, "anchors dim"],
-        "weight": Float[Tensor, "classes dim"],
-        "labels": Shaped[Tensor, " anchors"],
-    }
-    of_module: ClassVar[frozenset[str]] = frozenset({"num_classes", "dim", "seed", "processes"})
-
-    def setup(self) -> None:
-        """Draw the class weights."""
-        self.classes = ClassWeights(self.num_classes, self.dim, seed=self.seed)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """Vectors of the classes, (classes, dim)."""
-        return self.classes.weight
-
-    def of_tensors(self, inputs: dict[str, Any], sides: dict[str, Any]) -> Outcome:
-        """Class weights given as a tensor; what else the module keeps is given by its name."""
-        embeddings, labels = inputs.pop("embeddings"), inputs.pop("labels")
-        vars(self)["classes"] = _Given(inputs.pop("weight"))
-        vars(self).update(inputs)
-        return self._outcome(embeddings, labels, **sides)
+class TargetHeadLoss(ClassLoss):
+    """A declaration over class weights whose program reads the score of the own class as a value of the row."""
 
     def of_rows(self, embeddings: Tensor, angle: Tensor, labels: Tensor, processes: Processes) -> dict[str, Tensor]:
         """Values of the rows by name, `own` among them: the cosine with the own class after its margin.
@@ -99,12 +49,9 @@ class TargetHeadLoss(DeclaredLoss):
         return cross_entropy(found, vars(self)["scale"])
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        labels = self._checked(embeddings, labels, sides)
-        execution, processes = sides.get("execution"), sides.get("processes", SINGLE_PROCESS)
-        labels, weights = labels.long(), sides.get("weights")  # rows without a class stay, with a weight of 0
-        weights = (labels != -1).to(embeddings) if weights is None else torch.where(labels != -1, weights, 0.0)
-        weight: Tensor = shared(self.classes.weight, processes)
-        wide = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+        labels, processes = self.checked(embeddings, labels, sides), sides.get("processes", SINGLE_PROCESS)
+        weight = shared(self.weight, processes)
+        wide = wide_dtype(embeddings, weight)
         embeddings = embeddings.to(wide)
         with torch.autocast(embeddings.device.type, enabled=False):
             angle = angles(normalise(embeddings), normalise(weight[labels.clamp_min(0)].to(wide)))
@@ -115,40 +62,10 @@ class TargetHeadLoss(DeclaredLoss):
             weight.reshape(len(weight), 1, -1),
             Paired(labels, len(weight)),
             NearestCenter(),
-            weights=weights,
+            weights=row_weights(labels, sides.get("weights"), embeddings),
             of_row=values,
-            tile_size=sides.get("tile_size"),
-            processes=processes,
-            stats=sides.get("stats", False),
-            execution=execution,
+            **options_of(sides),
         )
-
-    def _num_classes(self) -> int:
-        """One vector each."""
-        return len(self.classes.weight)
-
-    def _checked(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> Tensor:
-        if labels is None:
-            raise LabelError(
-                f"{type(self).__name__} was called without labels.",
-                hint="Pass the class id of each row, 0 to num_classes - 1.",
-                reference="labels-missing",
-            )
-        checks = Checks(sides.get("execution"))
-        check_embeddings(embeddings, "embeddings", checks)
-        check_weights(sides.get("weights"), embeddings, checks)
-        check_dim(self.classes.weight, embeddings, "set of class weights")
-        check_classes(labels, embeddings, self._num_classes(), checks)
-        checks.done()
-        return labels
-
-
-class _Given(nn.Module):
-    """Class weights that a call of the function brings along."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        vars(self)["weight"] = weight
 
 
 def cross_entropy(found: Found, scale: float) -> Mean:

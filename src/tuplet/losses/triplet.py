@@ -96,8 +96,6 @@ class TripletLoss(PairLoss):
         return Triplet(self.margin, kind, **form, hard_offset=self.hard_offset, mean_over=mean_over)
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
-        if self.normalise:
-            embeddings, sides = on_sphere(embeddings, sides)
         positives, negatives = sides.get("positives"), sides.get("negatives")
         if positives is None and negatives is None and self.select == "swap":
             problem = self.problem(embeddings, labels, sides)
@@ -111,6 +109,9 @@ class TripletLoss(PairLoss):
                 hint="Call loss(anchors, positives=..., negatives=...): row i of each is one triplet.",
                 reference="labels-missing",
             )
+        if self.normalise:
+            embeddings, sides = on_sphere(embeddings, sides)
+        positives, negatives = sides["positives"], sides["negatives"]
         return triplets(
             self.program(), embeddings, positives, negatives, self.compares(), sides, swap=self.select == "swap"
         )
