@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from tuplet import index as indexes
-from tuplet.app.pairs import read_pairs, scored
-from tuplet.app.queries import embedded_queries, read_collection
+from tuplet.app.queries import embedded_queries, read_collection, read_pairs, scored
 from tuplet.app.thresholds import threshold_for, threshold_of
 from tuplet.errors import DataError
 from tuplet.models import Embedder

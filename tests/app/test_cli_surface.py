@@ -14,7 +14,7 @@ import pytest
 import tuplet as package
 from tuplet import losses
 from tuplet.app.cli import HELP, commands
-from tuplet.app.explanations import explanations
+from tuplet.app.cli.explain import explanations
 from tuplet.app.presets import FAMILIES
 from tuplet.recipes import load_recipe, preset_names
 

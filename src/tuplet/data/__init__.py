@@ -1,9 +1,8 @@
 """Folders, tables, arrays and series as data sets."""
 
 from tuplet.data.augment import AffineAugment, Augmentation, NoiseAugment, SeriesAugment, TokenAugment
-from tuplet.data.batch import Batch, take_batch
 from tuplet.data.corpus import Corpus, read_corpus
-from tuplet.data.dataset import Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take
+from tuplet.data.dataset import Batch, Dataset, Inputs, Labels, Preprocessing, labels_of, load_dataset, take, take_batch
 from tuplet.data.hashing import content_ids
 from tuplet.data.manifest import Columns, Kind, Manifest, Need, rare_classes
 from tuplet.data.raw import RawChoice, raw_choices, raw_features, raw_geometry
@@ -16,7 +15,7 @@ from tuplet.data.transforms import (
     VectorPreprocessing,
     preprocessing_from_config,
 )
-from tuplet.data.vocabulary import WordPreprocessing
+from tuplet.data.words import WordPreprocessing
 
 __all__ = [
     "AffineAugment",

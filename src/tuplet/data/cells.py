@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tuplet.data.delimited import NUMBER, read_delimited
 from tuplet.data.labels import MISSING
-from tuplet.data.scaling import loses_in_single
+from tuplet.data.numbers import loses_in_single
 from tuplet.data.source_errors import SourceErrors
 
 _INDEX = "__index_level_0__"

@@ -11,10 +11,9 @@ from typing import Any
 from tuplet.data.archives import read_archive
 from tuplet.data.arrays import read_array
 from tuplet.data.folders import IMAGES, SOUNDS, holds_sounds, printable, read_folder
-from tuplet.data.lines import read_lines
 from tuplet.data.manifest import Columns, Kind, Manifest, Need
 from tuplet.data.series import read_series
-from tuplet.data.source_errors import HINTS
+from tuplet.data.source_errors import HINTS, SourceErrors
 from tuplet.errors import DataError, MissingFileError
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -154,3 +153,36 @@ def _read_folder(path: Path, needs: Collection[Need], *, skip_broken: bool) -> M
 def _missing(path: Path) -> MissingFileError:
     message = f"{path}: no such file or folder."
     return MissingFileError(message, hint=HINTS["unreadable-source"], reference="missing-file")
+
+
+def read_lines(path: Path) -> Manifest:
+    """Reads a plain text file: every line that is not blank is an example.
+
+    Raises:
+        DataError: The file cannot be read, or all of it is blank.
+    """
+    problems = SourceErrors(str(path))
+    lines = {
+        number: line.strip() for number, line in enumerate(_text(path, problems).splitlines(), start=1) if line.strip()
+    }
+    if not lines:
+        problems.add("empty-source", "there is no text in it")
+    problems.raise_if_any()
+    return Manifest(
+        kind="text",
+        ids=tuple(str(number) for number in lines),
+        items=tuple(lines.values()),
+        source=str(path),
+        lines=tuple(lines),
+    )
+
+
+def _text(path: Path, problems: SourceErrors) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        problems.add("unreadable-source", f"byte {error.start} is not UTF-8 text", hint="Save the text as UTF-8.")
+    except OSError as error:
+        problems.add("unreadable-source", f"{error.strerror}")
+    problems.raise_if_any()
+    return ""

@@ -21,10 +21,9 @@ from tuplet.data.audio import load_sounds
 from tuplet.data.dataset import Inputs, Preprocessing
 from tuplet.data.images import EIGHT_BITS, FitBy, Resample, decode_images, find_levels
 from tuplet.data.manifest import Kind
-from tuplet.data.numbers import as_floats, loses, require_finite, wrong_shape
-from tuplet.data.scaling import BLOCK, is_wide, moments, standardised
+from tuplet.data.numbers import BLOCK, as_floats, is_wide, loses, moments, require_finite, standardised, wrong_shape
 from tuplet.data.text import hash_texts
-from tuplet.data.vocabulary import WordPreprocessing
+from tuplet.data.words import WordPreprocessing
 from tuplet.errors import DataError
 from tuplet.registry import did_you_mean
 

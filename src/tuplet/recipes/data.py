@@ -1,5 +1,6 @@
 """The data of a recipe: read once, and divided into examples that train, that choose the best step, that evaluate."""
 
+import csv
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuplet.data import Columns, Manifest, read_manifest
-from tuplet.data.excluded import read_excluded
 from tuplet.data.fingerprint import Fingerprint, Seen
 from tuplet.data.glyphs import make_glyphs
 from tuplet.data.joined import join
@@ -253,3 +253,27 @@ def _refuse_leaks(manifest: Manifest) -> None:
         hint="Give each class one split. If all splits are meant to hold all classes: --set data.split.by=row",
         reference="class-in-two-splits",
     )
+
+
+def read_excluded(path: Path) -> set[str]:
+    """Names of the rows of a table of findings whose column `exclude` says yes.
+
+    Raises:
+        DataError: If there is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(
+            f"{path} cannot be read: {problem}.",
+            hint="Give the table that `tuplet audit` wrote, or that its page exported.",
+            reference="exclude-table",
+        ) from problem
+    if rows and not {"id", "exclude"} <= rows[0].keys():
+        raise DataError(
+            f"{path} has no columns id and exclude.",
+            hint="Give the table that `tuplet audit` wrote, or that its page exported.",
+            reference="exclude-table",
+        )
+    return {str(row["id"]) for row in rows if str(row["exclude"]).strip().lower() in {"yes", "true", "1", "x"}}

@@ -11,7 +11,8 @@ from annotated_types import Gt
 from pydantic import BeforeValidator, create_model
 
 from tuplet import losses, models, sampling
-from tuplet.data import augment, transforms, vocabulary
+from tuplet.data import augment, transforms
+from tuplet.data.words import WordPreprocessing
 from tuplet.errors import RecipeError, ShapeError
 from tuplet.memory import FeatureQueue
 from tuplet.recipes.schema import Component, options_of
@@ -48,7 +49,7 @@ PREPROCESSING: dict[str, Constructor] = {
     "series": transforms.SeriesPreprocessing,
     "text": transforms.TextPreprocessing,
     "vector": transforms.VectorPreprocessing,
-    "words": vocabulary.WordPreprocessing,
+    "words": WordPreprocessing,
 }
 ENCODER_IS_GIVEN = frozenset({"dim", "in_dim", "channels", "size", "length", "buckets", "kind"})
 PREPROCESSING_IS_GIVEN = frozenset({"mean", "std", "scale", "fixed", "words"})

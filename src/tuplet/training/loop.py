@@ -1,9 +1,13 @@
 """The training loop. It has no hooks: to change it, copy it."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from tuplet.engine import Processes
 from tuplet.engine.gather import all_gather
@@ -12,10 +16,39 @@ from tuplet.training.collapse import Spread, advice, measure_spread, warning
 from tuplet.training.distributed import any_rank, broadcast
 from tuplet.training.evaluator import event_values, selection_of, validate
 from tuplet.training.events import Event, EventLog
-from tuplet.training.interrupt import Interruption
 from tuplet.training.optim import learning_rate
 from tuplet.training.state import State
 from tuplet.training.step import StepResult
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """While it is entered, the first Ctrl-C or SIGTERM is only noted; the second one interrupts at once.
+
+    Weights between the two halves of a step are worth nothing; between two steps they can be saved. Outside the main
+    thread, where Python takes no signals, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._note) for one in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_requested:
+            raise KeyboardInterrupt
+        self.is_requested = True
 
 
 def train(state: State, event_log: EventLog, folder: Path, processes: Processes) -> Iterator[Event]:

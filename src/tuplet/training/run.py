@@ -1,12 +1,17 @@
 """A whole run: its folder, its training, its evaluation."""
 
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from tuplet import __version__
 from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import CheckpointError, DivergedError
 from tuplet.training import checkpoint
@@ -15,7 +20,6 @@ from tuplet.training.checkpoint import Checkpoint
 from tuplet.training.chunks import refuse_chunks
 from tuplet.training.claim import EVENT_LOG, Claim, has_saved, is_finished, prepare, writing
 from tuplet.training.distributed import broadcast, refuse_batch_of_one
-from tuplet.training.environment import environment
 from tuplet.training.evaluator import Selection, evaluate_raw, event_values, protocols_of, selection_of, validate
 from tuplet.training.events import Event, EventLog, log_message, read_events
 from tuplet.training.finish import finish
@@ -223,3 +227,19 @@ def _begin(state: State, event_log: EventLog) -> Iterator[Event]:
 
 def _knows_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  # what torch's own tests ask
+
+
+def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
+    """Versions, machine and threads."""
+    return {
+        "tuplet": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": processes.size,
+    }

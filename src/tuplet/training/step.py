@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -11,17 +11,21 @@ from torch import Tensor
 
 from tuplet.data import Batch
 from tuplet.engine import Outcome, Processes
-from tuplet.errors import NonFiniteError
+from tuplet.errors import DivergedError, NonFiniteError
 from tuplet.losses import loss_metrics
 from tuplet.models import Embedder
 from tuplet.seeding import Draws, derive, derive_seed
 from tuplet.training.ahead import Ahead
 from tuplet.training.chunks import encode_in_chunks
 from tuplet.training.distributed import average_gradients, shard_slice
-from tuplet.training.diverged import explain
 from tuplet.training.job import Job
 from tuplet.training.optim import Optimizers
 from tuplet.types import Side
+
+NAMED = 8
+"""Examples named in the message."""
+HUGE = 1e6
+"""No weight of a network in good health is larger."""
 
 
 class Taken(NamedTuple):
@@ -236,3 +240,41 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
         return [_moved(entry, device) for entry in value]
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+
+def explain(job: Job, batch: Batch, step: int) -> DivergedError:
+    """The error that says at which step, on which examples, and most likely why.
+
+    Args:
+        job: As it stands before the step that failed: its weights are those that gave the loss.
+        batch: The examples of that step.
+        step: Steps done before it.
+    """
+    settings = job.settings
+    bad = [row for row, entry in enumerate(batch.inputs) if isinstance(entry, Tensor) and not entry.isfinite().all()]
+    weights = [p.detach() for module in (job.embedder, job.loss) for p in module.parameters()]
+    if bad:
+        cause = f"the inputs of {_names(job, batch, bad)} hold NaN or infinity"
+        hint = "Correct these examples in the data, or leave them out."
+    elif not all(bool(weight.abs().max() < HUGE) for weight in weights):  # NaN is not less either
+        cause = (
+            f"the weights overflowed, most likely because train.learning_rate = {settings.learning_rate} is too large"
+        )
+        hint = f"Try --set train.learning_rate={settings.learning_rate / 10:g}, or --set train.clip=1.0."
+    elif settings.precision == "bfloat16":
+        cause = "an activation overflowed, perhaps for lack of precision"
+        hint = "Try --set train.precision=float32."
+    else:
+        cause = "an activation or the loss itself overflowed"
+        hint = f"Try --set train.learning_rate={settings.learning_rate / 10:g}, and look at the options of the loss."
+    everything = _names(job, batch, range(len(batch.positions)))
+    return DivergedError(
+        f"The loss is not finite at step {step + 1}: {cause}. The batch was {everything}.",
+        hint=hint,
+        reference="loss-not-finite",
+    )
+
+
+def _names(job: Job, batch: Batch, rows: Sequence[int]) -> str:
+    ids = [job.train.ids[int(batch.positions[row])] for row in rows[:NAMED]]
+    return ", ".join(ids) + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")

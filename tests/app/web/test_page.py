@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tuplet.data.excluded import read_excluded
+from tuplet.recipes.data import read_excluded
 
 pytestmark = pytest.mark.browser
 

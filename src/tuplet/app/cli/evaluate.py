@@ -35,7 +35,7 @@ def evaluate(
     Each number comes with its 95 % interval over classes.
     """
     required = parse_required(require)
-    from tuplet.app.cli.result import show_evaluation
+    from tuplet.app.cli.show import show_evaluation
     from tuplet.app.summary import read_evaluation
 
     if data is None:

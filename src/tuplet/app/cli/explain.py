@@ -1,6 +1,8 @@
 """`tuplet explain`."""
 
 import difflib
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +18,10 @@ Examples:
 """
 
 
+_CHECKOUT = Path(__file__).parents[4] / "docs" / "errors.md"
+_INSTALLED = Path(__file__).parents[2] / "errors.md"
+
+
 def explain(
     error_id: Annotated[
         str | None, typer.Argument(metavar="ERROR-ID", help="The id in the last line of an error; none lists all.")
@@ -23,8 +29,6 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say what an error means and what to do about it."""
-    from tuplet.app.explanations import explanations, first_sentence
-
     known = explanations()
     if error_id is None:
         rows = [{"error": name, "about": first_sentence(text)} for name, text in known.items()]
@@ -35,3 +39,19 @@ def explain(
         hint = f"Did you mean {' or '.join(near)}?" if near else "`tuplet explain` lists all."
         raise typer.BadParameter(f"no error has the id {error_id!r}. {hint}")
     print(to_json({"error": error_id, "text": known[error_id]}) if as_json else known[error_id])
+
+
+def explanations() -> dict[str, str]:
+    """The text of each section by its id, in the order of the page.
+
+    A wheel holds the page beside the package's modules; in a checkout it is where it is written.
+    """
+    page = _INSTALLED if _INSTALLED.exists() else _CHECKOUT
+    parts = re.split(r"^(#{2,3}) (\S.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    sections = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    return {title: text.strip() for level, title, text in sections if level == "###"}
+
+
+def first_sentence(text: str) -> str:
+    """What stands before the first full stop that ends a sentence, on one line."""
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]

@@ -12,8 +12,7 @@ import typer
 
 from tuplet.app.cli import is_one_of_several
 from tuplet.app.cli.follow import follow
-from tuplet.app.cli.result import show_evaluation
-from tuplet.app.cli.show import log, to_json
+from tuplet.app.cli.show import log, show_evaluation, to_json
 from tuplet.errors import DataError, MissingFileError
 from tuplet.storage import numbered
 

@@ -54,7 +54,7 @@ def serve(
     from tuplet.app.web import Served, Settings
     from tuplet.app.web import serve as serve_index
     from tuplet.app.web.service import folder_of_pictures
-    from tuplet.app.web.token import read_token
+    from tuplet.app.web.settings import read_token
 
     served = []
     for run in runs:

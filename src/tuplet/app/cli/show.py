@@ -10,7 +10,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuplet.app.metrics import Metric
+    from tuplet.results import Evaluation, Interval
+
 
 Row = Mapping[str, Any]
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -94,3 +99,40 @@ def _one_line(value: Any) -> str:
         return ""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return visible(" ".join(text.split()))
+
+
+_COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
+
+
+def show_evaluation(evaluation: "Evaluation", *, everything: bool = False) -> None:
+    """Raw input against the model, with 95 % intervals; a note if training did not help."""
+    from tuplet.app.metrics import metrics_of
+    from tuplet.app.summary import advice, state_data, state_finding
+
+    lines = metrics_of(evaluation)
+    shown = [line for line in lines if everything or line.is_main]
+    log(state_data(evaluation))
+    if not shown:
+        return
+    columns = [of for of in _COLUMNS if of != "untrained" or any(line.untrained for line in lines)]
+    if sys.stdout.isatty():
+        titles = [_COLUMNS[of] for of in columns]
+        words = [{"": line.name, **{_COLUMNS[of]: _text(getattr(line, of)) for of in columns}} for line in shown]
+        show_rows(words, ["", *titles], as_json=False, right=titles)
+    else:
+        rows = [_numbers(line, columns) for line in shown]
+        show_rows(rows, list(rows[0]), as_json=False)
+    log(advice(evaluation) or f"{state_finding(evaluation)}.")
+
+
+def _text(entry: "Interval | None") -> str:
+    return f"{entry.value:.3f}  [{entry.low:.3f}, {entry.high:.3f}]" if entry else "–"
+
+
+def _numbers(line: "Metric", columns: list[str]) -> dict[str, str | float | None]:
+    row: dict[str, str | float | None] = {"measure": line.key, "protocol": line.protocol}
+    for of in columns:
+        entry = getattr(line, of)
+        low, high = (entry.low, entry.high) if entry else (None, None)
+        row |= {of: entry.value if entry else None, f"{of}_low": low, f"{of}_high": high}
+    return row

@@ -34,7 +34,7 @@ def verify(
     The answer comes with the error rates that its threshold has on validation classes.
     """
     from tuplet.app.cli.running import device_of
-    from tuplet.app.pairs import read_pairs, scored
+    from tuplet.app.queries import read_pairs, scored
     from tuplet.app.thresholds import threshold_for, threshold_of
     from tuplet.models import Embedder
 

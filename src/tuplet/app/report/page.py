@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from tuplet import __version__
 from tuplet.app.metrics import Metric, metrics_of
-from tuplet.app.report.answers import Answers
 from tuplet.app.report.charts import (
     Chart,
+    loss_charts,
     map_chart,
     pairs_chart,
     plain_map_chart,
@@ -24,19 +24,20 @@ from tuplet.app.report.charts import (
     training_charts,
 )
 from tuplet.app.report.gallery import Gallery, beside, read_gallery, read_questions
-from tuplet.app.report.losses import loss_charts
 from tuplet.app.report.map import choose_points, lay_out, map_data
 from tuplet.app.report.neighbours import (
+    Answers,
     Neighbours,
+    Word,
     find_neighbours,
     most_confused,
     pick_twins,
     pick_typical,
+    pick_words,
     pick_worst,
 )
 from tuplet.app.report.pictures import Sheet, draw_sheet
 from tuplet.app.report.shown import Pair, Query, draw_outlines, positions_of, show_query
-from tuplet.app.report.words import Word, pick_words
 from tuplet.app.summary import (
     Accepted,
     data_notes,

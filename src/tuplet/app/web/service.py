@@ -24,7 +24,7 @@ from tuplet.app.web.refusals import RefusedError
 from tuplet.app.web.schemas import Query
 from tuplet.app.web.settings import Settings
 from tuplet.data.image_files import UNREADABLE, opened, quiet
-from tuplet.data.vocabulary import WordPreprocessing
+from tuplet.data.words import WordPreprocessing
 from tuplet.engine.topk import pair_scores
 from tuplet.errors import DataError
 from tuplet.index import Hits, Index
