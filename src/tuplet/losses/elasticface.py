@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tuplet.bounds import NotNegative, Radians, Scale
 from tuplet.engine import Processes
-from tuplet.engine.gather import all_gather, counts
+from tuplet.engine.gather import all_gather, counts, first_row
 from tuplet.losses.base import register
 from tuplet.losses.counters import count_on
 from tuplet.losses.counters import known as known_number
@@ -95,6 +95,6 @@ elasticface = ElasticFaceLoss.function()
 
 def _by_angle(margins: Tensor, angle: Tensor, processes: Processes) -> Tensor:
     """The same margins of the global batch, larger ones for larger angles."""
-    begin = sum(counts(len(angle), processes, angle.device)[: processes.rank])
+    begin = first_row(len(angle), processes, angle.device)
     place = all_gather(angle, processes).argsort(stable=True).argsort(stable=True)
     return all_gather(margins, processes).sort().values[place][begin : begin + len(angle)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tuplet.bounds import Count
 from tuplet.engine import SINGLE_PROCESS, Execution, Processes, gather
 from tuplet.engine.execution import DEFAULT, uses_tiles
-from tuplet.engine.gather import all_gather, counts, first_row
+from tuplet.engine.gather import all_gather, first_row
 from tuplet.engine.once import refuse_transforms
 from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
@@ -22,25 +22,32 @@ from tuplet.rule import Levels, Rule, RuleRelation
 from tuplet.tensors import wide_dtype
 
 
-class Options(TypedDict, total=False):
+class RowOptions(TypedDict, total=False):
+    """Options of every loss.
+
+    weights: One number >= 0 per row; multiplies its loss and its share of the mean.
+    tile_size: Most entries of a tile; changes memory, not the result.
+    processes: Who computes the loss together; all hold the same parameters.
+    execution: How it is carried out, see `tuplet.engine.Execution`.
+    """
+
+    weights: Tensor | None
+    tile_size: Count | None
+    processes: Processes
+    execution: Execution | None
+
+
+class Options(RowOptions, total=False):
     """Options of every loss over pairs.
 
     queue: Further references that are constants, (rows, dim), behind the batch.
     queue_labels: Labels of the queue; -1 for an unfilled slot.
-    weights: One number >= 0 per anchor; multiplies its loss and its share of the mean.
-    tile_size: Most entries of a tile; changes memory, not the result.
-    processes: Who computes the loss together.
     stats: True to add statistics to an outcome.
-    execution: How it is carried out, see `tuplet.engine.Execution`.
     """
 
     queue: Tensor | None
     queue_labels: Tensor | None
-    weights: Tensor | None
-    tile_size: Count | None
-    processes: Processes
     stats: bool
-    execution: Execution | None
 
 
 class PairOptions(Options, total=False):
@@ -54,21 +61,6 @@ class PairOptions(Options, total=False):
     references: Tensor | None
     reference_labels: Tensor | None
     relation: Rule | Levels | None
-
-
-class RowOptions(TypedDict, total=False):
-    """Options of every loss over class weights.
-
-    weights: One number >= 0 per row; multiplies its loss and its share of the mean.
-    tile_size: Most entries of a tile; changes memory, not the result.
-    processes: Who computes the loss together; all hold the same weight.
-    execution: How it is carried out, see `tuplet.engine.Execution`.
-    """
-
-    weights: Tensor | None
-    tile_size: int | None
-    processes: Processes
-    execution: Execution | None
 
 
 PAIRS = frozenset(PairOptions.__annotations__)
@@ -154,16 +146,11 @@ def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str
             )
         theirs = class_labels(theirs, references, "reference_labels")
         references, theirs, _ = known(references, theirs, None, sides.get("execution"))
-        gathered, all_labels, first = (
-            _all_references(references, sides, stream_options),
-            all_gather(theirs, processes),
-            None,
-        )
-        num_in_batch = 0
+        gathered, all_labels = _all_references(references, sides, stream_options), all_gather(theirs, processes)
+        first, num_in_batch = None, 0
     else:
         gathered, all_labels = _all_references(embeddings, sides, stream_options), all_gather(labels, processes)
-        first = sum(counts(len(labels), processes, labels.device)[: processes.rank])
-        num_in_batch = len(all_labels)
+        first, num_in_batch = first_row(len(labels), processes, labels.device), len(all_labels)
     if sides.get("queue") is not None:
         gathered, all_labels = _with_queue(gathered, all_labels, sides)
     relate = SameLabel if labels.ndim == 1 else SharedLabel
@@ -239,7 +226,7 @@ def _prepare_pairs(
             reference="labels-missing",
         )
     gathered = _all_references(references, sides, stream_options)
-    begin = sum(counts(len(references), processes, references.device)[: processes.rank])
+    begin = first_row(len(references), processes, references.device)
     partner = torch.arange(len(embeddings), device=embeddings.device) + begin
     queue = sides.get("queue")
     if queue is not None:
@@ -276,9 +263,8 @@ def _prepare_rule(
     )
     if gathered is embeddings and not rule.is_symmetric:  # another tensor: no half of the pairs stands for the other
         gathered = embeddings.view_as(embeddings)
-    weights = sides.get("weights")
-    num_in_batch = count if references is None else 0
-    return PairBatch(embeddings, gathered, relation, weights, num_in_batch, {"weights": weights, **stream_options})
+    weights, own_rows = sides.get("weights"), count if references is None else 0
+    return PairBatch(embeddings, gathered, relation, weights, own_rows, {"weights": weights, **stream_options})
 
 
 def check_embeddings(x: Tensor, name: str, checks: Checks | None = None) -> None:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from tuplet import __version__
 from tuplet.app.metrics import Metric, metrics_of
+from tuplet.app.report.answers import Answers
 from tuplet.app.report.charts import (
     Chart,
     loss_charts,
@@ -26,7 +27,6 @@ from tuplet.app.report.charts import (
 from tuplet.app.report.gallery import Gallery, beside, read_gallery, read_questions
 from tuplet.app.report.map import choose_points, lay_out, map_data
 from tuplet.app.report.neighbours import (
-    Answers,
     Neighbours,
     Word,
     find_neighbours,
