@@ -17,6 +17,7 @@ import accelerators
 import chapters
 import draw
 import measured
+import overview
 import scaling
 import settings
 import trained
@@ -60,8 +61,10 @@ def pages() -> dict[Path, str]:
     texts[guide] = guide.read_text()
     for part, text in parts.items():
         texts[guide] = between(texts[guide], part, text)
+    table = DOCS / "losses" / "table.md"
+    texts[table] = NOTE + overview.page(own_losses(), SHARED_PAGES)
     for page in sorted((DOCS / "losses").glob("*.md")):
-        if page != guide:
+        if page not in (guide, table):
             names = [name for name in own_losses() if SHARED_PAGES.get(name, name) == page.stem]
             names += ["negative_sampling"] if page.stem == "nce" else []
             texts[page] = between(page.read_text(), "measured", trained.table(names))

@@ -12,7 +12,7 @@ from tuplet.losses import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.append(str(DOCS))  # scripts beside their pages, not a package
-PAGES = sorted(page for page in (DOCS / "losses").glob("*.md") if page.stem != "index")
+PAGES = sorted(page for page in (DOCS / "losses").glob("*.md") if page.stem not in {"index", "table"})
 HEADINGS = [
     "When to use it",
     "Example",
