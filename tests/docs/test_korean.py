@@ -25,6 +25,23 @@ def test_a_translation_shares_formulas_figures_code_and_papers(page):
         assert re.findall(shared, korean, re.DOTALL) == re.findall(shared, english, re.DOTALL)
 
 
+OUTCOMES = {"shown": "확인", "bounded": "제한", "refuted": "반박"}
+
+
+def test_each_claim_leads_to_the_same_place_with_the_same_numbers_and_outcome():
+    def claims(folder: Path, outcomes: dict[str, str]) -> list[tuple]:
+        lines = (folder / "claims.md").read_text(encoding="utf-8").splitlines()
+        rows = [line.strip("|").split(" | ") for line in lines if re.match(r"\| \d", line)]
+        return [
+            (row[0], row[2], sorted(re.findall(r"\{\{.+?\}\}", row[4])), outcomes.get(row[5].strip())) for row in rows
+        ]
+
+    course = DOCS.parent / "course"
+    korean = {name: name for name in OUTCOMES.values()}
+    assert len(claims(course, OUTCOMES)) == 34
+    assert claims(course / "ko", korean) == claims(course, OUTCOMES)
+
+
 def test_the_glossary_has_the_terms_with_the_english_beside_them():
     """A term or two that somebody added may wait for whoever speaks Korean."""
 
