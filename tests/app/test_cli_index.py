@@ -1,6 +1,8 @@
 """`tuplet index`, `search` and `verify` as they are typed."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +76,42 @@ def test_a_search_for_a_picture_imports_only_what_it_needs(workplace, index):
     done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["id"] == f"3/{path.name}"
     assert done.stderr.strip() == ""
+
+
+def test_hits_are_shown_as_pictures_in_a_terminal_with_colours(workplace, index):
+    [path, *_] = sorted((workplace / "digits" / "3").iterdir())
+    words = ["search", "part.index", str(path), "-k", "3"]
+    pictures = ["--pictures", "part"]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", typed_in_terminal([*words, *pictures], workplace))
+    assert len(re.findall("▄+", shown)) == 8 * 4  # 16 x 16 pixels, two of them to a character: the query and three hits
+    assert re.search(r"query +1 +2 +3", shown)
+    assert "▄" not in typed_in_terminal(words, workplace)
+    assert "▄" not in typed_in_terminal([*words, *pictures, "--no-pictures"], workplace)
+    assert "▄" not in typed_in_terminal([*words, *pictures], workplace, NO_COLOR="1")
+
+
+def typed_in_terminal(words, folder, **environment):
+    """What a command prints where its output is a terminal of 100 columns."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    termios = pytest.importorskip("termios", reason="this system has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, 100))
+    command = [sys.executable, "-m", "tuplet", *words]
+    around = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
+    with subprocess.Popen(command, cwd=folder, stdout=theirs, stdin=theirs, env=around) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 1 << 16)
+            except OSError:  # on Linux the end of a terminal is an error
+                break
+            if not part:
+                break
+            written += part
+    os.close(ours)
+    assert process.returncode == 0
+    return written.decode()
 
 
 def test_info_and_check_say_what_there_is(workplace, index, tuplet):

@@ -27,6 +27,9 @@ _SPARSE = 4  # where a filter leaves at most a quarter of the rows, they are cop
 UNKNOWN = "0" * 32
 """Content of an item that was written as an embedding."""
 
+THUMBNAILS, OUTLINES = "thumbnails.npy", "outlines.npy"
+"""Small copies of images and of series, in the folder of the index, row by row."""
+
 
 class FlatIndex(Index):
     """Embeddings in one `.npy`, compared with every query.

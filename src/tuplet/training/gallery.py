@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from tuplet.data import Dataset, Inputs, take
 from tuplet.index import FlatIndex
+from tuplet.index.flat import OUTLINES, THUMBNAILS
 from tuplet.training.features import ModelExtractor
 from tuplet.training.job import Job
 from tuplet.training.protocols import distinct_partners
@@ -21,8 +22,6 @@ OUTLINE = 64
 """Steps of the outline of a series."""
 CHANNELS = 3
 """Most channels of an outline."""
-THUMBNAILS, OUTLINES = "thumbnails.npy", "outlines.npy"
-"""Small copies of images and of series, in the folder of the index, row by row."""
 
 
 def splits_of(job: Job) -> dict[str, Dataset]:

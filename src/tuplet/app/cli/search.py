@@ -1,5 +1,6 @@
 """`tuplet search`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ Examples:
   tuplet search runs/wine samples.csv                every row of a table
   tuplet search shop.index --text "red shoes" --where "brand = 'x' AND price < 50"
   tuplet search runs/photos new.jpg --threshold auto       only hits above the threshold
+  tuplet search shop.index new.jpg --pictures shop/  with pictures of the hits, in a terminal that has colours
   ls new/*.jpg | tuplet search runs/photos -
 """
 
@@ -44,6 +46,14 @@ def search(
     threshold: Annotated[
         str | None, typer.Option(metavar="auto|NUMBER", help="Drop hits below the similarity threshold.")
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The collection, for pictures in the terminal. Of a run: its data, if it is there.",
+        ),
+    ] = None,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Show no pictures.")] = False,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
     trust: Trust = False,
@@ -63,11 +73,16 @@ def search(
     )
     for note in notes:
         log(note)
-    rows = _rows(found.search(vectors, top, names=names, where=where))
+    hits = found.search(vectors, top, names=names, where=where)
+    rows = _rows(hits)
     near = [row for row in rows if limit is None or limit.accepts(row["score"])]
     extra = dict.fromkeys(name for row in near for name in row if name not in ("query", "rank", "id", "score"))
     shown = [name for name in ("label", "text", "split", *extra) if any(row.get(name) for row in near)]
     show_rows(near, ["query", "rank", "id", *dict.fromkeys(shown), "score"], as_json=as_json)
+    if sys.stdout.isatty() and not (as_json or no_pictures):
+        from tuplet.app.cli.thumbnails import show_pictures
+
+        show_pictures(found, pictures, hits, lambda score: limit is None or limit.accepts(score))
     if limit is not None:
         log(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
 

@@ -51,9 +51,9 @@ def serve(
 
     from tuplet import index
     from tuplet.app.cli.running import device_of
+    from tuplet.app.pictures import folder_of_pictures
     from tuplet.app.web import Served, Settings
     from tuplet.app.web import serve as serve_index
-    from tuplet.app.web.service import folder_of_pictures
     from tuplet.app.web.settings import read_token
 
     served = []

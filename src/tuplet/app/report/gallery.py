@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuplet.index import FlatIndex
-from tuplet.training.gallery import OUTLINES, THUMBNAILS
+from tuplet.index.flat import OUTLINES, THUMBNAILS
 from tuplet.types import GeometryName
 
 _WIDEST = 32  # pixels; enough to tell letters apart

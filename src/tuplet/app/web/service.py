@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuplet.app.pictures import Picture, Pictures
 from tuplet.app.queries import require_known_words, text_side
 from tuplet.app.thresholds import Threshold, threshold_for, threshold_of
 from tuplet.app.web.batching import Batcher
 from tuplet.app.web.metrics import Metrics
-from tuplet.app.web.pictures import Picture, Pictures
 from tuplet.app.web.refusals import RefusedError
 from tuplet.app.web.schemas import Query
 from tuplet.app.web.settings import Settings
@@ -223,7 +223,7 @@ class Service:
         """
         item = await self.item(name)
         loop = asyncio.get_running_loop()
-        sampled = await loop.run_in_executor(self._decoders, self.pictures.draw, item, size)
+        sampled = await loop.run_in_executor(self._decoders, self.pictures.draw, item.position, name, size)
         if sampled is None:
             raise RefusedError(
                 f"There is no picture of the item {name[:200]!r}.",
@@ -269,17 +269,6 @@ class Service:
             few = {name: found for name, found in counts.items() if len(found) <= _MOST_VALUES}
             self._counted = (len(self.index), few)
         return self._counted[1]
-
-
-def folder_of_pictures(run: Path) -> Path | None:
-    """The folder of images that a run was trained on, if it is still there."""
-    import tomllib
-
-    try:
-        source = run / tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))["data"]["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return source if source.is_dir() else None
 
 
 def _listed(index: Index, where: str | None, name: str | None, offset: int, limit: int) -> tuple[list[Facts], int]:

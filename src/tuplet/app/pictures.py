@@ -4,13 +4,16 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuplet.data.image_files import UNREADABLE, opened, quiet
-from tuplet.index import FlatIndex, Index, Item
-from tuplet.training.gallery import OUTLINES, THUMBNAILS
+from tuplet.index import FlatIndex, Index
+from tuplet.index.flat import OUTLINES, THUMBNAILS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _LINES = ("#2a5bd7", "#7a8190", "#b0b5bf")
 
@@ -48,16 +51,24 @@ class Pictures:
         """Whether there is a picture of an item."""
         return bool(self._arrays) or self._file(name) is not None
 
-    def draw(self, item: Item, size: int) -> Picture | None:
-        """The picture of an item, no side longer than `size`; None if it has none."""
-        file = self._file(str(item.facts["id"]))
-        if file is not None and (content := self._shrunk(file, size)):
-            return Picture(content, "image/webp")
+    def draw(self, position: int, name: str, size: int) -> Picture | None:
+        """The picture of an item, ready to be sent, no side longer than `size`; None if it has none."""
+        shrunk = self._shrunk(name, size)
+        if shrunk is not None:
+            return Picture(_webp(shrunk), "image/webp")
         if THUMBNAILS in self._arrays:
-            return Picture(_encoded(self._arrays[THUMBNAILS][item.position]), "image/webp")
+            return Picture(_webp(_decoded(self._arrays[THUMBNAILS][position]), lossless=True), "image/webp")
         if OUTLINES in self._arrays:
-            return Picture(_outline(self._arrays[OUTLINES][item.position]), "image/svg+xml")
+            return Picture(_outline(self._arrays[OUTLINES][position]), "image/svg+xml")
         return None
+
+    def image(self, position: int, name: str, size: int) -> "Image | None":
+        """The pixels of an item, no side longer than `size`; None if it has none."""
+        image = self._shrunk(name, size)
+        if image is None and THUMBNAILS in self._arrays:
+            image = _decoded(self._arrays[THUMBNAILS][position])
+            image.thumbnail((size, size))
+        return image
 
     def _file(self, name: str) -> Path | None:
         """The file of an item, if it is one of the collection."""
@@ -70,30 +81,36 @@ class Pictures:
             return None
         return found if found.is_relative_to(self._folder) and found.is_file() else None
 
-    def _shrunk(self, path: Path, size: int) -> bytes | None:
-        from PIL import ImageOps
-
-        try:
-            with quiet(), opened(path) as image:
-                if image.width * image.height > self._max_pixels:
-                    return None
-                image.draft("RGB", (size, size))
-                upright = ImageOps.exif_transpose(image)
-                upright.thumbnail((size, size))
-                return _webp(upright.convert("RGBA" if "A" in upright.getbands() else "RGB"))
-        except UNREADABLE:
-            return None
+    def _shrunk(self, name: str, size: int) -> "Image | None":
+        file = self._file(name)
+        return None if file is None else shrunk(file, size, self._max_pixels)
 
 
-def _encoded(pixels: Any) -> bytes:
+def shrunk(path: Path, size: int, max_pixels: int) -> "Image | None":
+    """The picture in a file, upright, no side longer than `size`; None if it is none, or has too many pixels."""
+    from PIL import ImageOps
+
+    try:
+        with quiet(), opened(path) as image:
+            if image.width * image.height > max_pixels:
+                return None
+            image.draft("RGB", (size, size))
+            upright = ImageOps.exif_transpose(image)
+            upright.thumbnail((size, size))
+            return upright.convert("RGBA" if "A" in upright.getbands() else "RGB")
+    except UNREADABLE:
+        return None
+
+
+def _decoded(pixels: Any) -> "Image":
     """A small copy (channels, height, width) in uint8."""
-    from PIL import Image
+    from PIL.Image import fromarray
 
     rows = np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0))
-    return _webp(Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows).convert("RGB"), lossless=True)
+    return fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows).convert("RGB")
 
 
-def _webp(image: Any, *, lossless: bool = False) -> bytes:
+def _webp(image: "Image", *, lossless: bool = False) -> bytes:
     file = io.BytesIO()
     image.save(file, "WEBP", lossless=lossless, quality=85, method=2)
     return file.getvalue()
@@ -110,3 +127,14 @@ def _outline(series: Any) -> bytes:
     )
     head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 40" preserveAspectRatio="none">'
     return f"{head}{lines}</svg>".encode()
+
+
+def folder_of_pictures(run: Path) -> Path | None:
+    """The folder of images that a run was trained on, if it is still there."""
+    import tomllib
+
+    try:
+        source = run / tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))["data"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return source if source.is_dir() else None
