@@ -23,6 +23,7 @@ FORMATS = [
         ),
     ),
     "torch",
+    "safetensors",
 ]
 
 

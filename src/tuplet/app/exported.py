@@ -21,11 +21,11 @@ from tuplet.models.export import export
 from tuplet.models.text import SentenceTransformersFolder
 from tuplet.storage import replaced_folder, write_json
 
-Target = Literal["onnx", "torch", "sentence-transformers", "huggingface"]
+Target = Literal["onnx", "torch", "safetensors", "sentence-transformers", "huggingface"]
 
 FORMAT = 1
-_NETWORKS = {"onnx": "model.onnx", "torch": "model.pt2"}
-_OWNS = {*_NETWORKS.values(), "model.json", "embed.py"}
+_NETWORKS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
+_OWNS = {*_NETWORKS.values(), "model.py", "model.json", "embed.py"}
 _CLOSE = 1e-5
 """Of the largest coordinate: so far the program's embeddings may be from the model's."""
 
@@ -53,8 +53,9 @@ def export_folder(
     Args:
         embedder: The model.
         folder: A new folder, or one that an earlier export wrote.
-        target: "onnx" and "torch" write one network with its preprocessing, `model.json` with geometry, thresholds and
-            the form of inputs, and `embed.py`, which runs it. "sentence-transformers" and "huggingface" write a model
+        target: "onnx", "torch" and "safetensors" write one network with its preprocessing, `model.json` with geometry,
+            thresholds and the form of inputs, and `embed.py`, which runs it; "safetensors" are the weights alone, read
+            by the network in `model.py`. "sentence-transformers" and "huggingface" write a model
             of text in the form of those libraries.
         items: Real items: images, or tables and arrays of rows. `embed.py` is run on them in a process of its own.
         unnormalised: Leave embeddings of a cosine model as long as they are.

@@ -2,16 +2,20 @@
 
 import copy
 import logging
+import runpy
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.export.graph_signature import InputKind
 from torch.nn import functional
 
 from tuplet.data import WordPreprocessing
@@ -23,6 +27,19 @@ from tuplet.storage import replaced_file
 
 _TOLERANCE = 1e-4  # of the largest coordinate
 _CHECKED = (1, 2, 5)  # batch sizes
+_SOURCE = '''"""The traced network: operators of torch that read the tensors of a file of weights by their names."""
+
+import torch
+from torch import device, inf, nan
+
+
+def embed(weights, inputs):
+    """Embeddings (n, dim) of inputs (n, ...); `weights` is what `safetensors.torch.load_file` reads."""
+    return network(**weights, {given}=inputs)[0]
+
+
+{code}
+'''
 
 
 def export(embedder: Embedder, path: Path | str, *, example: Any = None, normalised: bool = False) -> float:
@@ -33,8 +50,9 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
 
     Args:
         embedder: What to write.
-        path: `NAME.pt2` for `torch.export`, `NAME.onnx` for ONNX (the extra `export`); of word vectors also `NAME.txt`
-            and `NAME.bin`, the formats of word2vec.
+        path: `NAME.pt2` for `torch.export`, `NAME.onnx` for ONNX (the extra `export`); `NAME.safetensors` for the
+            weights, with the network beside it as `NAME.py`, operators of torch that read them; of word vectors also
+            `NAME.txt` and `NAME.bin`, the formats of word2vec.
         example: Some items as for `Embedder.embed`; needed where the shape of an input is not known from the encoder's
             options.
         normalised: Scale embeddings to length one, in the file.
@@ -50,7 +68,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
     if isinstance(embedder.preprocessing, WordPreprocessing) and Path(path).suffix in (".txt", ".bin"):
         save_word2vec(path, *word_vectors(embedder))
         return 0.0
-    writers = {".pt2": _write_pt2, ".onnx": _write_onnx}
+    writers = {".pt2": _write_pt2, ".onnx": _write_onnx, ".safetensors": _write_weights}
     suffix = Path(path).suffix
     if suffix not in writers:
         raise CheckpointError(
@@ -64,10 +82,14 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
     network = _Normalised(network).eval() if normalised else network
     for weight in network.parameters():
         weight.data = weight.data.contiguous()  # torch.export cannot save another memory order
-    with torch.no_grad(), replaced_file(path, error=CheckpointError) as partial:
+    with torch.no_grad(), replaced_file(path, error=CheckpointError) as new, ExitStack() as beside:
+        write: Any = writers[suffix]
+        if write is _write_weights:
+            source = beside.enter_context(replaced_file(Path(path).with_suffix(".py"), error=CheckpointError))
+            write = partial(write, source=source)
         with warnings.catch_warnings(), _quiet("torch.onnx"):
             warnings.simplefilter("ignore")  # torch warns of its own parts; what counts is compared below
-            run = writers[suffix](network, inputs[:2], partial)
+            run = write(network, inputs[:2], new)
         outputs = [(network(inputs[:count]), run(inputs[:count])) for count in _CHECKED]
         difference = max(float((ours - theirs).abs().max()) for ours, theirs in outputs)
         if not difference <= _TOLERANCE * max(float(ours.abs().max()) for ours, _ in outputs):
@@ -100,10 +122,28 @@ class _Normalised(nn.Module):
         return functional.normalize(self.network(inputs), dim=1)
 
 
+def _traced(network: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(network, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+
+
 def _write_pt2(network: nn.Module, inputs: Tensor, path: Path) -> Any:
-    program = torch.export.export(network, (inputs,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program, path)
+    torch.export.save(_traced(network, inputs), path)
     return torch.export.load(path).module()
+
+
+def _write_weights(network: nn.Module, inputs: Tensor, path: Path, *, source: Path) -> Any:
+    """Named tensors, and the traced network as a function of them in operators of torch."""
+    program = _traced(network, inputs)
+    specs, kept = program.graph_signature.input_specs, {**program.state_dict, **program.constants}
+    read = {spec.arg.name: kept[spec.target] for spec in specs if spec.kind is not InputKind.USER_INPUT}
+    save_file(
+        {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in read.items()}, path
+    )
+    [given] = program.graph_signature.user_inputs
+    code = program.graph_module.code.replace("def forward(self, ", "def network(").strip()
+    source.write_text(_SOURCE.format(code=code, given=given), encoding="utf-8")
+    embed = runpy.run_path(str(source))["embed"]
+    return lambda inputs: embed(load_file(path), inputs)
 
 
 def _write_onnx(network: nn.Module, inputs: Tensor, path: Path) -> Any:

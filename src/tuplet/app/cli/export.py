@@ -25,7 +25,8 @@ def export(
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")] = ...,  # type: ignore[assignment]
     to: Annotated[
-        Literal["onnx", "torch", "sentence-transformers", "huggingface"], typer.Option(help="What to write.")
+        Literal["onnx", "torch", "safetensors", "sentence-transformers", "huggingface"],
+        typer.Option(help="What to write."),
     ] = "onnx",
     is_unnormalised: Annotated[
         bool, typer.Option("--unnormalised", help="Of a cosine model: leave embeddings as long as they are.")

@@ -50,7 +50,7 @@ def search(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The collection, for pictures in the terminal. Of a run: its data, if it is there.",
+            help="The collection, for pictures in the terminal; a run has small copies of its own.",
         ),
     ] = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Show no pictures.")] = False,

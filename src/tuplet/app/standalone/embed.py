@@ -1,11 +1,12 @@
 """Embed with an exported model, without tuplet: `python embed.py a.jpg b.png` prints one row of numbers per item.
 
 Images are files; rows are those of a .npy array, or of a .csv table with the columns that `model.json` names. It needs
-numpy, onnxruntime or torch, and for images Pillow.
+numpy, onnxruntime or torch (with safetensors if that is what was exported), and for images Pillow.
 """
 
 import csv
 import json
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ def embed(inputs: Any) -> Any:
     import torch  # as above
 
     with torch.no_grad():
+        if (HERE / "model.safetensors").exists():
+            from safetensors.torch import load_file
+
+            network = runpy.run_path(str(HERE / "model.py"))["embed"]
+            return network(load_file(HERE / "model.safetensors"), torch.from_numpy(inputs)).numpy()
         return torch.export.load(HERE / "model.pt2").module()(torch.from_numpy(inputs)).numpy()
 
 
