@@ -32,7 +32,8 @@ class Execution:
 
     Args:
         engine: "panels" takes panels that fit a CPU's caches; "tiles" runs tile code between matrix products, without
-            reading values back. "auto" takes tiles on accelerators.
+            reading values back; "triton" has products, tile code and sums in one Triton kernel for each pass, where the
+            tile code can be printed as one, and runs tiles elsewhere. "auto" takes tiles on accelerators.
         memory: Bytes that a pass may hold beside the embeddings and their gradients.
         compiled: True to compile the tile code; None to do so on accelerators that have a compiler.
         precision: "exact" multiplies in the embeddings' type; "tf32" lets an accelerator round the operands of float32
@@ -46,7 +47,7 @@ class Execution:
             replay it; see `tuplet.losses.replay`.
     """
 
-    engine: Literal["auto", "panels", "tiles"] = "auto"
+    engine: Literal["auto", "panels", "tiles", "triton"] = "auto"
     memory: int = MEMORY
     compiled: bool | None = None
     precision: Precision = "exact"
@@ -68,6 +69,14 @@ class Execution:
     def compiles(self, device: torch.device, pairs: int) -> bool:
         """Whether tile code is compiled for so many pairs of anchors and references."""
         return (device.type in COMPILED and pairs >= SMALL) if self.compiled is None else self.compiled
+
+    def kernels(self, device: torch.device) -> str | None:
+        """How Triton multiplies float32 where its kernels are asked for: three products of 11 bits are exact."""
+        if self.engine != "triton":
+            return None
+        if device.type != "cuda" or torch.version.hip is not None:
+            return "ieee"
+        return "tf32" if self.precision == "tf32" else "tf32x3"
 
     def entries(self, like: torch.Tensor) -> int:
         """Most numbers in a tile of scores when nothing is said: on a CPU what its caches gain from."""
@@ -94,4 +103,4 @@ DEFAULT = Execution()
 
 def uses_tiles(execution: Execution, device: torch.device) -> bool:
     """Whether tile code runs rather than panels."""
-    return execution.engine == "tiles" or (execution.engine == "auto" and device.type != "cpu")
+    return execution.engine in {"tiles", "triton"} or (execution.engine == "auto" and device.type != "cpu")

@@ -9,11 +9,15 @@ Four plans, the same numbers:
 - *tiles*: rows are too long to stay, or the loss has terms over columns or several means. Scores are computed twice:
   three products for one set (a tile serves both mirror images), four for two.
 
+Where Triton's kernels are asked for and can be printed, the last three are one kernel or two for each pass, and no tile
+is in memory either; see `tuplet.engine.tritonkernels`.
+
 Nothing of the size anchors × references is made, no value is read by the host, and all tiles of a pass have one shape:
 the last one begins earlier and leaves out what was there before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +28,7 @@ from tuplet.engine.problem import HEAD_ENTRIES, Problem
 from tuplet.engine.products import equal_spans
 from tuplet.engine.program import Found, Monoid, merge
 from tuplet.engine.tilecode import Values, finished, local_pass, reduce_tile, score_grads, whole_rows
+from tuplet.engine.tritonpasses import Kernels, kernels_of
 from tuplet.engine.work import Sums, Work
 
 LEAST_ROWS = 64
@@ -57,7 +62,7 @@ class Pass(torch.autograd.Function):
 
 def _run(work: Work) -> Sums:
     """The plan that takes the fewest products in the memory that there is."""
-    problem, program, (n, m) = work.problem, work.spec.program, (len(work.a), len(work.cols["place"]))
+    problem, (n, m) = work.problem, (len(work.a), len(work.cols["place"]))
     if problem.ring is not None and m and not n:  # pass the others' rows on, and count with them
         for _ in _blocks(work, with_grad=False):
             pass
@@ -67,21 +72,30 @@ def _run(work: Work) -> Sums:
         return nothing
     if not n or not m:
         return work.nothing()
-    entries, tallest = problem.budget.entries, problem.budget.tile_rows
     if problem.ring is not None:
-        height = min(n, tallest, entries)
-        return _tiles(work, height, max(1, entries // height))
-    crossing = _crosses_rows(work)
+        entries = problem.budget.entries
+        height = min(n, problem.budget.tile_rows, entries)
+        return _in_tiles(work, height, max(1, entries // height))
+    return _here(work)
+
+
+def _here(work: Work) -> Sums:
+    """The same where all references are here."""
+    problem, program, (n, m) = work.problem, work.spec.program, (len(work.a), len(work.r))
+    entries, crossing = problem.budget.entries, _crosses_rows(work)
+    local = program.local and not program.whole_rows and not crossing and not problem.unit_cols
+    if (kernels := kernels_of(work, local=local)) is not None:
+        return _by_kernels(work, kernels, local=local)
     columnwise = program.means > 1 or problem.shards.size > 1 or crossing
     if problem.unit_cols:  # beside class weights and their gradient little else is to be held
         entries = min(entries, HEAD_ENTRIES) // work.spec.centers
     rows = entries // m
-    if program.local and not program.whole_rows and not crossing and not problem.unit_cols:
+    if local:
         return _local(work, min(n, max(1, rows)))
     if program.whole_rows or (rows >= min(n, LEAST_ROWS) and not columnwise):
         return _strips(work, min(n, max(1, rows)))
-    height = min(n, tallest, max(1, entries))
-    return _tiles(work, height, min(m, max(1, entries // height)))
+    height = min(n, problem.budget.tile_rows, max(1, entries))
+    return _in_tiles(work, height, min(m, max(1, entries // height)))
 
 
 def _crosses_rows(work: Work) -> bool:
@@ -111,7 +125,11 @@ def _local(work: Work, height: int) -> Sums:
             work.backward(rows, cols, grad_scores, grads, mirrored=work.spec.one_set)
         for name, value in found.items():
             parts.setdefault(name, []).append(value[fresh:] if fresh else value)
-    whole = {name: work.across(_joined(values), "total", work.problem.shards) for name, values in parts.items()}
+    return _finished(work, {name: _joined(values) for name, values in parts.items()})
+
+
+def _finished(work: Work, found: Values) -> Sums:
+    whole = {name: work.across(x, "total", work.problem.shards) for name, x in found.items()}
     return work.summed([work.weighted(mean) for mean in finished(work.spec.program, whole)])
 
 
@@ -135,9 +153,15 @@ def _strips(work: Work, height: int) -> Sums:
     return work.sum(_joined(losses)).to(work.wide), work.sum(_joined(counts)), sums
 
 
-def _tiles(work: Work, height: int, width: int) -> Sums:
+def _in_tiles(work: Work, height: int, width: int) -> Sums:
     """Reduce all tiles, finish, and score them again for the score gradients."""
-    found, where, overs = _reduced(work, height, width)
+    return _twice(work, partial(_reduced, work, height, width), partial(_backward_tiles, work, (height, width)))
+
+
+def _twice(work: Work, reduced: Callable[[], tuple[Found, Values]], backward: Callable[[Values, Found], None]) -> Sums:
+    """Reduce all pairs, finish, and pass over them again for the score gradients."""
+    found, where = reduced()
+    terms = set(found)
     program = work.spec.program
     found = {**found, **{name: work.rows[name] for name in work.spec.of_row}}
     found = {**found, **{name: work.cols[name] for name in work.spec.of_col}}
@@ -158,18 +182,17 @@ def _tiles(work: Work, height: int, width: int) -> Sums:
     if work.spec.needs_grad:
         value, back = torch.func.vjp(losses, seeds)  # type: ignore[misc]
         (by,) = back(torch.ones_like(value))
-        for name in [name for name in by if name not in overs]:
+        for name in by.keys() - terms:
             place = f"row:{name}" if name in work.spec.of_row else f"col:{name}"
             if place in work.sums:
                 work.sums[place] += by[name]
-        _backward_tiles(work, (height, width), by, {**found, **where}, overs)
+        backward(by, {**found, **where})
     return outcome
 
 
-def _reduced(work: Work, height: int, width: int) -> tuple[Found, Values, Overs]:
-    """What all terms are reduced to, positions of extremes, and how and along what each term is reduced."""
-    code = work.code(reduce_tile)
-    overs: Overs = {name: (monoid, over) for name, monoid, over, _ in work.spec.layout}
+def _reduced(work: Work, height: int, width: int) -> tuple[Found, Values]:
+    """What all terms are reduced to, and positions of extremes."""
+    code, overs = work.code(reduce_tile), _overs(work)
     spans = equal_spans(len(work.a), height)
     strips: list[dict[str, list[tuple[Tensor, Tensor | None]]]] = [{} for _ in spans]
     sums: dict[str, Tensor] = {}
@@ -195,10 +218,34 @@ def _reduced(work: Work, height: int, width: int) -> tuple[Found, Values, Overs]
             rows_of.setdefault(name, []).append(value[fresh:])
             if index is not None:
                 places.setdefault(name, []).append(index[fresh:])
-    shards, processes = work.problem.shards, work.problem.processes
-    found = {name: work.across(_joined(values), overs[name][0], shards) for name, values in rows_of.items()}
-    columns = {name: work.across(x, overs[name][0], processes) for name, x in sums.items()}
-    return {**found, **columns}, {name: _joined(x) for name, x in places.items()}, overs
+    found = {**{name: _joined(values) for name, values in rows_of.items()}, **sums}
+    return _across(work, found), {name: _joined(x) for name, x in places.items()}
+
+
+def _overs(work: Work) -> Overs:
+    return {name: (monoid, over) for name, monoid, over, _ in work.spec.layout}
+
+
+def _across(work: Work, found: Found) -> Found:
+    """The same over several processes: those that have other references of the same rows, or other rows."""
+    overs, groups = _overs(work), {"row": work.problem.shards}
+    return {
+        name: work.across(x, overs[name][0], groups.get(overs[name][1], work.problem.processes))
+        for name, x in found.items()
+    }
+
+
+def _by_kernels(work: Work, kernels: Kernels, *, local: bool) -> Sums:
+    """All pairs by Triton's kernels: one for each owner of a gradient, and before them one for sums if need be."""
+    if local:
+        return _finished(work, {name: value for name, (value, _) in kernels.local().items()})
+
+    def reduced() -> tuple[Found, Values]:
+        found = kernels.reduced()
+        places = {name: place for name, (_, place) in found.items() if place is not None}
+        return _across(work, {name: value for name, (value, _) in found.items()}), places
+
+    return _twice(work, reduced, kernels.backward)
 
 
 def _merge_columns(work: Work, sums: Values, name: str, monoid: Monoid, value: Tensor, cols: slice, new: int) -> None:
@@ -211,9 +258,9 @@ def _merge_columns(work: Work, sums: Values, name: str, monoid: Monoid, value: T
     sums[name][begin : cols.stop] = merge(monoid, sums[name][begin : cols.stop], value[new:])
 
 
-def _backward_tiles(work: Work, size: tuple[int, int], by: Values, found: Values, overs: Overs) -> None:
+def _backward_tiles(work: Work, size: tuple[int, int], by: Values, found: Found) -> None:
     """Score all tiles again, and turn their score gradients into gradients."""
-    code, one_set = work.code(score_grads), work.spec.one_set
+    code, one_set, overs = work.code(score_grads), work.spec.one_set, _overs(work)
     for block in _blocks(work, with_grad=True):
         pieces = [(cols, work.col_values(cols, new)) for cols, new in _columns(block, size[1])]
         for rows, fresh in equal_spans(len(work.a), size[0]):
@@ -245,7 +292,7 @@ def _columns(block: tuple[int, int], width: int) -> list[tuple[slice, int]]:
     return [(slice(begin + c.start, begin + c.stop), new) for c, new in equal_spans(size, width)]
 
 
-def _cut(values: Values, overs: Overs, rows: slice, cols: slice) -> Values:
+def _cut(values: Found, overs: Overs, rows: slice, cols: slice) -> Values:
     spans = {"row": rows, "column": cols}
     return {
         name: x if overs[name][1] == "all" else x[spans[overs[name][1]]] for name, x in values.items() if name in overs

@@ -22,11 +22,13 @@ class Budget:
         entries: Most numbers in a tile.
         tile_rows: Rows of a tile where rows are cut into columns.
         compiled: True to run the tile code compiled.
+        kernels: How Triton's kernels multiply float32, where they are asked for.
     """
 
     entries: int
     tile_rows: int = 4096
     compiled: bool = False
+    kernels: str | None = None
 
 
 @dataclass(frozen=True)

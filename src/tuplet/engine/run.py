@@ -18,6 +18,7 @@ from tuplet.engine.program import Found, Mean, Pair, Program, Term, count
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
+from tuplet.engine.tritonpasses import require_triton
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin
 from tuplet.relation import Graded, Paired, Relation
@@ -168,12 +169,15 @@ class _Inputs:
         """All of a pass but the tensors that may have gradients."""
         entries = max(1, (how.tile_size or how.execution.entries(self.a)) // self._depth(program))
         compiled = how.execution.compiles(self.a.device, len(self.a) * self.relation.references)
+        kernels = how.execution.kernels(self.a.device)
+        if kernels is not None:
+            require_triton(self.a.device)
         return Problem(
             self._spec(program),
             self.rows,
             self.cols,
             tuple(self.values),
-            Budget(entries, compiled=compiled),
+            Budget(entries, compiled=compiled, kernels=kernels),
             how.processes,
             how.shards,
             self.geometry.narrow,
