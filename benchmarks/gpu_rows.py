@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from types import FunctionType
 from typing import Any
 
@@ -21,7 +22,7 @@ from tuplet.engine.topk import topk
 from tuplet.losses import registry
 
 _NUMBERS = itertools.count()
-LIMIT, COMPILED = "limit", "dense, compiled"
+LIMIT, COMPILED, KERNELS = "limit", "dense, compiled", "tuplet, triton"
 STRIP = 4096
 """Rows of a block of the limit: 65,536 columns of float32 take 1 GB."""
 
@@ -133,6 +134,9 @@ def of_case(
     leaves = given.leaves
     ours = step(given.value, leaves)
     found = [Contestant("tuplet", executed(ours, execution), leaves, executed(ours, execution, compiled=False))]
+    if products and device.type == "cuda" and find_spec("triton") is not None:
+        by_kernels = replace(execution or Execution(), engine="triton")
+        found.append(Contestant(KERNELS, executed(ours, by_kernels), leaves))
     if given.form is not None and given.inputs is not None and whole:
         value = partial(dense.whole, given.form, given.inputs)
         found.append(Contestant("dense", step(value, leaves), leaves))

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 Axis = Literal["row", "col", "scalar"]
 
 ROWS, COLS = 1009, 1013
-"""Size of the traced tile: two numbers by which its axes are told from all others."""
+"""Size of the traced tile: two numbers by which its axes are known among all others."""
 
 MOST_PARTS = 64
 """So long a third axis may be: each entry is a block of its own."""

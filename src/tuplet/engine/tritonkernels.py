@@ -223,7 +223,7 @@ class Writer:
         goal, others, end = ("i", "R", "m") if self.owner == "row" else ("j", "A", "n")
         start, step = ("col0", "BN") if self.owner == "row" else ("row0", "BM")
         lines = printer.lines
-        lines.append(f"pull = tl.broadcast_to({score_grads}, [BM, BN]){self.rounded}")
+        lines.append(f"lowered = tl.broadcast_to({score_grads}, [BM, BN]){self.rounded}")
         if self.whole:
             lines.append("other = tl.trans(r)" if self.owner == "row" else "other = a")
         else:
@@ -231,8 +231,8 @@ class Writer:
             mask = f"(o < {end}) & (d[None, :] < DIM)"
             load = f"tl.load({others} + o.to(tl.int64) * DIM + d[None, :], mask={mask}, other=0.0)"
             lines.append(f"other = {load}{self.rounded}")
-        pull = "pull" if self.owner == "row" else "tl.trans(pull)"
-        lines.append(f"grad = tl.dot({pull}, other, grad, input_precision=PREC, out_dtype={self.wide})")
+        lowered = "lowered" if self.owner == "row" else "tl.trans(lowered)"
+        lines.append(f"grad = tl.dot({lowered}, other, grad, input_precision=PREC, out_dtype={self.wide})")
         self.before.append(f"grad = tl.zeros([{size}, BD], {self.wide})")
         begin, limit = ("row0", "n") if goal == "i" else ("col0", "m")
         self.after += [

@@ -232,16 +232,16 @@ class Kernels:
         """What the terms of a local program are reduced to; its gradients come at once."""
         if not self.spec.needs_grad:
             return self.reduced()
-        found = self._pulled("local", {})
+        found = self._differentiated("local", {})
         return {name.removeprefix("term:"): x for name, x in found.items()}
 
     def backward(self, by: Values, found: Given) -> None:
         """Gradients from the derivatives by what the terms were reduced to, and from these."""
         homes = {"by": by, "found": found}
         given = {one.name: homes[one.name.partition("_")[0]][one.name.partition(":")[2]] for one in self.derivatives()}
-        self._pulled("gradients", given)
+        self._differentiated("gradients", given)
 
-    def _pulled(self, kind: Kind, given: Values) -> Reduced:
+    def _differentiated(self, kind: Kind, given: Values) -> Reduced:
         """Run kernels that give gradients; what they give beside these and derivatives by values are terms."""
         terms: Reduced = {}
         for kernel, goal in self.kernels(kind):
