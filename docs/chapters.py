@@ -21,7 +21,7 @@ from draw import themed
 
 ROOT = Path(__file__).parent.parent
 SOURCES, PAGES, IMAGES = ROOT / "course", ROOT / "docs" / "course", ROOT / "docs" / "images" / "chapters"
-NOTE = "<!-- Written by docs/chapters.py from course/{name}.md; `make course` runs what has changed. -->\n\n"
+NOTE = "<!-- Written by docs/chapters.py from course/{name}.md; `make course` runs what has changed. -->"
 ADDRESS = "https://github.com/tuplet-dev/tuplet/blob/main/docs/"  # a downloaded notebook has no pages beside it
 ORDER = ("pairs", "triplets", "npair", "nce", "margins", "graded", "instances", "matrix", "evaluation")
 FENCE = re.compile(r"^```python ?(?P<name>[\w-]*)\n(?P<code>.*?)^```\n", re.DOTALL | re.MULTILINE)
@@ -117,7 +117,7 @@ def pages() -> dict[Path, str]:
     for name in ("index", "claims"):
         source = SOURCES / f"{name}.md"
         if source.exists():
-            texts[PAGES / source.name] = NOTE.format(name=name) + filled(source.read_text(encoding="utf-8"), name)
+            texts[PAGES / source.name] = noted(name, filled(source.read_text(encoding="utf-8"), name))
     return texts
 
 
@@ -136,7 +136,13 @@ def page(chapter: Chapter) -> str:
     title, _, rest = "".join(parts).partition("\n")
     download = f"[Download this chapter as a notebook]({chapter.name}.ipynb), with what it printed and drew."
     ran = f"Run in {found['seconds']} s of one core, with {found['versions']}; all that is printed here is of that run."
-    return f"{NOTE.format(name=chapter.name)}{title}\n\n{download}\n{rest.rstrip()}\n\n---\n\n{ran}\n"
+    return noted(chapter.name, f"{title}\n\n{download}\n{rest.rstrip()}\n\n---\n\n{ran}\n")
+
+
+def noted(name: str, text: str) -> str:
+    """The page with a remark for whoever edits it, below the title: a title that does not come first names no page."""
+    title, _, rest = text.partition("\n")
+    return f"{title}\n\n{NOTE.format(name=name)}\n{rest}"
 
 
 def notebook(chapter: Chapter) -> str:

@@ -60,7 +60,7 @@ def page(name: str) -> str:
     codes = iter([found[0] for found in chapters.FENCE.finditer(english.text)])
     text = CELL.sub(lambda _: next(codes), LINK.sub(_from_here, korean))
     if name not in chapters.ORDER:
-        return chapters.NOTE.format(name=f"ko/{name}") + chapters.filled(text, name)
+        return chapters.noted(f"ko/{name}", chapters.filled(text, name))
     whole = chapters.page(chapters.Chapter(name, text))
     for said, translated in WORDS.items():
         whole = re.sub(said, translated, whole, flags=re.MULTILINE)

@@ -368,11 +368,12 @@ def test_a_still_figure_stands_in_where_scripts_are_off_and_on_paper(browser, si
         assert page.locator(still).is_visible()
         context.close()
     page = browser.new_page()
-    page.goto((site / PLACES["nce"]).as_uri())
-    still, figure = page.locator("img[src$='images/course/nce.svg']"), page.locator("[data-figure=nce]")
-    assert (still.is_visible(), figure.is_visible()) == (False, True)
-    page.emulate_media(media="print")
-    assert (still.is_visible(), figure.is_visible()) == (True, False)
+    for name, place in PLACES.items():
+        page.goto((site / place).as_uri())
+        still, figure = page.locator(f"img[src$='images/course/{name}.svg']"), page.locator(f"[data-figure={name}]")
+        for media, expected in (("screen", (False, True)), ("print", (True, False))):
+            page.emulate_media(media=media)
+            assert (still.is_visible(), figure.is_visible()) == expected, (name, media)
     page.close()
 
 
