@@ -140,7 +140,7 @@ def page(chapter: Chapter) -> str:
 
 
 def noted(name: str, text: str) -> str:
-    """The page with a remark for whoever edits it, below the title: a title that does not come first names no page."""
+    """The page with a note for whoever edits it, below the title: a title that does not come first names no page."""
     title, _, rest = text.partition("\n")
     return f"{title}\n\n{NOTE.format(name=name)}\n{rest}"
 
