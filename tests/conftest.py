@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 # Two workers share two cores. Set before torch is imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -77,30 +76,32 @@ def postgres():
         yield address
 
 
-class Said(NamedTuple):
-    """What a command said, and how it left."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture(scope="session")
 def typist(tmp_path_factory):
-    """Types a command in a folder, in a process of its own that finds all modules imported; what it said."""
+    """Types a command in a folder, in a process of its own that finds all modules imported; when it has left.
+
+    Where the system has no fork, each process imports them itself.
+    """
     if not hasattr(os, "fork"):
-        pytest.skip("the system has no fork, by which typist.py leaves one command no trace of another")
+        start = [sys.executable, "-m", "tuplet"]
+        how = {"capture_output": True, "text": True}
+        yield lambda words, folder, stdin="": subprocess.run(
+            [*start, *map(str, words)], cwd=folder, input=stdin, check=False, **how
+        )
+        return
     place = tmp_path_factory.mktemp("said")
     command = [sys.executable, str(Path(__file__).with_name("typist.py"))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     with subprocess.Popen(command, text=True, **pipes) as process:
 
-        def type_in(words, folder):
+        def type_in(words, folder, stdin=""):
+            (place / "stdin").write_text(stdin, encoding="utf-8")
             asked = {"words": [*map(str, words)], "folder": str(folder), "said": str(place)}
             process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
             code = int(process.stdout.readline())
-            return Said(code, *((place / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")))
+            said = ((place / name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+            return subprocess.CompletedProcess(words, code, *said)
 
         yield type_in
         process.stdin.close()

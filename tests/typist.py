@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def serve():
-    """Read `{"words", "folder"}` per line; answer with the exit code. What a command says goes to files."""
+    """Read `{"words", "folder", "said"}` per line; answer with the exit code.
+
+    What a command reads and says is in files of the folder `said`: stdin, stdout, stderr.
+    """
     import openTSNE  # noqa: F401, PLC0415
     import sklearn.neighbors  # noqa: F401, PLC0415
     import torch._dynamo  # noqa: F401, PLC0415  the first optimiser imports it
@@ -30,9 +33,8 @@ def serve():
 def _become(words, folder, said):
     """This process is the command from here on."""
     os.chdir(folder)
-    for stream, name in ((0, os.devnull), (1, said / "stdout"), (2, said / "stderr")):
-        opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.dup2(opened, stream)
+    for stream, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(os.open(said / name, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if stream else 0)), stream)
     sys.argv = ["tuplet", *words]
     from tuplet.app.cli import main  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """One real run, made by the command line, for all tests of this folder."""
 
-import subprocess
-import sys
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +48,17 @@ bootstrap = 200
 """
 
 
-def _tuplet(*words, folder, stdin=None, code=0):
-    command = [sys.executable, "-m", "tuplet", *map(str, words)]
-    done = subprocess.run(command, cwd=folder, input=stdin, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture(scope="session")
-def tuplet():
-    """Run the command line as a person does; the finished process, whose exit code is checked."""
-    return _tuplet
+def tuplet(typist):
+    """Type a command in a folder; what it said, once its exit code is checked."""
+
+    def type_command(*words, folder, stdin="", code=0):
+        said = typist(words, folder, stdin)
+        assert said.returncode == code, f"{said.returncode}\n{said.stdout}\n{said.stderr}"
+        assert "Traceback" not in said.stderr
+        return said
+
+    return type_command
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +76,8 @@ def workplace(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(workplace, tuplet) -> subprocess.CompletedProcess[str]:
-    """`tuplet train`, finished."""
+def trained(workplace, tuplet):
+    """What `tuplet train` said."""
     return tuplet("train", "digits.toml", folder=workplace)
 
 
@@ -89,16 +88,11 @@ def run(workplace, trained) -> Path:
 
 
 @pytest.fixture
-def typed(tmp_path, typist):
+def typed(tmp_path, tuplet):
     """Type a command in a folder of one's own; what it said, once its exit code is checked."""
-
-    def type_command(*words, code=0):
-        said = typist(words, tmp_path)
-        assert said.code == code, said.err
-        assert "Traceback" not in said.err
-        return said
-
-    return type_command
+    if not hasattr(os, "fork"):
+        pytest.skip("the system has no fork: so many starts of the command line take minutes")
+    return partial(tuplet, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")  # while it runs, so does an event loop, and tests of other modules start their own

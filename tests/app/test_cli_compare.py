@@ -157,9 +157,9 @@ def test_a_finished_comparison_trains_nothing_again_and_other_data_is_refused(ta
 def test_what_cannot_be_compared_is_said_before_anything_is_trained(table, typist, words, code, said):
     before = sorted(path.name for path in table.glob("comparisons/*"))
     found = typist(["compare", *words], table)
-    assert found.code == code, found.err
-    assert said in found.err
-    assert "Traceback" not in found.err
+    assert found.returncode == code, found.stderr
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
     assert sorted(path.name for path in table.glob("comparisons/*")) == before
 
 
@@ -169,7 +169,7 @@ def test_recipes_that_differ_in_more_than_their_loss_are_refused(table, typist):
         (table / f"{name}.toml").write_text(f'extends = "own-vectors"\n{shared}{more}')
     for other in ("two", "three"):
         found = typist(["compare", "one.toml", f"{other}.toml"], table)
-        assert (found.code, "unequal-recipes" in found.err) == (4, True)
+        assert (found.returncode, "unequal-recipes" in found.stderr) == (4, True)
 
 
 def test_a_budget_in_minutes_becomes_a_number_of_steps_for_each_loss(table, tuplet):

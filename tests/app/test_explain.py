@@ -19,7 +19,7 @@ def test_an_error_ends_with_the_command_that_explains_it(typed):
     assert line.endswith(error.more)
     program, *words = error.more.split()
     assert program == "tuplet"
-    assert typed(*words).out.strip() == explanations()["disk-full"]
+    assert typed(*words).stdout.strip() == explanations()["disk-full"]
 
 
 def test_every_section_of_the_page_is_explained_by_its_own_text():
@@ -31,13 +31,13 @@ def test_every_section_of_the_page_is_explained_by_its_own_text():
 
 
 def test_without_an_id_every_error_is_listed(typed):
-    rows = [json.loads(line) for line in typed("explain", "--json").out.splitlines()]
+    rows = [json.loads(line) for line in typed("explain", "--json").stdout.splitlines()]
     assert [row["error"] for row in rows] == HEADINGS
     assert all(row["about"] and explanations()[row["error"]].startswith(row["about"]) for row in rows)
 
 
 def test_as_json_it_is_one_object(typed):
-    assert json.loads(typed("explain", "disk-full", "--json").out) == {
+    assert json.loads(typed("explain", "disk-full", "--json").stdout) == {
         "error": "disk-full",
         "text": explanations()["disk-full"],
     }
@@ -45,4 +45,4 @@ def test_as_json_it_is_one_object(typed):
 
 @pytest.mark.parametrize(("given", "near"), [("mising-file", "missing-file"), ("diskfull", "disk-full")])
 def test_an_unknown_id_is_wrong_usage_and_the_nearest_are_named(typed, given, near):
-    assert near in typed("explain", given, code=2).err
+    assert near in typed("explain", given, code=2).stderr

@@ -40,7 +40,7 @@ def require_same_weights(run, kept):
 
 
 def rows(said):
-    return [json.loads(line) for line in said.out.splitlines()]
+    return [json.loads(line) for line in said.stdout.splitlines()]
 
 
 def evaluation(run):
@@ -70,16 +70,15 @@ def test_a_run_is_listed_evaluated_reported_and_searched(home, typed):
     assert shown["protocols"]["all"]["model"]["values"] == before["all"]["model"]["values"]
     typed("report", "kept/flowers")
     assert (home / "kept" / "flowers" / "report.html").stat().st_size > 10**6
-    hits = [
-        json.loads(row) for row in typed("search", "kept/flowers", "flowers.csv", "-k", "1", "--json").out.splitlines()
-    ]
+    said = typed("search", "kept/flowers", "flowers.csv", "-k", "1", "--json")
+    hits = [json.loads(row) for row in said.stdout.splitlines()]
     names = {json.loads(row)["id"] for row in (KEPT / "kept/flowers/gallery/items.jsonl").read_text().splitlines()}
     assert len(names) == 18
     own = {hit["query"]: hit for hit in hits if hit["query"] in names}
     assert {name: hit["id"] for name, hit in own.items()} == {name: name for name in names}
     found = [
         json.loads(row)
-        for row in typed("search", "kept/garden", "--text", "rose", "-k", "1", "--json").out.splitlines()
+        for row in typed("search", "kept/garden", "--text", "rose", "-k", "1", "--json").stdout.splitlines()
     ]
     assert found[0]["id"] == "rose"
 
@@ -91,7 +90,7 @@ def test_inputs_whose_names_a_model_does_not_know_are_reported(home, typed, comm
     name, *options = command
     run = "kept/flowers/model" if name == "embed" else "kept/flowers"
     words = (name, run, *options, "other.csv") if name == "evaluate" else (name, run, "other.csv", *options)
-    [printed] = [line for line in typed(*words).err.splitlines() if "names of its inputs" in line]
+    [printed] = [line for line in typed(*words).stderr.splitlines() if "names of its inputs" in line]
     assert printed.endswith("b, a, c, d.")
 
 
@@ -110,7 +109,7 @@ def test_the_record_of_a_run_begins_where_it_goes_on(home, typed):
     assert json.loads((run / "resume.json").read_text())["settings"]["train.steps"] == 12
     table = (home / "flowers.csv").read_text()
     (home / "flowers.csv").write_text(table.replace("k3", "k4", 1))
-    assert "data-changed" in typed("train", "--resume", "kept/flowers", "--steps", "16", code=3).err
+    assert "data-changed" in typed("train", "--resume", "kept/flowers", "--steps", "16", code=3).stderr
 
 
 @pytest.mark.parametrize(
@@ -125,18 +124,18 @@ def test_a_run_does_not_go_on_with_other_data(home, typed, change):
     run = interrupted(home / "kept" / "flowers")
     lines = (home / "flowers.csv").read_text().splitlines(keepends=True)
     (home / "flowers.csv").write_text("".join(change(lines)))
-    assert "data-changed" in typed("train", "--resume", "kept/flowers", code=3).err
+    assert "data-changed" in typed("train", "--resume", "kept/flowers", code=3).stderr
     assert not (run / "resume.json").exists()
 
 
 def test_what_a_run_has_seen_is_not_guessed(home, typed):
-    assert "no-record" in typed("train", "flowers.csv", "--from", "kept/flowers", code=3).err
+    assert "no-record" in typed("train", "flowers.csv", "--from", "kept/flowers", code=3).stderr
 
 
 def test_a_run_of_today_that_lost_its_record_is_not_taken_for_one(home, typed):
     typed("train", "--resume", "kept/flowers", "--steps", "12")
     (home / "kept" / "flowers" / "resume.json").unlink()
-    assert "missing-file" in typed("train", "--resume", "kept/flowers", "--steps", "16", code=3).err
+    assert "missing-file" in typed("train", "--resume", "kept/flowers", "--steps", "16", code=3).stderr
 
 
 def test_recipes_train_to_the_same_weights(home, typed):
@@ -159,4 +158,4 @@ def test_an_index_grows_and_is_then_of_today(home):
 def test_a_torn_index_is_refused(home, typed, path, change):
     torn = home / "kept" / "flowers" / "gallery" / path
     torn.write_bytes(torn.read_bytes().replace(b'"count": 18', change) if path == "index.json" else change)
-    assert "damaged-file" in typed("search", "kept/flowers", "flowers.csv", code=3).err
+    assert "damaged-file" in typed("search", "kept/flowers", "flowers.csv", code=3).stderr

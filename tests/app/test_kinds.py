@@ -59,7 +59,7 @@ def test_series_without_classes_train_by_prediction_and_keep_the_last_step(typed
     assert len(losses) == 2
     assert 0 < losses[-1] < 4
     assert events(tmp_path, "end")[0]["step"] == 6
-    assert len(typed("search", "runs/recipe", "waves.npy", "-k", 1, "--json").out.splitlines()) == 60
+    assert len(typed("search", "runs/recipe", "waves.npy", "-k", 1, "--json").stdout.splitlines()) == 60
 
 
 def test_series_of_unequal_length_train_by_prediction_and_their_classes_evaluate(typed, tmp_path):
@@ -81,7 +81,7 @@ def test_prediction_asks_for_an_encoder_with_contexts_and_says_which(typed, tmp_
     np.save(tmp_path / "waves.npy", waves()[0])
     write_recipe(tmp_path, PREDICT.format(source="waves.npy"))
     said = typed("train", "recipe.toml", "--set", "model.encoder=series-conv", code=4)
-    assert "--set model.encoder=series-context" in said.err
+    assert "--set model.encoder=series-context" in said.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -151,15 +151,15 @@ def test_labels_that_training_does_not_use_choose_the_step_and_evaluate(typed, t
     source, labels, encoder, augment = write_rows(tmp_path)
     np.save(tmp_path / "rows.labels.npy", labels)
     write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="nt_xent", augment=augment))
-    assert "recall@1" in typed("train", "recipe.toml").out
+    assert "recall@1" in typed("train", "recipe.toml").stdout
     assert [event["step"] for event in events(tmp_path, "evaluation") if event["split"] == "validation"] == [0, 3, 6]
 
 
 def test_two_views_that_would_be_the_same_are_refused(typed, tmp_path):
     source, _, encoder, augment = write_texts(tmp_path)
     write_recipe(tmp_path, VIEWS.format(source=source, encoder=encoder, loss="info_nce", augment=augment))
-    assert "--set train.augment=tokens" in typed("train", "recipe.toml", "--set", "train.augment=none", code=4).err
-    assert "kind text" in typed("train", "recipe.toml", "--set", "train.augment=affine", code=4).err
+    assert "--set train.augment=tokens" in typed("train", "recipe.toml", "--set", "train.augment=none", code=4).stderr
+    assert "kind text" in typed("train", "recipe.toml", "--set", "train.augment=affine", code=4).stderr
 
 
 PAIRS = """
@@ -202,7 +202,7 @@ def test_pairs_of_a_table_train_one_encoder(typed, tmp_path, loss):
     typed("train", "recipe.toml", "--set", "train.learning_rate=0.01")
     losses = [event["loss"] for event in events(tmp_path, "step")]
     assert losses[-1] < losses[0]
-    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).out for side in SIDES)
+    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).stdout for side in SIDES)
     assert first == second
 
 
@@ -214,10 +214,10 @@ def test_each_side_of_pairs_can_have_an_encoder_of_its_own(typed, tmp_path):
     partner = 'partner_encoder = { name = "bag-of-words", hidden = [8] }'
     write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner=partner))
     typed("train", "recipe.toml")
-    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).out for side in SIDES)
+    first, second = (typed("embed", "runs/recipe", "a red cat", "--json", "--side", side).stdout for side in SIDES)
     assert json.loads(first)["embedding"] != json.loads(second)["embedding"]
     found = [
-        json.loads(line) for line in typed("search", "runs/recipe", "a red cat", "-k", 3, "--json").out.splitlines()
+        json.loads(line) for line in typed("search", "runs/recipe", "a red cat", "-k", 3, "--json").stdout.splitlines()
     ]
     assert all(" that are " in hit["text"] for hit in found), "questions find answers"
     assert len(found) == 3
@@ -230,22 +230,24 @@ def test_texts_and_pictures_are_embedded_into_one_space(typed, tmp_path):
     partner = 'partner_encoder = "conv-small"\npartner_preprocessing = { name = "image", size = 12 }'
     write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner=partner).replace("[data]", '[data]\nkind = "text"'))
     typed("train", "recipe.toml", "--set", "train.augment=tokens")
-    picture = typed("embed", "runs/recipe", "red-cat.png", "--json", "--side", "partner").out
-    text = typed("embed", "runs/recipe", "a red cat", "--json").out
+    picture = typed("embed", "runs/recipe", "red-cat.png", "--json", "--side", "partner").stdout
+    text = typed("embed", "runs/recipe", "a red cat", "--json").stdout
     assert [len(json.loads(line)["embedding"]) for line in (picture, text)] == [8, 8]
 
 
 def test_encoders_that_do_not_fit_the_pairs_are_refused(typed, tmp_path):
     write_pairs(tmp_path, "path")
     write_recipe(tmp_path, PAIRS.format(loss="info_nce", partner="").replace("[data]", '[data]\nkind = "text"'))
-    assert "--set model.partner_encoder=NAME" in typed("train", "recipe.toml", code=4).err
+    assert "--set model.partner_encoder=NAME" in typed("train", "recipe.toml", code=4).stderr
     write_texts(tmp_path)
     own = ["--set", "model.partner_encoder=bag-of-words", "--set", "train.augment=tokens"]
-    assert "has none that the loss uses" in typed("train", "recipe.toml", "--data", "texts.csv", *own, code=4).err
+    assert "has none that the loss uses" in typed("train", "recipe.toml", "--data", "texts.csv", *own, code=4).stderr
     write_pairs(tmp_path)
-    assert "changes nothing" in typed("train", "recipe.toml", "--set", "model.partner_preprocessing=text", code=4).err
+    assert (
+        "changes nothing" in typed("train", "recipe.toml", "--set", "model.partner_preprocessing=text", code=4).stderr
+    )
     said = typed("train", "recipe.toml", "--set", "batch.batch_size=40", code=3)
-    assert "largest that was found has 27" in said.err
+    assert "largest that was found has 27" in said.stderr
 
 
 @pytest.mark.filterwarnings("ignore")  # of other people's packages
@@ -258,9 +260,9 @@ def test_a_pretrained_model_of_text_is_tuned_from_its_folder(typed, tmp_path):
     typed("train", "recipe.toml")
     assert 'folder = "../../pretrained"' in (tmp_path / "runs" / "recipe" / "recipe.toml").read_text()
     (tmp_path / "pretrained").rename(tmp_path / "gone")
-    said = typed("embed", "runs/recipe", "a red cat", "--json").out
+    said = typed("embed", "runs/recipe", "a red cat", "--json").stdout
     assert len(json.loads(said)["embedding"]) == 16, "the length is that of the model, whatever model.dim says"
-    assert "modules.json is missing" in typed("train", "recipe.toml", "--name", "again", code=3).err
+    assert "modules.json is missing" in typed("train", "recipe.toml", "--name", "again", code=3).stderr
 
 
 GRADED = """
@@ -306,9 +308,9 @@ def test_graded_labels_that_are_missing_are_asked_for(typed, tmp_path):
     write_rows(tmp_path)
     write_recipe(tmp_path, GRADED.format(source="rows.npy", encoder="mlp"))
     said = typed("train", "recipe.toml", code=3)
-    assert "needs labels of kind 'graded'" in said.err
+    assert "needs labels of kind 'graded'" in said.stderr
     np.save(tmp_path / "rows.targets.npy", np.full((60, 1), np.nan))
-    assert "row 0, column 0 of rows.targets.npy is nan" in typed("train", "recipe.toml", code=3).err
+    assert "row 0, column 0 of rows.targets.npy is nan" in typed("train", "recipe.toml", code=3).stderr
 
 
 TAGS = """
@@ -342,16 +344,16 @@ def test_examples_with_several_labels_train_on_shared_ones(typed, tmp_path):
     per_class = "batch={name='per-class', classes_per_batch=4, per_class=2}"
     typed("train", "recipe.toml", "--name", "per-class", "--set", per_class)
     said = typed("train", "recipe.toml", "--set", "loss=arcface", code=4)
-    assert "knows one class per example" in said.err
+    assert "knows one class per example" in said.stderr
 
 
 def test_a_word_that_was_never_read_is_refused_with_one_like_it(typed, tmp_path):
     (tmp_path / "animals.txt").write_text("a cat and a kitten and a dog\n" * 200)
     typed("train", "animals.txt", "--set", "train.epochs=1", "--set", "model.dim=4", "--set", "batch.block=64")
-    assert typed("search", "runs/animals", "a kitten", "-k", 1, "--json").out
+    assert typed("search", "runs/animals", "a kitten", "-k", 1, "--json").stdout
     refused = typed("search", "runs/animals", "zzzz", "kiten", code=3)
-    assert "No word of 'zzzz', 'kiten' is among the 5 words" in refused.err
-    assert "'kitten'" in typed("search", "runs/animals", "kiten", code=3).err
+    assert "No word of 'zzzz', 'kiten' is among the 5 words" in refused.stderr
+    assert "'kitten'" in typed("search", "runs/animals", "kiten", code=3).stderr
 
 
 def test_a_run_that_was_moved_goes_on_if_given_where_its_data_is(typed, tmp_path):
@@ -365,6 +367,6 @@ def test_a_run_that_was_moved_goes_on_if_given_where_its_data_is(typed, tmp_path
     (tmp_path / "runs").rename(tmp_path / "elsewhere" / "runs")
     (tmp_path / "waves.npy").rename(tmp_path / "elsewhere" / "ripples.npy")
     refused = typed("train", "--resume", "elsewhere/runs/recipe", code=3)
-    assert "tuplet train --resume elsewhere/runs/recipe --data PATH" in refused.err
+    assert "tuplet train --resume elsewhere/runs/recipe --data PATH" in refused.stderr
     typed("train", "--resume", "elsewhere/runs/recipe", "--data", "elsewhere/ripples.npy")
     assert [event["loss"] for event in events(tmp_path / "elsewhere", "step")] == [event["loss"] for event in whole]

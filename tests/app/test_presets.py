@@ -131,33 +131,33 @@ def test_every_small_preset_trains_from_the_command_line(typed, tmp_path, shelf,
 
 def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
     said = typed("init", shelf / "photos", "-o", "mine.toml", "--set", "train.steps=5")
-    assert said.out == "mine.toml\n"
-    assert "map@r" in said.err, "what mirroring does to validation"
+    assert said.stdout == "mine.toml\n"
+    assert "map@r" in said.stderr, "what mirroring does to validation"
     assert "map@r" in (tmp_path / "mine.toml").read_text()
-    assert "photos holds 120 images of 10 classes." in said.err
+    assert "photos holds 120 images of 10 classes." in said.stderr
     assert 'by = "row"' in (tmp_path / "mine.toml").read_text(), "ten classes do not generalise to others"
-    assert "tuplet plan mine.toml" in said.err
+    assert "tuplet plan mine.toml" in said.stderr
     plan = typed("plan", "mine.toml")
-    assert "data\ttrain\t" in plan.out
-    assert "memory\tone checkpoint on disk\t" in plan.out
-    assert re.search(r"time\tepoch\t[\d.]+ m?s\n", plan.out)
-    assert "\t0.0 " not in plan.out, "short times are printed in milliseconds"
+    assert "data\ttrain\t" in plan.stdout
+    assert "memory\tone checkpoint on disk\t" in plan.stdout
+    assert re.search(r"time\tepoch\t[\d.]+ m?s\n", plan.stdout)
+    assert "\t0.0 " not in plan.stdout, "short times are printed in milliseconds"
     assert not (tmp_path / "runs").exists(), "a plan writes nothing"
     typed("train", "mine.toml", "--steps", 2, "--set", "evaluate.bootstrap=5")
     assert (tmp_path / "runs" / "mine" / "model").is_dir()
 
 
 def test_init_measures_nothing_if_asked_not_to(typed, shelf):
-    printed = json.loads(typed("init", shelf / "photos", "--no-measure", "--json").out)
+    printed = json.loads(typed("init", shelf / "photos", "--no-measure", "--json").stdout)
     assert "train.augment.flip=true" in printed["reasons"]["train.augment"]
     assert "map@r" not in printed["reasons"]["train.augment"]
 
 
 def test_init_leaves_a_recipe_that_is_there_alone_unless_forced(typed, tmp_path, shelf):
     (tmp_path / "table.toml").write_text("# edited for hours")
-    assert "--force" in typed("init", shelf / "table.csv", code=2).err
+    assert "--force" in typed("init", shelf / "table.csv", code=2).stderr
     assert (tmp_path / "table.toml").read_text() == "# edited for hours"
-    printed = json.loads(typed("init", shelf / "table.csv", "--force", "--json", "--set", "train.steps=7").out)
+    printed = json.loads(typed("init", shelf / "table.csv", "--force", "--json", "--set", "train.steps=7").stdout)
     assert (printed["recipe"], printed["kind"], printed["preset"]) == ("table.toml", "vector", "own-vectors")
     assert "distances of embeddings follow distances of labels" in printed["reasons"]["loss"]
     assert tomllib.loads((tmp_path / "table.toml").read_text())["train"]["steps"] == 7
@@ -167,17 +167,17 @@ def test_init_says_what_is_wrong_with_data_that_teaches_nothing(typed, tmp_path)
     rows = [f"{row},class {row}\n" for row in range(40)]
     (tmp_path / "alone.csv").write_text("x0,label\n" + "".join(rows))
     said = typed("init", "alone.csv", "--set", "data.split.test=0.0", code=3)
-    assert "tuplet explain " in said.err
+    assert "tuplet explain " in said.stderr
     assert not (tmp_path / "alone.toml").exists()
-    assert "tuplet explain missing-file" in typed("init", "nowhere.csv", code=3).err
-    assert "tuplet explain missing-file" in typed("init", "nowhere.txt", code=3).err
+    assert "tuplet explain missing-file" in typed("init", "nowhere.csv", code=3).stderr
+    assert "tuplet explain missing-file" in typed("init", "nowhere.txt", code=3).stderr
 
 
 def test_a_plan_of_a_preset_takes_the_data_that_is_named(typed, shelf):
     asked = ["batch.batch_size=16", "loss.scale=1.0", "data.split.validation=0.0"]
     changes = [word for change in asked for word in ("--set", change)]
     said = typed("plan", "arcface-2019-small", "--data", shelf / "photos", "--json", *changes)
-    printed = json.loads(said.out)
+    printed = json.loads(said.stdout)
     assert printed["steps"]["batch"] == 16
     assert printed["memory"]["head"] == printed["data"]["train"]["classes"] * 128 * 4
     assert any("With scale 1" in warning for warning in printed["warnings"])

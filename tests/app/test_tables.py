@@ -35,7 +35,7 @@ def shuffled(header, rows):
 
 
 def lines(said):
-    return [json.loads(line) for line in said.out.splitlines()]
+    return [json.loads(line) for line in said.stdout.splitlines()]
 
 
 def indexed(folder):
@@ -48,10 +48,10 @@ def test_rows_of_the_training_table_find_themselves_in_any_order_of_columns(type
     write(tmp_path / "train.csv", header, rows)
     write(tmp_path / "other.csv", *shuffled(header, rows))
     asked = typed("train", "train.csv", *QUICK, code=3)
-    assert f"data.columns.label='{label}'" in asked.err
+    assert f"data.columns.label='{label}'" in asked.stderr
     named = ["--set", f"data.columns.label={label}", "--set", "data.columns.group=site"]
     said = typed("train", "train.csv", *QUICK, *named)
-    printed = next(line for line in said.err.splitlines() if line.startswith("train.csv: 120 rows"))
+    printed = next(line for line in said.stderr.splitlines() if line.startswith("train.csv: 120 rows"))
     assert f"input: length, width, height; label: {label}; group: site; id: sample_id; not read: none" in printed
     assert "--set data.columns.label=NAME" in printed
     known = indexed(tmp_path / "runs" / "run")
@@ -61,9 +61,9 @@ def test_rows_of_the_training_table_find_themselves_in_any_order_of_columns(type
         found = {row["query"]: row["id"] for row in lines(said)}
         assert len(found) == 120
         assert [found[name] for name in known] == known
-    assert "not read: remark" in said.err
+    assert "not read: remark" in said.stderr
     evaluations = [
-        json.loads(typed("evaluate", "runs/run", "--data", table, "--json").out)["protocols"]
+        json.loads(typed("evaluate", "runs/run", "--data", table, "--json").stdout)["protocols"]
         for table in ("train.csv", "other.csv")
     ]
     assert evaluations[0] == evaluations[1]
@@ -80,8 +80,8 @@ def test_a_column_that_a_model_needs_and_a_table_lacks_is_named(typed, tmp_path)
     typed("train", "train.csv", *QUICK)
     write(tmp_path / "short.csv", header[1:], [row[1:] for row in rows])
     for command in (["search", "runs/run", "short.csv"], ["embed", "runs/run", "short.csv", "--json"]):
-        assert "'length'" in typed(*command, code=3).err
-    assert "'length'" in typed("evaluate", "runs/run", "--data", "short.csv", code=3).err
+        assert "'length'" in typed(*command, code=3).stderr
+    assert "'length'" in typed("evaluate", "runs/run", "--data", "short.csv", code=3).stderr
     order = [2, 4, 1, 0]
     write(tmp_path / "bare.csv", [header[at] for at in order], [[row[at] for at in order] for row in rows])
     assert len(lines(typed("search", "runs/run", "bare.csv", "-k", 1, "--json"))) == 120
@@ -92,8 +92,8 @@ def test_both_sides_of_pairs_are_found_by_the_names_of_training(typed, tmp_path)
     write(tmp_path / "pairs.csv", ["ask", "reply", "score"], rows)
     named = ["--set", "data.columns.text=ask", "--set", "data.columns.pair=reply"]
     said = typed("train", "pairs.csv", *QUICK, *named)
-    assert "text: ask; pair: reply" in said.err
-    assert "not read: score" in said.err
+    assert "text: ask; pair: reply" in said.stderr
+    assert "not read: score" in said.stderr
     write(tmp_path / "other.csv", ["score", "reply", "ask"], [row[::-1] for row in rows])
     write(tmp_path / "plain.csv", ["text"], [row[1:2] for row in rows])
     sides = [
@@ -111,18 +111,18 @@ def test_every_command_says_what_it_reads(typed, tmp_path):
     header, rows = numbers(tmp_path, "label")
     table = write(tmp_path / "t.csv", header, rows)
     printed = "t.csv: 120 rows; input: length, width, height, site; label: label; group: none; id: sample_id"
-    assert printed in typed("init", table).err
-    assert printed in typed("plan", "t.toml", *QUICK[:-2]).err
-    planned = json.loads(typed("plan", table, *QUICK[:-2], "--json").out)
+    assert printed in typed("init", table).stderr
+    assert printed in typed("plan", "t.toml", *QUICK[:-2]).stderr
+    planned = json.loads(typed("plan", table, *QUICK[:-2], "--json").stdout)
     assert planned["source"]["columns"]["unread"] == []
 
 
 def test_paths_and_recipes_that_cannot_be_are_refused(typed, tmp_path):
     (tmp_path / "nul.toml").write_text('extends = "own-vectors"\n[data]\nsource = "a\\u0000b.csv"\n')
-    assert typed("train", "nul.toml", code=3).err
+    assert typed("train", "nul.toml", code=3).stderr
     (tmp_path / "deep.toml").write_text("a = " + "[" * 5_000 + "]" * 5_000)
-    assert typed("train", "deep.toml", code=4).err
-    assert typed("train", "own-vectors", "--set", "a=" + "[" * 5_000, code=4).err
+    assert typed("train", "deep.toml", code=4).stderr
+    assert typed("train", "own-vectors", "--set", "a=" + "[" * 5_000, code=4).stderr
 
 
 def test_queries_ask_the_gallery_of_a_table_with_roles(typed, tmp_path):
@@ -143,11 +143,11 @@ def test_queries_ask_the_gallery_of_a_table_with_roles(typed, tmp_path):
     assert printed["counts"]["n_queries"] + printed["counts"]["n_skipped"] == asking
     assert printed["counts"]["n_gallery"] == answering
     assert printed["settings"]["junk"] == "class_and_group"
-    again = json.loads(typed("evaluate", "runs/run", "--data", "people.csv", "--json").out)
+    again = json.loads(typed("evaluate", "runs/run", "--data", "people.csv", "--json").stdout)
     assert again["main"] == conclusion["main"]
     assert again["protocols"]["reid"]["model"]["values"] == pytest.approx(printed["values"])
     # who asks is a part of what a run was given
     rows[15][4] = "gallery" if rows[15][4] == "query" else "query"
     write(tmp_path / "people.csv", header, rows)
     refused = typed("train", "--resume", "runs/run", "--steps", 12, code=3)
-    assert "another role" in refused.err
+    assert "another role" in refused.stderr

@@ -124,7 +124,7 @@ def type_in(command: str, folder: Path, typist) -> None:
     if arguments[0] == "compare" and "--resume" not in arguments:
         arguments += ["--steps", "4", "--trials", "1", "--seeds", "2", "--jobs", "1"]
     said = typist(arguments, folder)
-    assert said.code == 0, f"{command}\n{said.out}\n{said.err}"
+    assert said.returncode == 0, f"{command}\n{said.stdout}\n{said.stderr}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)

@@ -47,7 +47,7 @@ def said(desk, typist, served):
         elif words[1] != "serve":
             more = ["--steps", "6"] if words[1] == "train" else []
             found[" ".join(words[1:3])] = said = typist([*words[1:], *more], desk)
-            assert said.code == 0, f"{words}\n{said.err}"
+            assert said.returncode == 0, f"{words}\n{said.stderr}"
     serve = next(words for words in lines() if words[1] == "serve")
     with served(*serve[2:], folder=desk) as found["server"]:
         yield found
@@ -65,7 +65,7 @@ def test_the_index_holds_the_folder_and_what_was_added(said):
 
 
 def test_the_audit_is_a_page_and_a_table_that_training_reads(said, desk):
-    assert said["audit runs/daily"].code == 0
+    assert said["audit runs/daily"].returncode == 0
     with (desk / "runs" / "daily" / "audit" / "findings.csv").open(newline="") as file:
         assert {"id", "finding", "exclude"} <= set(next(csv.reader(file)))
     assert (desk / "runs" / "daily" / "audit" / "findings.html").stat().st_size > 10_000
