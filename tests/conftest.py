@@ -1,11 +1,8 @@
 """Settings of the whole suite: one thread per process, deterministic examples, skips that say what is missing."""
 
 import importlib.util
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 # Two workers share two cores. Set before torch is imported, and inherited by every process that a test starts.
@@ -77,31 +74,18 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def typist(tmp_path_factory):
-    """Types a command in a folder, in a process of its own that finds all modules imported; when it has left.
+def starter(tmp_path_factory):
+    """Starts commands, in processes that find all modules imported where the system can fork; see typist.py."""
+    from typist import Typist  # noqa: PLC0415  as the tests that need it
 
-    Where the system has no fork, each process imports them itself.
-    """
+    found = Typist(tmp_path_factory.mktemp("said"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def typist(starter):
+    """The same for tests of so many commands that each must cost no start: `typist(words, folder)`, `typist.start`."""
     if not hasattr(os, "fork"):
-        start = [sys.executable, "-m", "tuplet"]
-        how = {"capture_output": True, "text": True}
-        yield lambda words, folder, stdin="": subprocess.run(
-            [*start, *map(str, words)], cwd=folder, input=stdin, check=False, **how
-        )
-        return
-    place = tmp_path_factory.mktemp("said")
-    command = [sys.executable, str(Path(__file__).with_name("typist.py"))]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-
-        def type_in(words, folder, stdin=""):
-            (place / "stdin").write_text(stdin, encoding="utf-8")
-            asked = {"words": [*map(str, words)], "folder": str(folder), "said": str(place)}
-            process.stdin.write(json.dumps(asked) + "\n")
-            process.stdin.flush()
-            code = int(process.stdout.readline())
-            said = ((place / name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
-            return subprocess.CompletedProcess(words, code, *said)
-
-        yield type_in
-        process.stdin.close()
+        pytest.skip("the system has no fork, by which typist.py starts a command in no time")
+    return starter

@@ -1,6 +1,5 @@
 """One real run, made by the command line, for all tests of this folder."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -49,11 +48,11 @@ bootstrap = 200
 
 
 @pytest.fixture(scope="session")
-def tuplet(typist):
+def tuplet(starter):
     """Type a command in a folder; what it said, once its exit code is checked."""
 
     def type_command(*words, folder, stdin="", code=0):
-        said = typist(words, folder, stdin)
+        said = starter(words, folder, stdin)
         assert said.returncode == code, f"{said.returncode}\n{said.stdout}\n{said.stderr}"
         assert "Traceback" not in said.stderr
         return said
@@ -88,10 +87,9 @@ def run(workplace, trained) -> Path:
 
 
 @pytest.fixture
-def typed(tmp_path, tuplet):
+def typed(tmp_path, typist, tuplet):
     """Type a command in a folder of one's own; what it said, once its exit code is checked."""
-    if not hasattr(os, "fork"):
-        pytest.skip("the system has no fork: so many starts of the command line take minutes")
+    del typist  # there are many of them
     return partial(tuplet, folder=tmp_path)
 
 

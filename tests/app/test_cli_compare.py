@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -103,15 +101,15 @@ def test_the_page_shows_every_loss_and_opens_without_a_script(compared):
     assert all(pair["sentence"].replace("'", "&#39;") in page for pair in printed["pairs"])
 
 
-def test_a_comparison_killed_in_the_middle_comes_to_the_same_result(table, compared, tuplet):
+def test_a_comparison_killed_in_the_middle_comes_to_the_same_result(table, compared, typist, tuplet):
     _, whole = compared
     words = ["compare", "--losses", f"supcon,triplet,{THEIRS}", "table.csv", *BUDGET, "--name", "killed", "--trust"]
-    command = [sys.executable, "-m", "tuplet", *words, "--jobs", "1"]
-    with subprocess.Popen(command, cwd=table, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        folder = table / "comparisons" / "killed"
-        while len([*folder.glob("*s/*.json")]) < 4 and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+    process = typist.start([*words, "--jobs", "1"], table)
+    folder = table / "comparisons" / "killed"
+    while len([*folder.glob("*s/*.json")]) < 4 and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("*s/*.json")}
     assert 4 <= len(kept) < 12
     tuplet("compare", "--resume", "comparisons/killed", folder=table, code=4)  # names code, and nobody trusts it now
@@ -222,9 +220,9 @@ def test_continuous_labels_are_compared_by_the_neighbours_of_each_example(table,
     assert {one["loss"] for one in found["entries"]} == {"log_ratio"}
 
 
-def test_ctrl_c_keeps_what_is_finished(table, tuplet):
+def test_ctrl_c_keeps_what_is_finished(table, typist, tuplet):
     words = ["compare", "--losses", "supcon,triplet", "table.csv", *BUDGET, "--name", "stopped", "--jobs", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "tuplet", *words], cwd=table, stderr=subprocess.PIPE, text=True)
+    process = typist.start(words, table)
     folder = table / "comparisons" / "stopped"
     while not [*folder.glob("*s/*.json")] and process.poll() is None:
         time.sleep(0.05)

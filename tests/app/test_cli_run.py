@@ -1,11 +1,11 @@
 """Training, evaluation, searching and embedding, typed as a person types them."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import numpy as np
@@ -68,7 +68,7 @@ def test_an_array_with_labels_is_trained_on_evaluated_and_searched(tmp_path, tup
     assert "thumb large" not in (tmp_path / "runs" / "iris" / "report.html").read_text()
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, run, tmp_path):
+def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, run, typist, tmp_path):
     """A limit on the size of files stands for the full disk: the system refuses the write in the same way."""
     before, report = sorted(run.iterdir()), (run / "report.html").read_bytes()
     text = (
@@ -77,8 +77,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(workplace, r
         "from tuplet.app.cli import main; main()"
     )
     for words in (["report", run], ["embed", run, "digits", "-o", tmp_path / "out.npy"]):
-        command = [sys.executable, "-B", "-c", text, *map(str, words)]
-        done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+        done = typist(["python", "-c", text, *words], workplace)
         assert done.returncode == 3
         assert "tuplet explain disk-full" in done.stderr
         assert "Traceback" not in done.stderr
@@ -238,7 +237,7 @@ def test_whatever_computes_takes_a_device(workplace, run, tuplet, command):
         tuplet(command, "runs/digits", *words, "--device", name, folder=workplace, code=2)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
+def test_ctrl_c_saves_and_says_how_to_go_on(wine, typist, tuplet):
     words = [
         "train",
         "wine.csv",
@@ -253,21 +252,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wine, tuplet):
         "--set",
         "train.patience=0",
     ]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tuplet", *words], cwd=wine, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert started.stderr is not None
-        for line in started.stderr:
-            if line.startswith("Training"):
-                break
-        event_log = wine / "stopped" / "long" / "events.jsonl"
-        while event_log.read_text().count('"step"') < 5:
-            assert started.poll() is None
-        os.kill(started.pid, signal.SIGINT)
-        _, said = started.communicate(timeout=60)
-    finally:
-        started.kill()
+    started = typist.start(words, wine)
+    event_log = wine / "stopped" / "long" / "events.jsonl"
+    while not event_log.exists() or event_log.read_text().count('"step"') < 5:
+        assert started.poll() is None
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate()
     assert started.returncode == 130
     assert "tuplet train --resume stopped/long" in said
     assert "Traceback" not in said

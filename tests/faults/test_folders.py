@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -67,14 +65,9 @@ def notes(events):
     return [event["text"] for event in events if event["kind"] == "note"]
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, HERE / "trainer.py", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(typist, tmp_path):
+    return lambda *arguments: typist.start(["python", HERE / "trainer.py", *arguments], tmp_path)
 
 
 def test_what_tuplet_did_not_write_stays_among_the_checkpoints(recipe, halted, undisturbed, tmp_path, survived):
@@ -233,7 +226,7 @@ def test_fewer_steps_than_were_taken_are_refused(recipe, halted):
     assert "steps = 40" in (halted / "recipe.toml").read_text()
 
 
-def test_of_two_that_resume_one_run_one_is_refused(recipe, halted, undisturbed, survived):
+def test_of_two_that_resume_one_run_one_is_refused(recipe, halted, undisturbed, start, survived):
     first = run(tiny.job(recipe), halted, resume=True)
     next(first)
     with pytest.raises(DataError) as caught:
@@ -247,10 +240,10 @@ def test_of_two_that_resume_one_run_one_is_refused(recipe, halted, undisturbed, 
     survived("two processes in one folder", 2)
 
 
-def test_a_lock_of_a_dead_process_is_nobodys(recipe, tmp_path, undisturbed, survived):
+def test_a_lock_of_a_dead_process_is_nobodys(recipe, tmp_path, undisturbed, start, survived):
     folder = tmp_path / "run"
     process = start(recipe, folder)
-    for line in process.stdout:
+    for line in process.lines():
         if line == "step 6\n":
             process.kill()
             break
@@ -291,10 +284,10 @@ def test_a_run_that_ended_before_it_saved_anything_does_not_block_the_next_try(r
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_before_it_stops(recipe, undisturbed, tmp_path, number, survived):
+def test_a_signal_saves_before_it_stops(recipe, undisturbed, tmp_path, number, start, survived):
     folder = tmp_path / "run"
     process = start(recipe, folder)
-    for line in process.stdout:
+    for line in process.lines():
         if line == "step 6\n":
             process.send_signal(number)
             break

@@ -1,9 +1,6 @@
 """Ctrl-C saves before it stops; a full disk stops with one message; neither harms what was saved before."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,20 +24,15 @@ def undisturbed(recipe):
     return folder
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, HERE / "trainer.py", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(typist, tmp_path):
+    return lambda *arguments: typist.start(["python", HERE / "trainer.py", *arguments], tmp_path)
 
 
-def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undisturbed):
+def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undisturbed, start):
     folder = undisturbed.parent / "interrupted"
     process = start(recipe, folder)
-    for line in process.stdout:
+    for line in process.lines():
         if line == "step 6\n":
             process.send_signal(signal.SIGINT)
             break
@@ -56,7 +48,7 @@ def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undis
 
 
 @pytest.mark.parametrize("room", [100, 1500])
-def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(recipe, undisturbed, room):
+def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(recipe, undisturbed, start, room):
     folder = undisturbed.parent / f"room-{room}"
     seen, complaints = start(recipe, folder, room).communicate(timeout=120)
     assert complaints.startswith(("CheckpointError: ", "DataError: ")), seen
@@ -69,7 +61,7 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(reci
     assert tiny.event_log(folder) == tiny.event_log(undisturbed)
 
 
-def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbed):
+def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbed, start):
     folder = undisturbed.parent / "later"
     list(run(tiny.job(recipe, "train.steps=10"), folder))
     before = tiny.content(folder / "checkpoints")
@@ -82,41 +74,33 @@ def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbe
     assert tiny.content(folder / "checkpoints") == before
 
 
-def typed(*words, most=None):
-    """The command line in a process of its own, in which no file becomes larger than `most` bytes."""
-    limit = "" if most is None else f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); "
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{limit}from tuplet.app.cli import main; main()", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)); "
 
 
-def test_a_disk_that_is_full_at_the_report_asks_for_the_report_alone(recipe, tmp_path):
+def test_a_disk_that_is_full_at_the_report_asks_for_the_report_alone(recipe, typist, tmp_path):
     folder = tmp_path / "tiny"
-    process = typed("train", recipe, "--out", tmp_path, "--set", "train.steps=5", most=2_000_000)
-    complaints = process.communicate(timeout=240)[1]
-    assert process.returncode == 3, complaints
+    program = f"{LIMITED}from tuplet.app.cli import main; main()"
+    words = ["train", recipe, "--out", tmp_path, "--set", "train.steps=5"]
+    done = typist(["python", "-c", program, *words], tmp_path)
+    complaints = done.stderr
+    assert done.returncode == 3, complaints
     assert complaints.rstrip().endswith("tuplet explain no-report")
     assert f"tuplet report {folder}" in complaints
     assert (folder / "evaluation.json").is_file()
     assert not [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
     assert not (folder / "report.html").exists()
     before = tiny.content(folder)
-    again = typed("report", folder)
-    assert again.communicate(timeout=240)[0].strip() == str(folder / "report.html")
+    assert typist(["report", folder], tmp_path).stdout.strip() == str(folder / "report.html")
     after = tiny.content(folder)
     assert after.pop("report.html")
     assert after == before
 
 
 @pytest.mark.parametrize("signals", [1, 2, 3])
-def test_however_often_ctrl_c_is_pressed_what_is_said_is_what_is_saved(recipe, tmp_path, signals):
+def test_however_often_ctrl_c_is_pressed_what_is_said_is_what_is_saved(recipe, typist, tmp_path, signals):
     folder = tmp_path / "tiny"
     endless = ("--set", "train.steps=100000", "--set", "train.validate_every=50000")
-    process = typed("train", recipe, "--out", tmp_path, *endless)
+    process = typist.start(["train", recipe, "--out", tmp_path, *endless], tmp_path)
     event_log = folder / "events.jsonl"
     while process.poll() is None and not (event_log.exists() and b'"kind": "step"' in event_log.read_bytes()):
         time.sleep(0.02)

@@ -1,8 +1,7 @@
 """Processes killed while they add: every item that they acknowledged is there, none twice, and the next one goes on."""
 
-import subprocess
-import sys
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -30,23 +29,13 @@ def make():
     return Embedder(build_encoder(config, seed=1), VectorPreprocessing(), encoder_config=config)
 
 
-def start(folder, rows):
-    """A process that adds rows, five at a time, and says how many are there."""
-    return subprocess.Popen([sys.executable, "-c", ADD, folder, rows], stdout=subprocess.PIPE, text=True)
-
-
 def kill(process, after, wait):
     """Kill it some time after so many words; the last number of items that it acknowledged."""
-    acknowledged = 0
-    for _ in range(after):
-        acknowledged = int(process.stdout.readline() or acknowledged)
+    list(islice(process.lines(), after))
     time.sleep(wait)
     process.kill()
-    for line in process.stdout:
-        acknowledged = int(line) if line.endswith("\n") else acknowledged
-    process.wait()
-    process.stdout.close()
-    return acknowledged
+    *_, last = [0, *(int(line) for line in process.lines() if line.endswith("\n"))]
+    return last
 
 
 def check(folder, acknowledged):
@@ -61,13 +50,13 @@ def check(folder, acknowledged):
     return index
 
 
-def kill_some(create, tmp_path, kills, seed):
+def kill_some(create, typist, tmp_path, kills, seed):
     np.save(tmp_path / "rows.npy", ROWS)
     sampled = np.random.default_rng(seed)
     index = create(make(), "killed")
     acknowledged = 0
     for _ in range(kills):
-        process = start(index.folder, tmp_path / "rows.npy")
+        process = typist.start(["python", "-c", ADD, index.folder, tmp_path / "rows.npy"], tmp_path)
         found = kill(process, int(sampled.integers(1, 7)), sampled.random() * 0.02)
         assert found > acknowledged or found == len(ROWS)
         acknowledged = found
@@ -79,10 +68,10 @@ def kill_some(create, tmp_path, kills, seed):
     assert (len(index), index.check()) == (len(ROWS), [])
 
 
-def test_what_was_acknowledged_is_there_after_a_few_kills(create, tmp_path):
-    kill_some(create, tmp_path, kills=2, seed=0)
+def test_what_was_acknowledged_is_there_after_a_few_kills(create, typist, tmp_path):
+    kill_some(create, typist, tmp_path, kills=2, seed=0)
 
 
 @pytest.mark.slow
-def test_what_was_acknowledged_is_there_after_fifty_kills(create, tmp_path):
-    kill_some(create, tmp_path, kills=50, seed=1)
+def test_what_was_acknowledged_is_there_after_fifty_kills(create, typist, tmp_path):
+    kill_some(create, typist, tmp_path, kills=50, seed=1)

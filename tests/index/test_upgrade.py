@@ -1,10 +1,8 @@
 """An index gets another model: queries at once by a map, items anew in the background, the change in one step."""
 
 import itertools
-import os
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,11 +172,10 @@ module.upgrade(index.open(sys.argv[1]), these.make(seed=2, dim=6), [these.collec
 """
 
 
-def start(folder, die=0):
-    here = os.path.dirname(__file__)  # noqa: PTH120
-    return subprocess.Popen(
-        [sys.executable, "-c", UPGRADING, folder, folder.name, str(die), here], stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def start(typist):
+    here = Path(__file__).parent
+    return lambda folder, die=0: typist.start(["python", "-c", UPGRADING, folder, folder.name, die, here], here)
 
 
 def check(folder, facts):
@@ -191,23 +188,22 @@ def check(folder, facts):
     return index.model_hash
 
 
-def test_an_upgrade_that_is_killed_goes_on(create):
+def test_an_upgrade_that_is_killed_goes_on(create, start):
     """After some batches, and before each of the renames that begin it and end it."""
     index = filled(create, "killed")
     facts, old = list(index.items), index.model_hash
     for after in (1, 9, 3):
         process = start(index.folder)
-        said = [process.stdout.readline() for _ in range(after)]
+        said = list(itertools.islice(process.lines(), after))
         time.sleep(0.01 * after)
         process.kill()
-        process.communicate()
+        process.wait()
         if check(index.folder, facts) != old:  # it was faster
             return
         assert int(said[0]) > 0
     for die in itertools.count(1):
         process = start(index.folder, die)
-        process.communicate()
-        if process.returncode == 0:
+        if process.wait() == 0:
             break
         assert process.returncode == 9
         check(index.folder, facts)

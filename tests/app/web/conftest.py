@@ -1,15 +1,11 @@
 """A run of a minute of digits, and real servers for it."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -75,34 +71,29 @@ class Server:
         return self.process.wait(timeout=60)
 
 
-@contextmanager
-def serving(*words, folder):
+@pytest.fixture(scope="session")
+def served(starter):
     """`tuplet serve` as a process of its own, once it says that it listens."""
-    command = [sys.executable, "-m", "tuplet", "serve", *map(str, words), "--port", "0"]
-    log = Path(folder) / f"serve-{os.getpid()}.log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
+
+    @contextmanager
+    def serving(*words, folder):
+        process = starter.start(["serve", *words, "--port", "0"], folder)
         try:
-            address = process.stdout.readline().strip()
-            assert address.startswith("http://"), log.read_text()
+            address = next(process.lines(), "").strip()
+            assert address.startswith("http://"), process.said("stderr")
             yield Server(address.rstrip("/"), process)
         finally:
             process.kill()
+            process.wait()
 
-
-@pytest.fixture(scope="session")
-def server(run):
-    """A server of the run, for all tests that leave it as it is."""
-    with serving(run, folder=run.parent) as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def served():
-    """Starts servers with options of their own."""
     return serving
+
+
+@pytest.fixture(scope="session")
+def server(run, served):
+    """A server of the run, for all tests that leave it as it is."""
+    with served(run, folder=run.parent) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

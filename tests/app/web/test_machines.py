@@ -1,6 +1,5 @@
 """The guide "Beyond one machine", with processes in the place of machines: its lines are typed."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -38,26 +37,28 @@ def desk(tmp_path_factory):
     return folder
 
 
-def typed(words, desk, address):
+def typed(words, desk, address, starter):
     words = [address if word.startswith("postgresql:") else word for word in words]
     if "train" in words:
         words += ["--steps", "6", "--set", "batch.classes_per_batch=4", "--set", "evaluate.bootstrap=100"]
-    start = [sys.executable, "-m", *(["torch.distributed.run"] if words[0] == "torchrun" else ["tuplet"])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*start, *words[1:]], cwd=desk, capture_output=True, text=True, check=False, env=environment)
+    if words[0] == "torchrun":
+        command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+        done = subprocess.run(command, cwd=desk, capture_output=True, text=True, check=False)
+    else:
+        done = starter(words[1:], desk)
     assert done.returncode == 0, f"{words}\n{done.stderr}"
 
 
-def test_two_trainers_one_database_and_two_servers(desk, postgres, served):
+def test_two_trainers_one_database_and_two_servers(desk, postgres, served, starter):
     train, build, first, second, add = lines()
     assert [train[-4], build[6], first[1], second[1], add[2]] == ["train", "index", "serve", "serve", "add"]
-    typed(train, desk, postgres)
-    typed(build, desk, postgres)
+    typed(train, desk, postgres, starter)
+    typed(build, desk, postgres, starter)
     index = indexes.open(desk / "shared.index")
     assert (index.backend, len(index), index.check()) == ("postgres", 120, [])
     with ExitStack() as running:
         servers = [running.enter_context(served(*words[2:-2], folder=desk)) for words in (first, second)]
-        typed(add, desk, postgres)
+        typed(add, desk, postgres, starter)
         form = (("picture", "new.png", (desk / "new.png").read_bytes()), ("top", 5))
         one, two = (server.form("/api/search", *form).json for server in servers)
         assert one == two
