@@ -14,6 +14,8 @@ os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".c
 import pytest
 from hypothesis import HealthCheck, settings
 
+from typist import shared
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # The same clone gives the same result; `--hypothesis-profile=explore` looks for new examples.
@@ -74,13 +76,9 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def starter(tmp_path_factory):
-    """Starts commands, in processes that find all modules imported where the system can fork; see typist.py."""
-    from typist import Typist  # noqa: PLC0415  as the tests that need it
-
-    found = Typist(tmp_path_factory.mktemp("said"))
-    yield found
-    found.close()
+def starter():
+    """Starts commands, in processes that find all modules imported where the system can fork."""
+    return shared()
 
 
 @pytest.fixture(scope="session")

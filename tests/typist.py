@@ -1,11 +1,14 @@
 """Starts commands, each in a process of its own that finds all modules imported: a start costs no seconds."""
 
+import atexit
+import functools
 import json
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -110,6 +113,16 @@ class Typist:
         self._server.stdin.write(json.dumps(asked) + "\n")
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
+
+
+@functools.cache
+def shared():
+    """The one of this process, which ends with it."""
+    place = tempfile.TemporaryDirectory(prefix="typist-")
+    found = Typist(Path(place.name))
+    atexit.register(place.cleanup)
+    atexit.register(found.close)  # before that
+    return found
 
 
 def serve():

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -15,6 +14,8 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+
+from typist import shared
 
 PHANTOM = "terminate called without an active exception"  # gloo at times aborts at exit, before or after all is done
 ATTEMPTS = 3
@@ -44,14 +45,11 @@ def launch(work: str, size: int, folder: Path, /, **given: Any) -> list[Any]:
 
 def _run(work: str, size: int, place: Path, given: dict[str, Any]) -> str:
     """Start the processes and wait; what the first that failed complained about."""
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-    command = [sys.executable, __file__, work, str(size), str(place), json.dumps(given)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    served = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False, **pipes)
+    served = shared()(["python", __file__, work, size, place, json.dumps(given)], place)
     missing = [rank for rank in range(size) if not (place / f"{rank}.pt").exists()]
     said = [log.read_text() for rank in missing if (log := place / f"{rank}.log").exists()]
     said.sort(key=lambda text: (not text, "Connection closed by peer" in text))  # first the one that the others lost
-    return "\n".join([*said[:1], served.stdout]) or "no process said anything" if missing else ""
+    return "\n".join([*said[:1], served.stdout, served.stderr]) or "no process said anything" if missing else ""
 
 
 def _serve(work: str, size: int, place: Path, given: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ def options(*overrides):
 
 
 def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
-    forever = options(*trainings.EXACT[:-1], "train.steps=100000", "train.validate_every=50000")
+    forever = options(*trainings.EXACT[1:-1], "train.steps=100000", "train.validate_every=50000")
     training = torchrun(2, "train", str(recipe), "--out", str(tmp_path), *forever, cwd=tmp_path)
     event_log = tmp_path / "tiny" / "events.jsonl"
     while training.poll() is None and not (event_log.exists() and b'"kind": "step"' in event_log.read_bytes()):
@@ -157,6 +157,7 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     happened = [event["step"] for event in read_events(event_log) if event["kind"] == "step"]
     assert happened == list(range(1, steps + 6))
     assert (tmp_path / "tiny" / "report.html").exists()
+    assert Embedder.load(tmp_path / "tiny" / "model").state_dict()["encoder.layers.1.running_mean"].abs().sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -174,19 +175,11 @@ def test_a_mistake_is_reported_once(recipe, tmp_path, change, reported):
     assert reported in said
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_normalisation_over_the_batch_takes_the_rows_of_all(recipe, tmp_path, size):
+def test_normalisation_over_the_batch_takes_the_rows_of_all(recipe, tmp_path):
     alone = trainings.normalised(str(recipe))
-    for found in launch("distributed.trainings:normalised", size, tmp_path, recipe=str(recipe)):
+    for found in launch("distributed.trainings:normalised", 2, tmp_path, recipe=str(recipe)):
         for name, expected in alone.items():
             torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(expected), rtol=1e-10, atol=1e-12)
-
-
-def test_an_encoder_with_batch_normalisation_trains_and_is_saved(recipe, tmp_path):
-    training = torchrun(2, "train", str(recipe), "--steps", "5", "--out", str(tmp_path), cwd=tmp_path)
-    said = training.communicate(timeout=240)[1]
-    assert training.returncode == 0, said
-    assert Embedder.load(tmp_path / "tiny" / "model").state_dict()["encoder.layers.1.running_mean"].abs().sum() > 0
 
 
 def test_the_default_recipe_of_images_trains_under_torchrun(tmp_path):

@@ -23,13 +23,13 @@ MOST = {
 """Host reads of a call of those that are not within the bound of one, the first name that fits."""
 
 
-def run(*arguments, code=None):
-    command = [sys.executable, SCRIPT] if code is None else [sys.executable, "-c", code]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+@pytest.fixture(scope="module")
+def run(starter):
+    return lambda *arguments: starter(["python", SCRIPT, *arguments], ROOT)
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "rows.json"
     done = run("--device", "cpu", "--small", "--seconds", "3000", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,13 +82,14 @@ sys.path.insert(0, {str(SCRIPT.parent)!r})
 import bench_gpu
 sys.exit(bench_gpu.main(sys.argv[1:]))
 """
-    done = run("--device", "cpu", "--small", "--rows", "supcon,training step", code=code)
+    command = [sys.executable, "-c", code, "--device", "cpu", "--small", "--rows", "supcon,training step"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "jaxtyping and safetensors" in done.stdout
     assert done.stdout.count("tuplet  ") == 3
 
 
-def test_no_card_and_unknown_rows_are_said():
+def test_no_card_and_unknown_rows_are_said(run):
     assert run("--device", "cpu", "--small", "--rows", "supkon").returncode == 2
     if not torch.cuda.is_available():
         assert run("--device", "cuda").returncode == 2

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ from check import Tolerance, _differences  # noqa: E402  # the command beside th
 from routes import Answer  # noqa: E402  # the same
 
 
-def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, HERE / "check.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture(scope="module")
+def check(starter) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Start the command with some arguments."""
+    return lambda *arguments: starter(["python", HERE / "check.py", *arguments], HERE)
 
 
 @pytest.fixture(scope="module")
-def ours() -> dict:
+def ours(check) -> dict:
     """What the command says about our own files."""
     done = check(HERE / "data", "--json")
     assert done.returncode in {0, 1}, done.stderr
@@ -40,13 +42,13 @@ def test_no_file_is_left_out(ours):
     assert ours["not_yet"] == []
 
 
-def test_float32_stays_within_its_tolerance():
+def test_float32_stays_within_its_tolerance(check):
     done = check(HERE / "data", "--float32")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1].endswith(" passed, 0 failed")
 
 
-def test_wrong_numbers_are_found_and_named(tmp_path):
+def test_wrong_numbers_are_found_and_named(check, tmp_path):
     wrong = {name: json.loads((HERE / "data" / f"{name}.json").read_text()) for name in ("supcon", "triplet_all")}
     for name, file in wrong.items():
         del file["cases"][3:]
@@ -67,7 +69,7 @@ def test_wrong_numbers_are_found_and_named(tmp_path):
     assert any("triplet_all · all-sq-mean_active · count · active: found 39, expected 40" in line for line in lines)
 
 
-def test_counts_are_compared_in_float64(tmp_path):
+def test_counts_are_compared_in_float64(check, tmp_path):
     file = json.loads((HERE / "data" / "triplet_all.json").read_text())
     file["cases"] = file["cases"][:1]
     aux = file["cases"][0]["expected"]["aux"]
@@ -80,7 +82,7 @@ def test_counts_are_compared_in_float64(tmp_path):
     assert not list(_differences(answer, case, Tolerance(1e-9, 1e-10)))
 
 
-def test_closed_forms_are_known_by_their_arguments(tmp_path):
+def test_closed_forms_are_known_by_their_arguments(check, tmp_path):
     file = json.loads((HERE / "data" / "metrics.json").read_text())
     (case,) = (case for case in file["cases"] if case["kind"] == "scalars")
     case["expected"] = {
@@ -101,7 +103,7 @@ def test_closed_forms_are_known_by_their_arguments(tmp_path):
     assert "no such closed form" in done.stdout
 
 
-def test_a_folder_without_vectors_is_refused(tmp_path):
+def test_a_folder_without_vectors_is_refused(check, tmp_path):
     done = check(tmp_path)
     assert done.returncode == 1
     assert str(tmp_path) in done.stderr
