@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from functools import cache
 from importlib.metadata import distribution
 from itertools import product
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_every_requirement_of_the_make_targets_is_pinned():
     assert {package(one) for one in PROJECT["dependencies"]} | wanted <= pinned | {"tuplet"}
 
 
+@cache
 def imported(folder: Path) -> set[str]:
     """First names of all modules that the code of a folder imports, or asks for by a text such as "scipy.stats"."""
     nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]

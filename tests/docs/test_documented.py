@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ PACKAGES = [name for name in tuplet.__all__ if isinstance(getattr(tuplet, name),
 PUBLIC = [(package, name) for package in PACKAGES for name in getattr(tuplet, package).__all__]
 
 
+@cache
 def referring() -> list[tuple[str, ast.expr]]:
     """Every `reference=` of the code, with the file that says it."""
     calls = [
