@@ -3,10 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
+
+import digits
 
 HOSTILE = "<b>one & only</b>"  # the name of a class is a user's text, and lands in a page
 
@@ -64,12 +63,7 @@ def tuplet(starter):
 def workplace(tmp_path_factory) -> Path:
     """A folder with `digits/`, images by class, and a recipe for them."""
     folder = tmp_path_factory.mktemp("work")
-    found = load_digits()
-    for number, (pixels, label) in enumerate(zip(found.images[:400], found.target[:400], strict=True)):
-        place = folder / "digits" / (HOSTILE if label == 1 else str(label))
-        place.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(np.uint8(pixels * 15.9)).resize((16, 16))
-        image.save(place / f"{number:04d}.png")
+    digits.write(folder / "digits", 400, 16, lambda label: HOSTILE if label == 1 else str(label))
     (folder / "digits.toml").write_text(RECIPE)
     return folder
 

@@ -7,9 +7,8 @@ import tomllib
 
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
 
+import digits
 from tuplet.app.presets import FOLDER
 from tuplet.recipes import load_recipe, preset_names
 
@@ -76,11 +75,8 @@ FEWER = {
 def shelf(tmp_path_factory):
     """A folder with a little data of every kind that presets are for."""
     folder = tmp_path_factory.mktemp("shelf")
-    found, random = load_digits(), np.random.default_rng(0)
-    for number, (pixels, label) in enumerate(zip(found.images[:120], found.target, strict=False)):
-        (folder / "photos" / str(label)).mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(np.uint8(pixels * 15.9)).resize((32, 32))
-        image.save(folder / "photos" / str(label) / f"{number:03}.png")
+    random = np.random.default_rng(0)
+    digits.write(folder / "photos", 120, 32)
     np.save(folder / "waves.npy", random.normal(size=(60, 1, 64)).cumsum(2).astype(np.float32))
     np.save(folder / "waves.labels.npy", np.arange(60) % 4)
     with (folder / "table.csv").open("w", newline="") as file:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 
+import digits
 from sounds import write as write_sound
 
 ROOT = Path(__file__).parents[2]
@@ -64,21 +64,15 @@ def desk(tmp_path_factory):
 
 
 def fill(desk):
-    digits = load_digits()
-    for position, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        if position < 400:
-            folder = desk / "photos" / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((image * 15.9).astype(np.uint8)).resize((32, 32)).save(folder / f"{position:04d}.png")
+    digits.write(desk / "photos", 400, 32)
     (desk / "new.png").write_bytes(next((desk / "photos" / "3").iterdir()).read_bytes())
-    np.save(desk / "vectors.npy", digits.data[:400].astype(np.float32))
-    np.save(desk / "vectors.labels.npy", digits.target[:400])
-    np.save(desk / "waves.npy", digits.data[:60, None].repeat(5, axis=2).astype(np.float32))
-    columns = ",".join(f"x{number}" for number in range(digits.data.shape[1]))
-    rows = [
-        ",".join(map(str, [*row, label])) for row, label in zip(digits.data[:400], digits.target[:400], strict=True)
-    ]
-    (desk / "table.csv").write_text("\n".join([f"{columns},label", *rows]))
+    rows, labels = digits.load().data[:400], digits.load().target[:400]
+    np.save(desk / "vectors.npy", rows.astype(np.float32))
+    np.save(desk / "vectors.labels.npy", labels)
+    np.save(desk / "waves.npy", rows[:60, None].repeat(5, axis=2).astype(np.float32))
+    columns = ",".join(f"x{number}" for number in range(rows.shape[1]))
+    lines = [",".join(map(str, [*row, label])) for row, label in zip(rows, labels, strict=True)]
+    (desk / "table.csv").write_text("\n".join([f"{columns},label", *lines]))
     flowers = load_iris()
     names = flowers.target_names[flowers.target]
     lines = [",".join(map(str, [*row, name])) for row, name in zip(flowers.data, names, strict=True)]

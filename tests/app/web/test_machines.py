@@ -6,11 +6,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
 
+import digits
 from tuplet import index as indexes
 
 pytestmark = pytest.mark.distributed
@@ -29,11 +27,8 @@ def lines():
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("machines")
-    found = load_digits()
-    for number, (pixels, label) in enumerate(zip(found.images[:121], found.target[:121], strict=True)):
-        place = folder / "new.png" if number == 120 else folder / "photos" / str(label) / f"{number:04d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((pixels * 15.9).astype(np.uint8)).resize((16, 16)).save(place)
+    digits.write(folder / "photos", 120, 16)
+    digits.picture(120, 16).save(folder / "new.png")
     return folder
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
+
+import digits
 
 README = Path(__file__).parents[3] / "README.md"
 HERE = "tests/app/web/test_path.py"
@@ -26,11 +26,8 @@ def lines():
 def desk(tmp_path_factory):
     """Pictures of digits, a folder for each class, and one that is in none of them."""
     folder = tmp_path_factory.mktemp("desk")
-    found = load_digits()
-    for number, (pixels, label) in enumerate(zip(found.images[:161], found.target[:161], strict=True)):
-        place = folder / "new.png" if number == 160 else folder / "photos" / str(label) / f"{number:04d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((pixels * 15.9).astype(np.uint8)).resize((32, 32)).save(place)
+    digits.write(folder / "photos", 160, 32)
+    digits.picture(160, 32).save(folder / "new.png")
     return folder
 
 
