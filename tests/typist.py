@@ -171,17 +171,19 @@ def _become(words, folder, place):
 
 
 def _run(words):
+    is_script = words[0] == "python" and words[1] != "-c"
+    sys.path.insert(0, str(Path(words[1]).parent) if is_script else os.getcwd())  # noqa: PTH109  as Python does
     if words[0] != "python":
         from tuplet.app.cli import main  # noqa: PLC0415
 
         sys.argv = ["tuplet", *words]
         main()
-    elif words[1] == "-c":
-        sys.argv = ["-c", *words[3:]]
-        exec(compile(words[2], "-c", "exec"), {"__name__": "__main__"})  # noqa: S102
-    else:
+    elif is_script:
         sys.argv = words[1:]
         runpy.run_path(words[1], run_name="__main__")
+    else:
+        sys.argv = ["-c", *words[3:]]
+        exec(compile(words[2], "-c", "exec"), {"__name__": "__main__"})  # noqa: S102
 
 
 if __name__ == "__main__":
