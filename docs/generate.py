@@ -25,7 +25,7 @@ import translated
 
 import tuplet
 from tuplet.app.cli import HELP
-from tuplet.app.cli.commands import command
+from tuplet.app.cli.commands import assemble
 from tuplet.comparison.results import schema as comparison_schema
 from tuplet.results import schema
 from tuplet.types import Family
@@ -43,6 +43,7 @@ def pages() -> dict[Path, str]:
     texts = {DOCS / "images" / "matrix.svg": draw.matrix()}
     texts |= {DOCS / "benchmarks.md": NOTE + measured.page() + "\n" + accelerators.section()}
     texts |= {DOCS / "reference" / "command-line.md": NOTE + command_line()}
+    command = assemble()
     context = command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
     texts |= {HELP: command.get_help(context) + "\n"}
     texts |= {DOCS / "reference" / "settings.md": NOTE + settings.page()}
@@ -81,7 +82,7 @@ def between(page: str, part: str, text: str) -> str:
 
 def command_line() -> str:
     """`tuplet --help`, and that of every command."""
-    return "\n".join(["# Command line\n", *_help(command, "tuplet", parent=None, level=1)])
+    return "\n".join(["# Command line\n", *_help(assemble(), "tuplet", parent=None, level=1)])
 
 
 def _help(shown: Any, name: str, *, parent: Any, level: int) -> Iterator[str]:

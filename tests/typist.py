@@ -131,10 +131,12 @@ def serve():
     import sklearn.neighbors  # noqa: F401, PLC0415
     import torch._dynamo  # noqa: F401, PLC0415  the first optimiser imports it
 
-    import tuplet.app.cli.commands  # noqa: PLC0415
     import tuplet.app.cli.running  # noqa: PLC0415
     import tuplet.app.report  # noqa: PLC0415
     import tuplet.recipes  # noqa: F401, PLC0415
+    from tuplet.app.cli.commands import assemble  # noqa: PLC0415
+
+    assemble()
 
     for line in sys.stdin:
         asked = json.loads(line)

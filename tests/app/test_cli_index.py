@@ -68,7 +68,9 @@ def test_a_search_for_a_picture_imports_only_what_it_needs(workplace, index):
         "try: main()\n"
         "finally:\n"
         "    heavy = {'sklearn', 'scipy', 'pandas', 'pyarrow', 'rich', 'plotly', 'lancedb', 'psycopg', 'matplotlib',\n"
-        "             'tuplet.training', 'tuplet.losses', 'tuplet.evaluation', 'tuplet.recipes'}\n"
+        "             'torch._dynamo', 'torch._inductor', 'transformers', 'optuna', 'jinja2', 'starlette',\n"
+        "             'tuplet.training', 'tuplet.losses', 'tuplet.evaluation', 'tuplet.recipes', 'tuplet.results',\n"
+        "             'tuplet.comparison', 'tuplet.app.cli.train', 'tuplet.app.cli.follow', 'tuplet.app.metrics'}\n"
         "    print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     [path, *_] = sorted((workplace / "digits" / "3").iterdir())

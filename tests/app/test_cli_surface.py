@@ -13,17 +13,18 @@ import pytest
 
 import tuplet as package
 from tuplet import losses
-from tuplet.app.cli import HELP, commands
+from tuplet.app.cli import HELP
+from tuplet.app.cli.commands import COMMANDS, assemble
 from tuplet.app.cli.explain import explanations
 from tuplet.app.presets import FAMILIES
 from tuplet.recipes import load_recipe, preset_names
 
 ROOT = Path(__file__).parents[2]
-MODULES = commands.COMMANDS
+COMMAND = assemble()
 EXAMPLES = [
     pytest.param(line.strip(), id=line.split()[1] + str(number))
-    for module in MODULES.values()
-    for number, line in enumerate(module.EPILOG.splitlines())
+    for command in COMMAND.commands.values()
+    for number, line in enumerate(command.epilog.splitlines())
     if line.strip().startswith("tuplet ")
 ]
 
@@ -63,8 +64,8 @@ def test_help_imports_nothing_heavy(word):
 
 
 def test_the_page_of_help_is_what_the_commands_say():
-    context = commands.command.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
-    assert commands.command.get_help(context) + "\n" == HELP.read_text()
+    context = COMMAND.make_context("tuplet", [], resilient_parsing=True, terminal_width=80)
+    assert COMMAND.get_help(context) + "\n" == HELP.read_text()
 
 
 def test_the_list_of_presets_is_grouped_says_what_each_is_and_imports_nothing_heavy():
@@ -93,14 +94,14 @@ def test_every_loss_belongs_to_a_family():
 
 def test_help_names_every_command_and_shows_where_to_start(tuplet, tmp_path):
     shown = tuplet("--help", folder=tmp_path).stdout
-    assert re.findall(r"^  (\w+)  ", shown, re.MULTILINE) == list(MODULES)
+    assert re.findall(r"^  (\w+)  ", shown, re.MULTILINE) == list(COMMANDS)
     assert "..." not in shown.replace("[ARGS]...", "")  # no summary is cut off
     assert "tuplet demo" in shown
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_teaches_by_example(name):
-    command = commands.command.commands[name]
+    command = COMMAND.commands[name]
     shown = command.get_help(command.make_context(f"tuplet {name}", [], resilient_parsing=True))
     assert f"Usage: tuplet {name}" in shown
     assert f"  tuplet {name}" in shown.partition("Examples:")[2]
@@ -109,7 +110,7 @@ def test_help_of_each_command_teaches_by_example(name):
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_every_example_can_be_typed(line):
     words = shlex.split(re.split(r"\s{2,}|\s(?:&&|\|)\s", line)[0])
-    command = commands.command.commands[words[1]]
+    command = COMMAND.commands[words[1]]
     command.make_context(words[1], words[2:])  # refuses unknown options, wrong values and missing arguments
 
 
@@ -177,7 +178,7 @@ def test_without_its_optional_part_the_command_line_names_the_line_to_type():
 
 
 def test_a_bug_is_reported_with_a_saved_traceback(tmp_path):
-    text = "import tuplet.app.cli.commands as c\nc.command = lambda **_: 1 / 0\nfrom tuplet.app.cli import main; main()"
+    text = "import tuplet.app.cli.commands as c\nc.assemble = lambda _: 1 / 0\nfrom tuplet.app.cli import main; main()"
     done = python(text, "train", "x", code=1, env={**os.environ, "TMPDIR": str(tmp_path)})
     (saved,) = tmp_path.iterdir()
     assert str(saved) in done.stderr
@@ -190,7 +191,7 @@ def test_interruption_leaves_with_130():
     text = (
         "import os, signal, tuplet.app.cli.commands as c\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background has it ignored
-        "c.command = lambda **_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "c.assemble = lambda _: os.kill(os.getpid(), signal.SIGINT)\n"
         "from tuplet.app.cli import main; main()"
     )
     assert "Traceback" not in python(text, code=130).stderr

@@ -5,7 +5,7 @@ import torch
 
 import tiny
 from shapes import unchecked
-from tuplet.app.cli import commands
+from tuplet.app.cli.commands import assemble
 from tuplet.data import take_batch
 from tuplet.errors import CheckpointError, RecipeError
 from tuplet.recipes.task import class_pairs
@@ -97,7 +97,7 @@ def test_the_command_line_trains_with_it(tmp_path, monkeypatch, sampler):
     }
     changes = [word for change in (*options[sampler], "train.log_every=1") for word in ("--set", change)]
     words = ["tiny.toml", "--steps", "4", "--name", sampler, *changes]
-    commands.command.commands["train"](words, standalone_mode=False)
+    assemble(["train"]).commands["train"](words, standalone_mode=False)
     events = read_events(tmp_path / "runs" / sampler / "events.jsonl")
     losses = [event["loss"] for event in events if event["kind"] == "step"]
     assert len(losses) == 4

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuplet.data import Manifest
 from tuplet.errors import counted
-from tuplet.results import DataSummary
+
+if TYPE_CHECKING:
+    from tuplet.results import DataSummary
 
 _NOUNS = {"image": "image", "vector": "row", "series": "series", "text": "text"}
 _SHOWN = 4
@@ -20,7 +23,7 @@ def describe(manifest: Manifest) -> str:
     )
 
 
-def describe_facts(data: DataSummary) -> str:
+def describe_facts(data: "DataSummary") -> str:
     """The same of the data of a training, with the words to change it.
 
     Args:

@@ -90,9 +90,10 @@ def _run() -> None:
         if sys.argv[1:] in (["--help"], ["-h"]) and not _is_narrow():
             sys.stdout.write(HELP.read_text(encoding="utf-8"))
             return
-        from tuplet.app.cli.commands import command
+        from tuplet.app.cli.commands import COMMANDS, assemble
 
-        command(prog_name="tuplet")
+        typed = sys.argv[1:2]
+        assemble(typed if typed and typed[0] in COMMANDS else COMMANDS)(prog_name="tuplet")
     finally:
         sys.stdout.flush()
 

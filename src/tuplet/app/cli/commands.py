@@ -1,49 +1,33 @@
 """The commands of `tuplet`, put together; nothing heavy is imported before a command runs."""
 
+from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
 from tuplet import __version__
-from tuplet.app.cli import (
-    audit,
-    compare,
-    demo,
-    embed,
-    evaluate,
-    explain,
-    export,
-    index,
-    init,
-    plan,
-    report,
-    runs,
-    search,
-    serve,
-    train,
-    verify,
-)
 
-COMMANDS = {
-    "demo": demo,
-    "init": init,
-    "plan": plan,
-    "train": train,
-    "compare": compare,
-    "evaluate": evaluate,
-    "search": search,
-    "index": index,
-    "verify": verify,
-    "audit": audit,
-    "serve": serve,
-    "embed": embed,
-    "export": export,
-    "report": report,
-    "runs": runs,
-    "explain": explain,
-}
-"""Module of each command: a function of its name, or `COMMANDS` of its own and `HELP`; and its `EPILOG` of examples."""
+COMMANDS = (
+    "demo",
+    "init",
+    "plan",
+    "train",
+    "compare",
+    "evaluate",
+    "search",
+    "index",
+    "verify",
+    "audit",
+    "serve",
+    "embed",
+    "export",
+    "report",
+    "runs",
+    "explain",
+)
+"""Each has a module: a function of its name, or `COMMANDS` of its own and `HELP`; and its `EPILOG` of examples."""
 
 _EXAMPLES = """
 \b
@@ -70,7 +54,8 @@ def _tuplet(
     """Deep metric learning: train an embedding, evaluate it on classes it has never seen, search with it."""
 
 
-def _assemble() -> typer.Typer:
+def assemble(names: Sequence[str] = COMMANDS) -> Any:
+    """The command `tuplet` with some of its commands: one that runs does not need the others."""
     app = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -78,12 +63,15 @@ def _assemble() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(epilog=_EXAMPLES)(_tuplet)
-    for name, module in COMMANDS.items():
+    for name in names:
+        module = import_module(f"tuplet.app.cli.{name}")
         if hasattr(module, "COMMANDS"):
             app.add_typer(_group(module), name=name)
         else:
             app.command(name, epilog=module.EPILOG)(getattr(module, name))
-    return app
+    command: Any = typer.main.get_command(app)
+    command.commands = {name: command.commands[name] for name in names}  # typer lists groups apart
+    return command
 
 
 def _group(module: ModuleType) -> typer.Typer:
@@ -92,8 +80,3 @@ def _group(module: ModuleType) -> typer.Typer:
     for name, function in module.COMMANDS.items():
         group.command(name)(function)
     return group
-
-
-app = _assemble()
-command: Any = typer.main.get_command(app)
-command.commands = {name: command.commands[name] for name in COMMANDS}  # typer lists groups apart

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tuplet.app.cli import is_one_of_several
-from tuplet.app.cli.follow import follow
 from tuplet.app.cli.show import log, show_evaluation, to_json
 from tuplet.errors import DataError, MissingFileError
 from tuplet.storage import numbered
@@ -254,6 +253,7 @@ def run_and_report(
     Of several processes the first alone shows and writes; the others return None.
     """
     from tuplet.app.cli import leave_undisturbed
+    from tuplet.app.cli.follow import follow
     from tuplet.app.report import write_report
     from tuplet.app.summary import read_evaluation
     from tuplet.engine import SINGLE_PROCESS
