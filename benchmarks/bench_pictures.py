@@ -100,7 +100,7 @@ def main() -> None:
             rows.append(
                 {"size": row["size"], "contestant": row["contestant"], "against": "pictures a second", "ratio": rate}
             )
-    record("pictures a second", rows)
+    record("pictures a second", rows, threads=WORKERS)  # decoding: a worker or a thread for each core
 
 
 if __name__ == "__main__":

@@ -87,10 +87,17 @@ def peak_mb(module: str, case: str, *arguments: object) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
-def record(benchmark: str, rows: list[dict[str, object]]) -> None:
-    """Print a table and append it to `results.csv` with machine and versions."""
+def record(benchmark: str, rows: list[dict[str, object]], threads: int | None = None) -> None:
+    """Print a table and append it to `results.csv` with machine and versions.
+
+    Args:
+        benchmark: Its name.
+        rows: What was measured.
+        threads: How many were at work at once, where those are not torch's.
+    """
+    threads = torch.get_num_threads() if threads is None else threads
     date = datetime.now(UTC).date().isoformat()
-    machine = f"{platform.machine()}, {torch.get_num_threads()} thread{'' if torch.get_num_threads() == 1 else 's'}"
+    machine = f"{platform.machine()}, {threads} thread{'' if threads == 1 else 's'}"
     packages = "; ".join(
         f"{name} {_version(name)}" for name in ("tuplet", "torch", "pytorch-metric-learning", "gensim")
     )
