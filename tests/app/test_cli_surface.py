@@ -15,7 +15,7 @@ import tuplet as package
 from tuplet import losses
 from tuplet.app.cli import HELP
 from tuplet.app.cli.commands import COMMANDS, assemble
-from tuplet.app.cli.explain import explanations
+from tuplet.app.explanations import explanations
 from tuplet.app.presets import FAMILIES
 from tuplet.recipes import load_recipe, preset_names
 

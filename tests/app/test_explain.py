@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuplet import DataError
-from tuplet.app.cli.explain import explanations
+from tuplet.app.explanations import explanations
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 HEADINGS = re.findall(r"^### (\S+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from tuplet import __version__
-from tuplet.app.cli.explain import explanations
+from tuplet.app.explanations import explanations
 from tuplet.errors import DataError, MissingExtraError, TupletError
 
 _EXTRAS = {
