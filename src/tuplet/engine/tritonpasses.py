@@ -255,13 +255,11 @@ class Kernels:
     def call(self, kernel: Kernel, given: Values, goal: Tensor | None = None) -> Reduced:
         """Run a kernel; the gradient goes into `goal`."""
         (n, dim), m, size = self.a.shape, len(self.r), self.sizes
-        own, other, height, step = (
-            (n, m, size.rows, size.cols) if kernel.owner == "row" else (m, n, size.cols, size.rows)
-        )
-        blocks, parts, stride = -(-own // height), 1, other
+        own, other = (n, m) if kernel.owner == "row" else (m, n)
+        blocks, parts, stride = -(-own // size.own), 1, other
         if not kernel.gradient:
-            most = min(_programs(self.a.device) // blocks, -(-other // step))
-            stride = -(-other // (max(1, most) * step)) * step
+            most = min(_programs(self.a.device) // blocks, -(-other // size.other))
+            stride = -(-other // (max(1, most) * size.other)) * size.other
             parts = -(-other // stride)
         tensors = self.tensors | given
         buffers = [
@@ -284,8 +282,8 @@ class Kernels:
             m,
             stride,
             DIM=dim,
-            BM=size.rows,
-            BN=size.cols,
+            BM=size.own if kernel.owner == "row" else size.other,
+            BN=size.other if kernel.owner == "row" else size.own,
             BK=size.inner,
             BD=size.outer,
             PREC=self.precision,
