@@ -154,14 +154,35 @@ def baseline(name: str, given: Case) -> Callable[[], Tensor] | None:
     labels, (x, *_) = given.given.get("labels"), given.tensors
     squared = distances.LpDistance(power=2)
     weight = getattr(given.loss, "weight", None)
+    shape = () if weight is None else (weight.shape[-2], weight.shape[-1])
     makers: dict[str, Callable[[], nn.Module]] = {
-        "arcface": lambda: losses.ArcFaceLoss(*weight.shape, margin=28.65),  # type: ignore[union-attr]
+        "a_softmax": lambda: losses.SphereFaceLoss(*shape),
+        "angular": losses.AngularLoss,
+        "arcface": lambda: losses.ArcFaceLoss(*shape, margin=28.65),
+        "circle": losses.CircleLoss,
         "contrastive": losses.ContrastiveLoss,
-        "cosface": lambda: losses.CosFaceLoss(*weight.shape),  # type: ignore[union-attr]
+        "cosface": lambda: losses.CosFaceLoss(*shape),
+        "fast_ap": losses.FastAPLoss,
+        "generalized_lifted": losses.GeneralizedLiftedStructureLoss,
+        "histogram": lambda: losses.HistogramLoss(n_bins=100),
+        "intra_pair_variance": losses.IntraPairVarianceLoss,
+        "lifted_structure": losses.LiftedStructureLoss,
+        "margin": losses.MarginLoss,
         "multi_similarity": losses.MultiSimilarityLoss,
+        "nca": losses.NCALoss,
         "nt_xent": losses.NTXentLoss,
+        "p2sgrad": lambda: losses.P2SGradLoss(shape[-1], shape[0]),
+        "pnp": losses.PNPLoss,
+        "proxy_anchor": lambda: losses.ProxyAnchorLoss(*shape),
+        "proxy_nca": lambda: losses.ProxyNCALoss(*shape),
+        "ranked_list": lambda: losses.RankedListLoss(margin=0.4, Tn=10),
+        "smooth_ap": losses.SmoothAPLoss,
+        "snr_contrastive": losses.SignalToNoiseRatioContrastiveLoss,
+        "soft_triple": lambda: losses.SoftTripleLoss(int(labels.max()) + 1, x.shape[1], 10),  # type: ignore[union-attr]
         "supcon": losses.SupConLoss,
+        "threshold_consistent_margin": losses.ThresholdConsistentMarginLoss,
         "triplet all": lambda: losses.TripletMarginLoss(margin=0.2, distance=squared),
+        "tuplet_margin": losses.TupletMarginLoss,
     }
     if name not in makers or labels is None:
         return None

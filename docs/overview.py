@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import measured
+
 import tuplet
 from tuplet.recipes.load import preset_names, read_document
 
@@ -192,7 +194,7 @@ def _speeds() -> dict[str, list[str]]:
             if row["contestant"].startswith(LIBRARY) and row["ratio"]:
                 latest[row["against"]] = row["ratio"], row["size"]
     for against, (ratio, size) in latest.items():
-        words = f"{float(ratio):,.3g} × {LIBRARY} ({size}, CPU)"
+        words = f"{measured.times(float(ratio))} × {LIBRARY} ({size}, CPU)"
         found.setdefault(against.partition(" ")[0], []).append(words)
     rows: dict[str, dict[str, Any]] = {}
     for row in json.loads((BENCHMARKS / "accelerator.json").read_text())["rows"]:
@@ -205,7 +207,7 @@ def _speeds() -> dict[str, list[str]]:
     for name, row in rows.items():
         beside = LIBRARY if "ms" in row["contestants"].get(LIBRARY, {}) else "dense"
         ratio = row["contestants"][beside]["ms"] / row["contestants"]["tuplet"]["ms"]
-        found.setdefault(name, []).append(f"{ratio:,.3g} × {beside} ({row['size']}, accelerator)")
+        found.setdefault(name, []).append(f"{measured.times(ratio)} × {beside} ({row['size']}, accelerator)")
     return found
 
 
