@@ -3,13 +3,17 @@
 import json
 import tomllib
 
+import numpy as np
 import pytest
 import torch
 
 import tiny
-from tuplet.errors import RecipeError
-from tuplet.losses import MatryoshkaLoss, RegularisedLoss
+from tuplet.data.dataset import take_batch
+from tuplet.errors import RecipeError, TupletError
+from tuplet.losses import DistilledLoss, MatryoshkaLoss, QueuedLoss, RegularisedLoss
+from tuplet.models import Embedder
 from tuplet.recipes import build, load_recipe
+from tuplet.recipes.around import Teacher
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,53 @@ def test_prefixes_and_terms_are_built_around_the_loss(recipe):
     within = job.loss.loss.loss
     assert job.loss.loss(x, labels) == pytest.approx((within(x[:, :4], labels) + within(x, labels)).item(), rel=1e-6)
     assert type(tiny.job(recipe).loss) is type(within)
+
+
+def test_a_queue_is_built_around_the_loss_or_refused(recipe):
+    job = tiny.job(recipe, "loss.queue=none", "objective.queue=48", "objective.matryoshka=[4,8]")
+    assert isinstance(job.loss.loss, QueuedLoss)
+    assert job.loss.loss.queue.size == 48
+    for changes in (["loss.queue=8"], ["loss=arcface"], ["loss=instance_discrimination"]):
+        with pytest.raises(RecipeError) as caught:
+            tiny.job(recipe, "objective.queue=48", *changes)
+        assert caught.value.reference == "no-queue"
+
+
+def test_a_teacher_is_followed_from_the_command_line(typed, recipe, tmp_path):
+    small = ["loss.queue=none", "evaluate.bootstrap=0"]
+    changes = [word for change in small for word in ("--set", change)]
+    typed("train", recipe, "--steps", 20, *changes, "--set", "name=large")
+    teacher = tmp_path / "runs" / "large" / "model"
+    asked = [*changes, "--set", f"objective.teacher={teacher}", "--set", "model.dim=4"]
+    told = ["--set", "objective.teacher_weight=3.0", "--set", "train.augment=none"]
+    typed("train", recipe, "--steps", 20, *asked, *told, "--set", "name=small")
+    run = tmp_path / "runs" / "small"
+    kept = tomllib.loads((run / "recipe.toml").read_text())["objective"]
+    assert (run / kept["teacher"]).resolve() == teacher.resolve()
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["kind"] == "end"
+    typed("train", "--resume", run, "--steps", 25)
+    job = tiny.job(recipe, *small, f"objective.teacher={teacher}", "model.dim=4")
+    assert isinstance(job.loss, DistilledLoss)
+    batch = take_batch(job.train, torch.arange(12))
+    given = job.task.arguments(Teacher(job.embedder), batch)
+    expected = Embedder.load(teacher).eval()(batch.inputs)
+    torch.testing.assert_close(given["teacher"], expected)
+    assert not given["teacher"].requires_grad
+    truth = job.loss.loss(given["embeddings"], given["labels"])
+    assert job.loss(**given) > truth
+
+
+def test_a_teacher_of_other_inputs_is_refused(typed, recipe, tmp_path):
+    np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(90, 9)).astype(np.float32))
+    np.save(tmp_path / "wide.labels.npy", np.repeat(np.arange(10), 9))
+    changes = ["loss.queue=none", f"data.source={tmp_path / 'wide.npy'}", "evaluate.bootstrap=0", "name=wide"]
+    typed("train", recipe, "--steps", 3, *(word for change in changes for word in ("--set", change)))
+    with pytest.raises(RecipeError) as caught:
+        tiny.job(recipe, "loss.queue=none", f"objective.teacher={tmp_path / 'runs' / 'wide' / 'model'}")
+    assert caught.value.reference == "teacher"
+    with pytest.raises(TupletError):
+        tiny.job(recipe, "loss.queue=none", f"objective.teacher={tmp_path}")
 
 
 @pytest.mark.parametrize(

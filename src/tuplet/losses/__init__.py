@@ -12,6 +12,7 @@ from tuplet.losses.cpc import CPCLoss, cpc, mutual_information_bound
 from tuplet.losses.curricularface import CurricularFaceLoss, curricularface
 from tuplet.losses.declare import DeclaredLoss, PairLoss
 from tuplet.losses.decoupled import DecoupledContrastiveLoss, decoupled_contrastive
+from tuplet.losses.distilled import DistilledLoss
 from tuplet.losses.dynamic_soft_margin import DynamicSoftMarginLoss, dynamic_soft_margin
 from tuplet.losses.elasticface import ElasticFaceLoss, elasticface
 from tuplet.losses.fast_ap import FastAPLoss, fast_ap
@@ -55,7 +56,7 @@ from tuplet.losses.threshold_consistent_margin import ThresholdConsistentMarginL
 from tuplet.losses.triplet import TripletLoss, triplet
 from tuplet.losses.tuplet_margin import TupletMarginLoss, tuplet_margin
 from tuplet.losses.uniface import UniFaceLoss, uniface
-from tuplet.losses.wrappers import MatryoshkaLoss, RegularisedLoss, WrappedLoss
+from tuplet.losses.wrappers import MatryoshkaLoss, QueuedLoss, RegularisedLoss, WrappedLoss
 from tuplet.memory import FeatureQueue
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "CurricularFaceLoss",
     "DeclaredLoss",
     "DecoupledContrastiveLoss",
+    "DistilledLoss",
     "DynamicSoftMarginLoss",
     "ElasticFaceLoss",
     "FastAPLoss",
@@ -101,6 +103,7 @@ __all__ = [
     "ProxyAnchorLoss",
     "ProxyLoss",
     "ProxyNCALoss",
+    "QueuedLoss",
     "RankedListLoss",
     "RegularisedLoss",
     "SNRContrastiveLoss",

@@ -1,4 +1,4 @@
-"""Losses around a loss: over prefixes of the embedding, and with terms that keep embeddings spread out or short."""
+"""Losses around a loss: with earlier batches as references, over prefixes of the embedding, with terms beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from tuplet.losses.declare import DeclaredLoss
 from tuplet.losses.inputs import prepare_inputs
 from tuplet.losses.npair import mean_square
 from tuplet.losses.pending import Call
+from tuplet.memory import FeatureQueue
 from tuplet.types import GeometryName
 
 
@@ -48,11 +49,59 @@ class WrappedLoss(MetricLoss):
         own = {} if self.execution is None else {"execution": self.execution}
         return self.loss._with_own(own | sides)  # noqa: SLF001  # as if it had been called
 
+    def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
+        return self.loss._outcome(embeddings, labels, **sides)  # noqa: SLF001  # as if it had been called
+
     def _call(self, embeddings: Tensor, labels: Tensor | None, sides: dict[str, Any]) -> Call:
         return self.loss._call(embeddings, labels, sides)  # noqa: SLF001  # as if it had been called
 
     def _take_in(self, calls: list[Call]) -> None:
         self.loss._take_in(calls)  # noqa: SLF001  # as if it had been called
+
+
+class QueuedLoss(WrappedLoss):
+    """A loss whose references are the batch and, behind it, the latest rows of the batches before.
+
+    Rows of the queue are constants. `advance` moves it, once for each step, and it is saved with the loss: exactly what
+    a loss does that was built with `queue=`.
+
+    Args:
+        loss: One with references, and without a queue.
+        queue: The latest rows.
+
+    Raises:
+        ShapeError: If the loss has no references that a queue could stand behind, or has a queue.
+    """
+
+    def __init__(self, loss: MetricLoss, queue: FeatureQueue) -> None:
+        super().__init__(loss)
+        kind = type(loss).__name__
+        if "queue" not in loss.takes:
+            raise ShapeError(
+                f"{kind} compares with no set of references, so rows of earlier batches have no place in it.",
+                hint="Leave the queue out, or take a loss over pairs or triplets: supcon, multi_similarity, info_nce.",
+                reference="no-queue",
+            )
+        if loss.queue is not None:
+            raise ShapeError(f"{kind} has a queue.", hint="Give it one, or the other.", reference="no-queue")
+        self.queue = queue
+        self._pending.rows = max(queue.size, loss._pending.rows)  # noqa: SLF001  # it takes in the calls of the other
+
+    @property
+    def has_state(self) -> bool:
+        """The queue."""
+        return True
+
+    def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
+        assert self.queue is not None  # noqa: S101  # it was given one
+        rows, labels = self.queue.filled()
+        return super()._with_own({"queue": rows, "queue_labels": labels, **sides})
+
+    def _take_in(self, calls: list[Call]) -> None:
+        super()._take_in(calls)
+        assert self.queue is not None  # noqa: S101  # it was given one
+        for call in calls:
+            self.queue.push(call.embeddings, call.labels, call.processes)
 
 
 class MatryoshkaLoss(WrappedLoss):

@@ -16,10 +16,10 @@ from tuplet.data.dataset import taken
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import SINGLE_PROCESS, Processes
-from tuplet.errors import DataError, RecipeError, ShapeError
+from tuplet.errors import DataError
 from tuplet.foreign import refuse_untrusted
-from tuplet.losses import MatryoshkaLoss, MetricLoss, RegularisedLoss
 from tuplet.models import Embedder
+from tuplet.recipes.around import around, taught
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.data_warnings import classes_of
 from tuplet.recipes.dump import dump_recipe
@@ -75,7 +75,7 @@ def build(
     origin = None if start is None else load_start(embedder, start)
     check_views(recipe, train, embedder, task)
     facts = _facts(recipe, train, embedder, task)
-    loss = _around(make(recipe.loss, ("loss",), {**facts, "processes": processes}), recipe)
+    loss = around(make(recipe.loss, ("loss",), {**facts, "processes": processes}), recipe, embedder)
     sampler = _mixed(recipe, given.parts["train"], train, task, facts)
     inform(task, embedder, loss)
     return Job(
@@ -87,7 +87,7 @@ def build(
         sampler=sampler,
         embedder=embedder,
         loss=loss,
-        task=task,
+        task=taught(task, recipe.objective, embedder, trust=trust),
         augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
@@ -165,22 +165,6 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Ma
         "context_dim": embedder.dim,
         "seed": recipe.seed,
     }
-
-
-def _around(loss: MetricLoss, recipe: Recipe) -> MetricLoss:
-    """The loss with what stands around it."""
-    asked = recipe.objective
-    try:
-        if asked.matryoshka or asked.matryoshka_weights:
-            loss = MatryoshkaLoss(loss, asked.matryoshka, asked.matryoshka_weights or None)
-            loss.check_dim(recipe.model.dim)
-    except ShapeError as error:
-        raise RecipeError(
-            f"objective refuses its options: {error.message}", hint=error.hint, reference="matryoshka"
-        ) from error
-    if asked.uniformity or asked.norm_penalty:
-        loss = RegularisedLoss(loss, asked.uniformity, asked.norm_penalty)
-    return loss
 
 
 def _mixed(recipe: Recipe, manifest: Manifest, train: Dataset, task: Task, facts: Mapping[str, Any]) -> Sampler:

@@ -33,6 +33,9 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
             component = dict(tables).get(place, {})
             if component.get("folder") not in (None, "none"):
                 component["folder"] = _relative(component["folder"], folder)
+        objective = dict(tables).get(("objective",), {})
+        if objective.get("teacher") not in (None, "none"):
+            objective["teacher"] = _relative(objective["teacher"], folder)
         evaluate = dict(tables)["evaluate",]
         evaluate["words"] = [_relative(file, folder) for file in evaluate["words"]]
     return "\n".join(written(path, values) for path, values in tables)

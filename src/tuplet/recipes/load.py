@@ -232,6 +232,9 @@ def _settled(document: Document, folder: Path) -> Document:
         ):  # of a pretrained encoder, or a class
             component["folder"] = _absolute(component["folder"], folder)
     _settle_data(document.get("data"), folder)
+    objective = document.get("objective")
+    if isinstance(objective, dict) and objective.get("teacher") is not None:
+        objective["teacher"] = None if objective["teacher"] == "none" else _absolute(objective["teacher"], folder)
     evaluate = document.get("evaluate")
     if isinstance(evaluate, dict) and isinstance(evaluate.get("words"), list):
         evaluate["words"] = [_absolute(file, folder) for file in evaluate["words"]]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from tuplet.bounds import Count, NotNegative, Positive, Share
+from tuplet.bounds import Count, NotNegative, Positive, Share, Tau
 from tuplet.data import Kind
 from tuplet.training import EvaluateSettings, TrainSettings
 from tuplet.types import GeometryName
@@ -169,6 +169,9 @@ class Train(TrainSettings):
 class Objective(Section):
     """What stands around the loss, whichever it is."""
 
+    queue: Annotated[int, Gt(0)] | None = None
+    """Rows of earlier batches that are further references of a loss over pairs or triplets; a loss that has a `queue`
+    takes it as its own, too."""
     matryoshka: tuple[Count, ...] = ()
     """Lengths of prefixes of the embedding, ascending: the loss is the sum over these. Name `model.dim` among them to
     train the whole embedding too."""
@@ -178,6 +181,13 @@ class Objective(Section):
     """Weight of a term that spreads directions evenly: log of the mean of exp(-2 squared distance) over all pairs."""
     norm_penalty: NotNegative = 0.0
     """Weight of the mean squared length of an embedding."""
+    teacher: str | None = None
+    """Folder of a trained model, `runs/NAME/model`, whose similarities each batch is to have; it reads the examples as
+    they are, without the augmentation."""
+    teacher_weight: NotNegative = 1.0
+    """Weight of the divergence from it."""
+    teacher_temperature: Tau = 0.05
+    """Of the softmaxes that are compared."""
 
 
 class Recipe(Section):

@@ -189,7 +189,7 @@ def _arguments(recipe: Recipe, supervision: Supervision) -> Arguments:
     """See the table at the top. Of a queue only labels tell which rows are of the classes of a batch."""
     sampler, declared = constructor(SLOT["batch",], recipe.batch.name), losses.registry[recipe.loss.name]
     side_by_side = getattr(sampler, "keeps_classes_together", False) and _per_class(recipe) == 2
-    has_queue = getattr(recipe.loss, "queue", None) is not None
+    has_queue = recipe.objective.queue is not None or getattr(recipe.loss, "queue", None) is not None
     if supervision == "class" and declared.prefers_pairs and side_by_side and not has_queue:
         return class_pairs
     return _ARGUMENTS[supervision]
