@@ -119,8 +119,8 @@ def _shared(device: torch.device) -> int:
     """Bytes that the warps of a program share."""
     if device.type != "cuda":
         return 0
-    properties: Any = torch.cuda.get_device_properties(device)
-    return properties.shared_memory_per_block_optin
+    found = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 0)  # ROCm does not say
+    return int(found)
 
 
 @dataclass(frozen=True)
