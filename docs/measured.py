@@ -37,7 +37,7 @@ found; back ends that look at a part are tuned to 0.98 on items of theirs.
 LOAD = """## A server under load
 
 `benchmarks/bench_load.py`: clients that search without a pause, a third each by picture, item and vector, over a run
-on glyphs; server and clients share the machine.
+on glyphs; server and clients share the machine, which had other work. Times are on the clock.
 *Memory* is that of the server before and after.
 """
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
