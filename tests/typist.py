@@ -153,6 +153,7 @@ def serve():
 
 def _become(words, folder, place):
     """This process is the command from here on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, wherever the tests were started
     os.chdir(folder)
     for stream, name in enumerate(_STREAMS):
         os.dup2(os.open(place / name, os.O_RDWR), stream)
