@@ -143,7 +143,7 @@ def _is_deep(item: Any) -> bool:
 def _is_deep_colour(file: Any) -> bool:
     """Whether Pillow reads the upper 8 of 16 bits of a file: it knows no image of several channels of more."""
     if file.format == "PNG":
-        return bool(file.tile and file.tile[0].args and str(file.tile[0].args).find(";16") >= 0)
+        return bool(file.tile) and ";16" in str(file.tile[0][3])  # a plain tuple before Pillow 11
     return file.format == "TIFF" and max(file.tag_v2.get(258, (8,))) > 8
 
 
