@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tuplet.data.audio import is_sound, undecodable_sounds, wrong_sound
@@ -76,6 +77,8 @@ def read_table(
         metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
         **{**vars(known), "ids": ids or tuple(str(row) for row in range(len(table)))},
     )
+    del table
+    pa.default_memory_pool().release_unused()  # which keeps what the cells took, several times the numbers
     return _without_broken(found, path.parent) if skip_broken else found
 
 

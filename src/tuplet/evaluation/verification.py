@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tuplet.bounds import Chance, Count, Number, bounded
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import SEARCH_TILE, nearness
+from tuplet.engine.topk import nearness
 from tuplet.errors import DataError, ShapeError
 from tuplet.evaluation.bootstrap import FEW_CLASSES, class_draws, percentile_interval
 from tuplet.evaluation.inputs import UNKNOWN, Arrays, as_tensor, class_labels, finite_rows
@@ -24,6 +24,7 @@ from tuplet.types import GeometryName
 
 FAR = (0.001, 0.01, 0.1)
 _POINTS = 200  # of the curve in JSON
+_BLOCK = 1 << 19  # weights of pairs at once; a dozen numbers in float64 are made of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +254,7 @@ class _Verifier:
         first, second = self.pairs.classes.T
         found = []
         for times in class_draws(self.pairs.n_classes, self.bootstrap, self.seed):
-            for part in spans(len(times), SEARCH_TILE // len(first)):
+            for part in spans(len(times), _BLOCK // len(first)):
                 weights = times[part][:, second].masked_fill_(self.pairs.same, 1.0)
                 weights.mul_(times[part][:, first])
                 accepted = Accepted.of(weights, self.pairs.same, ends, self.pairs.odds)

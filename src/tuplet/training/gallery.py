@@ -42,9 +42,8 @@ def save_gallery(folder: Path, model: ModelExtractor, splits: Mapping[str, Datas
         model: Embeds the examples.
         splits: The examples by split; those of the evaluation come first.
     """
-    parts = [_part(model, dataset, name) for name, dataset in splits.items()]
-    rows, facts = torch.cat([rows for rows, _, _ in parts]), [fact for _, more, _ in parts for fact in more]
-    _write(folder / "gallery", model, rows, facts, _small([inputs for _, _, inputs in parts]))
+    rows, facts, inputs = zip(*(_part(model, dataset, name) for name, dataset in splits.items()), strict=True)
+    _write(folder / "gallery", model, torch.cat(rows), [fact for part in facts for fact in part], _small(inputs))
     split, evaluated = next(iter(splits.items()))
     if evaluated.partners is not None:
         wanted = distinct_partners(evaluated)[1].tolist()
@@ -98,10 +97,17 @@ def _small(parts: Sequence[Inputs]) -> dict[str, NDArray[Any]]:
     if all(isinstance(inputs, Tensor) and inputs.ndim == 4 for inputs in parts):
         small = [_thumbnails(inputs) for inputs in parts if isinstance(inputs, Tensor)]
         return {THUMBNAILS: torch.cat(small).numpy()} if len({one.shape[1:] for one in small}) == 1 else {}
-    series = [one for inputs in parts for one in inputs]
-    if all(isinstance(one, Tensor) and one.ndim == 2 and one.is_floating_point() for one in series):
-        return {OUTLINES: torch.stack([_outline(one) for one in series if isinstance(one, Tensor)]).numpy()}
+    if all(map(_is_series, parts)):
+        outlines = [_outline(one) for inputs in parts for one in inputs if isinstance(one, Tensor)]
+        return {OUTLINES: torch.stack(outlines).numpy()}
     return {}
+
+
+def _is_series(inputs: Inputs) -> bool:
+    """Whether every input is (channels, steps); rows of a tensor are not asked one by one."""
+    if isinstance(inputs, Tensor):
+        return inputs.ndim == 3 and inputs.is_floating_point()
+    return all(isinstance(one, Tensor) and one.ndim == 2 and one.is_floating_point() for one in inputs)
 
 
 def _thumbnails(images: Tensor) -> Tensor:
