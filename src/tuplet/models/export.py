@@ -5,9 +5,10 @@ import logging
 import runpy
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def export(embedder: Embedder, path: Path | str, *, example: Any = None, normali
         if write is _write_weights:
             source = beside.enter_context(replaced_file(Path(path).with_suffix(".py"), error=CheckpointError))
             write = partial(write, source=source)
-        with warnings.catch_warnings(), _quiet("torch.onnx"):
+        with warnings.catch_warnings(), _quiet("torch.onnx"), redirect_stdout(StringIO()):  # it prints, too
             warnings.simplefilter("ignore")  # torch warns of its own parts; what counts is compared below
             run = write(network, inputs[:2], new)
         outputs = [(network(inputs[:count]), run(inputs[:count])) for count in _CHECKED]
