@@ -72,9 +72,9 @@ def main() -> None:
             "size": f"{size}, timed by {fewer}" if fewer else size,
             "contestant": name,
             "seconds": round(spent, 2),
-            "spread": "",
-            "against": "training" if name != "training" else "",
-            "ratio": round(spent / training, 3) if name != "training" else "",
+            "spread": 1.0,  # of one turn
+            "against": "training",
+            "ratio": round(spent / training, 3),
             "bound": bounds.get(name, ""),
         }
         for name, spent in seconds.items()
