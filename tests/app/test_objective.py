@@ -1,6 +1,7 @@
 """What stands around the loss of a recipe, trained from the command line."""
 
 import json
+import shutil
 import tomllib
 
 import numpy as np
@@ -65,6 +66,25 @@ def test_a_teacher_is_followed_from_the_command_line(typed, recipe, tmp_path):
     assert not given["teacher"].requires_grad
     truth = job.loss.loss(given["embeddings"], given["labels"])
     assert job.loss(**given) > truth
+
+
+def test_a_run_goes_on_with_the_teacher_that_it_had(typed, recipe, tmp_path):
+    for seed in (0, 1):
+        typed("train", recipe, "--steps", 4, "--set", f"seed={seed}", "--set", "loss.queue=none", "--out", f"{seed}")
+    [one, other] = [next((tmp_path / f"{seed}").iterdir()) / "model" for seed in (0, 1)]
+    teacher = tmp_path / "teacher"
+    shutil.copytree(one, teacher)
+    asked = ["--set", "loss.queue=none", "--set", f"objective.teacher={teacher}"]
+    typed("train", recipe, "--steps", 4, *asked, "--set", "name=taught")
+    run = tmp_path / "runs" / "taught"
+    before = (run / "events.jsonl").read_bytes()
+    shutil.rmtree(teacher)
+    shutil.copytree(other, teacher)
+    assert "run-changed" in typed("train", "--resume", run, "--steps", 6, code=4).stderr
+    assert (run / "events.jsonl").read_bytes() == before
+    shutil.rmtree(teacher)
+    shutil.copytree(one, teacher)
+    typed("train", "--resume", run, "--steps", 6)
 
 
 def test_a_teacher_of_other_inputs_is_refused(typed, recipe, tmp_path):

@@ -91,6 +91,8 @@ def shrunk(path: Path, size: int, max_pixels: int) -> "Image | None":
     from PIL import ImageOps
 
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
         with quiet(), opened(path) as image:
             if image.width * image.height > max_pixels:
                 return None

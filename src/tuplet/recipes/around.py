@@ -76,6 +76,15 @@ def taught(task: Task, asked: Objective, embedder: Embedder, *, trust: bool) -> 
     return replace(task, arguments=Taught(task.arguments, Teacher(teacher)))
 
 
+def contents_of(task: Task) -> dict[str, str]:
+    """Digest of the teacher, by the setting that says where it lies; nothing without one."""
+    if not isinstance(task.arguments, Taught):
+        return {}
+    teacher = task.arguments.teacher.embedder
+    sides = [teacher] if teacher.partner is None else [teacher, teacher.partner]
+    return {"objective.teacher": "-".join(side.content_hash() for side in sides)}
+
+
 def _stored(embedder: Embedder) -> dict[str, Any]:
     """What decides how inputs are stored."""
     config = embedder.preprocessing.to_config()

@@ -19,7 +19,7 @@ from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import DataError
 from tuplet.foreign import refuse_untrusted
 from tuplet.models import Embedder
-from tuplet.recipes.around import around, taught
+from tuplet.recipes.around import around, contents_of, taught
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.data_warnings import classes_of
 from tuplet.recipes.dump import dump_recipe
@@ -78,6 +78,7 @@ def build(
     loss = around(make(recipe.loss, ("loss",), {**facts, "processes": processes}), recipe, embedder)
     sampler = _mixed(recipe, given.parts["train"], train, task, facts)
     inform(task, embedder, loss)
+    task = taught(task, recipe.objective, embedder, trust=trust)
     return Job(
         name=recipe.name,
         seed=recipe.seed,
@@ -87,13 +88,14 @@ def build(
         sampler=sampler,
         embedder=embedder,
         loss=loss,
-        task=taught(task, recipe.objective, embedder, trust=trust),
+        task=task,
         augment=make(recipe.train.augment, ("train", "augment"), facts) if recipe.train.augment else None,
         recipe=partial(dump_recipe, recipe),
         settings=recipe.train,
         evaluate=recipe.evaluate,
         facts=_described(recipe, given, cache),
         fingerprint=given.fingerprint,
+        contents=contents_of(task),
         origin=origin,
     )
 

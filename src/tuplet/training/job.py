@@ -92,6 +92,7 @@ class Job:
             nothing.
         origin: The run that the weights come from, and its step; None for new weights.
         corpus: Running text to train on; the examples of `train` are then its vocabulary.
+        contents: Digests of what settings name a place of, by the setting: a run is gone on with by the same.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Job:
     fingerprint: Fingerprint | None = None
     origin: Mapping[str, Any] | None = None
     corpus: Corpus | None = None
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluation_split(self) -> tuple[str, Dataset]:

@@ -49,7 +49,7 @@ def keep(folder: Path, job: Job) -> None:
         corpus = job.corpus.digest()
     elif job.fingerprint is not None:
         examples = job.fingerprint.write(folder / EXAMPLES)
-    _write(folder, Record(_settings(job.recipe(folder)), examples, corpus, job.origin))
+    _write(folder, Record(_settings(job, folder), examples, corpus, job.origin))
 
 
 def has_no_record(folder: Path) -> bool:
@@ -143,7 +143,7 @@ def compare(folder: Path, job: Job, *, extend: bool) -> int | None:
         DataError: If the data differs; the message says in what.
     """
     kept = read_record(folder)
-    now = _settings(job.recipe(folder))
+    now = _settings(job, folder)
     changed = sorted(key for key in {*now, *kept.settings} if now.get(key) != kept.settings.get(key))
     if extend and set(changed) <= {STEPS, EPOCHS}:
         changed = []
@@ -181,9 +181,8 @@ def other_data(folder: Path, found: list[str]) -> DataError:
 def extend_to(folder: Path, job: Job) -> None:
     """Note that a run shall take as many steps as the job says."""
     kept = read_record(folder)
-    text = job.recipe(folder)
-    _write(folder, Record(_settings(text), kept.examples, kept.corpus, kept.origin))
-    write_file(folder / "recipe.toml", text)
+    _write(folder, Record(_settings(job, folder), kept.examples, kept.corpus, kept.origin))
+    write_file(folder / "recipe.toml", job.recipe(folder))
 
 
 def _write(folder: Path, record: Record) -> None:
@@ -196,9 +195,10 @@ def _only_steps(folder: Path, changed: list[str]) -> str:
     return f"For more steps: tuplet train --resume {folder} --steps N. " if changed == [STEPS] else ""
 
 
-def _settings(recipe: str) -> dict[str, Any]:
+def _settings(job: Job, folder: Path) -> dict[str, Any]:
     """Settings of a recipe by their dotted names; infinity, which JSON has no word for, by its name in TOML."""
-    flat = {key: value for key, value in _flat(tomllib.loads(recipe)) if not _is_place(key)}
+    flat = {key: value for key, value in _flat(tomllib.loads(job.recipe(folder))) if not _is_place(key)}
+    flat |= job.contents
     flat["data.more"] = [one["weight"] for one in flat.get("data.more", ())]  # where they are may change
     return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in flat.items()}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,15 @@ Trust = Annotated[bool, typer.Option("--trust", help="Import the code that a rec
 Download = Annotated[
     bool,
     typer.Option("--download", help="Fetch the pretrained model that the recipe names, if the cache does not hold it."),
+]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="The collection, for its pictures: files with the names of the items. A run has small ones of its own.",
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, or auto: an accelerator if there is one.")]
 Require = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Device, Json, SkipBroken, Trust
+from tuplet.app.cli.options import Device, Json, Pictures, SkipBroken, Trust
 from tuplet.app.cli.show import log, show_rows
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def search(
     threshold: Annotated[
         str | None, typer.Option(metavar="auto|NUMBER", help="Drop hits below the similarity threshold.")
     ] = None,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="The collection, for pictures in the terminal; a run has small copies of its own.",
-        ),
-    ] = None,
+    pictures: Pictures = None,
     no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Show no pictures.")] = False,
     skip_broken: SkipBroken = False,
     device: Device = "auto",
@@ -82,7 +76,7 @@ def search(
     if sys.stdout.isatty() and not (as_json or no_pictures):
         from tuplet.app.cli.thumbnails import show_pictures
 
-        show_pictures(found, pictures, hits, lambda score: limit is None or limit.accepts(score))
+        show_pictures(found, pictures, hits, lambda score: limit is None or limit.accepts(score), texts=text or ())
     if limit is not None:
         log(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Device, Trust
+from tuplet.app.cli.options import Device, Pictures, Trust
 from tuplet.app.cli.show import log
 
 EPILOG = """
@@ -26,10 +26,7 @@ def serve(
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Where to listen; 0 for any.")] = 8000,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The collection, for its pictures. Of a run: its data, if it is there."),
-    ] = None,
+    pictures: Pictures = None,
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds what requests must carry; made if it is not there."),

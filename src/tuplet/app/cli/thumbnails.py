@@ -1,6 +1,6 @@
 """Pictures of hits in a terminal: two pixels to a character, in any terminal that has colours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ _MAX_PIXELS = 50_000_000
 """Larger pictures are not decoded for a thumbnail."""
 
 
-def show_pictures(index: "Index", folder: Path | None, hits: "Hits", accepts: Callable[[float], bool]) -> None:
+def show_pictures(
+    index: "Index", folder: Path | None, hits: "Hits", accepts: Callable[[float], bool], *, texts: Sequence[str] = ()
+) -> None:
     """Each query that is a picture, and its hits by rank; nothing where the output is no terminal with colours.
 
     Args:
@@ -25,6 +27,7 @@ def show_pictures(index: "Index", folder: Path | None, hits: "Hits", accepts: Ca
         folder: The collection, whose files have the names of the items.
         hits: What was found.
         accepts: Whether a hit of this score is shown.
+        texts: Queries that are no files, even if there is one of this name.
     """
     from rich.console import Console
 
@@ -44,7 +47,8 @@ def show_pictures(index: "Index", folder: Path | None, hits: "Hits", accepts: Ca
         ]
         if any(image is not None for _, image in found):
             console.print(visible(query), markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
-            _show(console, [("query", shrunk(Path(query), _SIDE, _MAX_PIXELS)), *found])
+            asked = None if query in texts else shrunk(Path(query), _SIDE, _MAX_PIXELS)
+            _show(console, [("query", asked), *found])
 
 
 def _show(console: "Console", pictures: "list[tuple[str, Image | None]]") -> None:
