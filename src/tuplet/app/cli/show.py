@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tuplet.app.metrics import Metric
     from tuplet.results import Evaluation, Interval
 
-
 Row = Mapping[str, Any]
+_COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tab and line break, those that turn the direction of writing, and bytes that are no text."""
 
@@ -99,9 +99,6 @@ def _one_line(value: Any) -> str:
         return ""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return visible(" ".join(text.split()))
-
-
-_COLUMNS = {"raw": "raw input", "untrained": "untrained", "model": "model"}
 
 
 def show_evaluation(evaluation: "Evaluation", *, everything: bool = False) -> None:
