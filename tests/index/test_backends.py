@@ -14,7 +14,9 @@ from tuplet.engine.topk import topk
 from tuplet.errors import CheckpointError, DataError, IndexFormatError, ShapeError
 from tuplet.index import where as filters
 from tuplet.index.rows import measured_recall
+from tuplet.index.writing import LOCK
 from tuplet.models import Embedder, build_encoder
+from tuplet.storage import Lock
 
 NOISE = np.random.default_rng(3)
 ROWS = NOISE.normal(size=(60, 5)).astype(np.float32)
@@ -313,6 +315,11 @@ def test_what_was_added_since_is_brought_into_the_partitions(tmp_path):
         index.insert([{"id": str(at)} for at in span], [f"{at:032x}" for at in span], vectors[span.start : span.stop])
         if start == 0:
             index.tune(0.95)
+    other = Lock(index.folder / LOCK)
+    assert other.take()
+    index.settle()  # another process adds: what is there stays, and nothing is refused
+    assert index._table.index_stats("vector_idx").num_unindexed_rows > 0
+    other.give_back()
     index.settle()
     assert index._table.index_stats("vector_idx").num_unindexed_rows == 0
     plan = (

@@ -19,7 +19,7 @@ from tuplet.index.base import ColumnKind, Facts, merged_columns, require_finite
 from tuplet.index.rows import INDEXED_FROM, Row, RowIndex, rows_of
 from tuplet.index.writing import CONFIG, LOCK, MODEL, alone, damaged
 from tuplet.models import Embedder
-from tuplet.storage import replaced_folder
+from tuplet.storage import Lock, replaced_folder
 
 _STORE, _TABLE = "items.lance", "items"
 _METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2", "squared_euclidean": "l2"}
@@ -210,12 +210,17 @@ class LanceIndex(RowIndex):
         self._change(recall=recall)
 
     def settle(self) -> None:
-        """See `Index`."""
-        with alone(self.folder):
+        """See `Index`. Where another process adds at this moment it is left to that one, whose rows it would move."""
+        lock = Lock(self.folder / LOCK)
+        if not lock.take():
+            return
+        try:
             self._refresh()
-            found = {one.name: self._table.index_stats(one.name) for one in self._table.list_indices()}
-            if any(one is not None and one.num_unindexed_rows >= INDEXED_FROM for one in found.values()):
+            found = [self._table.index_stats(one.name) for one in self._table.list_indices()]
+            if any(one is not None and one.num_unindexed_rows >= INDEXED_FROM for one in found):
                 self._optimize()
+        finally:
+            lock.give_back()
 
     def _optimize(self) -> None:
         """Put rows together in few files, and new ones into the partitions; yesterday's versions go."""
