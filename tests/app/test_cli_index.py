@@ -92,6 +92,13 @@ def test_hits_are_shown_as_pictures_in_a_terminal_with_colours(workplace, index)
     assert "▄" not in typed_in_terminal([*words, *pictures], workplace, NO_COLOR="1")
 
 
+@pytest.mark.parametrize("command", [("search", "photo.png"), ("serve",)])
+def test_pictures_that_are_not_there_are_refused(workplace, index, tuplet, command):
+    name, *queries = command
+    said = tuplet(name, index, *queries, "--pictures", "nowhere", folder=workplace, code=3)
+    assert "missing-file" in said.stderr
+
+
 def typed_in_terminal(words, folder, **environment):
     """What a command prints where its output is a terminal of 100 columns."""
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")

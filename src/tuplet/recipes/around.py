@@ -45,15 +45,15 @@ def around(loss: MetricLoss, recipe: Recipe, embedder: Embedder) -> MetricLoss:
     return loss if asked.teacher is None else DistilledLoss(loss, asked.teacher_weight, asked.teacher_temperature)
 
 
-def taught(task: Task, asked: Objective, embedder: Embedder, *, trust: bool) -> Task:
-    """The task with what a teacher says of each batch, if there is one.
+def taught(task: Task, asked: Objective, embedder: Embedder, *, trust: bool) -> tuple[Task, dict[str, str]]:
+    """The task with what a teacher says of each batch, if there is one, and the teacher's digest by its setting.
 
     Raises:
         RecipeError: If it reads other inputs than the embedder, or the loss compares no examples.
         ArtifactError: If the folder holds no model.
     """
     if asked.teacher is None:
-        return task
+        return task, {}
     if task.arguments is None or task.supervision == "none":
         raise RecipeError(
             "objective.teacher compares examples with each other, and this loss predicts along each series.",
@@ -73,16 +73,9 @@ def taught(task: Task, asked: Objective, embedder: Embedder, *, trust: bool) -> 
                 hint="Give this recipe the data and the preprocessing of the teacher's, or take another teacher.",
                 reference="teacher",
             )
-    return replace(task, arguments=Taught(task.arguments, Teacher(teacher)))
-
-
-def contents_of(task: Task) -> dict[str, str]:
-    """Digest of the teacher, by the setting that says where it lies; nothing without one."""
-    if not isinstance(task.arguments, Taught):
-        return {}
-    teacher = task.arguments.teacher.embedder
-    sides = [teacher] if teacher.partner is None else [teacher, teacher.partner]
-    return {"objective.teacher": "-".join(side.content_hash() for side in sides)}
+    digests = [one.content_hash() for one in (teacher, teacher.partner) if one is not None]
+    taught_task = replace(task, arguments=Taught(task.arguments, Teacher(teacher)))
+    return taught_task, {"objective.teacher": "-".join(digests)}
 
 
 def _stored(embedder: Embedder) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import DataError
 from tuplet.foreign import refuse_untrusted
 from tuplet.models import Embedder
-from tuplet.recipes.around import around, contents_of, taught
+from tuplet.recipes.around import around, taught
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
 from tuplet.recipes.data_warnings import classes_of
 from tuplet.recipes.dump import dump_recipe
@@ -66,9 +66,7 @@ def build(
     """
     if recipe.data.kind == "words":
         return build_words(recipe, cache, start)
-    if not trust and recipe.train.augment is not None and recipe.train.augment.name == "callable":
-        known = options_of(recipe.train.augment)
-        raise refuse_untrusted("augmentation", known["target"], known["folder"])
+    _refuse_own_augmentation(recipe, trust=trust)
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
     train, task = given.datasets["train"], given.task
     embedder = build_embedder(recipe, train, given.sides, trust=trust)
@@ -78,7 +76,7 @@ def build(
     loss = around(make(recipe.loss, ("loss",), {**facts, "processes": processes}), recipe, embedder)
     sampler = _mixed(recipe, given.parts["train"], train, task, facts)
     inform(task, embedder, loss)
-    task = taught(task, recipe.objective, embedder, trust=trust)
+    task, contents = taught(task, recipe.objective, embedder, trust=trust)
     return Job(
         name=recipe.name,
         seed=recipe.seed,
@@ -95,9 +93,16 @@ def build(
         evaluate=recipe.evaluate,
         facts=_described(recipe, given, cache),
         fingerprint=given.fingerprint,
-        contents=contents_of(task),
+        contents=contents,
         origin=origin,
     )
+
+
+def _refuse_own_augmentation(recipe: Recipe, *, trust: bool) -> None:
+    """Code that a recipe names is imported only where it is trusted."""
+    if not trust and recipe.train.augment is not None and recipe.train.augment.name == "callable":
+        known = options_of(recipe.train.augment)
+        raise refuse_untrusted("augmentation", known["target"], known["folder"])
 
 
 @dataclass(frozen=True, eq=False)

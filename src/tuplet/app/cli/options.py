@@ -25,8 +25,6 @@ Pictures = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        exists=True,
-        file_okay=False,
         help="The collection, for its pictures: files with the names of the items. A run has small ones of its own.",
     ),
 ]
@@ -35,6 +33,22 @@ Require = Annotated[
     list[str] | None,
     typer.Option(metavar="METRIC=VALUE", help="Exit with code 6 unless the model reaches this, e.g. recall@1=0.9."),
 ]
+
+
+def require_pictures(folder: Path | None) -> None:
+    """Refuse a collection that is not there, whose pictures would be missing in silence.
+
+    Raises:
+        MissingFileError: If it is no folder.
+    """
+    from tuplet.errors import MissingFileError
+
+    if folder is not None and not folder.is_dir():
+        raise MissingFileError(
+            f"--pictures {folder} is no folder.",
+            hint="Name the folder that the index was built from.",
+            reference="missing-file",
+        )
 
 
 def with_skip_broken(changes: Sequence[str] | None, *, skip_broken: bool) -> list[str]:

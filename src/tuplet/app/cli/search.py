@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuplet.app.cli.options import Device, Json, Pictures, SkipBroken, Trust
+from tuplet.app.cli.options import Device, Json, Pictures, SkipBroken, Trust, require_pictures
 from tuplet.app.cli.show import log, show_rows
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def search(
     from tuplet.app.queries import embedded_queries
     from tuplet.app.thresholds import threshold_of
 
+    require_pictures(pictures)
     found = index.open(run, trust=trust)
     embedder = found.query_embedder.to(device_of(device))
     limit = None if threshold is None else threshold_of(embedder, threshold)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuplet.app.cli.options import Device, Pictures, Trust
+from tuplet.app.cli.options import Device, Pictures, Trust, require_pictures
 from tuplet.app.cli.show import log
 
 EPILOG = """
@@ -53,6 +53,7 @@ def serve(
     from tuplet.app.web import serve as serve_index
     from tuplet.app.web.settings import read_token
 
+    require_pictures(pictures)
     served = []
     for run in runs:
         found = index.open(run, trust=trust)
