@@ -10,6 +10,7 @@ from oracles.comparison import assert_same, quick
 from oracles.problems import rows
 from oracles.problems import weights as weights_of
 from tuplet import losses
+from tuplet.engine import SINGLE_PROCESS
 from tuplet.errors import LabelError, ShapeError
 
 NUMBERS = {
@@ -68,6 +69,50 @@ def test_a_learned_threshold_has_the_gradient_of_the_oracle():
     labels = torch.arange(9) % 5
     truth = oracles.uniface(x, loss.weight, labels, loss.threshold)
     assert_same(loss(x, labels), truth.value, x, loss.weight, loss.threshold)
+
+
+@pytest.mark.shows("oracle", "uniface")
+@quick
+@given(data=st.data(), tile_size=st.sampled_from([1, 7, None]), share=st.sampled_from([0.1, 0.5, 0.9]))
+def test_sampled_negatives_of_uniface_equal_the_oracle_for_every_tiling(data, tile_size, share):
+    count, classes, dim = (data.draw(st.integers(least, most)) for least, most in ((1, 7), (1, 5), (2, 4)))
+    x, weight = (data.draw(rows(each, dim, grid=False, copies=False)).requires_grad_() for each in (count, classes))
+    labels = torch.tensor(data.draw(st.lists(st.integers(-1, classes - 1), min_size=count, max_size=count)))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    chances = {
+        name: torch.rand(size, generator=generator, dtype=torch.float64)
+        for name, size in (("row_chances", count), ("class_chances", classes))
+    }
+    b, options = torch.tensor(1.5).double().requires_grad_(), choice(data, OPTIONS["uniface"])
+    options = {**options, **chances, "negative_share": share, "weights": data.draw(weights_of(count))}
+    truth = oracles.uniface(x, weight, labels, b, **options)
+    assert_same(losses.uniface(x, weight, labels, b, tile_size=tile_size, **options), truth.value, x, weight, b)
+
+
+def test_uniface_draws_other_negatives_in_each_step_and_resumes():
+    loss, twin = (losses.UniFaceLoss(40, 4, negative_share=0.3, seed=2).double() for _ in range(2))
+    assert loss.threshold.item() == pytest.approx(torch.tensor(120.0).log().item())
+    x, labels = batch()
+    first = loss(x, labels).item()
+    u, v = loss.draw(labels, SINGLE_PROCESS)
+    given = {"negative_share": 0.3, "row_chances": u, "class_chances": v}
+    assert_same(loss(x, labels), oracles.uniface(x, loss.weight, labels, loss.threshold, **given).value, x, loss.weight)
+    loss.advance()
+    assert loss(x, labels).item() != first
+    twin.load_state_dict(loss.state_dict())
+    assert twin(x, labels).item() == loss(x, labels).item()
+    with pytest.raises(ShapeError) as caught:
+        losses.uniface(x, loss.weight, labels, loss.threshold, negative_share=0.3)
+    assert caught.value.reference == "chances"
+
+
+def test_a_share_of_the_negatives_of_uniface_counts_of_every_row_and_every_class():
+    """Shares of 200 classes and of 200 rows lie within 4.5 standard deviations of independent numbers."""
+    loss = losses.UniFaceLoss(200, 2, negative_share=0.25)
+    u, v = loss.draw(torch.zeros(200, dtype=torch.int64), SINGLE_PROCESS)
+    chosen = ((u[:, None] + v) % 1 < 0.25).double()
+    for side in (0, 1):
+        assert (chosen.mean(side) - 0.25).abs().max() < 4.5 * (0.25 * 0.75 / 200) ** 0.5
 
 
 def batch(seed=0):

@@ -107,14 +107,21 @@ def uniface(
     margin: float = 0.4,
     negative_weight: float = 1.0,
     scale: float = 64.0,
+    negative_share: float = 1.0,
+    row_chances: Tensor | None = None,
+    class_chances: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Truth:
-    """Binary cross-entropy of each class by one threshold."""
+    """Binary cross-entropy of each class by one threshold; a negative counts if its number p_ij is below the share."""
     cosines, w = unit(x) @ unit(weight).T, weight_list(weights, len(x))
     terms = []
     for i, label in enumerate(labels.tolist()):
         if label != -1:
-            others = [softplus(scale * cosines[i, j] - threshold) for j in range(len(weight)) if j != label]
+            negatives = [j for j in range(len(weight)) if j != label]
+            if row_chances is not None and class_chances is not None:
+                p = [math.fmod(float(row_chances[i]) + float(v), 1.0) for v in class_chances]
+                negatives = [j for j in negatives if p[j] < negative_share]
+            others = [softplus(scale * cosines[i, j] - threshold) for j in negatives]
             own = softplus(threshold - scale * (cosines[i, label] - margin))
             terms.append(Term(w[i], own + negative_weight * sum(others, x[:0].sum()), 1.0))
     return divide(terms, x)

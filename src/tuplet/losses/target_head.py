@@ -4,6 +4,7 @@ The score of an example with its own class is one number per row, computed here 
 whatever is known of the row: its norm, a margin drawn for it. A program reads it as `pair.of_row["own"]`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,16 @@ class TargetHeadLoss(ClassLoss):
         del embeddings, labels, processes
         return {"own": angle.cos()}
 
+    def sampled(self, labels: Tensor, sides: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Values of the rows, and of the classes, that chance decides; by name, none of them differentiable.
+
+        Args:
+            labels: Class ids, -1 for none.
+            sides: Of the call.
+        """
+        del labels, sides
+        return {}, {}
+
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Mass of the other classes."""
         return {"others": lse(vars(self)["scale"] * score, where=pair.negative)}
@@ -56,6 +67,7 @@ class TargetHeadLoss(ClassLoss):
         with torch.autocast(embeddings.device.type, enabled=False):
             angle = angles(normalise(embeddings), normalise(weight[labels.clamp_min(0)].to(wide)))
             values = self.of_rows(embeddings, angle, labels, processes)
+        of_row, of_col = self.sampled(labels, sides)
         return stream(
             self.program(),
             embeddings,
@@ -63,7 +75,8 @@ class TargetHeadLoss(ClassLoss):
             Paired(labels, len(weight)),
             NearestCenter(),
             weights=row_weights(labels, sides.get("weights"), embeddings),
-            of_row=values,
+            of_row=values | of_row,
+            of_col=of_col,
             **options_of(sides),
         )
 
