@@ -39,9 +39,16 @@ class Rough:
         moved = prepared(rows, geometry).to(dtype) - centre
         return cls(moved, torch.linalg.vector_norm(moved, dim=1), centre, geometry)
 
-    def beside(self, rows: Tensor) -> "Rough":
-        """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores."""
-        moved = rows.to(self.rows.dtype) - self.centre
+    def beside(self, rows: Tensor, *, overwrite: bool = False) -> "Rough":
+        """The same preparation of a tile of the gallery, but for normalising, which `keys` does to the scores.
+
+        Args:
+            rows: The tile.
+            overwrite: Whether `rows` are a copy that nobody else reads: written over, it stays in the cache.
+        """
+        moved = rows.to(self.rows.dtype)
+        if self.centre.ndim:
+            moved = moved.sub_(self.centre) if overwrite else moved - self.centre
         norms = torch.linalg.vector_norm(moved, dim=1)
         return Rough(moved, norms, self.centre, self.geometry)
 

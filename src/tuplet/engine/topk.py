@@ -31,6 +31,9 @@ ON_DEVICE = 16
 Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
 """Embeddings in memory, or a (memory-mapped) array that is read tile by tile."""
 
+_FEW, _IN_CACHE = 16, 1 << 19
+"""Queries for which reading the gallery costs more than choosing from it; numbers of a tile that a CPU keeps near."""
+
 _SPARE = 16  # candidates beyond `top` that are scored again; more spare, fewer queries that need the second pass
 
 
@@ -170,7 +173,7 @@ class _Search:
         asked = Rough.of(self.queries, rough.dtype, self.geometry)
         longest = torch.zeros((), dtype=rough.dtype, device=rough.device)
         for cols in self._tiles(count):
-            tile = asked.beside(self._rows(cols))
+            tile = asked.beside(self._rows(cols), overwrite=not isinstance(self.gallery, Tensor))
             longest = torch.maximum(longest, tile.norms.max())
             for rows in spans(count, self.tile_size // (cols.stop - cols.start)):
                 scores = self._hide(asked.keys(tile, rows), rows, cols)
@@ -289,7 +292,8 @@ class _Search:
     def _tiles(self, queries: int) -> tuple[slice, ...]:
         # A tile of the gallery is a copy too: both it and its scores stay within the budget.
         beside = max(self.queries.shape[1], min(queries, 256))
-        return spans(len(self.gallery), self.tile_size // beside)
+        in_cache = queries <= _FEW and self.queries.device.type == "cpu"
+        return spans(len(self.gallery), (min(self.tile_size, _IN_CACHE) if in_cache else self.tile_size) // beside)
 
     def _rows(self, which: slice | Tensor) -> Tensor:
         if isinstance(self.gallery, Tensor):
