@@ -1,6 +1,7 @@
 """Tile code compiled by Inductor for the CPU, against the whole matrix; run by test_programs.py, alone."""
 
 import torch
+from test_programs import Unmasked
 
 from tuplet.engine import Execution, reference, stream
 from tuplet.engine.tilecode import _OrEager
@@ -46,6 +47,9 @@ if __name__ == "__main__":
         (Softmax(), "cosine", 10**6),
         (Softmax(), "cosine", 400),
         (Hinge(1.0, num_in_batch=40), "euclidean", 10**6),
+        (Unmasked("rows"), "dot", 120),
+        (Unmasked("crossing"), "dot", 120),
+        (Unmasked("local"), "dot", 120),
     ]
     every.append((Triplet(0.5), "squared_euclidean", 10**6))
     for each in every:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuplet.engine import reference, stream
 from tuplet.engine.execution import Execution
-from tuplet.engine.program import Mean, Program, count, lse, total
+from tuplet.engine.program import Mean, Program, count, largest, lse, smallest, total
 from tuplet.heads import NearestCenter
 from tuplet.margin import Combined
 from tuplet.reductions import (
@@ -187,6 +187,69 @@ def test_a_term_over_the_whole_matrix_is_not_that_of_a_strip(tile_size):
     relation = SameLabel(torch.arange(17) % 3, torch.arange(13) % 3)
     truth = reference(Spread(), x, r, relation, "dot")
     assert_equal(stream(Spread(), x, r, relation, "dot", tile_size=tile_size), truth, leaves)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmasked(Program):
+    """Terms that are not 0 where a pair is ignored, and say nothing of it; or the same with a mask."""
+
+    form: str = "crossing"
+    careful: bool = False
+
+    def __post_init__(self):
+        for name, value in {
+            "local": self.form == "local",
+            "extremes": self.form == "extremes",
+            "means": 2 if self.form == "crossing" else 1,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def terms(self, score, pair):
+        where = pair.positive | pair.negative if self.careful else None
+        number = count(torch.ones_like(pair.positive) if where is None else where)
+        if self.form == "local":
+            return {"loss": total(score.square() + 1, where=where), "number": number}
+        if self.form == "extremes":
+            return {"best": largest(score, where=where), "worst": smallest(score, where=where), "number": number}
+        if self.form == "vectors":
+            each = torch.stack([score, score.square() + 1], -1)
+            return {"each": total(each, where=None if where is None else where[..., None]), "number": number}
+        rows = {"mine": lse(score, where=where), "squares": total(score.square() + 1, where=where), "number": number}
+        if self.form == "rows":
+            return rows
+        return {
+            **rows,
+            "theirs": lse(score, "column", where=where),
+            "their_number": dataclasses.replace(number, over="column"),
+            "all": total((0.1 * score).exp(), "all", where=where),
+        }
+
+    def finish(self, found):
+        if self.form == "local":
+            return Mean(found["loss"], found["number"])
+        met = found["number"] > 0
+        if self.form == "extremes":
+            return Mean(torch.where(met, found["best"], 0.0) - 2 * torch.where(met, found["worst"], 0.0), met)
+        if self.form == "vectors":
+            return Mean(found["each"].prod(1), met)
+        mine = torch.where(met, found["mine"], 0.0) * found["squares"]
+        if self.form == "rows":
+            return Mean(mine, found["number"])
+        seen = found["their_number"] > 0
+        theirs = torch.where(seen, found["theirs"], 0.0) * found["all"]
+        return Mean(mine, found["number"]), Mean(theirs, found["their_number"], "column")
+
+
+@pytest.mark.parametrize("execution", [None, TILES], ids=["panels", "tiles"])
+@pytest.mark.parametrize("two_sets", [False, True])
+@pytest.mark.parametrize("form", ["rows", "vectors", "crossing", "local", "extremes"])
+def test_a_term_that_says_nothing_of_ignored_pairs_is_not_counted_where_tiles_are_filled_up(form, two_sets, execution):
+    x, r, relation, leaves = case(two_sets)
+    sets = x, r, relation, "dot"
+    given = {"scale": 0.3, "execution": execution}
+    streamed = [stream(Unmasked(form), *sets, tile_size=size, **given) for size in (1, 7, 40, 90, 150, 10**6)]
+    for each in (reference(Unmasked(form), *sets, scale=0.3), *streamed):
+        assert_equal(each, reference(Unmasked(form, careful=True), *sets, scale=0.3), leaves)
 
 
 def test_ties_stay_ties_and_duplicates_have_no_direction():

@@ -18,7 +18,7 @@ from battery.setups import batch, build
 from battery.test_battery import assert_equal, every_loss, value_and_gradients
 from battery.test_oracles import function, has_oracle
 from engine import test_programs
-from engine.test_programs import REDUCTIONS, BothWays, Spread, case
+from engine.test_programs import REDUCTIONS, BothWays, Spread, Unmasked, case
 from tuplet.engine import Execution, reference, stream, tritonpasses
 from tuplet.engine.program import Mean, Program, largest, total
 from tuplet.errors import MissingExtraError
@@ -184,6 +184,18 @@ def test_terms_over_columns_and_over_the_whole_matrix(two_sets, launched):
         stream(Spread(), x, r, relation, "dot", execution=KERNELS), truth, leaves[: 1 + two_sets]
     )
     assert {kernel.owner for kernel in launched} == {"row", "col"}
+
+
+@interpreted
+@pytest.mark.parametrize("two_sets", [False, True])
+@pytest.mark.parametrize("form", ["rows", "crossing", "local", "extremes"])
+def test_a_term_that_says_nothing_of_ignored_pairs_is_not_counted_beyond_the_last_row(form, two_sets, launched):
+    x, r, relation, leaves = case(two_sets)
+    truth = reference(Unmasked(form, careful=True), x, r, relation, "dot", scale=0.3)
+    test_programs.assert_equal(
+        stream(Unmasked(form), x, r, relation, "dot", scale=0.3, execution=KERNELS), truth, leaves
+    )
+    assert launched
 
 
 @interpreted

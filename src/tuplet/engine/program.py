@@ -12,7 +12,7 @@ one kernel for each pass, see `tuplet.engine.passes`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Monoid = Literal["total", "lse", "largest", "smallest"]
+NEUTRAL: dict[Monoid, float] = {"total": 0.0, "lse": -torch.inf, "largest": -torch.inf, "smallest": torch.inf}
 Over = Literal["row", "column", "all"]
 
 
@@ -57,12 +58,23 @@ class Term:
         monoid: How they are reduced.
         over: Along what.
         counts: True for a number that has no derivative by the score.
+        where: Of which pairs; all if None. Ignored pairs are left out in any case, see `of_counted`.
     """
 
     value: Tensor
     monoid: Monoid
     over: Over = "row"
     counts: bool = False
+    where: Tensor | None = None
+
+    def masked(self) -> Tensor:
+        """The value, and elsewhere what changes nothing."""
+        if self.where is None:
+            return self.value
+        where = _like(self.where, self.value)
+        if self.value.dtype == torch.bool:
+            return self.value & where
+        return torch.where(where, self.value, NEUTRAL[self.monoid])
 
 
 Found = Mapping[str, Tensor]
@@ -71,22 +83,22 @@ Found = Mapping[str, Tensor]
 
 def total(value: Tensor, over: Over = "row", *, where: Tensor | None = None) -> Term:
     """Sum, over the pairs where a mask is true, if there is one."""
-    return Term(_among(value, where, 0.0), "total", over)
+    return Term(value, "total", over, where=where)
 
 
 def lse(value: Tensor, over: Over = "row", *, where: Tensor | None = None) -> Term:
     """Logarithm of the sum of exponentials, over the pairs where a mask is true. Of nothing it is -inf."""
-    return Term(_among(value, where, -torch.inf), "lse", over)
+    return Term(value, "lse", over, where=where)
 
 
 def largest(value: Tensor, *, where: Tensor | None = None) -> Term:
     """Largest of the row where a mask is true, the first among equals. Of nothing it is -inf."""
-    return Term(_among(value, where, -torch.inf), "largest")
+    return Term(value, "largest", where=where)
 
 
 def smallest(value: Tensor, *, where: Tensor | None = None) -> Term:
     """Smallest of the row where a mask is true, the first among equals. Of nothing it is inf."""
-    return Term(_among(value, where, torch.inf), "smallest")
+    return Term(value, "smallest", where=where)
 
 
 def count(chosen: Tensor, over: Over = "row") -> Term:
@@ -94,8 +106,18 @@ def count(chosen: Tensor, over: Over = "row") -> Term:
     return Term(chosen, "total", over, counts=True)
 
 
-def _among(value: Tensor, where: Tensor | None, otherwise: float) -> Tensor:
-    return value if where is None else torch.where(where, value, otherwise)
+def of_counted(terms: Mapping[str, Term], pair: Pair) -> dict[str, Term]:
+    """The terms over pairs that count: ignored ones, and rows and columns that fill up a tile, are left out."""
+    there = pair.positive | pair.negative
+    return {
+        name: replace(term, where=there if term.where is None else term.where & _like(there, term.where))
+        for name, term in terms.items()
+    }
+
+
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of pairs for so many numbers of each."""
+    return mask if mask.ndim == x.ndim else mask[..., None]
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -146,7 +168,7 @@ class Program:
     of scores."""
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
-        """Pointwise in the pairs of a tile."""
+        """Pointwise in the pairs of a tile; ignored pairs do not count, whatever is said of them."""
         raise NotImplementedError
 
     def then(self, score: Tensor, pair: Pair, found: Found) -> dict[str, Term]:
@@ -170,7 +192,7 @@ class Program:
 
 def reduce_term(term: Term) -> tuple[Tensor, Tensor | None]:
     """Reduce one tile; extremes come with their position, (rows,) or (rows, k)."""
-    value = term.value
+    value = term.masked()
     if term.monoid in ("largest", "smallest"):
         best = value.max(1) if term.monoid == "largest" else value.min(1)
         return best.values, best.indices
@@ -196,3 +218,13 @@ def merge(monoid: Monoid, before: Tensor, tile: Tensor) -> Tensor:
             return torch.maximum(before, tile)
         case "smallest":
             return torch.minimum(before, tile)
+
+
+def reduced_rows(program: Program, score: Tensor, pair: Pair) -> dict[str, Tensor]:
+    """What whole rows are reduced to, first by the terms and then by those that need these."""
+    found = {name: reduce_term(term)[0] for name, term in of_counted(program.terms(score, pair), pair).items()}
+    if program.whole_rows:
+        seen = {name: x[:, None] for name, x in found.items() if x.ndim}
+        later = of_counted(program.then(score, pair, seen), pair)
+        found |= {name: reduce_term(term)[0] for name, term in later.items()}
+    return found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.engine.execution import Execution
 from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
-from tuplet.engine.program import Pair, Program, reduce_term
+from tuplet.engine.program import Pair, Program, reduced_rows
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.geometry import Geometry, geometry_of, normalise
 from tuplet.margin import Margin
@@ -116,10 +116,7 @@ def _finished(program: Program, scores: Tensor, pair: Pair, weights: Tensor | No
     if program.near:
         near = torch.where(pair.positive, scores, -torch.inf)
         pair = replace(pair, of_row={**pair.of_row, "near": near[:, None]})
-    found = {name: reduce_term(term)[0] for name, term in program.terms(scores, pair).items()}
-    if program.whole_rows:
-        seen = {name: x[:, None] for name, x in found.items() if x.ndim}
-        found |= {name: reduce_term(term)[0] for name, term in program.then(scores, pair, seen).items()}
+    found = reduced_rows(program, scores, pair)
     found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
     means = program.finish(found)
     sums = []

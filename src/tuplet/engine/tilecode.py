@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tuplet.engine.program import Found, Mean, Monoid, Over, Pair, Program, reduce_term
+from tuplet.engine.program import Found, Mean, Monoid, Over, Pair, Program, Term, of_counted, reduce_term, reduced_rows
 
 Values = dict[str, Tensor]
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
@@ -127,9 +127,17 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     return score, pair
 
 
+def terms_of(
+    spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values, *, swapped: bool
+) -> dict[str, Term]:
+    """Terms of the pairs of a tile that count; see `scores_and_pair`."""
+    score, pair = scores_and_pair(spec, product, rows, cols, scalars, swapped=swapped)
+    return of_counted(spec.program.terms(score, pair), pair)
+
+
 def reduce_tile(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> dict[str, Any]:
     """Reduce the terms of one tile: name -> value and, for extremes, position in the tile."""
-    terms = spec.program.terms(*scores_and_pair(spec, product, rows, cols, scalars, swapped=False))
+    terms = terms_of(spec, product, rows, cols, scalars, swapped=False)
     return {name: reduce_term(term) for name, term in terms.items()}
 
 
@@ -144,10 +152,7 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
     def losses(tensors: Values) -> tuple[Tensor, Any]:
         r, c, s = _with(tensors, rows, cols, scalars)
         score, pair = scores_and_pair(spec, tensors["product"], r, c, s, swapped=False)
-        found = {name: reduce_term(term)[0] for name, term in spec.program.terms(score, pair).items()}
-        if spec.program.whole_rows:
-            seen = {name: x[:, None] for name, x in found.items()}
-            found |= {name: reduce_term(term)[0] for name, term in spec.program.then(score, pair, seen).items()}
+        found = reduced_rows(spec.program, score, pair)
         found |= {name: r[name] for name in spec.of_row} | {name: c[name] for name in spec.of_col}
         mean = spec.program.finish(found)
         if not isinstance(mean, Mean):
@@ -191,8 +196,8 @@ def score_grads(
 
     def values(tensors: Values) -> dict[str, Tensor]:
         r, c, s = _with(tensors, rows, cols, scalars)
-        terms = spec.program.terms(*scores_and_pair(spec, tensors["product"], r, c, s, swapped=False))
-        return {name: terms[name].value for name, *_ in graded}
+        terms = terms_of(spec, tensors["product"], r, c, s, swapped=False)
+        return {name: terms[name].masked() for name, *_ in graded}
 
     found, back = torch.func.vjp(values, {"product": product, **own})  # type: ignore[misc]
     (grads,) = back({entry[0]: _share(entry, found, of_rows, rows, cols, swapped=False) for entry in graded})
@@ -200,8 +205,8 @@ def score_grads(
     if of_cols is not None:
 
         def mirror(given: Tensor) -> dict[str, Tensor]:
-            terms = spec.program.terms(*scores_and_pair(spec, given, rows, cols, scalars, swapped=True))
-            return {name: terms[name].value for name, *_ in graded}
+            terms = terms_of(spec, given, rows, cols, scalars, swapped=True)
+            return {name: terms[name].masked() for name, *_ in graded}
 
         seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
         (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
@@ -321,10 +326,7 @@ def layout(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -
 def stat_names(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the statistics of a program, which every process has, also one without rows; from a tile of one pair."""
     score, pair = _one_pair(program, of_row, of_col)
-    found = {name: reduce_term(term)[0] for name, term in program.terms(score, pair).items()}
-    if program.whole_rows:
-        seen = {name: x[:, None] for name, x in found.items() if x.ndim}
-        found |= {name: reduce_term(term)[0] for name, term in program.then(score, pair, seen).items()}
+    found = reduced_rows(program, score, pair)
     found |= {name: x[:, 0] for name, x in pair.of_row.items()} | {name: x[0] for name, x in pair.of_col.items()}
     return tuple(name for mean in finished(program, found) for name in mean.stats)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tuplet.engine.execution import COMPILED
 from tuplet.engine.program import Over
-from tuplet.engine.tilecode import Spec, Values, score_grads, scores_and_pair, sum_type
+from tuplet.engine.tilecode import Spec, Values, score_grads, sum_type, terms_of
 from tuplet.engine.tritoncode import Axis, Input, NotPrintable, Traced, trace
 from tuplet.engine.tritonkernels import Kernel, Owner, Result, Sizes, Writer, sizes
 from tuplet.engine.work import Work
@@ -49,8 +49,8 @@ def _homes(given: Given) -> dict[str, Values]:
 def _terms(spec: Spec, product: Tensor, given: Given) -> dict[str, Tensor]:
     homes = _homes(given)
     sides = homes["row"], homes["col"], homes["scalar"]
-    terms = spec.program.terms(*scores_and_pair(spec, product, *sides, swapped=False))
-    return {f"term:{name}": term.value for name, term in terms.items()}
+    terms = terms_of(spec, product, *sides, swapped=False)
+    return {f"term:{name}": term.masked() for name, term in terms.items()}
 
 
 def _gradients(spec: Spec, product: Tensor, given: Given) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def at_both_ends(
         found = term(distance, pair)
         if distance.shape[1]:
             return (reduce_term(found)[0],)
-        return (found.value.sum(1) + (torch.inf if found.monoid == "smallest" else -torch.inf),)
+        return (found.masked().sum(1) + (torch.inf if found.monoid == "smallest" else -torch.inf),)
 
     a, r, relation = problem.anchors, problem.references, problem.relation
     entries = entries_of(problem)
