@@ -41,7 +41,7 @@ def matrix() -> str:
     width, height = right + 390, bottom + 24
     return themed(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="system-ui, sans-serif" font-size="15" role="img">\n'
+        f'font-family="system-ui, sans-serif" font-size="15" role="img" data-cuts="{LEFT + edge + 35}">\n'
         f"<title>A matrix of anchors and references, computed tile by tile, reduced to one number per anchor</title>\n"
         + "\n".join(shapes)
         + "\n</svg>\n"
@@ -92,6 +92,22 @@ def _text(
 ) -> str:
     style = f'text-anchor="{anchor}" font-weight="{weight}" font-size="{size}" fill="{colour}"'
     return f'<text x="{x:g}" y="{y:g}" {style}>{words}</text>'
+
+
+MARK = "of-"  # begins the ids of what a drawing shows of one thing among several: of-NAME-...
+
+
+def outstanding(svg: str) -> str:
+    """The same picture, in which `PICTURE.svg#NAME` shows the curves of that name before all others."""
+    names = sorted(set(re.findall(rf'id="{MARK}(\w+)-', svg)))
+    if not names:
+        return svg
+    rules = [f'svg:has(:target) [id^="{MARK}"]{{opacity:0.35}}']
+    for name in names:
+        own = f'svg:has(#{name}:target) [id^="{MARK}{name}-"]'
+        rules.append(f"{own}{{opacity:1}}{own} path{{stroke-width:3.2!important}}")
+    places = "".join(f'<g id="{name}"/>' for name in names)
+    return svg.replace("</style>", "".join(rules) + "</style>" + places, 1)
 
 
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")

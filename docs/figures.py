@@ -3,7 +3,7 @@
 import io
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,7 +12,8 @@ import torch
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from draw import themed
+from draw import MARK, outstanding, themed
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tuplet import losses
@@ -41,7 +42,7 @@ STYLE = {
 
 def npair() -> Figure:
     """One anchor against more and more classes at once."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.4))
+    figure, axes = plt.subplots(figsize=(5, 3.4))
     gap = torch.linspace(-4, 6, 120, dtype=torch.float64)
     for count, colour in ((2, QUIET), (8, THIRD), (64, NEAR), (512, FAR)):
         values = []
@@ -51,7 +52,7 @@ def npair() -> Figure:
             values.append(losses.npair(anchor, references=positive, negatives=negatives).item())
         axes.plot(gap, values, color=colour, label=f"N = {count}")
     axes.set(
-        title="With more negatives, the same loss requires a larger score gap",
+        title="More negatives: a larger gap for the same loss",
         xlabel="score of the positive minus score of each negative",
         ylabel="loss",
     )
@@ -72,7 +73,7 @@ def info_nce() -> Figure:
         push = references.grad[1:].norm(dim=1)
         share.plot(angles.rad2deg(), push / push.sum(), color=colour, label=f"temperature {temperature}")
     share.set(
-        title="A low temperature concentrates on the hardest",
+        title="Low temperatures weigh the hardest",
         xlabel="angle of a negative, degrees",
         ylabel="share of the repulsive gradient",
     )
@@ -117,7 +118,7 @@ def _estimate(dims: int, correlation: float, size: int, generator: torch.Generat
 
 def nce() -> Figure:
     """Scores that NCE and negative sampling settle at."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.6))
+    figure, axes = plt.subplots(figsize=(5, 3.5))
     words = 12
     data = torch.arange(words, 0, -1, dtype=torch.float64) ** 1.2
     data = data / data.sum()
@@ -153,7 +154,7 @@ def nce() -> Figure:
         axes.plot(data.log(), bias.detach(), marker, color=colour, label=objective.replace("_", " "))
     axes.plot(data.log(), data.log(), color=QUIET, linewidth=1, label="log probability")
     axes.set(
-        title="NCE learns log probabilities, negative sampling does not",
+        title="Only NCE learns log probabilities",
         xlabel="log P(word)",
         ylabel="score at the optimum",
     )
@@ -191,7 +192,7 @@ def log_ratio() -> Figure:
 
 def instance() -> Figure:
     """The noise form approaches the exact softmax over the bank as the noise grows."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.6))
+    figure, axes = plt.subplots(figsize=(5, 3.5))
     generator = torch.Generator().manual_seed(0)
     size, rows = 2000, 8
     bank = torch.nn.functional.normalize(torch.randn(size, 16, dtype=torch.float64, generator=generator))
@@ -214,7 +215,7 @@ def instance() -> Figure:
     axes.fill_between(sizes, low, high, color=NEAR, alpha=0.2, label="20 samples, smallest to largest")
     axes.plot(sizes, mean, "o-", color=NEAR, markersize=4, label="mean")
     axes.set(
-        title="With more noise samples the gradient approaches the exact one",
+        title="More noise samples: nearer to the gradient",
         xlabel="noise samples m",
         ylabel="cosine with the exact gradient",
     )
@@ -278,7 +279,7 @@ def scored() -> Figure:
 
 def heads() -> Figure:
     """Gradient of the own class and of the nearest other one, by the angle to the own class."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.9))
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4.2))
     angles = torch.linspace(0.05, 2.6, 120, dtype=torch.float64)
     for name, (loss, colour) in HEADS.items():
         found = np.array([_of_head(loss, float(angle)) for angle in angles])
@@ -288,7 +289,7 @@ def heads() -> Figure:
     panels[1].set(title="Gradient of the nearest other class", yscale="symlog")
     for axes in panels:
         axes.set(xlabel="angle to the own class, degrees")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    _name_below(panels)
     return figure
 
 
@@ -363,7 +364,7 @@ def forces_of_pairs() -> Figure:
 
 
 def _forces(shown: dict[str, tuple[Callable[..., torch.Tensor], str]]) -> Figure:
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4.1))
     cosines = torch.linspace(-0.6, 0.98, 160, dtype=torch.float64)
     for axes, moved, fixed in ((panels[0], 0, 0.3), (panels[1], 1, 0.6)):
         for name, (loss, colour) in shown.items():
@@ -373,8 +374,21 @@ def _forces(shown: dict[str, tuple[Callable[..., torch.Tensor], str]]) -> Figure
     panels[1].set(title="Gradient of the negative (a positive at 0.6)", xlabel="cosine")
     panels[0].set(yscale="symlog", ylim=(-0.02, 120))
     panels[1].set(yscale="symlog", ylim=(-0.02, 120))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    _name_below(panels)
     return figure
+
+
+def _name_below(panels: Sequence[Axes]) -> None:
+    """Half of the names under each panel, so that each can stand alone; all is marked by name for `outstanding`."""
+    lines, names = panels[0].get_legend_handles_labels()
+    half = (len(names) + 1) // 2
+    for panel, part in enumerate((slice(half), slice(half, None))):
+        axes = panels[panel]
+        legend = axes.legend(lines[part], names[part], loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, fontsize=8)
+        groups = {"line": axes.lines, "key": legend.get_lines(), "word": legend.get_texts()}
+        for kind, artists in groups.items():
+            for place, (artist, name) in enumerate(zip(artists, names if kind == "line" else names[part], strict=True)):
+                artist.set_gid(f"{MARK}{name.partition(',')[0]}-{kind}-{panel}-{place}")
 
 
 PAIR_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
@@ -441,7 +455,7 @@ def save(figure: Figure, path: Path) -> None:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     plt.close(figure)
-    path.write_text(themed(text.getvalue()), encoding="utf-8")
+    path.write_text(outstanding(themed(text.getvalue())), encoding="utf-8")
     print(path)
 
 

@@ -39,7 +39,9 @@ def contrastive() -> Figure:
                 axes.plot(distances, curve, style, color=shade, linewidth=width, label=label)
     value.set(title="The loss of one pair", xlabel="distance", ylabel="loss", ylim=(0, 1.6))
     force.set(title="Its gradient", xlabel="distance", ylabel="norm of the gradient", ylim=(0, 2.4))
-    figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    lines, names = value.get_legend_handles_labels()
+    for axes, part in ((value, slice(3)), (force, slice(3, None))):
+        axes.legend(lines[part], names[part], loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, fontsize=9)
     return figure
 
 
@@ -97,7 +99,7 @@ def triplet() -> Figure:
 
 def bound() -> Figure:
     """The estimate of mutual information saturates at log N."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.8))
+    figure, axes = plt.subplots(figsize=(5, 3.6))
     draw_bound(axes)
     return figure
 
@@ -167,7 +169,7 @@ NOISE_SAMPLES = {1: FAR, 5: THIRD, 25: NEAR, 400: INK}
 
 def nce() -> Figure:
     """With more noise samples the expected gradient of NCE becomes that of the softmax over all words."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.8))
+    figure, axes = plt.subplots(figsize=(5, 3.6))
     word = torch.arange(WORDS, dtype=torch.float64)
     data = 1 / (word + 1)
     data = data / data.sum()

@@ -136,7 +136,7 @@ def claim(title: str, result: ComparisonResult) -> str:
 
 def concise(pair: PairResult) -> str:
     """Its conclusion and its difference."""
-    return f"{pair.conclusion}, {pair.difference:.3f} [{pair.low:.3f}, {pair.high:.3f}]"
+    return f"{pair.conclusion}, {pair.difference:.3f}\u00a0[{pair.low:.3f},\u00a0{pair.high:.3f}]"
 
 
 def section(name: str, row: Mapping[str, Any], result: ComparisonResult) -> list[str]:
@@ -170,5 +170,5 @@ def line(one: EntryResult, result: ComparisonResult) -> str:
     mine = [pair for pair in result.pairs if one.name in (pair.first, pair.second)]
     better = sum(pair.conclusion == "better" and pair.first == one.name for pair in mine)
     open_ = sum(pair.conclusion == "undecided" for pair in mine)
-    value = f"**{one.value:.3f}** [{one.low:.3f}, {one.high:.3f}]"
+    value = f"**{one.value:.3f}**\u00a0[{one.low:.3f},\u00a0{one.high:.3f}]"
     return f"| {short(one.name)} | {value} | {seeds} | {better} | {open_} | {one.seconds:.1f} |"

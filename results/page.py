@@ -70,5 +70,6 @@ def table(measure: str, beside: str, lines: Sequence[Line]) -> list[str]:
 
 
 def interval(line: Line) -> str:
-    """Its ends in brackets, where there are any."""
-    return f" [{float(line['low']):.3f}, {float(line['high']):.3f}]" if line["low"] and line["high"] else ""
+    """Its ends in brackets, where there are any; not to be parted at the end of a line."""
+    known = line["low"] and line["high"]
+    return f"\u00a0[{float(line['low']):.3f},\u00a0{float(line['high']):.3f}]" if known else ""

@@ -26,7 +26,7 @@ HEADINGS = [
 PARTS = [
     r"\A# .+\n\n\S.+\.\n\S.+[.:]\n\n",  # what it does, in two sentences on two lines
     r"^\$\$.+\$\$$",  # the equation
-    r"^!\[.+\]\(\.\./images/(losses|course)/\w+\.svg\)$",
+    r"^!\[.+\]\(\.\./images/(losses|course)/\w+\.svg(#\w+)?\)$",
     r"^\*\*Use it\*\* ",
     r"^\*\*Leave it\*\* ",
     r"^<!-- generated: measured -->$",
@@ -89,6 +89,20 @@ def test_every_figure_is_made_by_code_and_shown():
     assert shown == set(figures.FIGURES)
     assert {name for name in stills.STILLS if not (DOCS / "images" / "course" / f"{name}.svg").exists()} == set()
     assert {path.stem for path in (DOCS / "javascripts" / "figures").glob("*.js")} == set(stills.STILLS)
+
+
+def test_a_page_marks_the_curves_of_its_own_loss_in_a_drawing_of_many():
+    marked = set()
+    for page in PAGES:
+        for drawing, name in re.findall(r"images/losses/(\w+)\.svg(?:#(\w+))?\)", page.read_text(encoding="utf-8")):
+            svg = (DOCS / "images" / "losses" / f"{drawing}.svg").read_text(encoding="utf-8")
+            of_one = {found for found in registry if f'id="of-{found}-line-0-' in svg}
+            assert name == (page.stem if page.stem in of_one else ""), page
+            if name:
+                assert f'<g id="{name}"/>' in svg
+                assert f'svg:has(#{name}:target) [id^="of-{name}-"]' in svg
+                marked.add(name)
+    assert len(marked) > 20
 
 
 def test_every_place_of_a_figure_has_its_still_after_it():

@@ -4,6 +4,38 @@ import pytest
 
 pytestmark = pytest.mark.browser
 WIDTH = 390
+DEFECTS = r"""(width) => {
+  const defects = [];
+  const seen = new Set();
+  const article = document.querySelector("article");
+  if (document.documentElement.scrollWidth > width) defects.push("scrolls sideways");
+  for (const { id } of document.querySelectorAll("[id]")) {
+    if (seen.has(id)) defects.push("id twice: " + id);
+    seen.add(id);
+  }
+  let level = 0;
+  for (const heading of article.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
+    if (+heading.tagName[1] > level + 1) defects.push("level left out: " + heading.textContent);
+    level = +heading.tagName[1];
+  }
+  for (const image of article.querySelectorAll("img")) {
+    if (image.complete && !image.naturalWidth) defects.push("not loaded: " + image.src);
+    if (!image.alt) defects.push("without words: " + image.src);
+  }
+  const texts = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    const place = text.parentElement;
+    if (!text.data.trim() || !place.checkVisibility()) continue;
+    if (!place.closest("pre, code, math") && /\n(- |\* |\| |#+ )|\\[a-z]{2}|\$[^ $]+\$|\{\{/.test(text.data)) {
+      defects.push("not rendered: " + text.data.trim().slice(0, 60));
+    }
+    let size = parseFloat(getComputedStyle(place).fontSize);
+    if (place.closest("svg")) size *= place.closest("svg").getScreenCTM().a;
+    if (size < 11 && !place.closest("math, sub, sup, .linenodiv")) defects.push(`${size} px: ` + text.data.trim());
+  }
+  return defects.slice(0, 9);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +65,47 @@ def phone(browser):
 
 
 def test_no_page_is_wider_than_a_phone_and_none_needs_a_network(phone, site):
-    wide = []
+    found = {}
     for place in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # that one is for servers
         phone.goto(place.as_uri())
-        if phone.evaluate("document.documentElement.scrollWidth") > WIDTH:
-            wide.append(str(place.relative_to(site)))
-    assert wide == []
+        defects = phone.evaluate(DEFECTS, WIDTH)
+        if defects:
+            found[str(place.relative_to(site))] = defects
+    assert found == {}
     assert phone.wrong == []
+
+
+def test_wide_figures_and_tables_of_sentences_are_laid_out_anew_on_a_phone_alone(browser, site):
+    page = browser.new_page(viewport={"width": WIDTH, "height": 844})
+    page.goto((site / "losses" / "adaface.html").as_uri())
+    figure = page.locator("picture img")
+    figure.scroll_into_view_if_needed()
+    assert figure.evaluate("(image) => image.currentSrc").endswith("heads.tall.svg#adaface")
+    assert figure.evaluate("(image) => image.height > image.width && image.naturalWidth > 0")
+    page.goto((site / "course" / "claims.html").as_uri())
+    cell = page.locator("td[data-label]").first
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    assert cell.evaluate(label) == '"claim: "'
+    assert page.locator("thead").is_hidden()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    assert cell.evaluate(label) == "none"
+    assert page.locator("thead").is_visible()
+    page.goto((site / "losses" / "adaface.html").as_uri())
+    assert page.locator("picture img").evaluate("(image) => image.currentSrc").endswith("heads.svg#adaface")
+    page.close()
+
+
+def test_the_curve_of_a_loss_stands_out_from_the_others(browser, site):
+    """By the name behind the address of the drawing, in both forms."""
+    page = browser.new_page()
+    for name in ("heads.svg", "heads.tall.svg"):
+        page.goto(f"{(site / 'images' / 'losses' / name).as_uri()}#adaface")
+        opacity = (
+            "(names) => document.querySelectorAll(names).values().map((g) => getComputedStyle(g).opacity).toArray()"
+        )
+        assert set(page.evaluate(opacity, "[id^=of-adaface-]")) == {"1"}
+        assert max(page.evaluate(opacity, "[id^=of-]:not([id^=of-adaface-])")) < "0.5"
+    page.close()
 
 
 def test_search_finds_a_page_where_the_site_is_opened_from_a_folder(browser, site):
