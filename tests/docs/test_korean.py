@@ -1,6 +1,7 @@
 """What is translated says the same: terms, formulas, figures and code are those of the English page."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,49 @@ def test_every_word_of_a_figure_is_translated():
     }
     assert shown
     assert shown - known == set()
+
+
+CHAPTERS = sorted(page for page in (KOREAN / "course").glob("*.md") if page.stem not in {"claims", "index"})
+NO_PROSE = r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|<!--.*?-->|\{ #[^}]*\}|^\s*\d+\. |<[^>]*>"
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?")
+TERMS = (
+    "앵커",
+    "후보",
+    "양성",
+    "음성",
+    "마진",
+    "클래스 가중치",
+    "잡음 단어",
+    "증강",
+    "메모리 뱅크",
+)  # of the field, in one sense
+
+
+def prose(page: Path) -> str:
+    return re.sub(NO_PROSE, "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", sorted((KOREAN / "course").glob("*.md")), ids=lambda page: page.stem)
+def test_a_chapter_has_the_numbers_of_the_english_one(page):
+    """Numbers of one digit may be words in one of the languages."""
+    english, korean = (
+        Counter(number for number in NUMBER.findall(prose(one)) if len(number) > 1)
+        for one in (DOCS / page.relative_to(KOREAN), page)
+    )
+    assert english
+    assert english == korean
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_term_of_the_field_has_the_english_beside_it_once_in_each_chapter(page):
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|", (KOREAN / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    english = {
+        korean.partition("(")[0].strip(): words
+        for term, named in rows
+        for korean, words in zip(term.split(", "), named.split(", "), strict=False)
+    }
+    text = prose(page)
+    sentences = "\n".join(line for line in text.splitlines() if not line.startswith(("#", "|", "!", "- ")))
+    used = [term for term in TERMS if re.search(rf"(?<![가-힣]){term}(?! (?:비|뱅크))", sentences)]
+    assert used
+    assert [term for term in used if f"{term}({english[term].split()[0]}" not in sentences.replace("*", "")] == []
