@@ -149,7 +149,7 @@ def section(kind: str, described: Mapping[str, Any], found: Mapping[tuple[str, s
 def shown(values: Sequence[float], *, is_best: bool) -> str:
     """The mean over seeds, and the least and the greatest in brackets."""
     mean = f"**{fmean(values):.3f}**" if is_best else f"{fmean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
+    return mean if len(values) == 1 else f"{mean}\u00a0[{min(values):.3f},\u00a0{max(values):.3f}]"
 
 
 def gain(values: Sequence[float]) -> str:
@@ -160,7 +160,7 @@ def gain(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{mean:+.3f}"
     half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+    return f"{mean:+.3f}\u00a0[{mean - half:+.3f},\u00a0{mean + half:+.3f}]"
 
 
 def counted(seeds: int) -> str:
