@@ -207,15 +207,15 @@ class RuleRelation:
             theirs_live |= True if known is None else known.to(device)
         self.live, self.their_live = live, gathered(theirs_live)
 
-    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
-        """The answers of a tile."""
+    def masks(self, rows: slice | Tensor, cols: slice) -> tuple[Tensor, Tensor]:
+        """The answers of a tile; of any anchors, by their positions."""
         place = torch.arange(cols.start, cols.stop, device=self.live.device)
         down = {name: x[rows][:, None] for name, x in self.rows.items()}
         across = {name: x[cols][None] for name, x in self.cols.items()} | {"place": place[None]}
         positive, negative = self.form(down, across)
         live = self.live[rows, None] & self.their_live[None, cols]
         if self.first is not None:
-            live = live & (torch.arange(rows.start, rows.stop, device=place.device)[:, None] + self.first != place)
+            live = live & (torch.arange(self.anchors, device=place.device)[rows, None] + self.first != place)
         return positive & live, negative & live
 
     def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:

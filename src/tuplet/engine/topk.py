@@ -6,7 +6,7 @@ of float64 operations. A neighbour list is therefore the same for every tile siz
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ ON_DEVICE = 16
 
 Rows = Float[Tensor, "gallery dim"] | NDArray[np.floating[Any]]
 """Embeddings in memory, or a (memory-mapped) array that is read tile by tile."""
+Hides = Callable[[Tensor, slice], Tensor]
+"""Positions of queries, and a span of the gallery -> what these queries do not see of it, bool (queries, span)."""
 
 _FEW, _IN_CACHE = 16, 1 << 19
 """Queries for which reading the gallery costs more than choosing from it; numbers of a tile that a CPU keeps near."""
@@ -61,6 +63,7 @@ def topk(
     *,
     exclude: Int[Tensor, " queries"] | None = None,
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None,
+    hides: Hides | None = None,
     tile_size: Count = SEARCH_TILE,
     exact_scores: bool = True,
 ) -> TopK:
@@ -75,6 +78,7 @@ def topk(
         geometry: How two embeddings are compared. Similarities are best when large, distances when small.
         exclude: For each query one position of the gallery that is left out, usually its own; -1 for none.
         groups: Groups of queries and gallery; a query does not see gallery rows of its own group.
+        hides: Says of a tile what else a query does not see.
         tile_size: Numbers in one tile, at least 1; the default is larger on an accelerator.
         exact_scores: False asks for the exact order and its ties alone: only what lies too near its neighbour for the
             bound of a product is scored exactly, and other scores are as good as the product.
@@ -89,7 +93,7 @@ def topk(
     _check(queries, gallery, exclude, groups, top=top, tile_size=tile_size)
     if tile_size == SEARCH_TILE and queries.device.type != "cpu":  # launches cost more there than memory
         tile_size *= ON_DEVICE
-    search = _Search(queries.detach(), gallery, geometry, exclude, groups, tile_size)
+    search = _Search(queries.detach(), gallery, geometry, exclude, groups, hides, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
         keys, positions = search.best(top, exact=exact_scores)
@@ -136,6 +140,7 @@ class _Search:
     geometry: GeometryName
     exclude: Tensor | None
     groups: tuple[Tensor, Tensor] | None
+    hides: Hides | None
     tile_size: int
 
     def best(self, top: int, *, exact: bool = True) -> tuple[Tensor, Tensor]:
@@ -241,6 +246,7 @@ class _Search:
             self.geometry,
             None if self.exclude is None else self.exclude[asking],
             None if self.groups is None else (self.groups[0][asking], self.groups[1]),
+            None if self.hides is None else among(self.hides, asking),
             self.tile_size,
         )
         keys = floor.new_full((len(asking), top), -torch.inf)
@@ -279,6 +285,9 @@ class _Search:
     def _hide(self, keys: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:
         if self.groups is not None:
             keys = keys.masked_fill_(self.groups[0][rows][:, None] == self.groups[1][cols], -torch.inf)
+        if self.hides is not None:
+            places = torch.arange(len(self.queries), device=keys.device)[rows]
+            keys = keys.masked_fill_(self.hides(places, cols), -torch.inf)
         if self.exclude is not None:
             own = (self.exclude[rows] - cols.start)[:, None]
             inside, own = (own >= 0) & (own < keys.shape[1]), own.clamp(0, keys.shape[1] - 1)
@@ -305,6 +314,11 @@ class _Search:
     def _fast_dtype(self) -> torch.dtype:
         wide = torch.float64 in (self.queries.dtype, self._rows(slice(0, 1)).dtype)
         return torch.float64 if wide or _products_are_coarse() else torch.float32
+
+
+def among(hides: Hides, asking: Int64[Tensor, " some"]) -> Hides:
+    """What some of the queries do not see, by their positions among these."""
+    return lambda rows, cols: hides(asking[rows], cols)
 
 
 def _first_best(keys: Tensor, top: int) -> Tensor:

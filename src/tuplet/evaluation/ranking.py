@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.engine.keys import Rough, exact_keys, prepared
 from tuplet.engine.tiles import spans
-from tuplet.engine.topk import ON_DEVICE, SEARCH_TILE, Rows, TopK, topk
+from tuplet.engine.topk import ON_DEVICE, SEARCH_TILE, Hides, Rows, TopK, among, topk
 from tuplet.geometry import geometry_of
 from tuplet.types import GeometryName
 
@@ -62,6 +62,7 @@ class Ranker:
         exclude: For each query one gallery row that is left out; see `topk`.
         groups: Groups of queries and gallery rows; see `topk`.
         tile_size: Numbers in one tile; no result depends on it.
+        hides: What else a query does not see; see `topk`.
     """
 
     queries: Float[Tensor, "queries dim"]
@@ -70,6 +71,7 @@ class Ranker:
     exclude: Int[Tensor, " queries"] | None = None
     groups: tuple[Int[Tensor, " queries"], Int[Tensor, " gallery"]] | None = None
     tile_size: int = SEARCH_TILE
+    hides: Hides | None = None
 
     def nearest(self, top: int, *, beside: int = 0) -> Iterator[tuple[slice, TopK]]:
         """Neighbour lists of one length, with exact scores.
@@ -163,6 +165,10 @@ class Ranker:
         return self.tile_size * ON_DEVICE if is_larger else self.tile_size
 
     @property
+    def _places(self) -> Int64[Tensor, " queries"]:
+        return torch.arange(len(self.queries), device=self.queries.device)
+
+    @property
     def _pairs_at_once(self) -> int:
         return max(1, self._tile // (16 * self.queries.shape[1]))
 
@@ -190,6 +196,7 @@ class Ranker:
             self.geometry,
             exclude=None if self.exclude is None else self.exclude[rows],
             groups=None if self.groups is None else (self.groups[0][rows], self.groups[1]),
+            hides=None if self.hides is None else among(self.hides, self._places[rows]),
             tile_size=self.tile_size,
             exact_scores=exact_scores,
         )

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Int, Int64, Integer
 from torch import Tensor
 
-from tuplet.engine.topk import Rows
+from tuplet.engine.tiles import spans
+from tuplet.engine.topk import SEARCH_TILE, Rows, among
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation.inputs import (
     UNKNOWN,
@@ -23,6 +24,7 @@ from tuplet.evaluation.inputs import (
     group_codes,
 )
 from tuplet.evaluation.ranking import Neighbours, Ranker, Ranking
+from tuplet.rule import Rule, RuleRelation
 from tuplet.types import GeometryName
 
 Junk = Literal["group", "class_and_group"]
@@ -107,6 +109,73 @@ class GivenRelevance:
 
 
 @dataclass(frozen=True, eq=False)
+class ByRule:
+    """Rows of which a rule says yes; those of which it says nothing are left out of the ranking.
+
+    The answers of a tile are computed with it, so that no matrix of them is kept.
+    """
+
+    said: RuleRelation
+    tile_size: int
+
+    @staticmethod
+    def of(rule: Rule, queries: int, gallery: int, device: torch.device, *, is_one_set: bool) -> "ByRule":
+        """What a rule says of so many queries and gallery rows; in one set a query does not meet itself."""
+        first, everyone = (0 if is_one_set else None), _unchanged
+        said = RuleRelation(rule, queries, gallery, gallery, first=first, begin=0, gathered=everyone, device=device)
+        return ByRule(said, SEARCH_TILE)
+
+    @cached_property
+    def counts(self) -> tuple[Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
+        """How many rows are relevant to each query, and how many are ranked for it."""
+        everyone = torch.arange(self.said.anchors, device=self.said.live.device)
+        relevant, ranked = torch.zeros_like(everyone), torch.zeros_like(everyone)
+        for rows, _, positive, negative in self._tiles(everyone):
+            relevant[rows] += positive.sum(1)
+            ranked[rows] += positive.sum(1) + negative.sum(1)
+        return relevant.cpu(), ranked.cpu()
+
+    def tally(self) -> Int64[Tensor, " queries"]:
+        """See `Relevance`."""
+        return self.counts[0]
+
+    def hits(self, queries: Int64[Tensor, " some"], positions: Int64[Tensor, "some ranks"]) -> Bool[Tensor, "_ _"]:
+        """See `Relevance`."""
+        found = torch.zeros_like(positions, dtype=torch.bool)
+        for rows, cols, positive, _ in self._tiles(queries):
+            inside = (positions[rows] >= cols.start) & (positions[rows] < cols.stop)
+            at = (positions[rows] - cols.start).clamp(0, positive.shape[1] - 1)
+            found[rows] |= inside & positive.gather(1, at)
+        return found
+
+    def own(self, hidden: tuple[Tensor, Tensor] | None, *, is_one_set: bool) -> Int64[Tensor, " queries"]:
+        """Nothing: a rule counts only what is ranked."""
+        del hidden, is_one_set
+        return torch.zeros_like(self.counts[0])
+
+    def to(self, device: torch.device) -> "ByRule":
+        """It is there already."""
+        del device
+        return self
+
+    def hides(self, rows: Int64[Tensor, " some"], cols: slice) -> Bool[Tensor, "some cols"]:
+        """What is not ranked."""
+        positive, negative = self.said.masks(rows, cols)
+        return ~(positive | negative)
+
+    def _tiles(self, queries: Int64[Tensor, " some"]) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+        """Answers about some queries, tile by tile."""
+        for cols in spans(self.said.references, self.tile_size // max(1, min(len(queries), 256))):
+            for rows in spans(len(queries), self.tile_size // (cols.stop - cols.start)):
+                yield rows, cols, *self.said.masks(queries[rows], cols)
+
+
+def _unchanged(values: Tensor) -> Tensor:
+    """Of one process."""
+    return values
+
+
+@dataclass(frozen=True, eq=False)
 class Search:
     """Queries, the gallery that is ranked for them, and what is relevant.
 
@@ -134,6 +203,8 @@ class Search:
     @cached_property
     def available(self) -> Int64[Tensor, " queries"]:
         """How many gallery rows each query can have, without those left out."""
+        if isinstance(self.relevance, ByRule):
+            return self.relevance.counts[1]
         everything = torch.full((len(self.embeddings),), len(self.gallery))
         return everything - (int(self.is_one_set) if self.hidden is None else tally(*self.hidden))
 
@@ -154,7 +225,8 @@ class Search:
         own = self.scored.to(device)
         hidden = (self.hidden[0][self.scored].to(device), self.hidden[1].to(device)) if self.hidden else None
         exclude = own if self.is_one_set else None
-        ranker = Ranker(self.embeddings[own], self.gallery, geometry, exclude, hidden, tile_size)
+        hides = among(self.relevance.hides, own) if isinstance(self.relevance, ByRule) else None
+        ranker = Ranker(self.embeddings[own], self.gallery, geometry, exclude, hidden, tile_size, hides)
         return ranker.to_depth(depth, known)
 
 
@@ -167,11 +239,12 @@ def search_of(
     gallery_groups: Groups | None,
     junk: Junk,
     qrels: Qrels | None,
+    relation: Rule | None = None,
 ) -> Search:
     """Check and convert what `retrieval` was given."""
     asked = embedding_rows(embeddings)
     answers = asked if gallery is None else gallery_rows(gallery)
-    _check(gallery is None, labels, gallery_labels, groups, gallery_groups, junk, qrels)
+    _check(gallery is None, labels, gallery_labels, groups, gallery_groups, junk, qrels, relation)
     mine = None if labels is None else class_labels(labels, len(asked))
     theirs = mine
     if gallery is not None and gallery_labels is not None:
@@ -184,8 +257,12 @@ def search_of(
         codes = paired_codes(torch.unique(torch.cat([mine, theirs]), return_inverse=True)[1], torch.cat(hidden))
         codes = torch.unique(codes, return_inverse=True)[1]
         hidden = codes[: len(mine)], codes[len(mine) :]
-    if qrels is not None:
-        relevance: Relevance = GivenRelevance(len(asked), len(answers), _qrels_codes(qrels, len(asked), len(answers)))
+    if relation is not None:
+        size, device = (len(asked), len(answers)), asked.device
+        relevance: Relevance = ByRule.of(relation, *size, device, is_one_set=gallery is None)
+        classes = torch.arange(len(asked)) if mine is None else mine
+    elif qrels is not None:
+        relevance = GivenRelevance(len(asked), len(answers), _qrels_codes(qrels, len(asked), len(answers)))
         classes = torch.arange(len(asked)) if mine is None else mine
     else:
         assert mine is not None and theirs is not None  # noqa: S101, PT018  `_check` asks for both
@@ -224,9 +301,14 @@ def _check(
     gallery_groups: object,
     junk: Junk,
     qrels: object,
+    relation: object,
 ) -> None:
     if junk not in get_args(Junk):
         raise mismatch(f"junk is {junk!r}; one of {', '.join(get_args(Junk))} is expected")
+    if relation is not None:
+        if qrels is not None or groups is not None or gallery_groups is not None:
+            raise mismatch("a relation came with qrels or groups; say relation.ignoring(same_class(groups)) instead")
+        return
     if labels is None and (qrels is None or junk == "class_and_group" or gallery_labels is not None):
         raise mismatch("labels are missing; without them qrels say what is relevant, and junk is 'group'")
     if is_one_set and (gallery_labels is not None or gallery_groups is not None):

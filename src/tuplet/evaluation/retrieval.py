@@ -19,6 +19,7 @@ from tuplet.evaluation.inputs import UNKNOWN, Arrays, Groups, as_tensor, embeddi
 from tuplet.evaluation.ranking import Neighbours, Ranker, Ranking
 from tuplet.evaluation.relevance import Junk, Qrels, Relevance, SameClass, Search, mismatch, search_of
 from tuplet.evaluation.result import QueryResult
+from tuplet.rule import Rule
 from tuplet.types import GeometryName
 
 Ties = Literal["expected", "index", "worst"]
@@ -66,6 +67,7 @@ def retrieval(
     gallery_groups: Groups | None = None,
     junk: Junk = "group",
     qrels: Qrels | None = None,
+    relation: Rule | None = None,
     top: Sequence[Count] = (1, 5, 10),
     measures: Sequence[Name] = NAMES,
     ties: Ties = "expected",
@@ -80,7 +82,7 @@ def retrieval(
 
     Args:
         embeddings: Embeddings of the queries.
-        labels: Their class ids; a query with label -1 is not scored. Not needed with `qrels`.
+        labels: Their class ids; a query with label -1 is not scored. Not needed with `qrels` or a relation.
         gallery: Embeddings that are ranked, in memory or memory-mapped.
         gallery_labels: Their class ids; a row with label -1 is there but never relevant.
         geometry: How two embeddings are compared.
@@ -90,6 +92,8 @@ def retrieval(
             `class_and_group`, only those of its class *and* its group, the rule of person re-identification.
         qrels: Relevant gallery rows of each query in the place of equal labels; the queries are what is resampled if
             there are no labels.
+        relation: A rule of `tuplet.relations` in the place of equal labels: rows of which it says yes are relevant,
+            and those of which it says nothing are left out. Labels, if there are some, say what is resampled.
         top: Every K.
         measures: Which measures; `RetrievalResult` says what each is.
         ties: What equal scores count. `expected`: the mean over all their orders; `index`: the lower position is
@@ -111,9 +115,9 @@ def retrieval(
     References:
         Zheng et al., "Scalable Person Re-identification: A Benchmark", 2015, section 4 (junk images).
     """
-    search = search_of(embeddings, labels, gallery, gallery_labels, groups, gallery_groups, junk, qrels)
+    search = search_of(embeddings, labels, gallery, gallery_labels, groups, gallery_groups, junk, qrels, relation)
     asked = (*measures, *(("map",) if average_precision and "map" not in measures else ()))
-    relevance = {"junk": None if search.hidden is None else junk, "relevance": "labels" if qrels is None else "qrels"}
+    relevance = {"junk": None if search.hidden is None else junk, "relevance": _said_by(qrels, relation)}
     return _Retrieval(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling, neighbours)
 
 
@@ -131,6 +135,11 @@ def neighbours_of(
     relevant = SameClass(labels, labels).tally() - 1
     depth = relevant.clamp_min(max(top)).clamp_max(len(labels) - 1)
     return Neighbours.of(embeddings, depth[relevant > 0], geometry)
+
+
+def _said_by(qrels: object, relation: object) -> str:
+    """What decides which rows are relevant."""
+    return "relation" if relation is not None else "labels" if qrels is None else "qrels"
 
 
 @bounded
