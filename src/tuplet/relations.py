@@ -18,7 +18,7 @@ from torch import Tensor
 from tuplet.errors import LabelError
 from tuplet.geometry import normalise
 from tuplet.keys import LabelDistance
-from tuplet.rule import Answer, Form, Levels, Of, Question, Rule, Values
+from tuplet.rule import Answer, Form, Levels, Question, Rule, Values, asking
 
 __all__ = [
     "Levels",
@@ -35,10 +35,6 @@ __all__ = [
 
 Own = Callable[[Tensor, Tensor], Tensor]
 """Positions of anchors (rows, 1) and of references (1, cols) -> what is said of the pairs, (rows, cols)."""
-
-
-def _one(asked: Question) -> Rule:
-    return Rule((asked,), lambda begin: Of(begin, asked.form))
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def paired(partner: Shaped[Tensor, " anchors"]) -> Rule:
     Args:
         partner: Its position among the references of all processes; -1 for none.
     """
-    return _one(Question(_Partner(), {"partner": _whole_numbers(partner)}, {}, is_symmetric=False))
+    return asking(Question(_Partner(), {"partner": _whole_numbers(partner)}, {}, is_symmetric=False))
 
 
 @dataclass(frozen=True)
@@ -187,8 +183,8 @@ def matrix(said: Shaped[Tensor, "anchors references"] | Own) -> Rule:
             among those of all processes, (rows, 1) and (1, cols), that is asked for a tile at a time.
     """
     if isinstance(said, Tensor):
-        return _one(Question(_Entry(), {"row": said}, {}, is_symmetric=False))
-    return _one(Question(_Own(said), {}, {}, is_symmetric=False))
+        return asking(Question(_Entry(), {"row": said}, {}, is_symmetric=False))
+    return asking(Question(_Own(said), {}, {}, is_symmetric=False))
 
 
 def hierarchy(
@@ -241,7 +237,7 @@ class _Tree:
 
 def _of_values(question: Form, name: str, sides: list[Tensor], known: list[Tensor] | None) -> Rule:
     is_known = (None, None) if known is None else (known[0], known[-1])
-    return _one(Question(question, {name: sides[0]}, {name: sides[1]} if len(sides) > 1 else None, is_known))
+    return asking(Question(question, {name: sides[0]}, {name: sides[1]} if len(sides) > 1 else None, is_known))
 
 
 def _answer(said: Tensor) -> Answer:

@@ -156,6 +156,8 @@ class DataSummary(_Model):
     columns: dict[str, list[str]] = {}
     """Of a table: names of columns by role."""
     unlabelled: int = 0
+    relation: str = ""
+    """Which pairs are positive, where the recipe says it."""
     left_out: list[LeftOut] = []
     seen: Seen | None = None
     lookalikes: int = 0

@@ -153,6 +153,11 @@ class Rule:
         return replace(self, asked=tuple(asked.swapped() for asked in self.asked))
 
 
+def asking(question: Question) -> Rule:
+    """The rule that asks one question."""
+    return Rule((question,), lambda begin: Of(begin, question.form))
+
+
 @dataclass(frozen=True)
 class Levels:
     """Several rules with weights: the loss is the weighted mean of the losses under each.

@@ -66,6 +66,7 @@ def desk(tmp_path_factory):
 def fill(desk):
     digits.write(desk / "photos", 400, 32)
     (desk / "new.png").write_bytes(next((desk / "photos" / "3").iterdir()).read_bytes())
+    digits.table(desk, 400)
     rows, labels = digits.load().data[:400], digits.load().target[:400]
     np.save(desk / "vectors.npy", rows.astype(np.float32))
     np.save(desk / "vectors.labels.npy", labels)

@@ -190,3 +190,27 @@ def test_kendall_of_weighed_items_is_that_of_items_listed_several_times(count, l
             sampled = np.repeat(np.arange(count), column)
             expected = float(kendalltau(u[sampled], v[sampled]).statistic) if len(sampled) > 1 else np.nan
             assert tau == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_a_distance_of_ones_own_takes_the_place_of_the_euclidean_one():
+    """The Euclidean distance given as a function measures what it does by itself, with a gallery and without."""
+    x, targets = rows(40, 3), rows(40, 2, 1)
+    own = {
+        "label_distance": lambda mine, theirs: torch.cdist(mine, theirs, compute_mode="donot_use_mm_for_euclid_dist")
+    }
+    for more in ({}, {"gallery": rows(25, 3, 2), "gallery_targets": rows(25, 2, 3)}):
+        plain, given = (graded(x, targets, **more, **how, top=(1, 5), bootstrap=20, max_pairs=300) for how in ({}, own))
+        assert given.values == pytest.approx(plain.values)
+        assert given.lower == pytest.approx(plain.lower)
+
+
+def test_a_distance_between_names_is_followed():
+    """Names that are one number apart as letters, and all equally far as names."""
+    kinds = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])
+    x = torch.nn.functional.one_hot(kinds.long()).double() + 1e-3 * rows(6, 3).double()
+    found = graded(
+        x, kinds, label_distance=lambda a, b: (a != b.T).double(), geometry="euclidean", top=(1,), bootstrap=0
+    )
+    assert found.values["label_distance@1"] == 0
+    assert found.values["ndcg@1"] == pytest.approx(1)
+    assert found.values["spearman"] > graded(x, kinds, geometry="euclidean", top=(1,), bootstrap=0).values["spearman"]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tuplet.data import Manifest, load_dataset, read_manifest
 from tuplet.data.fingerprint import Fingerprint
+from tuplet.data.related import relate
+from tuplet.data.statement import parse
 from tuplet.errors import DataError
 from tuplet.models import Embedder
 from tuplet.recipes import load_recipe
@@ -39,7 +41,7 @@ def evaluate_on(
     """
     embedder = Embedder.load(run / "model", trust=trust).to(device)
     recipe = load_recipe(run / "recipe.toml")
-    manifest = _read(embedder, source, skip_broken=skip_broken)
+    manifest = _read(embedder, source, recipe.data.relation, skip_broken=skip_broken)
     partner = embedder.side("partner").preprocessing
     dataset = load_dataset(manifest, embedder.preprocessing, partner_preprocessing=partner)
     protocols = protocols_for(dataset, recipe.evaluate)
@@ -63,6 +65,7 @@ def evaluate_on(
         source=manifest.source,
         kind=manifest.kind,
         by="given",
+        relation="" if manifest.related is None else manifest.related.statement.text,
         splits={"given": Split(examples=len(manifest), classes=len({*_classes(manifest)}))},
         seen=seen,
         columns=manifest.column_roles() if manifest.columns else {},
@@ -79,15 +82,22 @@ def evaluate_on(
     )
 
 
-def _read(embedder: Embedder, source: Path, *, skip_broken: bool) -> Manifest:
-    """Data as the model was trained on; what a user should know of it is logged."""
+def _read(embedder: Embedder, source: Path, relation: str | None, *, skip_broken: bool) -> Manifest:
+    """Data as the model was trained on, under its relation; what a user should know of it is logged."""
+    asked = None if relation is None else parse(relation)
     manifest = read_manifest(
         source,
         kind=embedder.preprocessing.kind,
         columns=embedder.columns,
         as_trained=True,
         skip_broken=skip_broken,
+        keep=() if asked is None else asked.names,
     )
+    if asked is not None:
+        try:
+            manifest = relate(manifest, asked, {})
+        except DataError as problem:  # other data need not have these columns
+            logger.warning("%s The protocol relation is left out.", problem.message)
     for note in manifest.notes:
         logger.warning("%s", note)
     return manifest

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tuplet.results import Evaluation, Interval, lower_is_better
 
 _RECALL = {
+    "relation": "one of the {k} nearest neighbours is a positive",
     "all": "one of the {k} nearest neighbours is of the same class",
     "pairs": "its positive is one of the {k} nearest",
     "views": "the example is one of the {k} nearest to an augmented view of it",
@@ -69,6 +70,7 @@ _STEMS = {
     "fractional_recall": "Fractional recall@{k}",
 }
 _MAIN = {
+    "relation": ("recall@1", "map@r"),
     "all": ("recall@1", "map@r"),
     "other_groups": ("recall@1",),
     "reid": ("recall@1", "map"),
@@ -126,7 +128,7 @@ class Metric:
     @property
     def is_main(self) -> bool:
         """Whether it belongs to the headline."""
-        return self.key in _MAIN.get(self.protocol, ("spearman",)) or self.protocol == "train"
+        return self.key in _MAIN.get(_stem(self.protocol), ("spearman",)) or self.protocol == "train"
 
     @property
     def is_share(self) -> bool:
@@ -155,12 +157,18 @@ class Metric:
         elif self.key == "spearman" and self.protocol == "scored":
             words = "rank correlation of the similarities of pairs with their scores"
         elif stem == "recall":
-            words = _RECALL.get(self.protocol, _RECALL["all"])
+            words = _RECALL.get(_stem(self.protocol), _RECALL["all"])
         else:
             words = _MEANINGS.get(self.key) or _MEANINGS.get(stem + mark, "")
         words = words.format(k=k).replace("one of the 1 nearest", "the nearest").replace("the 1 nearest", "the nearest")
         words = words.replace("training examples vote", "training example votes") if k == "1" else words
         return f"{words}{_LEFT_OUT.get(self.protocol, '')}" if words else words
+
+
+def _stem(protocol: str) -> str:
+    """The protocol whose level this is, `relation` of `relation.species`; a file of words keeps its name."""
+    stem = protocol.partition(".")[0]
+    return stem if stem == "relation" else protocol
 
 
 def name_of(key: str) -> str:
@@ -173,7 +181,7 @@ def name_of(key: str) -> str:
 def metrics_of(evaluation: Evaluation) -> list[Metric]:
     """The lines of the result: the primary metric, then the others of the headline, then the rest."""
     main = None if evaluation.main is None else (evaluation.main.protocol, evaluation.main.measure)
-    alone = main[0] if main and main[0] in (*_MAIN, "train") and main[0] != "views" else None
+    alone = main[0] if main and _stem(main[0]) in (*_MAIN, "train") and main[0] != "views" else None
     lines = [
         Metric(
             key,

@@ -96,7 +96,7 @@ def _state_seen(evaluation: Evaluation) -> str:
 
 
 def _is_supervised(evaluation: Evaluation) -> bool:
-    return evaluation.supervision in ("class", "multi")
+    return evaluation.supervision in ("class", "multi", "relation")
 
 
 def _state_words(evaluation: Evaluation) -> str:

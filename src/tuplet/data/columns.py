@@ -77,6 +77,7 @@ def settle_columns(
     *,
     kind: Kind | None,
     needs: Collection[str],
+    keep: Collection[str] = (),
     as_trained: bool,
     problems: SourceErrors,
 ) -> Roles:
@@ -87,6 +88,7 @@ def settle_columns(
         columns: Names that were asked for.
         kind: What an item is, if that was asked for.
         needs: Roles that have to be there.
+        keep: Columns that a relation asks: no inputs, unless `columns` names them.
         as_trained: The names are those of a table that a model was trained on: inputs must be there, the rest may be,
             and nothing is asked.
         problems: Of names that are missing or unclear.
@@ -96,12 +98,13 @@ def settle_columns(
     targets = _targets(table, columns, of, needs, problems, as_trained=as_trained)
     are_sounds = "path" in of and _name_sounds(table, of["path"])
     kind = kind or ("series" if are_sounds else "image" if "path" in of else "text" if "text" in of else "vector")
-    free = [place for place in range(len(table.names)) if place not in {*of.values(), *targets}]
+    taken = {*of.values(), *targets, *(table.find(name) for name in keep)}
+    free = [place for place in range(len(table.names)) if place not in taken]
     inputs: tuple[int, ...] = ()
     if kind in ("vector", "series") and not are_sounds:
         inputs = _inputs(table, columns, free, problems)
     is_open = not as_trained and not len(problems)
-    if is_open and "label" not in of and columns.label is not None and not targets and "pair" not in of:
+    if is_open and "label" not in of and columns.label is not None and not (targets or keep) and "pair" not in of:
         _ask_for_label(table, [place for place in free if columns.inputs is None or place not in inputs], problems)
     if is_open and inputs and columns.inputs is None:
         _ask_for_texts(table, [place for place in free if place not in inputs], columns, problems)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tuplet.data.decoded import decode_once
 from tuplet.data.manifest import Items, Kind, Manifest
+from tuplet.data.related import Related
 from tuplet.errors import LabelError
+from tuplet.rule import Levels, Rule
 from tuplet.types import Supervision
 
 Inputs = Tensor | list[Tensor] | list[str]
@@ -73,6 +75,7 @@ class Dataset:
         targets: Graded values of each example (n, t); None without. The same is true of them.
         texts: Texts as they were read, to be shown.
         partner_texts: The same of the second inputs.
+        related: Which pairs of the examples are positive, where a relation says it.
         counts: Of the words of a vocabulary, how often each occurs.
     """
 
@@ -88,6 +91,7 @@ class Dataset:
     texts: tuple[str, ...] | None = None
     partner_texts: tuple[str, ...] | None = None
     roles: tuple[str, ...] | None = None
+    related: Related | None = None
     counts: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
@@ -137,6 +141,7 @@ def load_dataset(
         targets=None if manifest.targets is None else torch.from_numpy(manifest.targets),
         texts=_texts(manifest.items),
         partner_texts=_texts(manifest.pairs),
+        related=manifest.related,
     )
 
 
@@ -199,6 +204,7 @@ def taken(dataset: Dataset, positions: Int64[Tensor, " chosen"]) -> Dataset:
         partners=None,
         classes=None if dataset.classes is None else dataset.classes[positions],
         targets=None if dataset.targets is None else dataset.targets[positions],
+        related=None if dataset.related is None else dataset.related.take(positions),
     )
 
 
@@ -219,16 +225,21 @@ class Batch:
         labels: Their labels, as in `Dataset.labels.values`; None without labels.
         positions: Their rows in the data set, which are also their rows in a memory bank.
         partners: Their second inputs, where examples are pairs.
+        relation: Which of them are positives of each other, where a relation says it.
     """
 
     inputs: Inputs
     labels: Tensor | None
     positions: Int64[Tensor, " batch"]
     partners: Inputs | None = None
+    relation: Rule | Levels | None = None
 
 
 def take_batch(dataset: Dataset, positions: Int64[Tensor, " batch"]) -> Batch:
     """The examples of `dataset` at `positions`, in that order."""
     values = None if dataset.labels.supervision == "none" else dataset.labels.values[positions]
     partners = None if dataset.partners is None else take(dataset.partners, positions)
-    return Batch(take(dataset.inputs, positions), values, positions, partners)
+    relation = None
+    if dataset.related is not None and dataset.related.distance is None:
+        relation = dataset.related.rule(positions, is_second=partners is not None)
+    return Batch(take(dataset.inputs, positions), values, positions, partners, relation)

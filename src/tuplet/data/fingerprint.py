@@ -36,6 +36,7 @@ class Fingerprint:
         targets: Graded values of each example.
         roles: "query", "gallery" or "" for each example; None where the data does not say which are queries and which
             gallery.
+        related: Digest of each example, of what a relation asks about it; None without one.
         columns: Names of the columns that were the input, where it was a table of numbers.
         kind: What an item is.
     """
@@ -49,6 +50,7 @@ class Fingerprint:
     columns: tuple[str, ...] | None = None
     kind: str = ""
     roles: tuple[str, ...] | None = None
+    related: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +75,7 @@ class Fingerprint:
             columns=manifest.columns.inputs if manifest.columns is not None else None,
             kind=manifest.kind,
             roles=manifest.roles,
+            related=None if manifest.related is None else manifest.related.digests,
         )
 
     def divided(self, parts: Mapping[str, Manifest]) -> "Fingerprint":
@@ -99,6 +102,7 @@ class Fingerprint:
             groups=picked(self.groups),
             targets=picked(self.targets),
             roles=picked(self.roles),
+            related=picked(self.related),
         )
 
     def after(self, earlier: "Fingerprint") -> "Fingerprint":
@@ -125,6 +129,7 @@ class Fingerprint:
             groups=joined("groups", ""),
             targets=joined("targets", ()),
             roles=joined("roles", ""),
+            related=joined("related", ""),
         )
 
     def seen(self) -> "Seen":
@@ -170,6 +175,7 @@ class Fingerprint:
         for row, name in enumerate(self.ids):
             line: dict[str, Any] = {"id": name, "split": self.splits[row], "content": self.contents[row]}
             known = {"label": self.labels, "group": self.groups, "target": self.targets, "role": self.roles}
+            known["related"] = self.related
             for key, values in known.items():
                 if values is not None:
                     line[key] = values[row]
@@ -216,6 +222,7 @@ def differences(kept: Fingerprint, now: Fingerprint) -> list[str]:
         ("groups", "another group", kept.groups, now.groups),
         ("targets", "other targets", kept.targets, now.targets),
         ("roles", "another role", kept.roles, now.roles),
+        ("related columns", "other related columns", kept.related, now.related),
         ("contents", "another content", kept.contents, now.contents),
     ):
         if before is None or after is None:
@@ -250,6 +257,7 @@ def _from_lines(head: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> 
         columns=None if head["columns"] is None else tuple(head["columns"]),
         kind=head["kind"],
         roles=column("role"),
+        related=column("related"),
     )
 
 

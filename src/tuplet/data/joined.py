@@ -56,6 +56,7 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
         source=" + ".join(one.source for one in manifests),
         columns=first.columns,
         unread=first.unread,
+        metadata=_cells(manifests),
         left_out=tuple(entry for one in manifests for entry in one.left_out),
         notes=tuple(note for one in manifests for note in one.notes),
         kept=tuple(one.kept for one in manifests),
@@ -121,6 +122,12 @@ def _items(parts: Sequence[Any], sources: Sequence[str]) -> Any:
         hint="Give both the same columns, or train on one of them.",
         reference="sources-differ",
     )
+
+
+def _cells(manifests: Sequence[Manifest]) -> dict[str, tuple[str, ...]]:
+    """Cells that all sources keep."""
+    names = [name for name in manifests[0].metadata if all(name in one.metadata for one in manifests)]
+    return {name: tuple(cell for one in manifests for cell in one.metadata[name]) for name in names}
 
 
 def _chained(manifests: Sequence[Manifest], key: str) -> tuple[str, ...] | None:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tuplet.data.related import Related
 
 Kind = Literal["image", "vector", "text", "series", "words"]
 Need = Literal["label", "target", "pair", "split", "group"]
@@ -41,6 +44,7 @@ class Manifest:
         left_out: Files of a folder that are no examples, each with the reason.
         notes: Sentences for the user about how the source was read.
         sources: Which of several sources each example is from, counted from 0; None of one source.
+        related: Which pairs of the examples are positive, where a relation says it.
         kept: What has to stay as long as the items are read, such as a folder of unpacked files.
     """
 
@@ -64,6 +68,7 @@ class Manifest:
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     sources: NDArray[np.int64] | None = None
+    related: "Related | None" = None
     kept: Any = None
 
     def __len__(self) -> int:
@@ -84,6 +89,7 @@ class Manifest:
             groups=None if self.groups is None else _pick(self.groups, chosen),
             roles=None if self.roles is None else _pick(self.roles, chosen),
             sources=None if self.sources is None else self.sources[chosen],
+            related=None if self.related is None else self.related.take(chosen),
             lines=None if self.lines is None else _pick(self.lines, chosen),
             metadata={name: _pick(cells, chosen) for name, cells in self.metadata.items()},
         )
@@ -98,6 +104,7 @@ class Manifest:
         numbers = {"input": self.columns.inputs, "target": self.columns.targets}
         found = {key: [*known] for key, known in numbers.items() if known}
         found |= {key: [] if name is None else [name] for key, name in names.items()}
+        found |= {} if self.related is None else {"relation": [*self.related.statement.names]}
         always = {"label", "group", "id"}
         return {key: known for key, known in found.items() if known or key in always} | {"unread": [*self.unread]}
 

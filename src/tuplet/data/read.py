@@ -34,6 +34,7 @@ def read_manifest(
     skip_broken: bool = False,
     as_trained: bool = False,
     metadata: bool = False,
+    keep: Collection[str] = (),
     cache: Path | None = None,
 ) -> Manifest:
     """Reads a folder of images, a table, an array or a set of series.
@@ -43,20 +44,20 @@ def read_manifest(
     Args:
         source: Folder `class/file` of images or of sounds (or `train/class/file`), `.csv` or `.tsv` with a header,
             `.parquet`, `.jsonl` with an object on each line, `.npy`, `.npz`, `.ts`, folder of `.ts` files, `.txt` with
-            a text on each line, or a packed collection: a folder saved by `datasets`, a folder of Parquet files, shards
-            of webdataset.
+            a text on each line, or a packed collection: a folder saved by `datasets`, of Parquet files, webdataset.
         kind: What an item is, where the source leaves it open: a 2-D array holds vectors unless this says "series".
         labels: Classes of the rows of a `.npy`: `.npy`, `.csv` or `.txt`; by default `NAME.labels.*` or `labels.*`
             beside it.
         targets: Graded labels of the rows of a `.npy`; by default `NAME.targets.*` or `targets.*` beside it.
         columns: Names of the columns of a table, where they are not the usual ones.
-        needs: What must be known about the examples; that it is missing is a problem like others.
+        needs: What must be known about the examples; what is missing is a problem.
         skip_broken: Of a folder, or a table of paths, leave out the images that cannot be decoded; `Manifest.left_out`
             lists them.
         as_trained: `columns` are those of a model's table (`Manifest.columns`): its inputs must be there, in any order,
             and the rest may be missing. Where it has no names, a note says what was taken.
         cache: Folder in which packed collections are unpacked once; None unpacks for as long as the manifest is used.
-        metadata: Whether to keep the cells of the columns of a table that mean nothing else.
+        keep: Columns of a table whose cells are kept, no inputs unless `columns` says so.
+        metadata: Whether to keep the cells of all that mean nothing else.
 
     Returns:
         One row per example, in the order of the table or of the sorted file names.
@@ -66,7 +67,7 @@ def read_manifest(
     """
     path, suffix = Path(source), Path(source).suffix.lower()
     is_blind, columns = as_trained and columns is None, columns or Columns()
-    more = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken}
+    more: dict[str, Any] = {"as_trained": as_trained, "metadata": metadata, "skip_broken": skip_broken, "keep": keep}
     if packed := _packed(path):
         return _unpacked(path, packed, cache, kind=kind, columns=columns, needs=needs, **more)
     if path.is_dir():

@@ -32,12 +32,14 @@ def read_table(
     needs: Collection[str] = (),
     as_trained: bool = False,
     metadata: bool = False,
+    keep: Collection[str] = (),
     skip_broken: bool = False,
 ) -> Manifest:
     """Reads a table with a header; see `read_manifest`."""
     problems = SourceErrors(str(path))
     table = read_cells(path, problems, header=columns.header)
-    roles = settle_columns(table, columns, kind=kind, needs=needs, as_trained=as_trained, problems=problems)
+    how: Any = {"kind": kind, "needs": needs, "keep": keep, "as_trained": as_trained}
+    roles = settle_columns(table, columns, **how, problems=problems)
     kind, of = roles.kind, roles.of
     items: Any = ()
     pairs: Any = None
@@ -64,7 +66,8 @@ def read_table(
     if ids is None and are_files and pairs is None and "path" in of:
         ids = _unique(table, of["path"], problems)
     problems.raise_if_any()
-    unread = _unread(table, roles)
+    kept = {name: place for name in keep if (place := table.find(name)) is not None}
+    unread = {name: place for name, place in _unread(table, roles).items() if place not in kept.values()}
     found = Manifest(
         kind=kind,
         items=items,
@@ -74,7 +77,7 @@ def read_table(
         lines=table.lines,
         columns=roles.columns(table, columns),
         unread=tuple(unread),
-        metadata={name: tuple(table.texts(place)) for name, place in unread.items()} if metadata else {},
+        metadata={name: tuple(table.texts(place)) for name, place in ((unread | kept) if metadata else kept).items()},
         **{**vars(known), "ids": ids or tuple(str(row) for row in range(len(table)))},
     )
     del table

@@ -1,6 +1,6 @@
 """Does nearness follow the labels where labels are numbers? NDCG@K, label distance of neighbours, rank correlation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,14 +9,16 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from tuplet.bounds import Count, Number, bounded
-from tuplet.engine.topk import nearness, pair_scores, topk
+from tuplet.engine.tiles import spans
+from tuplet.engine.topk import SEARCH_TILE, nearness, pair_scores, topk
 from tuplet.errors import LabelError, ShapeError
 from tuplet.evaluation.bootstrap import DRAWS, FEW_CLASSES, average, percentile_interval
 from tuplet.evaluation.correlation import rank_correlation, resampled_correlations
 from tuplet.evaluation.inputs import Arrays, as_tensor, embedding_rows
 from tuplet.evaluation.pairs import product_pairs, scores_of, unordered_pairs
-from tuplet.evaluation.ranking import Ranker, Ranking, tie_bounds
+from tuplet.evaluation.ranking import Ranker, tie_bounds
 from tuplet.evaluation.result import Estimates, QueryResult
+from tuplet.keys import LabelDistance
 from tuplet.seeding import derive
 from tuplet.types import GeometryName
 
@@ -41,6 +43,7 @@ def graded(
     gallery: Float[Tensor, "gallery dim"] | Arrays | None = None,
     gallery_targets: Num[Tensor, " gallery"] | Num[Tensor, "gallery values"] | Arrays | None = None,
     *,
+    label_distance: LabelDistance | None = None,
     geometry: GeometryName = "cosine",
     top: Sequence[Count] = (1, 5, 10),
     gain: Gain = "inverse",
@@ -48,7 +51,7 @@ def graded(
     bootstrap: Number = DRAWS,
     seed: int = 0,
 ) -> GradedResult:
-    r"""Evaluate neighbours by how far their labels are: D is the Euclidean distance of two labels.
+    r"""Evaluate neighbours by how far their labels are: D is the Euclidean distance of two labels, or one of your own.
 
     $$\mathrm{NDCG@K} = \frac{\sum_{i \le K} g_i / \log_2(i + 1)}{\text{the same for the } K \text{ nearest labels}}$$
 
@@ -57,6 +60,7 @@ def graded(
         targets: Their labels: one number or several for each.
         gallery: Embeddings that are ranked; by default the queries, none to itself.
         gallery_targets: Their labels.
+        label_distance: D of labels (rows, values) and (cols, values), (rows, cols), at least 0.
         geometry: How two embeddings are compared.
         top: Every K.
         gain: g of a neighbour: `inverse` is 1 / (1 + D), `exponential` is 2^(1 / (1 + D)) - 1.
@@ -74,7 +78,7 @@ def graded(
     """
     asked = embedding_rows(embeddings)
     answers = None if gallery is None else embedding_rows(gallery, "gallery")
-    task = _task(asked, targets, answers, gallery_targets, geometry, tuple(top), gain)
+    task = _task(asked, targets, answers, gallery_targets, geometry, tuple(top), gain, label_distance)
     per_query, pairs = task.values(), task.distances_of_pairs(max_pairs, seed)
     random = pairs[1].mean()
     per_query |= {f"label_gap@{k}": per_query[f"label_distance@{k}"] / random for k in task.top}
@@ -104,11 +108,56 @@ def ndcg(
 
 
 @dataclass(frozen=True, eq=False)
+class _Labels:
+    """Labels of queries and gallery, and how far apart they are."""
+
+    mine: Float[Tensor, "queries values"]
+    theirs: Float[Tensor, "gallery values"]
+    own: LabelDistance | None
+
+    def nearest(self, depth: int, exclude: Tensor | None) -> Float[Tensor, "queries depth"]:
+        """Distances of the nearest labels of each query, ascending."""
+        if self.own is None:
+            return topk(self.mine, self.theirs, depth, "euclidean", exclude=exclude).scores
+        found = self.mine.new_empty(len(self.mine), depth)
+        for rows, apart in self._rows(torch.arange(len(self.mine), device=self.mine.device)):
+            seen = apart if exclude is None else apart.scatter(1, exclude[rows, None], torch.inf)
+            found[rows] = seen.topk(depth, largest=False).values
+        return found
+
+    def at(self, queries: Tensor, positions: Tensor) -> Float[Tensor, "queries ranks"]:
+        """Distances to the gallery rows at some positions."""
+        if self.own is None:
+            theirs = self.theirs[positions]  # (queries, ranks, values)
+            return pair_scores(self.mine[queries][:, None].expand_as(theirs), theirs, "euclidean")
+        found = self.mine.new_empty(positions.shape)
+        for rows, apart in self._rows(queries.to(self.mine.device)):
+            found[rows] = apart.gather(1, positions[rows])
+        return found
+
+    def of_pairs(self, first: Tensor, second: Tensor) -> Float[Tensor, " pairs"]:
+        """Distances of listed pairs."""
+        if self.own is None:
+            return scores_of(self.mine, first, self.theirs, second, "euclidean")
+        queries, row = torch.unique(first, return_inverse=True)
+        found = self.mine.new_empty(len(first))
+        for rows, apart in self._rows(queries):
+            here = ((row >= rows.start) & (row < rows.stop)).nonzero()[:, 0]
+            found[here] = apart[row[here] - rows.start, second[here]]
+        return found
+
+    def _rows(self, queries: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Distances of some queries to the whole gallery, a few queries at a time."""
+        assert self.own is not None  # noqa: S101  asked of no others
+        for rows in spans(len(queries), SEARCH_TILE // max(1, len(self.theirs))):
+            yield rows, self.own(self.mine[queries[rows]], self.theirs).double()
+
+
+@dataclass(frozen=True, eq=False)
 class _Task:
     embeddings: Tensor
-    targets: Float[Tensor, "queries values"]
     gallery: Tensor
-    gallery_targets: Float[Tensor, "gallery values"]
+    labels: _Labels
     geometry: GeometryName
     top: tuple[int, ...]
     gain: Gain
@@ -119,13 +168,12 @@ class _Task:
         depth = min(max(self.top), len(self.gallery) - int(self.is_one_set))
         device = self.embeddings.device
         own = torch.arange(len(self.embeddings), device=device) if self.is_one_set else None
-        nearest = topk(self.targets, self.gallery_targets, depth, "euclidean", exclude=own)
-        ideal = self._gains(nearest.scores)
+        ideal = self._gains(self.labels.nearest(depth, own))
         names = [*(f"ndcg@{k}" for k in self.top), *(f"label_distance@{k}" for k in self.top)]
         values = {name: torch.zeros(len(self.embeddings), dtype=torch.float64, device=device) for name in names}
         ranker = Ranker(self.embeddings, self.gallery, self.geometry, exclude=own)
         for block in ranker.to_depth(torch.full((len(self.embeddings),), depth)):
-            distances = self._label_distances(block)
+            distances = self.labels.at(block.queries, block.positions.clamp_min(0))
             expected = _tie_means(self._gains(distances), block.start, block.stop)
             distances = _tie_means(distances, block.start, block.stop)
             for k in self.top:
@@ -144,12 +192,7 @@ class _Task:
             first, second = product_pairs(len(self.embeddings), len(self.gallery), most, generator)
             members = first[:, None]
         scores = scores_of(self.embeddings, first, self.gallery, second, self.geometry)
-        labels = scores_of(self.targets, first, self.gallery_targets, second, "euclidean")
-        return -nearness(scores, self.geometry), labels, members
-
-    def _label_distances(self, block: Ranking) -> Tensor:
-        theirs = self.gallery_targets[block.positions.clamp_min(0)]  # (queries, ranks, values)
-        return pair_scores(self.targets[block.queries][:, None].expand_as(theirs), theirs, "euclidean")
+        return -nearness(scores, self.geometry), self.labels.of_pairs(first, second), members
 
     def _gains(self, distances: Tensor) -> Tensor:
         closeness = 1 / (1 + distances)
@@ -164,6 +207,7 @@ def _task(
     geometry: GeometryName,
     top: tuple[int, ...],
     gain: Gain,
+    own: LabelDistance | None,
 ) -> _Task:
     one_set = gallery is None
     if one_set != (gallery_targets is None) or not top or min(top) < 1 or (one_set and len(embeddings) < 2):
@@ -175,9 +219,9 @@ def _task(
         )
     mine = _numbers(targets, len(embeddings), "targets").to(embeddings.device)
     if gallery is None or gallery_targets is None:
-        return _Task(embeddings, mine, embeddings, mine, geometry, top, gain, is_one_set=True)
+        return _Task(embeddings, embeddings, _Labels(mine, mine, own), geometry, top, gain, is_one_set=True)
     theirs = _numbers(gallery_targets, len(gallery), "gallery_targets").to(embeddings.device)
-    return _Task(embeddings, mine, gallery, theirs, geometry, top, gain, is_one_set=False)
+    return _Task(embeddings, gallery, _Labels(mine, theirs, own), geometry, top, gain, is_one_set=False)
 
 
 def _numbers(targets: Tensor | Arrays, rows: int, name: str) -> Float[Tensor, "rows values"]:

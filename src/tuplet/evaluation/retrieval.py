@@ -78,38 +78,35 @@ def retrieval(
 ) -> RetrievalResult:
     """Evaluate neighbour lists by labels, exactly and without holding the queries x gallery matrix.
 
-    Without a gallery the queries are each other's, and none sees itself; copies of it count.
+    Without a gallery queries are each other's, and none sees itself; copies of it count.
 
     Args:
-        embeddings: Embeddings of the queries.
+        embeddings: Of the queries.
         labels: Their class ids; a query with label -1 is not scored. Not needed with `qrels` or a relation.
-        gallery: Embeddings that are ranked, in memory or memory-mapped.
+        gallery: Embeddings that are ranked, perhaps memory-mapped.
         gallery_labels: Their class ids; a row with label -1 is there but never relevant.
         geometry: How two embeddings are compared.
         groups: Group of each query, such as its camera. `junk` says which neighbours are ignored for it.
         gallery_groups: Group of each gallery row; needed if there are groups and a gallery.
         junk: Neighbours that are left out, as if they were not there: `group`, all of the query's group;
             `class_and_group`, only those of its class *and* its group, the rule of person re-identification.
-        qrels: Relevant gallery rows of each query in the place of equal labels; the queries are what is resampled if
-            there are no labels.
-        relation: A rule of `tuplet.relations` in the place of equal labels: rows of which it says yes are relevant,
-            and those of which it says nothing are left out. Labels, if there are some, say what is resampled.
+        qrels: Relevant gallery rows of each query in the place of equal labels; queries are resampled without labels.
+        relation: A rule of `tuplet.relations` in that place: its yes is relevant, its nothing left out.
         top: Every K.
         measures: Which measures; `RetrievalResult` says what each is.
-        ties: What equal scores count. `expected`: the mean over all their orders; `index`: the lower position is
-            first; `worst`: irrelevant rows are first.
+        ties: What equal scores count: `expected`, the mean over all orders; `index`, or `worst`, irrelevant rows first.
         average_precision: Also `map`.
-        tile_size: Numbers in one tile; no value depends on it.
-        neighbours: Neighbours of the queries among themselves, from `neighbours_of`; no value depends on it.
-        resampling: Of the 95 % intervals. `resample`: what is drawn again, `classes` (the default), as if other classes
-            had been met, or `examples` where the classes are fixed; `bootstrap`: resamples, 0 for none; `seed`.
+        tile_size: Numbers in one tile; no value depends on it, nor on `neighbours`.
+        neighbours: Neighbours of the queries among themselves, from `neighbours_of`.
+        resampling: Of the 95 % intervals. `resample`: `classes` (the default), as if others had been met, or
+            `examples` where these are fixed; `bootstrap`: resamples, 0 for none; `seed`.
 
     Returns:
         Means over the queries that have a relevant row.
 
     Raises:
         LabelError: If labels are not one integer per row, or qrels name rows that are not there.
-        ShapeError: If arguments do not fit together, or a row holds NaN or infinity.
+        ShapeError: If arguments do not fit together, or a row is not finite.
         DataError: If no query has a relevant row.
 
     References:
@@ -117,7 +114,7 @@ def retrieval(
     """
     search = search_of(embeddings, labels, gallery, gallery_labels, groups, gallery_groups, junk, qrels, relation)
     asked = (*measures, *(("map",) if average_precision and "map" not in measures else ()))
-    relevance = {"junk": None if search.hidden is None else junk, "relevance": _said_by(qrels, relation)}
+    relevance = {"junk": junk if search.hidden is not None else None, "relevance": _said_by(qrels, relation)}
     return _Retrieval(search, tuple(top), asked, ties).result(geometry, tile_size, relevance, resampling, neighbours)
 
 

@@ -61,6 +61,8 @@ class MetricLoss(nn.Module):
     prefers_pairs: ClassVar[bool] = False
     """Whether a batch of two examples of each class reaches it as pairs rather than with class ids."""
 
+    reads_classes: ClassVar[bool] = False
+    """Whether it needs a class id of each example, where others take a rule about pairs."""
     stops_gradient: ClassVar[bool] = False
     """Whether some factors are constants in the gradient by definition: it is not the derivative of the value then."""
 

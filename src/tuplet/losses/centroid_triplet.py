@@ -48,6 +48,7 @@ class CentroidTripletLoss(PairLoss):
     divides_by = "the triplets with a loss above 0"
     reads = "distance"
     meets_all = True
+    reads_classes = True
 
     def problem(self, embeddings: Tensor, labels: Tensor | None, sides: Mapping[str, Any]) -> PairBatch:
         """Examples against the centroids of classes; each row of a second set without labels is its own."""

@@ -18,6 +18,7 @@ from tuplet.data.glyphs import glyph_facts
 from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import DataError
 from tuplet.foreign import refuse_untrusted
+from tuplet.keys import LabelDistance
 from tuplet.models import Embedder
 from tuplet.recipes.around import around, taught
 from tuplet.recipes.data import Earlier, Reader, divide, divide_as, other_splits
@@ -68,7 +69,7 @@ def build(
         return build_words(recipe, cache, start)
     _refuse_own_augmentation(recipe, trust=trust)
     given = _given(recipe, cache, reader or Reader(cache), begun, start)
-    train, task = given.datasets["train"], given.task
+    train, task = _with_positives(recipe, given.datasets["train"], given.task), given.task
     embedder = build_embedder(recipe, train, given.sides, trust=trust)
     origin = None if start is None else load_start(embedder, start)
     check_views(recipe, train, embedder, task)
@@ -96,6 +97,19 @@ def build(
         contents=contents,
         origin=origin,
     )
+
+
+def _with_positives(recipe: Recipe, train: Dataset, task: Task) -> Dataset:
+    """The same: a relation under which no two training examples belong together has nothing to teach."""
+    related = train.related if task.supervision == "relation" and train.partners is None else None
+    if related is not None and not related.has_positive():
+        raise DataError(
+            f"data.relation = {recipe.data.relation!r} makes no two of {len(train)} training examples positive.",
+            hint="Widen it, or look at its columns; a split by row may part what belongs together: --set "
+            "data.columns.split=NAME",
+            reference="relation-without-positives",
+        )
+    return train
 
 
 def _refuse_own_augmentation(recipe: Recipe, *, trust: bool) -> None:
@@ -163,6 +177,14 @@ def _divided(
     return parts, now.divided(parts).after(given)
 
 
+def _label_distance(recipe: Recipe, train: Dataset) -> LabelDistance | None:
+    """How far apart labels are, if a relation says it; squared where the loss compares squared distances."""
+    own = None if train.related is None else train.related.distance
+    if own is None or getattr(recipe.loss, "geometry", "") != "squared_euclidean":
+        return own
+    return lambda mine, theirs: own(mine, theirs).square()
+
+
 def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Mapping[str, Any]:
     """What constructors may ask for beyond their options."""
     return {
@@ -170,6 +192,7 @@ def _facts(recipe: Recipe, train: Dataset, embedder: Embedder, task: Task) -> Ma
         "dim": embedder.dim,
         "latent_dim": getattr(embedder.encoder, "latent_dim", None),
         "context_dim": embedder.dim,
+        "label_distance": _label_distance(recipe, train),
         "seed": recipe.seed,
     }
 
@@ -230,6 +253,8 @@ def _described(recipe: Recipe, given: _Given, cache: Path) -> Mapping[str, Any]:
     if manifest.columns is not None:
         described["columns"] = manifest.column_roles()
         described["unlabelled"] = 0 if manifest.labels is None else int((manifest.labels < 0).sum())
+    if recipe.data.relation is not None:
+        described["relation"] = recipe.data.relation
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}

@@ -14,7 +14,9 @@ from tuplet.data.fingerprint import Fingerprint, Seen
 from tuplet.data.glyphs import make_glyphs
 from tuplet.data.joined import join
 from tuplet.data.labels import SPLITS
+from tuplet.data.related import relate
 from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row
+from tuplet.data.statement import parse
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data_warnings import class_sizes
 from tuplet.recipes.schema import Data, Split
@@ -48,7 +50,8 @@ class Reader:
     def _read(self, data: Data) -> Manifest:
         """All sources as one."""
         others = [data.model_copy(update={"source": one.source, "more": ()}) for one in data.more]
-        return join([self._read_one(one) for one in (data, *others)])
+        found = join([self._read_one(one) for one in (data, *others)])
+        return found if data.relation is None else relate(found, parse(data.relation), data.arrays)
 
     def _read_one(self, data: Data) -> Manifest:
         if data.source == "glyphs":
@@ -61,6 +64,7 @@ class Reader:
             targets=data.targets,
             columns=columns,
             skip_broken=data.skip_broken,
+            keep=() if data.relation is None else parse(data.relation).names,
             cache=self.cache,
         )
 

@@ -26,6 +26,7 @@ def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
     if folder is not None:
         for one in data["more"]:
             one["source"] = one["source"] if one["source"] in BUILT_IN else _relative(one["source"], folder)
+        data["arrays"] = {name: _relative(file, folder) for name, file in data["arrays"].items()}
         for key in PATHS:
             if data.get(key) is not None and data[key] not in BUILT_IN:
                 data[key] = _relative(data[key], folder)

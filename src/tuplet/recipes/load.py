@@ -248,6 +248,8 @@ def _settle_data(data: Any, folder: Path) -> None:
     for key in PATHS:
         if isinstance(data.get(key), str) and data[key] not in BUILT_IN:
             data[key] = _absolute(data[key], folder)
+    if isinstance(data.get("arrays"), dict):
+        data["arrays"] = {name: _absolute(file, folder) for name, file in data["arrays"].items()}
     for one in data["more"] if isinstance(data.get("more"), list) else ():
         if isinstance(one, dict) and one.get("source") not in BUILT_IN:
             one["source"] = _absolute(one.get("source"), folder)

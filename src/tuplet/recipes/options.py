@@ -66,7 +66,7 @@ LOSS_IS_GIVEN = frozenset(
         "processes",
     }
 )
-SAMPLER_IS_GIVEN = frozenset({"labels", "targets", "groups", "count", "contents", "corpus", "dim", "seed"})
+SAMPLER_IS_GIVEN = frozenset({"labels", "targets", "groups", "related", "count", "contents", "corpus", "dim", "seed"})
 SLOTS = (
     Slot(("model", "encoder"), "encoder", models.registry, ENCODER_IS_GIVEN),
     Slot(("model", "preprocessing"), "preprocessing", PREPROCESSING, PREPROCESSING_IS_GIVEN),

@@ -13,15 +13,26 @@ import numpy as np
 from tuplet.data import Kind, Manifest
 from tuplet.data.folders import is_stray
 from tuplet.data.hashing import content_ids
-from tuplet.data.image_files import shape_of
-from tuplet.data.manifest import Items
 from tuplet.data.split import find_leaks
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data import Reader
 from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
 from tuplet.recipes.dump import written
 from tuplet.recipes.load import Document, complete, merged, parsed, read_document
-from tuplet.recipes.proposed import FEW_ROWS, HIDDEN, LAYERS, LITTLE, MANY, UNMIRRORED, VIEWS, WIDE, training
+from tuplet.recipes.proposed import (
+    FEW_ROWS,
+    HIDDEN,
+    LAYERS,
+    LITTLE,
+    MANY,
+    PASSED,
+    SHORT,
+    UNMIRRORED,
+    VIEWS,
+    WIDE,
+    shape_of_images,
+    training,
+)
 from tuplet.recipes.schema import PATHS, Recipe, Split
 from tuplet.sampling.paired import largest_batch
 
@@ -29,14 +40,6 @@ PRESETS = {"image": "own-images", "vector": "own-vectors", "series": "own-series
 NOUNS = {"image": "images", "vector": "rows of numbers", "series": "series", "text": "texts"}
 BATCH = 128
 """Examples of a proposed batch."""
-PASSED = 120_000_000
-"""Bytes of plain text, about 20 million words, that a training of word vectors should see in all."""
-SHORT = 0.1
-"""Share of the classes that may have fewer examples than a proposed batch takes of each."""
-LARGEST, SMALLEST = 64, 16
-"""Height and width of proposed images, in pixels."""
-LOOKED_AT = 20
-"""Images that are looked at to propose a size."""
 Heading = tuple[str, ...]
 
 
@@ -88,7 +91,9 @@ class Proposal:
         parts = [f'extends = "{self.preset}"\n']
         for heading, values in _tables((), self.document):
             if heading == ("data",):
-                values |= {key: Path(os.path.relpath(values[key], folder)).as_posix() for key in PATHS if key in values}
+                values |= {key: _beside(values[key], folder) for key in PATHS if key in values}
+            if heading == ("data", "arrays"):
+                values |= {name: _beside(file, folder) for name, file in values.items()}
             reason = self.reasons.get(heading, "")
             # what is typed stays on one line
             whole = re.sub(r"--set \S+|\w+ = \S+", lambda typed: typed[0].replace(" ", "\0"), reason)
@@ -147,6 +152,10 @@ def _tables(heading: Heading, document: Document) -> Iterator[tuple[Heading, dic
         yield from _tables((*heading, key), value)
 
 
+def _beside(path: str, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
 def _is_text(source: Path) -> bool:
     """Plain text, or a folder of nothing else; `.txt` files inside folders may be what is said of images."""
     if source.is_dir():
@@ -177,7 +186,9 @@ def _for_examples(source: Path, manifest: Manifest, reader: Reader) -> Proposal:
     made = Proposal(source, manifest.kind, PRESETS[manifest.kind], count, classes, manifest=manifest, reader=reader)
     noun = NOUNS[manifest.kind]
     is_small = manifest.labels is None and manifest.targets is not None and count < FEW_ROWS
-    if manifest.labels is not None:
+    if manifest.related is not None and not manifest.related.statement.is_distance:
+        known, fit = "that a relation compares", _fit_relation
+    elif manifest.labels is not None:
         known, fit = f"of {made.classes} classes", _fit_classes
     elif manifest.targets is not None:
         known, fit = f"with {counted(manifest.targets.shape[1], 'graded label', 'graded labels')}", _fit_targets
@@ -190,7 +201,7 @@ def _for_examples(source: Path, manifest: Manifest, reader: Reader) -> Proposal:
         about += f" Not read: {some(manifest.unread)}."
     made.say(("data",), about, source=str(source))
     if manifest.kind == "image":
-        size, channels = _shape(manifest.items)
+        size, channels = shape_of_images(manifest.items)
         made.say(
             ("model", "preprocessing"),
             f"The images have {counted(channels, 'channel', 'channels')}; {size} pixels are near their own size, or "
@@ -270,6 +281,18 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
     )
 
 
+def _fit_relation(made: Proposal, manifest: Manifest) -> None:
+    made.say(("loss",), "It takes any number of positives of an anchor.", name="supcon", temperature=0.1)
+    if manifest.labels is None:
+        train = _hold_out_rows(made, manifest)
+    else:
+        split, train = _split(manifest, made.reader)
+        _say_split(made, split, "Split by the classes, which the relation need not read.")
+    size = max(2, min(BATCH, len(train)))
+    made.say(("batch",), "Anchors, and a positive of each.", name="related", batch_size=size)
+    made.say(("train",), "No augmentation: the relation may read what it would change.", augment=None)
+
+
 def _fit_targets(made: Proposal, manifest: Manifest) -> None:
     made.say(
         ("loss",),
@@ -303,7 +326,7 @@ def _fit_pairs(made: Proposal, manifest: Manifest) -> None:
         why = "The second items are texts, which take an encoder of their own."
         made.say(("model", "partner_encoder"), why, name="bag-of-words")
     elif manifest.pair_kind == "image" and manifest.pairs is not None:
-        size, channels = _shape(manifest.pairs)
+        size, channels = shape_of_images(manifest.pairs)
         why = "The second items are images, which take an encoder of their own."
         made.say(("model", "partner_encoder"), why, name="conv-small")
         seen = {"name": "image", "size": size, "channels": channels}
@@ -372,14 +395,3 @@ def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
             continue
     split = Split(by=by, test=0.5, validation=0.0)
     return split, reader.parts(manifest, split)["train"]
-
-
-def _shape(items: Items) -> tuple[int, int]:
-    """Size and channels of the first images, within what trains in minutes."""
-    if isinstance(items, np.ndarray):
-        height, channels = max(items.shape[2:]), items.shape[1]
-    else:
-        looked = [shape_of(item) or (SMALLEST, SMALLEST, 1) for item in items[:LOOKED_AT] if isinstance(item, Path)]
-        height = int(np.median([min(width, height) for width, height, _ in looked]))  # loading reports broken images
-        channels = max(channels for *_, channels in looked)
-    return int(np.clip(height, SMALLEST, LARGEST)), channels

@@ -1,9 +1,22 @@
 """What is proposed for each kind of data, and why; docs/defaults.md holds what it was compared with."""
 
+from pathlib import Path
 from typing import Any
 
-from tuplet.data import Kind
+import numpy as np
 
+from tuplet.data import Kind
+from tuplet.data.image_files import shape_of
+from tuplet.data.manifest import Items
+
+PASSED = 120_000_000
+"""Bytes of plain text, about 20 million words, that a training of word vectors should see in all."""
+SHORT = 0.1
+"""Share of the classes that may have fewer examples than a proposed batch takes of each."""
+LARGEST, SMALLEST = 64, 16
+"""Height and width of proposed images, in pixels."""
+LOOKED_AT = 20
+"""Images that are looked at to propose a size."""
 VIEWS = {
     "image": {"name": "affine", "rotate": 0.1, "scale": 0.1, "crop": 0.3, "flip": False, "brightness": 0.3},
     "vector": {"name": "noise", "noise": 0.1, "drop": 0.2},
@@ -52,3 +65,14 @@ def training(kind: Kind, *, is_small: bool = False, is_wide: bool = False) -> tu
         why = "A batch of many classes bears a larger rate."
         return f"{why} {AVERAGED}", {"learning_rate": 0.01, "ema": 0.99, "patience": 5}
     return (AVERAGED, {"ema": 0.99, "patience": 5}) if kind == "image" else ("", {})
+
+
+def shape_of_images(items: Items) -> tuple[int, int]:
+    """Size and channels of the first images, within what trains in minutes."""
+    if isinstance(items, np.ndarray):
+        height, channels = max(items.shape[2:]), items.shape[1]
+    else:
+        looked = [shape_of(item) or (SMALLEST, SMALLEST, 1) for item in items[:LOOKED_AT] if isinstance(item, Path)]
+        height = int(np.median([min(width, height) for width, height, _ in looked]))  # loading reports broken images
+        channels = max(channels for *_, channels in looked)
+    return int(np.clip(height, SMALLEST, LARGEST)), channels

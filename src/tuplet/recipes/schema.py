@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from tuplet.bounds import Count, NotNegative, Positive, Share, Tau
 from tuplet.data import Kind
+from tuplet.data.statement import parse
+from tuplet.errors import RecipeError
 from tuplet.training import EvaluateSettings, TrainSettings
 from tuplet.types import GeometryName
 
@@ -41,6 +43,17 @@ def options_of(component: Component) -> dict[str, Any]:
 
 def _or_none(name: Any) -> Any:
     return None if name == "none" else name
+
+
+def _relation(text: str | None) -> str | None:
+    """Refused here, with the other mistakes of a recipe, if it cannot be read."""
+    if text is not None:
+        try:
+            parse(text)
+        except RecipeError as problem:
+            said = problem.message.partition(" cannot be read: ")[2]
+            raise ValueError(f"cannot be read: {said} {problem.hint}") from problem
+    return text
 
 
 Name = Annotated[str | None, BeforeValidator(_or_none)]
@@ -116,6 +129,11 @@ class Data(Section):
     """Classes of the rows of an array."""
     targets: str | None = None
     """Graded labels of the rows of an array."""
+    relation: Annotated[str | None, BeforeValidator(_or_none), AfterValidator(_relation)] = None
+    """Which pairs are positive, negative or ignored, by columns of the data, where it is not the class that says so:
+    `same_class(person).ignoring(same_class(camera))`. The guide on relations has the language."""
+    arrays: dict[str, str] = {}
+    """Files of numbers that a relation names, `{ guide = "guide.npy" }`, with a row for each example."""
     exclude: str | None = None
     """Table of examples to leave out, as `tuplet audit` writes it: those whose column `exclude` says yes."""
     skip_broken: bool = False

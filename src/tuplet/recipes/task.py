@@ -3,6 +3,7 @@
 | what the loss uses | the data has | a batch becomes |
 | --- | --- | --- |
 | class, multi | classes; several labels an example | one view of each example, and its labels |
+| class, pair | a relation | one view of each example, and the rule about the batch |
 | class, for a loss that prefers pairs | classes, drawn two of each | the first of each class, and the second |
 | graded | targets | one view of each example, and its targets |
 | pair | pairs | both sides of each pair |
@@ -54,12 +55,13 @@ def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
         return Task(declared.supervision, None, split_by="row", labels=declared.supervision, geometry=asked)
     _refuse_running_text(recipe, manifest)
     supervision = _supervision(recipe, manifest)
-    has_partners = supervision in ("pair", "scored") and manifest.pairs is not None
+    has_partners = supervision in ("pair", "scored", "relation") and manifest.pairs is not None
     split_by = shared_by(manifest, recipe.data.split.by)
     if _per_class(recipe) and manifest.labels is None and supervision != "class":
         raise RecipeError(
             f"batch = {recipe.batch.name!r} draws by class, and {manifest.source} names no classes.",
-            hint="Use --set data.columns.label=NAME to name the column of classes, or --set batch.name=uniform.",
+            hint="Use --set data.columns.label=NAME to name the column of classes, or --set batch.name="
+            f"{'uniform' if manifest.related is None else 'related'}.",
             reference="batch-needs-classes",
         )
     return Task(
@@ -68,7 +70,7 @@ def task_of(recipe: Recipe, manifest: Manifest | None) -> Task:
         compares_examples=_compares_examples(declared),
         split_by=split_by,
         protocols=_protocols(recipe, manifest, supervision, split_by),
-        labels="example" if supervision == "pair" and not has_partners else supervision,
+        labels=_labels(manifest, supervision, has_partners=has_partners),
         has_partners=has_partners,
         columns=manifest.columns,
         geometry=asked,
@@ -98,6 +100,7 @@ def facts_of(task: Task, train: Dataset) -> Mapping[str, Any]:
         "labels": values if task.labels == "class" else train.classes,
         "targets": train.targets,
         "groups": groups,
+        "related": train.related,
         "count": len(train),
         "num_classes": int(values.max()) + 1 if task.labels == "class" else 0,
         "num_instances": len(train),
@@ -111,9 +114,63 @@ def inform(task: Task, embedder: Embedder, loss: MetricLoss) -> None:
         side.geometry = loss.ranks_by if task.geometry is None else task.geometry
 
 
+def _labels(manifest: Manifest, supervision: Supervision, *, has_partners: bool) -> Supervision:
+    """What the labels of the data set mean: classes that a relation need not read let batches be drawn by them."""
+    if supervision == "relation":
+        return "pair" if has_partners else "example" if manifest.labels is None else "class"
+    return "example" if supervision == "pair" and not has_partners else supervision
+
+
+def _of_relation(recipe: Recipe, manifest: Manifest) -> Supervision:
+    """What a relation is to the loss.
+
+    Raises:
+        RecipeError: If the loss has no use for one.
+    """
+    declared, asked = losses.registry[recipe.loss.name], recipe.data.relation
+    assert manifest.related is not None  # noqa: S101  asked where there is one
+    is_distance = manifest.related.statement.is_distance
+    if is_distance != (declared.supervision == "graded") or not (is_distance or takes_relation(declared)):
+        learns = "how far apart labels are" if declared.supervision == "graded" else "from labels of its own"
+        learns = "which pairs are positive" if takes_relation(declared) else learns
+        says = "how far apart two labels are" if is_distance else "which pairs are positive"
+        raise RecipeError(
+            f"loss = {recipe.loss.name!r} learns {learns}, and data.relation = {asked!r} says {says}.",
+            hint=f"Take another loss: --set loss={'log_ratio' if is_distance else 'supcon'}; or no relation: --set "
+            "data.relation=none",
+            reference="relation-of-loss",
+        )
+    sections = {"objective": recipe.objective, "loss": recipe.loss}
+    queue = next((key for key, section in sections.items() if _queue(section)), "")
+    if queue and not is_distance:
+        raise RecipeError(
+            f"{queue}.queue keeps earlier batches with their class ids, of which data.relation knows nothing.",
+            hint=f"Use --set {queue}.queue=none.",
+            reference="relation-and-labels",
+        )
+    if is_distance and _batch_asks(recipe, "targets"):
+        raise RecipeError(
+            f"batch = {recipe.batch.name!r} looks for near numbers, and data.relation = {asked!r} says what near is.",
+            hint="Use --set batch.name=uniform.",
+            reference="relation-of-loss",
+        )
+    return "graded" if is_distance else "relation"
+
+
+def takes_relation(declared: type[MetricLoss]) -> bool:
+    """Whether a loss takes a rule about pairs in the place of labels."""
+    return "relation" in declared.takes and not declared.reads_classes
+
+
+def _queue(section: Any) -> bool:
+    return getattr(section, "queue", None) is not None
+
+
 def _supervision(recipe: Recipe, manifest: Manifest) -> Supervision:
     """What the loss is made for, or what it can use in its place."""
     declared = losses.registry[recipe.loss.name]
+    if manifest.related is not None:
+        return _of_relation(recipe, manifest)
     supervision: Supervision = declared.supervision
     if supervision == "pair":
         uses_labels = "reference_labels" in declared.takes
@@ -170,14 +227,15 @@ def _refuse_running_text(recipe: Recipe, manifest: Manifest) -> None:
 def _protocols(recipe: Recipe, manifest: Manifest, supervision: Supervision, split_by: str) -> tuple[ProtocolKind, ...]:
     """What the loss uses comes first, then what else is known."""
     there = {
-        "pairs": supervision == "pair" and manifest.pairs is not None,
+        "relation": supervision == "relation" and manifest.pairs is None,
+        "pairs": supervision in ("pair", "relation") and manifest.pairs is not None,
         "scored": supervision == "scored",
         "classes": manifest.labels is not None,
         "targets": manifest.targets is not None,
     }
     told_first: Mapping[str, tuple[ProtocolKind, ...]] = {"graded": ("targets",), "scored": ("scored",)}
     first = told_first.get(supervision, ())
-    others: tuple[ProtocolKind, ...] = ("pairs", "classes", "targets")
+    others: tuple[ProtocolKind, ...] = ("relation", "pairs", "classes", "targets")
     there["targets"] &= supervision != "scored"  # they are those of the pairs
     found = [kind for kind in dict.fromkeys((*first, *others)) if there[kind]]
     if there["classes"] and split_by == "row":  # the training examples know the classes of the others
@@ -189,7 +247,7 @@ def _arguments(recipe: Recipe, supervision: Supervision) -> Arguments:
     """See the table at the top. Of a queue only labels tell which rows are of the classes of a batch."""
     sampler, declared = constructor(SLOT["batch",], recipe.batch.name), losses.registry[recipe.loss.name]
     side_by_side = getattr(sampler, "keeps_classes_together", False) and _per_class(recipe) == 2
-    has_queue = recipe.objective.queue is not None or getattr(recipe.loss, "queue", None) is not None
+    has_queue = _queue(recipe.objective) or _queue(recipe.loss)
     if supervision == "class" and declared.prefers_pairs and side_by_side and not has_queue:
         return class_pairs
     return _ARGUMENTS[supervision]
@@ -198,6 +256,12 @@ def _arguments(recipe: Recipe, supervision: Supervision) -> Arguments:
 def labelled(embed: Embed, batch: Batch) -> Mapping[str, Any]:
     """One view of each example, and its class (or classes, or graded values)."""
     return {"embeddings": embed(batch.inputs), "labels": batch.labels}
+
+
+def related(embed: Embed, batch: Batch) -> Mapping[str, Any]:
+    """One view of each example, or both sides of each pair, and the rule about them."""
+    sides = {"embeddings": embed(batch.inputs)} if batch.partners is None else pairs(embed, batch)
+    return {**sides, "relation": batch.relation}
 
 
 def class_pairs(embed: Embed, batch: Batch) -> Mapping[str, Any]:
@@ -232,6 +296,7 @@ def series(embed: Embed, batch: Batch) -> Mapping[str, Any]:
 _ARGUMENTS: Mapping[Supervision, Arguments] = {
     "class": labelled,
     "multi": labelled,
+    "relation": related,
     "graded": labelled,
     "pair": pairs,
     "scored": scored,

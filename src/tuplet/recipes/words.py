@@ -110,6 +110,8 @@ def _check(recipe: Recipe) -> None:
         wrong = ["model.encoder.hidden should be []"]
     if recipe.objective != Objective():
         wrong.append("objective should be left out")
+    if recipe.data.relation is not None:
+        wrong.append("data.relation should be left out")
     for key, idle in _IDLE.items():
         value = getattr(recipe.train, key)
         if value != idle:

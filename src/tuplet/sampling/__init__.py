@@ -6,6 +6,7 @@ from tuplet.sampling.neighbours import NeighbourSampler
 from tuplet.sampling.npair import HardClassSampler
 from tuplet.sampling.paired import PairedSampler
 from tuplet.sampling.per_class import PerClassSampler
+from tuplet.sampling.related import RelatedSampler
 from tuplet.sampling.windows import WindowSampler
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "NeighbourSampler",
     "PairedSampler",
     "PerClassSampler",
+    "RelatedSampler",
     "Sampler",
     "UniformSampler",
     "WindowSampler",

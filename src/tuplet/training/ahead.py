@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int64
@@ -46,5 +47,5 @@ class Ahead:
     def _taken(self, positions: Int64[Tensor, " batch"]) -> Batch:
         batch = take_batch(self._dataset, positions[self._mine(len(positions))])
         if self._pin and isinstance(batch.inputs, Tensor):
-            return Batch(batch.inputs.pin_memory(), batch.labels, batch.positions, batch.partners)
+            return replace(batch, inputs=batch.inputs.pin_memory())
         return batch

@@ -51,6 +51,8 @@ class BoostedTrees:
         """Learn the targets of training examples; None where there are none, or too many columns."""
         if train.targets is None or not len(train) or train.targets.shape[1] > _MOST_TARGETS:
             return None
+        if train.related is not None and train.related.distance is not None:  # targets are names, not numbers
+            return None
         part = rows_of(train, distinct_integers(len(train), _MOST_TRAINED, derive(seed, "trees")))
         rows = raw_features(part, scaling="none")
         if rows.shape[1] > _MOST_COLUMNS or part.targets is None:
@@ -150,6 +152,7 @@ def rows_of(dataset: Dataset, positions: Tensor) -> Dataset:
         partners=None if dataset.partners is None else take(dataset.partners, positions),
         classes=None if dataset.classes is None else dataset.classes[positions],
         targets=None if dataset.targets is None else dataset.targets[positions],
+        related=None if dataset.related is None else dataset.related.take(positions),
         texts=None,
         partner_texts=None,
     )

@@ -24,6 +24,7 @@ from tuplet.training.protocols import (
     KnnClassification,
     PairRetrieval,
     QueryGalleryRetrieval,
+    RelationRetrieval,
     ScoredPairs,
     ViewRetrieval,
     classes_of,
@@ -121,14 +122,15 @@ def protocols_of(job: Job, dataset: Dataset) -> list[EvaluationProtocol]:
 
 def protocols_for(dataset: Dataset, settings: EvaluateSettings) -> list[EvaluationProtocol]:
     """Protocols for examples that no training is known of, by their own labels, targets and pairs."""
-    kinds: tuple[ProtocolKind, ...] = ("classes", "targets", "pairs")
+    kinds: tuple[ProtocolKind, ...] = ("relation", "classes", "targets", "pairs")
     return [protocol for kind in kinds for protocol in _protocols(kind, dataset, settings)]
 
 
 def _protocols(kind: ProtocolKind, dataset: Dataset, settings: EvaluateSettings) -> list[EvaluationProtocol]:
     """The protocols of a kind that these examples give something to measure."""
-    if kind == "targets" and _targets_differ(dataset):
-        return [GradedRetrieval(dataset)]
+    if kind in ("relation", "targets"):
+        by_target = [GradedRetrieval(dataset)] if _targets_differ(dataset) else []
+        return RelationRetrieval.of_levels(dataset) if kind == "relation" else [*by_target]
     if kind in ("pairs", "scored") and dataset.partners is not None:
         by_score = [ScoredPairs(dataset)] if _targets_differ(dataset) else []
         return [PairRetrieval(dataset)] if kind == "pairs" else [*by_score]

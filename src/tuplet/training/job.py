@@ -31,9 +31,9 @@ class Embed(Protocol):
 Arguments = Callable[[Embed, Batch], Mapping[str, Any]]
 """What a loss is called with: embeds a batch and names the arguments of `loss.measure`."""
 Augment = Callable[[Any, Draws], Any]
-ProtocolKind = Literal["classes", "train", "targets", "pairs", "scored", "views"]
-"""Retrieval by class, its classification from training examples, by targets, of partners; correlation with the scores
-of pairs; retrieval of changed examples."""
+ProtocolKind = Literal["relation", "classes", "train", "targets", "pairs", "scored", "views"]
+"""Retrieval under a relation; by class, its classification from training examples; by targets; of partners;
+correlation with the scores of pairs; retrieval of changed examples."""
 
 
 @dataclass(frozen=True, eq=False)

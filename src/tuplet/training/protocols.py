@@ -79,6 +79,50 @@ class ClassRetrieval:
 
 
 @dataclass(frozen=True, eq=False)
+class RelationRetrieval:
+    """Retrieval of the positives of each example among the others.
+
+    Pairs of which the relation says nothing are left out. Of a hierarchy each level is a protocol of its own.
+    """
+
+    primary_metric: ClassVar[str] = "recall@1"
+    selection_metrics: ClassVar[tuple[str, ...]] = ("map@r", "recall@1", "r_precision")
+    dataset: Dataset
+    level: int = 0
+    """From the coarsest on."""
+    name: str = "relation"
+    resample: Resample = "classes"
+
+    @classmethod
+    def of_levels(cls, dataset: Dataset) -> "list[EvaluationProtocol]":
+        """The finest level first; none where no pair of these examples is positive."""
+        related = dataset.related
+        if related is None or related.distance is not None or dataset.partners is not None:
+            return []
+        names = related.statement.levels
+        levels = enumerate([f"relation.{name}" for name in names] or ["relation"])
+        return [cls(dataset, level, name) for level, name in reversed([*levels])] if related.has_positive() else []
+
+    def extract(self, extractor: FeatureExtractor) -> Features:
+        """The examples themselves."""
+        return extractor.extract(self.dataset)
+
+    def evaluate(self, features: Features, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
+        """Retrieval under the relation; classes, where there are some, are what is resampled."""
+        assert self.dataset.related is not None  # noqa: S101  or there was no such protocol
+        return retrieval(
+            features.queries,
+            self.dataset.classes,
+            relation=self.dataset.related.rules()[self.level],
+            geometry=features.geometry,
+            top=_ks(settings),
+            resample=self.resample,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class QueryGalleryRetrieval(ClassRetrieval):
     """Class retrieval in a gallery, where the data says which examples are queries and which are gallery.
 
@@ -163,9 +207,9 @@ class GradedRetrieval:
         """Correlation with the distances of targets, NDCG, and the targets of neighbours."""
         assert self.dataset.targets is not None  # noqa: S101  or there was no such protocol
         top = [k for k in _ks(settings) if k < len(self.dataset)]
-        return graded(
-            features.queries, self.dataset.targets, geometry=features.geometry, top=top, bootstrap=bootstrap, seed=seed
-        )
+        distance = None if self.dataset.related is None else self.dataset.related.distance
+        options: dict[str, Any] = {"label_distance": distance, "top": top, "bootstrap": bootstrap, "seed": seed}
+        return graded(features.queries, self.dataset.targets, geometry=features.geometry, **options)
 
 
 @dataclass(frozen=True, eq=False)
