@@ -11,9 +11,11 @@ INTRODUCTION = """## On an accelerator
 
 `benchmarks/bench_gpu.py` measures value and gradient on one card, in four minutes at most, from a checkout with
 `PYTHONPATH=src` where there are torch and Triton and nothing else.
+
 Each row has tuplet, the dense form run eagerly and compiled, pytorch-metric-learning if it is installed, and the limit:
 so many cuBLAS products of the size as the loss needs (three; two for a hinge over one set, one for batch-hard) and one
 exp over every entry.
+
 For each it takes milliseconds (the least of interleaved turns, by CUDA events, with the spread), memory beyond inputs
 and gradients, seconds that the first call takes for compiling, and relative errors of value and gradient against
 float64; for tuplet also values that the host reads back and operators.

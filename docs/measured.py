@@ -14,10 +14,12 @@ Every figure is a ratio within one run.
 Methods are timed alternately on one thread; we report the minimum of several runs, and *spread* = median / minimum.
 Times are CPU time, so other load on the machine matters little; word vectors, where gensim uses two threads, and
 processes are measured in wall-clock time.
+
 *Dense cost* is three matrix products of that size and one exp over the whole score matrix, the cost of value and
 gradient if no entry is skipped and no symmetry used; a loss that does either may be below it.
 Losses are compared with the same loss of pytorch-metric-learning, word vectors with gensim.
 Memory is the peak of the process beyond the named tensors.
+
 *Bound* is the limit that the project promises; a figure beyond it is marked as missed.
 Embeddings have 128 dimensions, classes four examples.
 Where a library takes less than 1 × it is the faster one: of 512 rows the whole matrix of scores fits in the caches, and

@@ -58,6 +58,7 @@ def _tall_name(path: str) -> str:
 def tall(svg: str) -> str | None:
     """The drawing with its columns of panels below each other; None where it has one."""
     width, height, start = _size(svg)
+    looks = " ".join(re.findall(r'\bfont-[a-z]+="[^"]*"', svg[:start]))
     ends = [0.0, *cuts(svg), width]
     pieces: list[tuple[float, float]] = []
     for left, right in itertools.pairwise(ends):
@@ -76,7 +77,7 @@ def tall(svg: str) -> str | None:
         shown.append(f'<svg {place} {box} overflow="hidden">{body}</svg>')  # rules by `:target` do not reach into <use>
     size = f'width="{widest:g}pt" height="{len(pieces) * height:g}pt" viewBox="0 0 {widest:g} {len(pieces) * height:g}"'
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f"<svg {spaces} {size}>{style}{''.join(shown)}</svg>\n"
+    return f"<svg {spaces} {looks} {size}>{style}{''.join(shown)}</svg>\n"
 
 
 def _size(svg: str) -> tuple[float, float, int]:

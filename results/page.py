@@ -16,6 +16,7 @@ Settings were chosen on validation classes, or validation rows where classes are
 *Raw* is the raw-input baseline: the input itself as the embedding, centred and compared by cosine.
 Brackets hold 95 % confidence intervals of one seed, by a bootstrap over classes (else over queries or word pairs).
 Minutes are those of one seed, evaluation included, on two cores under other load.
+The tables are of `results/results.csv`; what was tried on validation data before, below them, is in no file.
 """
 Line = Mapping[str, str]
 

@@ -35,6 +35,8 @@ def test_the_parts_of_a_tall_drawing_are_the_whole_of_it_and_cut_no_panel(path):
     assert [left for left, _ in parts[1:]] == pytest.approx([left + wide for left, wide in parts[:-1]], abs=0.01)
     assert (parts[0][0], sum(parts[-1])) == pytest.approx((0, width), abs=0.01)
     assert narrow._size(found)[1] == pytest.approx(len(parts) * height, abs=0.1)
+    begin = svg[: svg.index(">", svg.index("<svg"))]
+    assert [look for look in re.findall(r'font-\w+="[^"]+"', begin) if look not in found[: found.index(">")]] == []
     for path_of_panel in narrow._PANEL.findall(svg):
         across = [float(x) for x, _ in narrow._POINT.findall(path_of_panel)]
         assert not [cut for cut in narrow.cuts(svg) if min(across) < cut < max(across)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 sys.path.append(str(ROOT / "docs"))
 import shape  # noqa: E402  # scripts beside their pages, not a package
 import terms  # noqa: E402
@@ -61,3 +62,14 @@ def test_no_layer_is_larger_than_the_design_says():
     found = shape.counted(ROOT)
     assert set(found) <= set(allowed)
     assert {layer: count for layer, count in found.items() if count[1] > 1.02 * allowed[layer][1]} == {}
+
+
+def test_no_paragraph_is_a_wall_of_text():
+    """A screen of a phone holds about 900 letters."""
+    hand_written = [page for page in DOCS.rglob("*.md") if page.name != "math.md"]  # of which a line is an equation
+    long = []
+    for page in hand_written:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        paragraphs = [part for part in text.split("\n\n") if not re.match(r"\s*([|<#>-]|\d+\. |- |!\[)", part)]
+        long += [(page.name, part[:60]) for part in paragraphs if len(part) > 900]
+    assert long == []
