@@ -184,3 +184,16 @@ def test_a_chapter_in_a_kernel_stores_what_it_printed_drew_and_left(tmp_path, mo
     assert "It is 4." in (chapters.PAGES / "index.md").read_text()
     (chapters.SOURCES / "one.md").write_text(text.replace("x = 3", "x = 4"))
     assert chapters.main(["--check"])
+
+
+def test_whoever_reads_of_the_note_is_led_to_what_it_is():
+    said = {
+        page: re.search(
+            r"^## (?:What the|The) lecture note.*?(?=^## )", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for folder in ("course", "losses")
+        for page in (ROOT / "docs" / folder).glob("*.md")
+    }
+    sections = {page.relative_to(ROOT): found[0] for page, found in said.items() if found}
+    assert len(sections) == 16
+    assert [name for name, section in sections.items() if "index.md#the-note)" not in section] == []
