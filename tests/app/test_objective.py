@@ -50,6 +50,7 @@ def test_a_teacher_is_followed_from_the_command_line(typed, recipe, tmp_path):
     teacher = tmp_path / "runs" / "large" / "model"
     asked = [*changes, "--set", f"objective.teacher={teacher}", "--set", "model.dim=4"]
     told = ["--set", "objective.teacher_weight=3.0", "--set", "train.augment=none"]
+    told += ["--set", "objective.teacher_distances=2.0", "--set", "objective.teacher_angles=0.5"]
     typed("train", recipe, "--steps", 20, *asked, *told, "--set", "name=small")
     run = tmp_path / "runs" / "small"
     kept = tomllib.loads((run / "recipe.toml").read_text())["objective"]
@@ -57,8 +58,11 @@ def test_a_teacher_is_followed_from_the_command_line(typed, recipe, tmp_path):
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert events[-1]["kind"] == "end"
     typed("train", "--resume", run, "--steps", 25)
-    job = tiny.job(recipe, *small, f"objective.teacher={teacher}", "model.dim=4")
+    assert (kept["teacher_distances"], kept["teacher_angles"]) == (2.0, 0.5)
+    relational = ["objective.teacher_distances=2.0", "objective.teacher_angles=0.5"]
+    job = tiny.job(recipe, *small, f"objective.teacher={teacher}", "model.dim=4", *relational)
     assert isinstance(job.loss, DistilledLoss)
+    assert (job.loss.distances, job.loss.angles) == (2.0, 0.5)
     batch = take_batch(job.train, torch.arange(12))
     given = job.task.arguments(Teacher(job.embedder), batch)
     expected = Embedder.load(teacher).eval()(batch.inputs)

@@ -114,6 +114,68 @@ def test_rows_that_are_not_those_of_the_call_are_refused(given):
     assert caught.value.reference in {"teacher", "non-finite-embeddings"}
 
 
+def huber(x):
+    return x.square() / 2 if x.abs() <= 1 else x.abs() - 0.5
+
+
+def relational(x, y, teacher, others, weights=None):
+    """Distances over their means and cosines at each vertex, in loops; y is None where a set meets itself."""
+    itself = y is None
+    y, others = (x, teacher) if itself else (y, others)
+    x, y, teacher, others = (unit(each) for each in (x, y, teacher, others))
+    w = torch.ones(len(x)).double() if weights is None else weights
+    pairs = [(i, j) for i in range(len(x)) for j in range(len(y)) if not (itself and i == j)]
+    far = [[torch.linalg.vector_norm(a[i] - b[j]) for i, j in pairs] for a, b in ((x, y), (teacher, others))]
+    student, its = (torch.stack(one) / torch.stack(one).mean() for one in far)
+    terms = torch.stack([w[i] * huber(a - b) for (i, _), a, b in zip(pairs, student, its, strict=True)])
+    by_distance = terms.sum() / sum(w[i] for i, _ in pairs)
+    found, total = [], 0
+    for j in range(len(x)):
+        at = [i for i in range(len(y)) if not (itself and i == j)]
+        for i, k in ((i, k) for i in at for k in at if i != k):
+            cosines = [unit(b[i] - a[j]) @ unit(b[k] - a[j]) for a, b in ((x, y), (teacher, others))]
+            found.append(w[j] * huber(cosines[0] - cosines[1]))
+            total += w[j]
+    return by_distance, torch.stack(found).sum() / total
+
+
+@pytest.mark.parametrize("tile_size", [1, 7, 40, None])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_distances_and_angles_are_those_of_the_teacher(tile_size, weighted):
+    x, teacher = rows(count=6), rows(1, 3, 6).detach()
+    sides = {"weights": rows(2, 1, 6).detach()[:, 0].abs()} if weighted else {}
+    by_distance, by_angle = relational(x, None, teacher, None, **sides)
+    ids = IDS[:6]
+    truth = oracles.supcon(x, ids, **sides).value + 3 * by_distance + 2 * by_angle
+    loss = DistilledLoss(losses.SupConLoss(), 0.0, distances=3.0, angles=2.0)
+    assert_same(loss(x, ids, teacher=teacher, tile_size=tile_size, **sides), truth, x)
+
+
+@pytest.mark.parametrize("tile_size", [1, 9, None])
+def test_distances_and_angles_to_references_are_those_of_the_teacher(tile_size):
+    x, y, teacher, others = rows(count=4), rows(1, count=5), rows(2, 3, 4).detach(), rows(3, 3, 5).detach()
+    by_distance, by_angle = relational(x, y, teacher, others)
+    truth = oracles.info_nce(x, y).value + by_distance + by_angle
+    loss = DistilledLoss(losses.InfoNCELoss(), 0.0, distances=1.0, angles=1.0)
+    given = {"references": y, "teacher": teacher, "reference_teacher": others}
+    assert_same(loss(x, tile_size=tile_size, **given), truth, x, y)
+
+
+def test_far_distances_count_by_their_size_and_equal_ones_not_at_all():
+    """Two clusters as the teacher has them, which the student has apart by little: differences above 1 are met."""
+    x = torch.tensor([[1.0, 0.0], [1.0, 1e-3], [1.0, 2e-3], [-1.0, 0.0]], dtype=torch.float64).requires_grad_()
+    teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
+    by_distance, by_angle = relational(x, None, teacher, None)
+    loss = DistilledLoss(losses.SupConLoss(), 0.0, distances=1.0, angles=1.0)
+    truth = oracles.supcon(x, IDS[:4]).value + by_distance + by_angle
+    assert_same(loss(x, IDS[:4], teacher=teacher), truth, x, tolerance=1e-8)
+    same = DistilledLoss(losses.SupConLoss(), 0.0, distances=1.0, angles=1.0)(x, IDS[:4], teacher=2 * x.detach())
+    assert same.item() == pytest.approx(0.0, abs=1e-12)
+    for count in (1, 2):  # no pair, and no triple
+        few = DistilledLoss(losses.SupConLoss(), 0.0, distances=1.0, angles=1.0)
+        assert few(x[:count], IDS[:count], teacher=teacher[:count]).isfinite()
+
+
 def part(rank, size):
     bounds = [0, 5, 12] if size == 2 else [0, 12]
     return slice(bounds[rank], bounds[rank + 1])
@@ -126,7 +188,7 @@ def taught_together():
     found = {}
     for name, y in (("one", None), ("two", rows(4))):
         x = rows().detach()[mine].requires_grad_()
-        loss = DistilledLoss(losses.SupConLoss(processes=processes), 1.0, 0.1)
+        loss = DistilledLoss(losses.SupConLoss(processes=processes), 1.0, 0.1, distances=2.0, angles=3.0)
         sides = {"teacher": rows(1, 3).detach()[mine]}
         if y is not None:
             sides |= {"references": y.detach()[mine], "reference_labels": IDS[mine]}

@@ -15,6 +15,7 @@ from tuplet.errors import LabelError
 from tuplet.geometry import normalise
 from tuplet.losses.base import MetricLoss
 from tuplet.losses.inputs import check_dim, check_embeddings, check_weights, options_of
+from tuplet.losses.relational import Both, angles, distances
 from tuplet.losses.wrappers import WrappedLoss
 from tuplet.relation import Graded
 
@@ -29,6 +30,12 @@ class DistilledLoss(WrappedLoss):
     q_i = \mathrm{softmax}_j \frac{\hat x_i \cdot \hat x_j}{\tau}$$
 
     j goes over all other rows of the batch, or over the references where there are some; a queue is not among them.
+    Two terms may be added, over the same rows: Huber's loss of the differences of distances over their means, and of
+    cosines of the angle at each row between two others, all of unit vectors.
+
+    $$\lambda_D\, \mathbb{E}_{i,j}\; l\Big(\frac{d^t_{ij}}{\mu^t} - \frac{d^x_{ij}}{\mu^x}\Big) +
+    \lambda_A\, \mathbb{E}_{i,j,k}\; l\big(\cos\angle t_i t_j t_k - \cos\angle x_i x_j x_k\big)$$
+
     A call takes the teacher's embeddings, which are constants of any length: `teacher=` of the anchors, and
     `reference_teacher=` of the references.
 
@@ -36,16 +43,26 @@ class DistilledLoss(WrappedLoss):
         loss: L.
         weight: λ, at least 0.
         temperature: τ > 0, of both.
+        distances: Weight of the distances, λ_D.
+        angles: Weight of the angles, λ_A; they cost O(B³ dim).
 
     References:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2, whose factor τ² is in λ
-        here; Tejankar et al., "ISD: Self-Supervised Learning by Iterative Similarity Distillation", 2021.
+        here; Tejankar et al., "ISD: Self-Supervised Learning by Iterative Similarity Distillation", 2021; Park, Kim,
+        Lu, Cho, "Relational Knowledge Distillation", 2019, eq. 4 to 9.
     """
 
     @bounded
-    def __init__(self, loss: MetricLoss, weight: NotNegative = 1.0, temperature: Tau = 0.05) -> None:
+    def __init__(
+        self,
+        loss: MetricLoss,
+        weight: NotNegative = 1.0,
+        temperature: Tau = 0.05,
+        distances: NotNegative = 0.0,
+        angles: NotNegative = 0.0,
+    ) -> None:
         super().__init__(loss)
-        self.weight, self.temperature = weight, temperature
+        self.weight, self.temperature, self.distances, self.angles = weight, temperature, distances, angles
         self.takes = loss.takes | TEACHER  # type: ignore[misc]  # each has those of its own
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +73,13 @@ class DistilledLoss(WrappedLoss):
         taught = {name: sides.pop(name, None) for name in TEACHER}
         outcome = self.loss._outcome(embeddings, labels, **sides)  # noqa: SLF001  # as if it had been called
         added = self.weight * divergence(embeddings, taught, sides, self.temperature)
+        if self.distances or self.angles:
+            mine, theirs = taught["teacher"], taught["reference_teacher"]
+            assert mine is not None  # noqa: S101  # checked above
+            references = sides.get("references")
+            both = Both.of(embeddings, references, mine, mine if theirs is None else theirs, sides)
+            added = added + (self.distances * distances(both) if self.distances else 0)
+            added = added + (self.angles * angles(both) if self.angles else 0)
         count = torch.where(outcome.count > 0, outcome.count, 1)  # a teacher knows rows without labels too
         return Outcome(outcome.total + added * count.to(added.dtype), count, outcome.stats)
 

@@ -42,7 +42,10 @@ def around(loss: MetricLoss, recipe: Recipe, embedder: Embedder) -> MetricLoss:
         ) from error
     if asked.uniformity or asked.norm_penalty:
         loss = RegularisedLoss(loss, asked.uniformity, asked.norm_penalty)
-    return loss if asked.teacher is None else DistilledLoss(loss, asked.teacher_weight, asked.teacher_temperature)
+    if asked.teacher is None:
+        return loss
+    weights = asked.teacher_distances, asked.teacher_angles
+    return DistilledLoss(loss, asked.teacher_weight, asked.teacher_temperature, *weights)
 
 
 def taught(task: Task, asked: Objective, embedder: Embedder, *, trust: bool) -> tuple[Task, dict[str, str]]:

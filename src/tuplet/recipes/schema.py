@@ -206,6 +206,10 @@ class Objective(Section):
     """Weight of the divergence from it."""
     teacher_temperature: Tau = 0.05
     """Of the softmaxes that are compared."""
+    teacher_distances: NotNegative = 0.0
+    """Weight of a term that gives pairs the distances that the teacher gives them, each over its mean."""
+    teacher_angles: NotNegative = 0.0
+    """Weight of the same for the angles of triples; it costs batch size³."""
 
 
 class Recipe(Section):
