@@ -4,6 +4,7 @@ A geometry scores a tile of anchors against a tile of references and turns score
 respect to those scores) into gradients of the embeddings. It never sees more than one tile.
 """
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -102,6 +103,10 @@ class _Unit(torch.autograd.Function):
         return (step - (step * unit).sum(-1, keepdim=True) * unit) / rate
 
 
+# torch reads it at each call, and without this takes longer to find it than for the lengths of a small batch
+vars(_Unit.forward)["__signature__"] = inspect.signature(_Unit.forward)
+
+
 @dataclass(frozen=True)
 class Dot:
     """Inner product of the embeddings as they are."""
@@ -178,9 +183,14 @@ class SquaredEuclidean:
         a_norm, r_norm = a.square().sum(1), r.square().sum(1)
         torch.addmm(r_norm.expand_as(out), a, r.T, alpha=-2, out=out)
         out.add_(a_norm[:, None])
+        itself = _itself(a, r, out)
+        if itself is not None:
+            itself.fill_(torch.inf)  # known, and not to be looked at
         rows, cols = _below(out, NEAR * (a_norm + r_norm.amax() if len(r_norm) else a_norm))
-        for part in torch.arange(len(rows), device=out.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
+        for part in _parts(len(rows), a.shape[1]):
             out[rows[part], cols[part]] = (a[rows[part]] - r[cols[part]]).square().sum(1)
+        if itself is not None:
+            itself.fill_(0.0)
         return rows, cols
 
     def pick(self, r: Tensor, memo: Any, rows: Tensor, cols: Tensor) -> Tensor:
@@ -209,8 +219,11 @@ class Euclidean(SquaredEuclidean):
         rows, cols = super().scores(a, r, out)
         out.clamp_min_(0).sqrt_()
         steepness = out.reciprocal()
-        near = out[rows, cols]  # among them every distance of zero
+        near = out[rows, cols]  # among them every distance of zero but that of a row to itself
         steepness[rows, cols] = torch.where(near > 0, 1 / near, 0.0)
+        itself = _itself(a, r, steepness)
+        if itself is not None:
+            itself.fill_(0.0)
         return rows, cols, steepness
 
     def backward(
@@ -246,11 +259,22 @@ def geometry_of(name: GeometryName | Geometry) -> Geometry:
     return GEOMETRIES[name]
 
 
+def _itself(a: Tensor, r: Tensor, out: Tensor) -> Tensor | None:
+    """Entries of rows with themselves, where both sides are rows of one tensor that lie one after the other."""
+    step = a.stride(0) if a.numel() else 0
+    if not step or a.untyped_storage().data_ptr() != r.untyped_storage().data_ptr() or a.stride() != r.stride():
+        return None
+    ahead, within = divmod(int(a.storage_offset() - r.storage_offset()), step)
+    return out.diagonal(ahead) if within == 0 and -len(a) < ahead < len(r) else None
+
+
 def _below(x: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     """Where entries are at most `least` (rows,); looks closer only at rows that have such an entry."""
     if not x.numel():
         return _nowhere(x), _nowhere(x)
     suspects = (x.amin(1) <= least).nonzero()[:, 0]
+    if not len(suspects):
+        return suspects, suspects
     rows, cols = (x[suspects] <= least[suspects, None]).nonzero(as_tuple=True)
     return suspects[rows], cols
 
@@ -267,19 +291,26 @@ def _backward_differences(
     """Add `factor` c (a − r) for every pair: for near pairs and for few of them by hand, else by matrix products."""
     nonzero = _nonzero_entries(grad_scores)
     rows, cols = near if nonzero is None else nonzero
-    entry_grads = factor * grad_scores[rows, cols]
+    entry_grads = factor * grad_scores[rows, cols] if len(rows) else grad_scores[:0]
     if nonzero is None:
-        grad_scores[rows, cols] = 0
+        if len(rows):
+            grad_scores[rows, cols] = 0
         if grad_a is not None:
             grad_a.addmm_(grad_scores, r, alpha=-factor).addcmul_(grad_scores.sum(1)[:, None], a, value=factor)
         if grad_r is not None:
             grad_r.addmm_(grad_scores.T, a, alpha=-factor).addcmul_(grad_scores.sum(0)[:, None], r, value=factor)
-    for part in torch.arange(len(rows), device=grad_scores.device).split(max(1, _DIRECT // max(1, a.shape[1]))):  # type: ignore[no-untyped-call]
+    for part in _parts(len(rows), a.shape[1]):
         step = (a[rows[part]] - r[cols[part]]).mul_(entry_grads[part, None])
         if grad_a is not None:
             grad_a.index_add_(0, rows[part], step)
         if grad_r is not None:
             grad_r.index_add_(0, cols[part], step, alpha=-1)
+
+
+def _parts(count: int, dim: int) -> list[slice]:
+    """Pairs that are compared directly, some at a time."""
+    size = max(1, _DIRECT // max(1, dim))
+    return [slice(begin, begin + size) for begin in range(0, count, size)]
 
 
 def _nonzero_entries(grad_scores: Tensor) -> tuple[Tensor, Tensor] | None:

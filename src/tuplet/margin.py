@@ -182,20 +182,20 @@ def apply_margin(margin: Margin, at: Entries, a: Tensor, r: Tensor) -> MarginGra
     u, v = a[at.rows], r
     apart, together = v - u, v + u
     near, far = apart.square().sum(1), together.square().sum(1)  # 2 - 2cos, 2 + 2cos
-    # a zero row has no direction: angle pi/2, no gradient
-    exists = (u.square().sum(1) > 0.25) & (v.square().sum(1) > 0.25)
+    exists = near + far > 2.5  # 4 for unit rows; a zero row has no direction: angle pi/2, no gradient
     cosine = torch.where(exists, (u * v).sum(1), 0.0)
     sine = torch.where(exists, 0.5 * (near * far).sqrt(), 1.0)
     logit, neg_dlogit = margin(cosine, sine)
-    # the tangent v - cos u, from the smaller of the two differences so that no digits cancel; its length is the sine
-    acute = (near < far)[:, None]
-    near, far = near[:, None], far[:, None]
-    mine = torch.where(acute, apart + 0.5 * near * u, together - 0.5 * far * u)
-    theirs = torch.where(acute, 0.5 * near * v - apart, together - 0.5 * far * v)
     # two unit rows that differ by the rounding of their entries have no direction between them
     is_apart = exists & (sine > ALIGNED * torch.finfo(sine.dtype).eps)
-    rate = torch.where(is_apart, neg_dlogit / torch.where(is_apart, sine, 1.0), 0.0)[:, None]
-    return MarginGrad(at, logit, rate * mine, rate * theirs)
+    rate = torch.where(is_apart, neg_dlogit / torch.where(is_apart, sine, 1.0), 0.0)
+    # the tangent v - cos u, from the smaller of the two differences so that no digits cancel; its length is the sine
+    acute = near < far
+    smaller = torch.where(acute[:, None], apart, together)
+    along = (rate * torch.where(acute, 0.5 * near, -0.5 * far))[:, None]
+    mine = torch.addcmul(smaller * rate[:, None], along, u)
+    theirs = torch.addcmul(smaller * torch.where(acute, -rate, rate)[:, None], along, v)
+    return MarginGrad(at, logit, mine, theirs)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from test_programs import Unmasked
 
 from tuplet.engine import Execution, reference, stream
-from tuplet.engine.tilecode import _OrEager
+from tuplet.engine.compiling import _OrEager
 from tuplet.heads import NearestCenter
 from tuplet.margin import Combined
 from tuplet.reductions import Hinge, Softmax, Triplet

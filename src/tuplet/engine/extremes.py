@@ -9,12 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tuplet.engine.compiling import compiled
 from tuplet.engine.positives import listed_products
 from tuplet.engine.problem import Problem
 from tuplet.engine.products import equal_spans, multiply
 from tuplet.engine.program import Mean
 from tuplet.engine.reduction import Outcome
-from tuplet.engine.tilecode import Spec, Values, compiled, reduce_tile, stat_names, weighted
+from tuplet.engine.tilecode import Spec, Values, reduce_tile, stat_names, weighted
 from tuplet.engine.tritonpasses import Kernels, Reduced
 
 

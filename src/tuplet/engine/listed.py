@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuplet.engine.compiling import compiled
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
 from tuplet.engine.once import multiplied, refuse_transforms
 from tuplet.engine.reduction import Outcome, Reduction, Tile
-from tuplet.engine.tilecode import Spec, compiled, layout, whole_rows
+from tuplet.engine.tilecode import Spec, layout, whole_rows
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of

@@ -16,7 +16,7 @@ Nothing of the size anchors × references is made, no value is read by the host,
 the last one begins earlier and leaves out what was there before.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,15 +24,27 @@ import torch
 from torch import Tensor
 
 from tuplet.engine.once import multiplied
+from tuplet.engine.plain import vjp
 from tuplet.engine.problem import HEAD_ENTRIES, Problem
-from tuplet.engine.products import equal_spans
-from tuplet.engine.program import Found, Monoid, merge
-from tuplet.engine.tilecode import Values, finished, local_pass, reduce_tile, score_grads, whole_rows
+from tuplet.engine.program import Found, Mean, Monoid, merge
+from tuplet.engine.tilecode import (
+    Values,
+    asked_for,
+    finished,
+    local_pass,
+    reduce_tile,
+    replaced,
+    score_grads,
+    whole_rows,
+)
 from tuplet.engine.tritonpasses import Kernels, kernels_of
 from tuplet.engine.work import Sums, Work
 
 LEAST_ROWS = 64
 """Strips with fewer rows than this wait for memory; tiles that are scored twice take less time then."""
+
+AT_ONCE = 2**18
+"""Pairs up to which all that is computed for them stays until the gradients are known."""
 
 Overs = dict[str, tuple[Monoid, str]]
 """How each term is reduced, and along what."""
@@ -90,6 +102,9 @@ def _here(work: Work) -> Sums:
     if problem.unit_cols:  # beside class weights and their gradient little else is to be held
         entries = min(entries, HEAD_ENTRIES) // work.spec.centers
     rows = entries // m
+    is_small = problem.scored_by is not None and n * m <= min(entries, AT_ONCE)
+    if is_small and not program.whole_rows and (local or (columnwise and problem.processes.size == 1)):
+        return _at_once(work)
     if local:
         return _local(work, min(n, max(1, rows)))
     if program.whole_rows or (rows >= min(n, LEAST_ROWS) and not columnwise):
@@ -113,13 +128,13 @@ def _local(work: Work, height: int) -> Sums:
     n, m = len(work.a), len(work.r)
     width = m if height > 1 else min(m, work.problem.budget.entries)
     code = work.code(local_pass)
-    pieces = [(cols, work.col_values(cols, new)) for cols, new in equal_spans(m, width)]
+    pieces = [(cols, work.col_values(cols, new)) for cols, new in work.spans(m, width)]
     parts: dict[str, list[Tensor]] = {}
-    for rows, fresh in equal_spans(n, height):
+    for rows, fresh in work.spans(n, height):
         found: dict[str, Tensor] = {}
         own = work.row_values(rows, fresh)
         for cols, theirs in pieces:
-            tile, grad_scores, grads = code(work.product(rows, cols), own, theirs, work.scalars)
+            tile, grad_scores, grads = code(work.product(rows, cols), own, theirs, work.scalars_of(rows, cols))
             for name, (value, _) in tile.items():
                 found[name] = value if name not in found else found[name] + value
             work.backward(rows, cols, grad_scores, grads, mirrored=work.spec.one_set)
@@ -141,9 +156,11 @@ def _strips(work: Work, height: int) -> Sums:
     stats: dict[str, list[Tensor]] = {}
     all_columns = slice(0, len(work.r))
     theirs = work.col_values(all_columns, 0)
-    for rows, fresh in equal_spans(len(work.a), height):
+    for rows, fresh in work.spans(len(work.a), height):
         own = work.row_values(rows, fresh)
-        loss, count, numbers, grad_scores, grads = code(work.product(rows, all_columns), own, theirs, work.scalars)
+        loss, count, numbers, grad_scores, grads = code(
+            work.product(rows, all_columns), own, theirs, work.scalars_of(rows, all_columns)
+        )
         losses.append(loss)
         counts.append(count)
         for name, x in numbers.items():
@@ -151,6 +168,37 @@ def _strips(work: Work, height: int) -> Sums:
         work.backward(rows, all_columns, grad_scores, grads, mirrored=False)
     sums = {name: work.sum(_joined(values)) for name, values in stats.items()}
     return work.sum(_joined(losses)).to(work.wide), work.sum(_joined(counts)), sums
+
+
+def _at_once(work: Work) -> Sums:
+    """All terms of a small matrix, reduced over rows, columns and the whole of it while everything is here."""
+    spec, whole = work.spec, (slice(0, len(work.a)), slice(0, len(work.r)))
+    rows, cols, scalars = work.row_values(whole[0], 0), work.col_values(whole[1], 0), work.scalars_of(*whole)
+
+    def losses(tensors: Values) -> tuple[Tensor, list[Mean]]:
+        r, c, s = replaced(tensors, rows, cols, scalars)
+        found = reduce_tile(spec, tensors["product"], r, c, s)
+        values = {name: value for name, (value, _) in found.items()}
+        values |= {name: r[name] for name in spec.of_row} | {name: c[name] for name in spec.of_col}
+        means = [work.weighted(mean) for mean in finished(spec.program, values)]
+        return _value(work, means), means
+
+    given = {"product": work.product(*whole)} | asked_for(spec, rows, cols, scalars)
+    if not spec.needs_grad:
+        return work.summed(losses(given)[1])
+    value, back, means = vjp(losses, given, has_aux=True)
+    (grads,) = back(torch.ones_like(value))
+    work.backward(*whole, grads.pop("product"), grads, mirrored=False)
+    with torch.no_grad():
+        return work.summed(means)
+
+
+def _value(work: Work, means: Sequence[Mean]) -> Tensor:
+    """Sum of the losses of one mean, or of several each divided by its count."""
+    if len(means) == 1:
+        return means[0].loss.sum()
+    sums = [mean.share * mean.loss.sum() / work.count(mean).to(mean.loss) for mean in means]
+    return sum(sums[1:], sums[0])
 
 
 def _in_tiles(work: Work, height: int, width: int) -> Sums:
@@ -169,18 +217,13 @@ def _twice(work: Work, reduced: Callable[[], tuple[Found, Values]], backward: Ca
     constants = {name: x for name, x in found.items() if name not in seeds}
 
     means = [work.weighted(mean) for mean in finished(program, found)]
-    divisors = [None if len(means) == 1 else work.count(mean) for mean in means]
 
     def losses(given: Found) -> Tensor:
-        sums = []
-        for mean, divisor in zip(finished(program, {**given, **constants}), divisors, strict=True):
-            loss = work.weighted(mean).loss.sum()
-            sums.append(mean.share * (loss if divisor is None else loss / divisor.to(loss)))
-        return sum(sums[1:], sums[0])
+        return _value(work, [work.weighted(mean) for mean in finished(program, {**given, **constants})])
 
     outcome = work.summed(means)
     if work.spec.needs_grad:
-        value, back = torch.func.vjp(losses, seeds)  # type: ignore[misc]
+        value, back = vjp(losses, seeds)
         (by,) = back(torch.ones_like(value))
         for name in by.keys() - terms:
             place = f"row:{name}" if name in work.spec.of_row else f"col:{name}"
@@ -193,15 +236,17 @@ def _twice(work: Work, reduced: Callable[[], tuple[Found, Values]], backward: Ca
 def _reduced(work: Work, height: int, width: int) -> tuple[Found, Values]:
     """What all terms are reduced to, and positions of extremes."""
     code, overs = work.code(reduce_tile), _overs(work)
-    spans = equal_spans(len(work.a), height)
+    spans = work.spans(len(work.a), height)
     strips: list[dict[str, list[tuple[Tensor, Tensor | None]]]] = [{} for _ in spans]
     sums: dict[str, Tensor] = {}
     for block in _blocks(work, with_grad=False):
-        pieces = [(cols, new, work.col_values(cols, new)) for cols, new in _columns(block, width)]
+        pieces = [(cols, new, work.col_values(cols, new)) for cols, new in _columns(work, block, width)]
         for (rows, fresh), here in zip(spans, strips, strict=True):
             own = work.row_values(rows, fresh)
             for cols, new, theirs in pieces:
-                for name, (value, place) in code(work.product(rows, cols), own, theirs, work.scalars).items():
+                for name, (value, place) in code(
+                    work.product(rows, cols), own, theirs, work.scalars_of(rows, cols)
+                ).items():
                     monoid, over = overs[name]
                     if over == "row":
                         at = None if place is None else place + cols.start
@@ -262,13 +307,15 @@ def _backward_tiles(work: Work, size: tuple[int, int], by: Values, found: Found)
     """Score all tiles again, and turn their score gradients into gradients."""
     code, one_set, overs = work.code(score_grads), work.spec.one_set, _overs(work)
     for block in _blocks(work, with_grad=True):
-        pieces = [(cols, work.col_values(cols, new)) for cols, new in _columns(block, size[1])]
-        for rows, fresh in equal_spans(len(work.a), size[0]):
+        pieces = [(cols, work.col_values(cols, new)) for cols, new in _columns(work, block, size[1])]
+        for rows, fresh in work.spans(len(work.a), size[0]):
             own = work.row_values(rows, fresh)
             for cols, theirs in pieces:
                 mine = _cut(by, overs, rows, cols), _cut(found, overs, rows, cols)
                 mirror = (_cut(by, overs, cols, rows), _cut(found, overs, cols, rows)) if one_set else None
-                grad_scores, grads = code(work.product(rows, cols), own, theirs, work.scalars, mine, mirror)
+                grad_scores, grads = code(
+                    work.product(rows, cols), own, theirs, work.scalars_of(rows, cols), mine, mirror
+                )
                 work.backward(rows, cols, grad_scores, grads, mirrored=one_set)
 
 
@@ -284,12 +331,12 @@ def _blocks(work: Work, *, with_grad: bool) -> Iterator[tuple[int, int]]:
         yield begin, len(held)
 
 
-def _columns(block: tuple[int, int], width: int) -> list[tuple[slice, int]]:
+def _columns(work: Work, block: tuple[int, int], width: int) -> list[tuple[slice, int]]:
     """Tiles of a block's columns, by position among all references."""
     begin, size = block
     if not size:
         return []
-    return [(slice(begin + c.start, begin + c.stop), new) for c, new in equal_spans(size, width)]
+    return [(slice(begin + c.start, begin + c.stop), new) for c, new in work.spans(size, width)]
 
 
 def _cut(values: Found, overs: Overs, rows: slice, cols: slice) -> Values:

@@ -8,7 +8,9 @@ from torch import Tensor
 from tuplet.engine.gather import SINGLE_PROCESS, Processes
 from tuplet.engine.ring import Ring
 from tuplet.engine.tilecode import Spec, Values
+from tuplet.geometry import Geometry
 from tuplet.margin import Margin
+from tuplet.relation import Relation
 
 HEAD_ENTRIES = 6 * 2**20
 """Most scores in a tile of class weights: with their score gradients 48 MB."""
@@ -47,6 +49,8 @@ class Problem:
         low: Type in which matrix products take their operands; None for that of the embeddings.
         ring: Processes that have a block of the references each; None if all references are here.
         margin: What becomes of the scores of positives, and the position of each anchor's, -1 for none; or None.
+        scored_by: What scores tiles and takes their gradients back, and what knows their masks, where tile code runs as
+            it is written on a CPU.
         stat_names: Of the statistics that a pass returned.
     """
 
@@ -61,4 +65,5 @@ class Problem:
     low: torch.dtype | None = None
     ring: Ring | None = None
     margin: tuple[Margin, Tensor] | None = None
+    scored_by: tuple[Geometry, Relation] | None = None
     stat_names: list[str] = field(default_factory=list)

@@ -19,9 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tuplet.engine.plain import LogSumExp
+
 Monoid = Literal["total", "lse", "largest", "smallest"]
 NEUTRAL: dict[Monoid, float] = {"total": 0.0, "lse": -torch.inf, "largest": -torch.inf, "smallest": torch.inf}
 Over = Literal["row", "column", "all"]
+AXES: dict[Over, tuple[int, ...]] = {"row": (1,), "column": (0,), "all": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Term:
         """The value, and elsewhere what changes nothing."""
         if self.where is None:
             return self.value
-        where = _like(self.where, self.value)
+        where = like(self.where, self.value)
         if self.value.dtype == torch.bool:
             return self.value & where
         return torch.where(where, self.value, NEUTRAL[self.monoid])
@@ -110,12 +113,12 @@ def of_counted(terms: Mapping[str, Term], pair: Pair) -> dict[str, Term]:
     """The terms over pairs that count: ignored ones, and rows and columns that fill up a tile, are left out."""
     there = pair.positive | pair.negative
     return {
-        name: replace(term, where=there if term.where is None else term.where & _like(there, term.where))
+        name: replace(term, where=there if term.where is None else term.where & like(there, term.where))
         for name, term in terms.items()
     }
 
 
-def _like(mask: Tensor, x: Tensor) -> Tensor:
+def like(mask: Tensor, x: Tensor) -> Tensor:
     """A mask of pairs for so many numbers of each."""
     return mask if mask.ndim == x.ndim else mask[..., None]
 
@@ -190,13 +193,20 @@ class Program:
         return self.near or type(self).then is not Program.then
 
 
-def reduce_term(term: Term) -> tuple[Tensor, Tensor | None]:
-    """Reduce one tile; extremes come with their position, (rows,) or (rows, k)."""
+def reduce_term(term: Term, *, as_written: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Reduce one tile; extremes come with their position, (rows,) or (rows, k).
+
+    Args:
+        term: What is reduced.
+        as_written: True where no compiler and no other tracer sees it.
+    """
+    if as_written and term.monoid == "lse" and term.where is not None and term.value.numel():
+        return LogSumExp.apply(term.value, like(term.where, term.value), AXES[term.over]), None  # type: ignore[no-untyped-call]
     value = term.masked()
     if term.monoid in ("largest", "smallest"):
         best = value.max(1) if term.monoid == "largest" else value.min(1)
         return best.values, best.indices
-    axes = {"row": (1,), "column": (0,), "all": (0, 1)}[term.over]
+    axes = AXES[term.over]
     if term.monoid == "total":  # of a mask an exact whole number
         narrow = value.dtype == torch.bool and term.over != "all"
         return value.sum(axes, dtype=torch.int32 if narrow else None), None
@@ -220,11 +230,12 @@ def merge(monoid: Monoid, before: Tensor, tile: Tensor) -> Tensor:
             return torch.minimum(before, tile)
 
 
-def reduced_rows(program: Program, score: Tensor, pair: Pair) -> dict[str, Tensor]:
+def reduced_rows(program: Program, score: Tensor, pair: Pair, *, as_written: bool = False) -> dict[str, Tensor]:
     """What whole rows are reduced to, first by the terms and then by those that need these."""
-    found = {name: reduce_term(term)[0] for name, term in of_counted(program.terms(score, pair), pair).items()}
+    terms = of_counted(program.terms(score, pair), pair)
+    found = {name: reduce_term(term, as_written=as_written)[0] for name, term in terms.items()}
     if program.whole_rows:
         seen = {name: x[:, None] for name, x in found.items() if x.ndim}
         later = of_counted(program.then(score, pair, seen), pair)
-        found |= {name: reduce_term(term)[0] for name, term in later.items()}
+        found |= {name: reduce_term(term, as_written=as_written)[0] for name, term in later.items()}
     return found

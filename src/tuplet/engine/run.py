@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tuplet.engine.execution import Execution
+from tuplet.engine.execution import Execution, uses_tiles
 from tuplet.engine.extremes import extremes
 from tuplet.engine.gather import Processes, all_reduce_sum, gather, reduce_sum
 from tuplet.engine.passes import Pass
@@ -18,6 +18,7 @@ from tuplet.engine.program import Found, Mean, Pair, Program, Term, count
 from tuplet.engine.reduction import Outcome, Reduction
 from tuplet.engine.ring import Ring, prepare
 from tuplet.engine.tilecode import Spec, Values, layout
+from tuplet.engine.tiles import TILE_SIZE
 from tuplet.engine.tritonpasses import require_triton
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean
 from tuplet.margin import Margin
@@ -51,6 +52,13 @@ class How:
     execution: Execution
     stats: bool
 
+    def runs_as_written(self, anchors: Tensor) -> bool:
+        """Whether tile code runs on a CPU that may read values, and is neither compiled nor rounded."""
+        execution, device = self.execution, anchors.device
+        if device.type != "cpu" or uses_tiles(execution, device) or self.ring is not None or self.shards.size > 1:
+            return False
+        return not execution.compiles(device, 0) and execution.low(self.given_type, device) is None
+
 
 def run(
     loss: Program | Reduction[Any],
@@ -77,7 +85,10 @@ def run(
         references, how = gather(references, how.ring.processes), replace(how, ring=None)
     if isinstance(relation, Graded) and callable(relation.geometry):
         relation.check_distances()
-    inputs = _Inputs(anchors, references, relation, geometry, terms, how)
+    as_written = how.runs_as_written(anchors) and not program.extremes and terms.margin is None
+    if geometry.narrow:  # the lengths of many class weights are computed once, not for each tile
+        as_written = as_written and len(anchors) * len(references) <= TILE_SIZE
+    inputs = _Inputs(anchors, references, relation, geometry, terms, how, as_written=as_written)
     of_row = dict(terms.of_row)
     if program.near:
         inputs.rows["places"], inputs.rows["listed"] = positive_places(relation)
@@ -109,10 +120,19 @@ class _Inputs:
     """Constants of rows and columns, and differentiable values, by name; see `tilecode.scores_and_pair`."""
 
     def __init__(
-        self, anchors: Tensor, references: Tensor, relation: Relation, geometry: Geometry, terms: Terms, how: How
+        self,
+        anchors: Tensor,
+        references: Tensor,
+        relation: Relation,
+        geometry: Geometry,
+        terms: Terms,
+        how: How,
+        *,
+        as_written: bool,
     ) -> None:
         ring = how.ring
         a, r = geometry.prepare(anchors, references) if ring is None else prepare(geometry, anchors, references, ring)
+        self.as_written = as_written
         whole = relation.first == 0 and r is a and ring is None
         self.one_set = whole and terms.offset is None and not geometry.narrow
         self.a, self.r, self.relation, self.geometry = a, r, relation, geometry
@@ -132,7 +152,11 @@ class _Inputs:
         self.margin = (terms.margin, relation.partner) if terms.margin and isinstance(relation, Paired) else None
         self.of_row: tuple[str, ...] = ()
         self.of_col: tuple[str, ...] = ()
-        if isinstance(geometry, SquaredEuclidean):
+        if as_written:
+            known = {"live": self.rows["live"]}
+            self.rows = {"position": self.rows["position"]} | ({} if bool(known["live"].all()) else known)
+            self.cols = {name: x for name, x in self.cols.items() if name in {"place", "live"}}
+        elif isinstance(geometry, SquaredEuclidean):
             mine = a.square().sum(1)
             theirs = mine if r is a and ring is None else r.square().sum(1)
             self.values |= {"row:square": mine, "col:square": self.gathered(theirs)}
@@ -149,7 +173,7 @@ class _Inputs:
                 self.cols["scale"] = scale.detach().to(wide)
         elif isinstance(scale, Tensor):
             self.values["scalar:scale"] = scale.to(device, wide)
-        else:
+        elif scale != 1.0 or not self.as_written:
             self.values["scalar:scale"] = torch.full((), scale, dtype=wide, device=device)
         if offset is not None:
             self.values["col:offset"] = self.gathered(offset.to(wide))
@@ -180,10 +204,11 @@ class _Inputs:
             Budget(entries, compiled=compiled, kernels=kernels),
             how.processes,
             how.shards,
-            self.geometry.narrow,
+            self.geometry.narrow and not self.as_written,
             how.execution.low(how.given_type, self.a.device),
             how.ring,
             self.margin,
+            (self.geometry, self.relation) if self.as_written else None,
         )
 
     def _depth(self, program: Program) -> int:
@@ -194,19 +219,20 @@ class _Inputs:
     def _spec(self, program: Program) -> Spec:
         """What is fixed about the tile code."""
         distance: Literal["none", "squared", "plain"] = "none"
-        if isinstance(self.geometry, SquaredEuclidean):
+        if isinstance(self.geometry, SquaredEuclidean) and not self.as_written:
             distance = "plain" if isinstance(self.geometry, Euclidean) else "squared"
         return Spec(
             program,
             self.compare,
             distance,
             self.geometry.similarity_offset if self.geometry.kind != program.reads else None,
-            self.r.shape[1] if self.r.ndim == 3 else 1,
+            self.r.shape[1] if self.r.ndim == 3 and not self.as_written else 1,
             self.margin is not None,
             self.one_set,
             self.of_row,
             self.of_col,
             layout(program, self.of_row, self.of_col),
+            as_written=self.as_written,
         )
 
 

@@ -4,29 +4,19 @@ Everything here is pointwise in the pairs of a tile, or a reduction along its ax
 host and no index lists, so that the functions run eagerly, and compiled into one kernel each, on any device.
 """
 
-import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FunctionType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from tuplet.engine.plain import exponential, vjp
 from tuplet.engine.program import Found, Mean, Monoid, Over, Pair, Program, Term, of_counted, reduce_term, reduced_rows
 
 Values = dict[str, Tensor]
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor, Tensor | None]]
-
-logger = logging.getLogger(__name__)
-
-RECOMPUTED: dict[str, Any] = {
-    "realize_reads_threshold": 16,
-    "realize_acc_reads_threshold": 16,
-    "realize_opcount_threshold": 100,
-}
-"""Options of the compiler: masks and terms are computed again in each loop over a row, never written to memory."""
 
 NOISE = 8.0
 """Squared distances below so many units in the last place of ‖a‖² + ‖r‖² are rounding: they count as 0."""
@@ -50,6 +40,8 @@ class Spec:
         layout: Name, monoid, axis and whether it only counts, of each term.
         needs_grad: Names of what gradients are asked for: "product", "row:…", "col:…", "scalar:…".
         low: Type of the score gradients, which are operands of products; None for that of the scores.
+        as_written: True where no compiler or other tracer sees the code, on a CPU that may read values: products are
+            the scores of the geometry then, and the masks `positive` and `negative` are among the scalars.
     """
 
     program: Program
@@ -64,6 +56,7 @@ class Spec:
     layout: tuple[tuple[str, Monoid, Over, bool], ...]
     needs_grad: frozenset[str] = frozenset()
     low: torch.dtype | None = None
+    as_written: bool = False
 
 
 def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values, *, swapped: bool) -> Any:
@@ -80,12 +73,11 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     """
     down = {name: x[:, None] for name, x in rows.items()}
     across = {name: x[None, :] for name, x in cols.items() if x.ndim}
-    step = torch.arange(product.shape[1] // spec.centers, device=product.device)[None, :]  # counted, not read
-    across["place"] = across["position"] = step + cols["begin"]
-    positive, negative, distance = spec.compare(down, across)
-    live = down["live"] & (down["position"] != across["place"]) & (step >= cols["new"])
-    live = live & across["live"] if "live" in across else live
-    positive, negative = positive & live, negative & live
+    if spec.as_written:
+        positive, negative, distance = scalars["positive"], scalars["negative"], scalars.get("apart")
+        across["position"] = across["place"]
+    else:
+        positive, negative, distance = _compared(spec, product, down, across, cols)
     raw = product
     if "rate" in across:  # references of any length; those of none get no gradient
         there = across["there"].flatten(1)
@@ -107,7 +99,8 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
         raw = torch.where(positive, mine["target"], raw)
     if spec.similarity_offset is not None:
         raw = spec.similarity_offset - raw
-    score = raw * (mine["scale"] if "scale" in mine else scalars["scale"])
+    scale = mine.get("scale", scalars.get("scale"))
+    score = raw if scale is None else raw * scale
     offset = theirs.get("offset")
     score = score if offset is None else score + offset
     of_row = {name: mine[name] for name in spec.of_row}
@@ -127,6 +120,18 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
     return score, pair
 
 
+def _compared(
+    spec: Spec, product: Tensor, down: Values, across: Values, cols: Values
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Masks and label distances of a tile from the keys of its rows and columns."""
+    step = torch.arange(product.shape[1] // spec.centers, device=product.device)[None, :]  # counted, not read
+    across["place"] = across["position"] = step + cols["begin"]
+    positive, negative, distance = spec.compare(down, across)
+    live = down["live"] & (down["position"] != across["place"]) & (step >= cols["new"])
+    live = live & across["live"] if "live" in across else live
+    return positive & live, negative & live, distance
+
+
 def terms_of(
     spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values, *, swapped: bool
 ) -> dict[str, Term]:
@@ -138,7 +143,7 @@ def terms_of(
 def reduce_tile(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> dict[str, Any]:
     """Reduce the terms of one tile: name -> value and, for extremes, position in the tile."""
     terms = terms_of(spec, product, rows, cols, scalars, swapped=False)
-    return {name: reduce_term(term) for name, term in terms.items()}
+    return {name: reduce_term(term, as_written=spec.as_written) for name, term in terms.items()}
 
 
 def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars: Values) -> tuple[Any, ...]:
@@ -147,23 +152,23 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
     Returns:
         Weighted loss and count (rows,), statistics by name, derivative by the product or None, and by each value.
     """
-    own = _own(spec, rows, cols, scalars)
+    own = asked_for(spec, rows, cols, scalars)
 
     def losses(tensors: Values) -> tuple[Tensor, Any]:
-        r, c, s = _with(tensors, rows, cols, scalars)
+        r, c, s = replaced(tensors, rows, cols, scalars)
         score, pair = scores_and_pair(spec, tensors["product"], r, c, s, swapped=False)
-        found = reduced_rows(spec.program, score, pair)
+        found = reduced_rows(spec.program, score, pair, as_written=spec.as_written)
         found |= {name: r[name] for name in spec.of_row} | {name: c[name] for name in spec.of_col}
         mean = spec.program.finish(found)
         if not isinstance(mean, Mean):
             raise TypeError("a program of one pass has one mean")
-        loss, number, stats = weighted(mean, rows["live"], rows.get("weight"))
-        return loss.sum(), (loss, number, stats)
+        loss, number, stats = weighted(mean, rows.get("live"), rows.get("weight"))
+        return loss.sum(), (loss.detach(), number.detach(), {name: x.detach() for name, x in stats.items()})
 
     if not spec.needs_grad:
         _, (loss, number, stats) = losses({"product": product})
         return loss, number, stats, None, {}
-    value, back, (loss, number, stats) = torch.func.vjp(losses, {"product": product, **own}, has_aux=True)  # type: ignore[misc]
+    value, back, (loss, number, stats) = vjp(losses, {"product": product, **own}, has_aux=True)
     (grads,) = back(torch.ones_like(value))
     return loss, number, stats, *_entry_grads(spec, grads.pop("product"), grads)
 
@@ -190,17 +195,17 @@ def score_grads(
         of_cols: For one set, the same of the columns as anchors: the derivative is then that of an entry plus that of
             its mirror image. None otherwise.
     """
-    own = _own(spec, rows, cols, scalars)
+    own = asked_for(spec, rows, cols, scalars)
 
     graded = [entry for entry in spec.layout if not entry[3]]
 
     def values(tensors: Values) -> dict[str, Tensor]:
-        r, c, s = _with(tensors, rows, cols, scalars)
+        r, c, s = replaced(tensors, rows, cols, scalars)
         terms = terms_of(spec, tensors["product"], r, c, s, swapped=False)
         return {name: terms[name].masked() for name, *_ in graded}
 
-    found, back = torch.func.vjp(values, {"product": product, **own})  # type: ignore[misc]
-    (grads,) = back({entry[0]: _share(entry, found, of_rows, rows, cols, swapped=False) for entry in graded})
+    found, back = vjp(values, {"product": product, **own})
+    (grads,) = back({entry[0]: _share(spec, entry, found, of_rows, rows, cols, swapped=False) for entry in graded})
     grad_scores = grads.pop("product")
     if of_cols is not None:
 
@@ -208,13 +213,13 @@ def score_grads(
             terms = terms_of(spec, given, rows, cols, scalars, swapped=True)
             return {name: terms[name].masked() for name, *_ in graded}
 
-        seen, turn = torch.func.vjp(mirror, product)  # type: ignore[misc]
-        (other,) = turn({entry[0]: _share(entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
+        seen, turn = vjp(mirror, product)
+        (other,) = turn({entry[0]: _share(spec, entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
         grad_scores = grad_scores + other
     return _entry_grads(spec, grad_scores, grads)
 
 
-def _own(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values:
+def asked_for(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values:
     """What is differentiated by; squares are not: -2 times their derivative is that of the products."""
     named = _named(rows, cols, scalars)
     return {name: x for name, x in named.items() if name in spec.needs_grad and not name.endswith(":square")}
@@ -249,8 +254,14 @@ def local_pass(
     return found, grad_scores, grads
 
 
-def weighted(mean: Mean, live: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Loss, count and statistics of rows that take part, each times the row's weight."""
+def weighted(mean: Mean, live: Tensor | None, weight: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Loss, count and statistics of rows that take part (all if None), each times the row's weight."""
+    if live is None:
+        number = mean.count.to(mean.loss)
+        stats = {name: x.to(mean.loss) for name, x in mean.stats.items()}
+        if weight is None:
+            return mean.loss, number, stats
+        return mean.loss * weight, number * weight, {name: x * weight for name, x in stats.items()}
     factor = live.to(mean.loss) if weight is None else torch.where(live, weight, 0.0)
     numbers = {name: torch.where(live, x.to(mean.loss), 0.0) * factor for name, x in mean.stats.items()}
     loss, number = torch.where(live, mean.loss, 0.0), torch.where(live, mean.count.to(mean.loss), 0.0)
@@ -258,6 +269,7 @@ def weighted(mean: Mean, live: Tensor, weight: Tensor | None) -> tuple[Tensor, T
 
 
 def _share(
+    spec: Spec,
     entry: tuple[str, Monoid, Over, bool],
     values: dict[str, Tensor],
     found: tuple[Values, Values],
@@ -270,7 +282,7 @@ def _share(
     name, monoid, over, _ = entry
     value, coefficient, reduced = values[name], found[0][name], found[1].get(name)
     if over == "all":
-        return coefficient.expand_as(value) if monoid == "total" else coefficient * _softmax(value, reduced)
+        return coefficient.expand_as(value) if monoid == "total" else coefficient * _softmax(spec, value, reduced)
     axis = 0 if (over == "column") != swapped else 1  # along which axis of the tile one coefficient holds
     coefficient = coefficient.unsqueeze(axis)
     if monoid == "total":
@@ -278,17 +290,25 @@ def _share(
     if reduced is None:
         raise AssertionError("a term over exponentials or extremes comes with what it was reduced to")
     if monoid == "lse":
-        return coefficient * _softmax(value, reduced.unsqueeze(axis))
-    place = rows["position"] if swapped else torch.arange(value.shape[1], device=value.device) + cols["begin"]
+        return coefficient * _softmax(spec, value, reduced.unsqueeze(axis))
+    place = (
+        rows["position"]
+        if swapped
+        else cols["place"]
+        if "place" in cols
+        else torch.arange(value.shape[1], device=value.device) + cols["begin"]
+    )
     place = place.unsqueeze(1 - axis)
     place = place if value.ndim == 2 else place[..., None]
     return torch.where(place == reduced.unsqueeze(axis), coefficient, 0.0).expand_as(value)
 
 
-def _softmax(value: Tensor, reduced: Tensor | None) -> Tensor:
+def _softmax(spec: Spec, value: Tensor, reduced: Tensor | None) -> Tensor:
     """exp(value - lse); 0 where nothing was summed."""
     if reduced is None:
         raise AssertionError("an lse comes with its value")
+    if spec.as_written:
+        return exponential(value.detach() - torch.where(reduced > -torch.inf, reduced, 0.0))
     return torch.where(value > -torch.inf, (value - reduced).exp(), 0.0)
 
 
@@ -301,7 +321,7 @@ def _named(rows: Values, cols: Values, scalars: Values) -> Values:
     }
 
 
-def _with(tensors: Values, rows: Values, cols: Values, scalars: Values) -> tuple[Values, Values, Values]:
+def replaced(tensors: Values, rows: Values, cols: Values, scalars: Values) -> tuple[Values, Values, Values]:
     """Rows, columns and scalars with those that are differentiated in their places."""
     parts = []
     for kind, given in (("row", rows), ("col", cols), ("scalar", scalars)):
@@ -337,42 +357,3 @@ def _one_pair(program: Program, of_row: tuple[str, ...], of_col: tuple[str, ...]
     if program.near:
         rows["near"] = torch.ones(1, 1, 1)
     return one, Pair(yes, ~yes, here, here, one, None, rows, cols)
-
-
-@lru_cache(maxsize=1024)
-def compiled(function: Callable[..., Any], fixed: Hashable) -> Callable[..., Any]:
-    """The same function of tensors, whose first argument is fixed, as one or a few kernels.
-
-    It is compiled once for each class of shapes. Every pair gets a code object of its own, since the compiler counts
-    variants by code object.
-    """
-    options = RECOMPUTED if isinstance(fixed, Spec) else None
-
-    def tile(*given: Any) -> Any:
-        return function(fixed, *given)
-
-    name = f"{function.__name__}_{type(getattr(fixed, 'program', fixed)).__name__}"
-    own = FunctionType(tile.__code__.replace(co_name=name), globals(), name, None, tile.__closure__)
-    return _OrEager(torch.compile(own, fullgraph=True, options=options), tile)
-
-
-class _OrEager:
-    """Compiled code, or the same as it is written where there turns out to be no compiler."""
-
-    missing = False
-
-    def __init__(self, code: Callable[..., Any], plain: Callable[..., Any]) -> None:
-        self.code, self.plain = code, plain
-
-    def __call__(self, *given: Any) -> Any:
-        from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  # takes a second, and whoever compiles has it
-
-        if not _OrEager.missing:
-            try:
-                return self.code(*given)
-            except (TorchDynamoException, ImportError) as error:
-                _OrEager.missing = True
-                logger.warning(
-                    "Tile code runs as it is written, which is slower: it cannot be compiled here (%s).", error
-                )
-        return self.plain(*given)

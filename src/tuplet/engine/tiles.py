@@ -66,7 +66,8 @@ def plan(
     Returns:
         The plan; the last span of either side may be shorter.
     """
-    check("tile_size", tile_size, Count | None)
+    if tile_size is not None:
+        check("tile_size", tile_size, Count)
     budget = tile_size if tile_size is not None else TILE_SIZE if narrow else _default(references)
     rows = min(anchors, PANEL, budget // max(1, references))
     if whole_rows:

@@ -8,17 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuplet.engine.compiling import compiled
 from tuplet.engine.gather import Processes, all_reduce_max, all_reduce_sum
 from tuplet.engine.problem import Problem
-from tuplet.engine.products import add_product, multiply
+from tuplet.engine.products import add_product, equal_spans, multiply
 from tuplet.engine.program import Mean
-from tuplet.engine.tilecode import Values, compiled, stat_names, sum_type, weighted
+from tuplet.engine.tilecode import Values, stat_names, sum_type, weighted
 from tuplet.engine.tiles import spans
 from tuplet.margin import Combined, Margin, Targets, target_scores
 from tuplet.tensors import wide_dtype
 
 SHORTEST = 1e-12
 """References no longer than this have no direction: they are divided by it, and get no gradient."""
+
+FOLDED = 2**18
+"""Score gradients of one set up to which those of mirror images are added up before the product; of more of them that
+takes longer than a second product."""
 
 PROJECTED = 2**22
 """Numbers of a gradient that are projected at once: 16 MB."""
@@ -70,6 +75,8 @@ class Work:
         low = problem.low
         self.mine = a if low is None else a.to(low)
         self.theirs = self.mine if one_set else self.lowered(r)
+        self.scored: tuple[Tensor, Any] | None = None  # the latest tile that a geometry has scored
+        self.masks: Values | None = None
 
     def _add_targets(self, margin: Margin, partner: Tensor, *, need: bool) -> set[str]:
         """Scores of the positives, one per row, and how they pull."""
@@ -118,10 +125,36 @@ class Work:
 
     # -- a tile
 
+    def spans(self, total: int, size: int) -> list[tuple[slice, int]]:
+        """Tiles of rows or columns, and how many of each an earlier one had; of one size where code is compiled."""
+        if self.problem.scored_by is None:
+            return equal_spans(total, size)
+        return [(span, 0) for span in spans(total, size)]
+
     def product(self, rows: slice, cols: slice) -> Tensor:
-        """Inner products of a tile, (rows, cols x centers)."""
-        theirs = self.theirs[cols.start - self.begin : cols.stop - self.begin].flatten(0, -2)
-        return multiply(self.mine[rows], theirs.to(self.mine.dtype).T)
+        """Inner products of a tile, (rows, cols x centers), or its scores where the geometry makes them."""
+        if self.problem.scored_by is None:
+            theirs = self.theirs[cols.start - self.begin : cols.stop - self.begin].flatten(0, -2)
+            return multiply(self.mine[rows], theirs.to(self.mine.dtype).T)
+        if self.scored is None or not self._is_all(rows, cols):
+            out = self.a.new_empty(rows.stop - rows.start, cols.stop - cols.start)
+            self.scored = out, self.problem.scored_by[0].scores(self.a[rows], self.r[cols], out)
+        return self.scored[0]
+
+    def scalars_of(self, rows: slice, cols: slice) -> Values:
+        """What tile code reads beside values of rows and columns."""
+        if self.problem.scored_by is None:
+            return self.scalars
+        if self.masks is None or not self._is_all(rows, cols):
+            relation = self.problem.scored_by[1]
+            positive, negative = relation.masks(rows, cols)
+            apart = relation.label_distances(rows, cols)
+            self.masks = {"positive": positive, "negative": negative} | ({} if apart is None else {"apart": apart})
+        return {**self.scalars, **self.masks}
+
+    def _is_all(self, rows: slice, cols: slice) -> bool:
+        """Whether a tile is the whole matrix."""
+        return rows.stop - rows.start == len(self.a) and cols.stop - cols.start == len(self.r)
 
     def backward(self, rows: slice, cols: slice, grad_scores: Tensor | None, grads: Values, *, mirrored: bool) -> None:
         """Turn the score gradients of a tile into gradients of its anchors and references."""
@@ -130,6 +163,9 @@ class Work:
             span: Any = {"row": rows, "col": cols, "scalar": ...}[kind]
             self.sums[name][span] += x
         if grad_scores is None:
+            return
+        if self.problem.scored_by is not None:
+            self._backward_scored(rows, cols, grad_scores, mirrored=mirrored)
             return
         here = slice(cols.start - self.begin, cols.stop - self.begin)
         if self.grad_a is not None:
@@ -142,6 +178,17 @@ class Work:
         if goal is not None:
             add_product(goal[here].flatten(0, -2), grad_scores.T, self.mine[rows])
 
+    def _backward_scored(self, rows: slice, cols: slice, grad_scores: Tensor, *, mirrored: bool) -> None:
+        """The same by the geometry, which has just scored the tile."""
+        if self.problem.scored_by is None or self.scored is None:
+            raise AssertionError("the geometry has scored the tile")
+        goal = self.grad_a if self.spec.one_set else self.grad_r
+        if self.spec.one_set and not mirrored and grad_scores.numel() <= FOLDED and self._is_all(rows, cols):
+            grad_scores, mirrored = grad_scores + grad_scores.T, True  # one product less
+        mine = None if self.grad_a is None else self.grad_a[rows]
+        theirs = None if goal is None or mirrored else goal[cols]
+        self.problem.scored_by[0].backward(grad_scores, self.scored[1], self.a[rows], self.r[cols], mine, theirs)
+
     def row_values(self, rows: slice, fresh: int) -> Values:
         """Values of a tile's rows; those that an earlier tile had take no part."""
         cut = _cut(self.rows, rows)
@@ -151,6 +198,8 @@ class Work:
 
     def col_values(self, cols: slice, new: int) -> Values:
         """The same of its columns; of their places only the first, and how many of them an earlier tile had."""
+        if self.problem.scored_by is not None:
+            return _cut(self.cols, cols)
         place = self.cols["place"]
         cut = _cut({name: x for name, x in self.cols.items() if name != "place"}, cols)
         return {**cut, "begin": place[cols.start], "new": place[new]}
@@ -164,8 +213,7 @@ class Work:
     def weighted(self, mean: Mean) -> Mean:
         """A mean with the weights of anchors, and without rows that take no part."""
         weight = self.rows.get("weight") if mean.over == "row" else None
-        live = self.rows["live"] if mean.over == "row" else self.cols.get("live")
-        live = torch.ones_like(self.cols["place"], dtype=torch.bool) if live is None else live
+        live = (self.rows if mean.over == "row" else self.cols).get("live")
         loss, number, stats = weighted(mean, live, weight)
         return Mean(loss, number, mean.over, mean.share, stats)
 

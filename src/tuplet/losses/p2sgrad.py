@@ -22,15 +22,14 @@ class P2SGradLoss(TargetHeadLoss):
 
     suits = "a head without hyper-parameters"
 
-    def of_rows(self, embeddings: Tensor, angle: Tensor, labels: Tensor, processes: object) -> dict[str, Tensor]:
+    def of_own(self, embeddings: Tensor, weight: Tensor, labels: Tensor, processes: object) -> dict[str, Tensor]:
         """Nothing: the own class is scored with all others."""
-        del embeddings, angle, labels, processes
+        del embeddings, weight, labels, processes
         return {}
 
     def terms(self, score: Tensor, pair: Pair) -> dict[str, Term]:
         """Squared error of each cosine."""
-        each = torch.where(pair.positive, (score - 1).square(), score.square())
-        return {"loss": total(each, where=pair.positive | pair.negative)}
+        return {"loss": total((score - pair.positive.to(score)).square())}
 
     def finish(self, found: Found) -> Mean:
         """A sum over the classes."""

@@ -29,6 +29,12 @@ MOST_ROWS = 2**16
 class TargetHeadLoss(ClassLoss):
     """A declaration over class weights whose program reads the score of the own class as a value of the row."""
 
+    def of_own(self, embeddings: Tensor, weight: Tensor, labels: Tensor, processes: Processes) -> dict[str, Tensor]:
+        """Values of the rows by name, from the vectors of all classes."""
+        own = weight[labels.clamp_min(0)].to(embeddings.dtype)
+        angle = angles(normalise(embeddings), normalise(own))
+        return self.of_rows(embeddings, angle, labels, processes)
+
     def of_rows(self, embeddings: Tensor, angle: Tensor, labels: Tensor, processes: Processes) -> dict[str, Tensor]:
         """Values of the rows by name, `own` among them: the cosine with the own class after its margin.
 
@@ -65,8 +71,7 @@ class TargetHeadLoss(ClassLoss):
         wide = wide_dtype(embeddings, weight)
         embeddings = embeddings.to(wide)
         with torch.autocast(embeddings.device.type, enabled=False):
-            angle = angles(normalise(embeddings), normalise(weight[labels.clamp_min(0)].to(wide)))
-            values = self.of_rows(embeddings, angle, labels, processes)
+            values = self.of_own(embeddings, weight, labels, processes)
         of_row, of_col = self.sampled(labels, sides)
         return stream(
             self.program(),
