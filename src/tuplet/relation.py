@@ -75,7 +75,21 @@ class Relation(Protocol):
         """
 
 
-class SameLabel:
+class Masks:
+    """What a relation does without that knows its masks alone."""
+
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
+        """The masks answer."""
+
+    def label_distances(self, rows: slice, cols: slice) -> Tensor | None:
+        """There are no graded labels."""
+
+    def transposed(self) -> Relation:
+        """There is no other direction."""
+        raise NotImplementedError
+
+
+class SameLabel(Masks):
     """Positive if the labels are equal, negative if they differ.
 
     Args:
@@ -134,10 +148,6 @@ class SameLabel:
         other = j + cols.start != i + (rows.start + (self.first or 0))
         return Entries(i[other], j[other]), itself
 
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Class ids have no distance."""
-        del rows, cols
-
     def transposed(self) -> "SameLabel":
         """References ask, anchors answer."""
         first = None if self.first is None else -self.first
@@ -148,7 +158,7 @@ class SameLabel:
         return {"label": self.labels, "live": self.labels != -1}, {"label": self.reference_labels}, equal_labels
 
 
-class SharedLabel:
+class SharedLabel(Masks):
     """Positive if two examples share a label, negative if both have labels and share none.
 
     Args:
@@ -183,14 +193,6 @@ class SharedLabel:
             positive[itself.rows, itself.cols] = False
         return positive, negative
 
-    def sparse_entries(self, rows: slice, cols: slice) -> None:
-        """Shared labels are not sorted; the masks answer."""
-        del rows, cols
-
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Labels in common have no distance."""
-        del rows, cols
-
     def transposed(self) -> "SharedLabel":
         """References ask, anchors answer."""
         return SharedLabel(self.reference_labels, self.labels, first=None if self.first is None else -self.first)
@@ -201,7 +203,7 @@ class SharedLabel:
         return mine, theirs, shared_labels
 
 
-class Paired:
+class Paired(Masks):
     """Each anchor has at most one positive; all other references are its negatives.
 
     Args:
@@ -230,10 +232,6 @@ class Paired:
         i = ((partner >= cols.start) & (partner < cols.stop)).nonzero()[:, 0]
         return Entries(i, partner[i] - cols.start), Entries(i[:0], i[:0])
 
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Pairs have no distance."""
-        del rows, cols
-
     def transposed(self) -> "Paired":
         """References ask, anchors answer; a reference without an anchor has no positive."""
         back = self.partner.new_full((self.references,), -1)
@@ -246,7 +244,7 @@ class Paired:
         return {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)}, {}, paired
 
 
-class Graded:
+class Graded(Masks):
     """Labels are numbers; every pair has a label distance and no pair is positive.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tuplet.errors import LabelError
 from tuplet.keys import Compare, Keys
-from tuplet.relation import Entries
+from tuplet.relation import Masks
 
 Values = Mapping[str, Tensor]
 Answer = tuple[Tensor, Tensor]
@@ -171,7 +171,7 @@ class Levels:
     weights: tuple[float, ...]
 
 
-class RuleRelation:
+class RuleRelation(Masks):
     """A rule about the examples of a call, as tiles ask for it.
 
     Args:
@@ -222,19 +222,6 @@ class RuleRelation:
         if self.first is not None:
             live = live & (torch.arange(self.anchors, device=place.device)[rows, None] + self.first != place)
         return positive & live, negative & live
-
-    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
-        """Nothing is known of their number."""
-        del rows, cols
-        return None
-
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Rules have no distance."""
-        del rows, cols
-
-    def transposed(self) -> "RuleRelation":
-        """Losses turn the rule round before it meets examples."""
-        raise NotImplementedError
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """The values of all questions."""

@@ -346,3 +346,12 @@ def _remedy(problem: OSError) -> str:
     if problem.errno in _FORBIDDEN:
         return "Choose a folder that you may write to."
     return "Choose another folder."
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings of tables in tables by their dotted names."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

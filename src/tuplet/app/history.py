@@ -10,7 +10,7 @@ from typing import Any
 from tuplet.app.metrics import primary_of
 from tuplet.errors import DataError, UnknownFormatError
 from tuplet.results import FILE, Evaluation
-from tuplet.storage import read_bytes
+from tuplet.storage import dotted, read_bytes
 
 _FIRST = ("data.source", "loss.name")
 _NOTHING = {"measure": None, "raw": None, "model": None}
@@ -68,7 +68,7 @@ def _recipes(folder: Path) -> Iterator[Path]:
 def _settings(path: Path) -> dict[str, Any]:
     try:
         text = read_bytes(path, error=DataError, remedy="").decode()
-        settings = dict(_flat(tomllib.loads(text)))
+        settings = dict(dotted(tomllib.loads(text)))
     except (
         DataError,
         ValueError,
@@ -137,11 +137,3 @@ def _outcome(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     reached = max(saved, default=0)
     is_done = last == "end" and events
     return {"state": "done" if is_done else f"step {reached} of {recipe['train.steps']}", **_NOTHING}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

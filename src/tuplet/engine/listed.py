@@ -21,7 +21,7 @@ from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of
 from tuplet.keys import Compare, Keys
-from tuplet.relation import Entries, Relation
+from tuplet.relation import Entries, Masks
 from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
@@ -37,7 +37,7 @@ Code = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Leading:
+class Leading(Masks):
     """The first `positives` entries of each list are positive, the others negative."""
 
     anchors: int
@@ -60,18 +60,10 @@ class Leading:
         j = torch.arange(self.positives, device=self.device).repeat(count)
         return Entries(i, j), Entries(i[:0], i[:0])
 
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Lists have no graded labels."""
-        del rows, cols
-
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Places in the list tell positives."""
         live = torch.ones(self.anchors, dtype=torch.bool, device=self.device or torch.device("cpu"))
         return {"live": live}, {}, _Places(self.positives)
-
-    def transposed(self) -> Relation:
-        """Lists belong to anchors; there is no other direction."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tuplet.engine.once import multiplied
 from tuplet.engine.program import Pair
-from tuplet.engine.tilecode import NOISE
+from tuplet.engine.tilecode import distances
 from tuplet.engine.tiles import spans
 from tuplet.geometry import Euclidean, Geometry, SquaredEuclidean, geometry_of
 from tuplet.keys import Compare, Keys
@@ -133,10 +133,7 @@ class _Plan:
         if not isinstance(self.geometry, SquaredEuclidean):
             return self.geometry.similarity_offset - product
         size = a.square().sum(1)[:, None] + r.square().sum(1)
-        squared = size - 2 * product
-        there = ~(squared <= NOISE * torch.finfo(squared.dtype).eps * size.detach())  # NaN stays
-        safe = torch.where(there, squared, 1.0)
-        return torch.where(there, safe.sqrt() if isinstance(self.geometry, Euclidean) else safe, 0.0)
+        return distances(product, size, plain=isinstance(self.geometry, Euclidean))
 
 
 class _Rowwise(torch.autograd.Function):

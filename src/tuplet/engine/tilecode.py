@@ -89,11 +89,7 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
             best = torch.where(raw[..., center] > best, raw[..., center], best)
         raw = best
     if spec.distance != "none":
-        size = down["square"] + across["square"]
-        squared = size - 2 * raw
-        there = ~(squared <= NOISE * torch.finfo(squared.dtype).eps * size.detach())  # NaN stays
-        safe = torch.where(there, squared, 1.0)
-        raw = torch.where(there, safe if spec.distance == "squared" else safe.sqrt(), 0.0)
+        raw = distances(raw, down["square"] + across["square"], plain=spec.distance == "plain")
     mine, theirs = (across, down) if swapped else (down, across)
     if spec.has_margin:
         raw = torch.where(positive, mine["target"], raw)
@@ -118,6 +114,14 @@ def scores_and_pair(spec: Spec, product: Tensor, rows: Values, cols: Values, sca
         {name: theirs[name] for name in spec.of_col},
     )
     return score, pair
+
+
+def distances(product: Tensor, size: Tensor, *, plain: bool) -> Tensor:
+    """Distances, squared or plain, from inner products and the sums of both squares; they have no gradient at 0."""
+    squared = size - 2 * product
+    there = ~(squared <= NOISE * torch.finfo(squared.dtype).eps * size.detach())  # NaN stays
+    safe = torch.where(there, squared, 1.0)
+    return torch.where(there, safe.sqrt() if plain else safe, 0.0)
 
 
 def _compared(

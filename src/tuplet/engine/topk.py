@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuplet.bounds import Count, bounded
-from tuplet.engine.keys import Rough, exact_keys, from_squared, norm_of, prepared
+from tuplet.engine.pair_scores import ApproximateScorer, exact_score, norm_of, prepared_rows, rooted
 from tuplet.engine.tiles import spans
 from tuplet.errors import NonFiniteError, ShapeError
 from tuplet.geometry import geometry_of
@@ -114,7 +114,7 @@ def pair_scores(
     Returns:
         float64 scores in the geometry's own unit.
     """
-    return nearness(exact_keys(prepared(first, geometry), prepared(second, geometry), geometry), geometry)
+    return nearness(exact_score(prepared_rows(first, geometry), prepared_rows(second, geometry), geometry), geometry)
 
 
 def unit_rows(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -123,7 +123,7 @@ def unit_rows(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
     Args:
         rows: Rows that are paired more than once.
     """
-    return prepared(rows, "cosine")
+    return prepared_rows(rows, "cosine")
 
 
 def nearness(scores: Float[Tensor, "*pairs"], geometry: GeometryName) -> Float[Tensor, "*pairs"]:
@@ -157,7 +157,7 @@ class _Search:
     def select(self, top: int, *, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The same by products, and the queries whose spare candidates do not suffice to be certain."""
         rough, positions, error = self._candidates(top + _SPARE)
-        beyond = from_squared(rough[:, -1].double() + error, self.geometry)  # whatever is no candidate is no nearer
+        beyond = rooted(rough[:, -1].double() + error, self.geometry)  # whatever is no candidate is no nearer
         if exact:
             keys, positions = self._rescore(positions, self.queries, top)
             unsure = beyond >= keys[:, -1]
@@ -171,23 +171,23 @@ class _Search:
         return keys, positions, (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
 
     def _candidates(self, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rough keys, best first, and positions of candidates; a bound of the error of the keys of each query."""
+        """Approximate keys, best first, and positions of candidates; a bound of the error of the keys of each query."""
         count = len(self.queries)
         rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
         positions = torch.full((count, kept), len(self.gallery), device=rough.device)
-        asked = Rough.of(self.queries, rough.dtype, self.geometry)
+        asked = ApproximateScorer.of(self.queries, rough.dtype, self.geometry)
         longest = torch.zeros((), dtype=rough.dtype, device=rough.device)
         for cols in self._tiles(count):
-            tile = asked.beside(self._rows(cols), overwrite=not isinstance(self.gallery, Tensor))
+            tile = asked.of_gallery(self._rows(cols), overwrite=not isinstance(self.gallery, Tensor))
             longest = torch.maximum(longest, tile.norms.max())
             for rows in spans(count, self.tile_size // (cols.stop - cols.start)):
-                scores = self._hide(asked.keys(tile, rows), rows, cols)
+                scores = self._hide(asked.scores(tile, rows), rows, cols)
                 best, where = scores.topk(min(kept, scores.shape[1]))
                 best, where = torch.cat([rough[rows], best], 1), torch.cat([positions[rows], where + cols.start], 1)
                 rough[rows], chosen = best.topk(kept)
                 positions[rows] = where.gather(1, chosen)
         self._accept(longest, rough.dtype)
-        return rough, positions.where(rough > -torch.inf, len(self.gallery)), asked.error(longest)
+        return rough, positions.where(rough > -torch.inf, len(self.gallery)), asked.error_bound(longest)
 
     def _disentangle(self, rough: Tensor, positions: Tensor, error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and positions of the `top` best: exact keys of candidates that their rough keys cannot tell apart.
@@ -200,13 +200,13 @@ class _Search:
         near[:, top - 1 :] = near[:, top - 1 :].cummin(1).values  # beyond the last only what may reach it
         apart = torch.zeros_like(near[:, :1])
         tangled = torch.cat([near, apart], 1) | torch.cat([apart, near], 1)
-        keys = from_squared(rough.double(), self.geometry)
+        keys = rooted(rough.double(), self.geometry)
         row, col = tangled.nonzero(as_tuple=True)
         for part in spans(len(row), self.tile_size // (16 * self.queries.shape[1])):
-            rivals = prepared(self._rows(positions[row[part], col[part]]), self.geometry)
-            asking = prepared(self.queries[row[part]], self.geometry)
-            keys[row[part], col[part]] = exact_keys(asking, rivals, self.geometry)
-        least = from_squared(rough.double() - error[:, None], self.geometry).where(~tangled, keys)
+            rivals = prepared_rows(self._rows(positions[row[part], col[part]]), self.geometry)
+            asking = prepared_rows(self.queries[row[part]], self.geometry)
+            keys[row[part], col[part]] = exact_score(asking, rivals, self.geometry)
+        least = rooted(rough.double() - error[:, None], self.geometry).where(~tangled, keys)
         positions, order = positions.sort(dim=1)  # of equal keys the lower position is first
         keys, best = keys.gather(1, order).sort(dim=1, descending=True, stable=True)
         order = order.gather(1, best)[:, :top]
@@ -223,7 +223,7 @@ class _Search:
             rivals = self._rows(inside.flatten()).view(*found.shape, self.queries.shape[1]).double()
             if norms is not None:
                 rivals /= norms[inside][..., None]
-            keys = exact_keys(prepared(queries[rows], self.geometry)[:, None], rivals, self.geometry)
+            keys = exact_score(prepared_rows(queries[rows], self.geometry)[:, None], rivals, self.geometry)
             keys = keys.where(found < len(self.gallery), -torch.inf)
             keys, order = keys.sort(dim=1, descending=True, stable=True)  # columns are in order of position
             best[0][rows], best[1][rows] = keys[:, :top], found.gather(1, order)[:, :top]
@@ -251,16 +251,16 @@ class _Search:
         )
         keys = floor.new_full((len(asking), top), -torch.inf)
         positions = torch.full_like(keys, len(self.gallery), dtype=torch.int64)
-        asked = Rough.of(part.queries, torch.float64, self.geometry)
+        asked = ApproximateScorer.of(part.queries, torch.float64, self.geometry)
         for cols in self._tiles(len(asking)):
             # Equal rows are why we are here: each is scored once.
             distinct, copies = torch.unique(self._rows(cols), dim=0, return_inverse=True)
-            tile = asked.beside(distinct)
+            tile = asked.of_gallery(distinct)
             longest = tile.norms.max()
             self._accept(longest, tile.rows.dtype)
             for rows in spans(len(asking), self.tile_size // (cols.stop - cols.start)):
                 least = keys[rows].amin(1, keepdim=True)
-                bound = from_squared(asked.keys(tile, rows) + asked.error(longest)[rows, None], self.geometry)
+                bound = rooted(asked.scores(tile, rows) + asked.error_bound(longest)[rows, None], self.geometry)
                 exact = part._score_where(bound >= floor[rows, None].maximum(least), rows, distinct)
                 # Of equal keys the first stay, and rows of later tiles come later: most tiles change nothing.
                 changed = (exact > least).any(1).nonzero()[:, 0]
@@ -277,9 +277,9 @@ class _Search:
     def _score_where(self, wanted: Tensor, rows: slice, rivals: Tensor) -> Tensor:
         keys = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
         row, col = wanted.nonzero(as_tuple=True)
-        asking, rivals = prepared(self.queries[rows], self.geometry), prepared(rivals, self.geometry)
+        asking, rivals = prepared_rows(self.queries[rows], self.geometry), prepared_rows(rivals, self.geometry)
         for part in spans(len(row), self.tile_size // (16 * rivals.shape[1])):
-            keys[row[part], col[part]] = exact_keys(asking[row[part]], rivals[col[part]], self.geometry)
+            keys[row[part], col[part]] = exact_score(asking[row[part]], rivals[col[part]], self.geometry)
         return keys
 
     def _hide(self, keys: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from tuplet.engine.keys import Rough, exact_keys, prepared
+from tuplet.engine.pair_scores import ApproximateScorer, exact_score, prepared_rows
 from tuplet.engine.tiles import spans
 from tuplet.engine.topk import ON_DEVICE, SEARCH_TILE, Hides, Rows, TopK, among, topk
 from tuplet.geometry import geometry_of
@@ -150,13 +150,13 @@ class Ranker:
         self, which: Int64[Tensor, " some"], own: Float[Tensor, " some"]
     ) -> Iterator[tuple[slice, slice, Bool[Tensor, "_ _"], Bool[Tensor, "_ _"]]]:
         """Tiles of some queries and the gallery: what is surely nearer than `own`, and what a product cannot tell."""
-        asked = Rough.of(self.queries[which], torch.float64, self.geometry)
+        asked = ApproximateScorer.of(self.queries[which], torch.float64, self.geometry)
         limit = -own.square() if self.geometry == "euclidean" else own  # rough keys of distances are squares
         for cols in spans(len(self.gallery), self._tile // max(self.queries.shape[1], min(len(which), 256))):
-            tile = asked.beside(self._rows(cols))
-            error = 2 * asked.error(tile.norms.max())  # of the product, and of the square of `own`
+            tile = asked.of_gallery(self._rows(cols))
+            error = 2 * asked.error_bound(tile.norms.max())  # of the product, and of the square of `own`
             for rows in spans(len(which), self._tile // (cols.stop - cols.start)):
-                lead = asked.keys(tile, rows) - limit[rows, None]
+                lead = asked.scores(tile, rows) - limit[rows, None]
                 yield rows, cols, lead > error[rows, None], lead.abs() <= error[rows, None]
 
     @property
@@ -174,8 +174,8 @@ class Ranker:
 
     def _keys(self, queries: Tensor, positions: Tensor) -> Float[Tensor, " pairs"]:
         """Exact keys of pairs; larger is nearer."""
-        queries, rows = (prepared(side, self.geometry) for side in (self.queries[queries], self._rows(positions)))
-        return exact_keys(queries, rows, self.geometry)
+        queries, rows = (prepared_rows(side, self.geometry) for side in (self.queries[queries], self._rows(positions)))
+        return exact_score(queries, rows, self.geometry)
 
     def _share_nothing(self, queries: Tensor, wanted: Tensor, cols: slice) -> Bool[Tensor, "queries cols"]:
         """Where neither the gallery row nor the wanted one has an entry other than 0 where the query has one."""

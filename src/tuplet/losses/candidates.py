@@ -17,7 +17,7 @@ from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.keys import Compare, Keys
 from tuplet.losses.inputs import Checks, check_dim, check_embeddings
-from tuplet.relation import Entries, Relation
+from tuplet.relation import Masks
 from tuplet.tensors import wide_dtype
 
 Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
@@ -40,7 +40,7 @@ class Guide:
 
 
 @dataclass(frozen=True)
-class Among:
+class Among(Masks):
     """One positive for each anchor; all other candidates are negatives, but for those that are left out.
 
     Args:
@@ -75,16 +75,6 @@ class Among:
         down = {name: x[rows, None] for name, x in mine.items()}
         positive, negative, _ = compare(down, {**{name: x[None, cols] for name, x in theirs.items()}, "place": place})
         return positive, negative
-
-    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
-        """The masks answer."""
-
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """Pairs have no distance."""
-
-    def transposed(self) -> Relation:
-        """Candidates are of several kinds; there is no other direction."""
-        raise NotImplementedError
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Numbers, and the guide's embeddings."""

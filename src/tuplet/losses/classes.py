@@ -148,10 +148,10 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
         LabelError: See above.
     """
     labels = row_ids(labels, x, "labels")
-    num_in_batch = labels.clamp(-1, num_classes - 1) == labels
+    is_label = labels.clamp(-1, num_classes - 1) == labels
 
     def explain() -> None:
-        rows = (~num_in_batch).nonzero()[:, 0]
+        rows = (~is_label).nonzero()[:, 0]
         shown = ", ".join(f"{row} ({labels[row]})" for row in rows[:10].tolist())
         raise LabelError(
             f"labels hold no class of this head in {len(rows)} of {len(x)} rows: {shown}"
@@ -160,7 +160,7 @@ def check_classes(labels: Tensor, x: Tensor, num_classes: int, checks: Checks) -
             reference="class-outside-head",
         )
 
-    checks.require(num_in_batch.all(), explain)
+    checks.require(is_label.all(), explain)
 
 
 def row_weights(labels: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:

@@ -249,12 +249,12 @@ def _may_be_none(hint: Any) -> bool:
 
 
 def _signed(
-    function: Callable[..., Any], name: str, num_in_batch: str, module: str, signature: inspect.Signature
+    function: Callable[..., Any], name: str, owner: str, module: str, signature: inspect.Signature
 ) -> Callable[..., Any]:
     """The function under another name, with a signature that checks, editors and schemas read."""
     vars(function).pop("__wrapped__", None)  # a checker of shapes may stand around it
     function.__name__, function.__module__ = name, module
-    function.__qualname__ = f"{num_in_batch}.{name}" if num_in_batch else name
+    function.__qualname__ = f"{owner}.{name}" if owner else name
     function.__annotations__ = {
         **{p.name: p.annotation for p in signature.parameters.values() if p.annotation is not EMPTY},
         "return": signature.return_annotation,

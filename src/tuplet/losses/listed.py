@@ -14,13 +14,13 @@ from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
 from tuplet.keys import Compare, Keys
 from tuplet.losses.inputs import check_embeddings, check_weights
-from tuplet.relation import Entries, Relation
+from tuplet.relation import Masks
 from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 
 @dataclass(frozen=True)
-class ListedRelation:
+class ListedRelation(Masks):
     """A relation given entry by entry, for a few candidates of each anchor.
 
     Args:
@@ -45,16 +45,6 @@ class ListedRelation:
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """As given."""
         return self.positive[rows, cols], self.negative[rows, cols]
-
-    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
-        """Nothing is known of their number."""
-
-    def label_distances(self, rows: slice, cols: slice) -> None:
-        """No graded labels."""
-
-    def transposed(self) -> Relation:
-        """Candidates belong to anchors; there is no other direction."""
-        raise NotImplementedError
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Entries are given one by one; they do not follow from an anchor and a candidate alone."""

@@ -51,8 +51,8 @@ class WordBlock:
         """1 where a word of the window belongs to the context, else 0."""
         middle, width = self.after - self.before, self.after + self.before
         group = len(self.band)
-        num_in_batch = (self.band - middle.view(-1, group, 1)).abs_() <= width.view(-1, group, 1)
-        return num_in_batch.to(dtype)
+        is_near = (self.band - middle.view(-1, group, 1)).abs_() <= width.view(-1, group, 1)
+        return is_near.to(dtype)
 
 
 def band_of(margin: int) -> Int[Tensor, "group wide"]:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.errors import DataError, RecipeError
-from tuplet.storage import read_json, write_file
+from tuplet.storage import dotted, read_json, write_file
 from tuplet.training.checkpoint import check_of, is_of_first_format
 from tuplet.training.job import Job
 from tuplet.training.optim import count_parameters
@@ -197,7 +197,7 @@ def _only_steps(folder: Path, changed: list[str]) -> str:
 
 def _settings(job: Job, folder: Path) -> dict[str, Any]:
     """Settings of a recipe by their dotted names; infinity, which JSON has no word for, by its name in TOML."""
-    flat = {key: value for key, value in _flat(tomllib.loads(job.recipe(folder))) if not _is_place(key)}
+    flat = {key: value for key, value in dotted(tomllib.loads(job.recipe(folder))) if not _is_place(key)}
     flat |= job.contents
     flat["data.more"] = [one["weight"] for one in flat.get("data.more", ())]  # where they are may change
     return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in flat.items()}
@@ -205,11 +205,3 @@ def _settings(job: Job, folder: Path) -> dict[str, Any]:
 
 def _is_place(key: str) -> bool:
     return key in _PLACES or (key.startswith(("model.", "train.augment.")) and key.endswith(".folder"))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
