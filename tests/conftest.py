@@ -11,10 +11,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".cache" / "pycache"))
 
+import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
 
+import shapes
 from typist import shared
+
+jaxtyping.jaxtyped = shapes.jaxtyped
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
