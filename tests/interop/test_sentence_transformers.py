@@ -6,7 +6,10 @@ import torch
 from oracles.comparison import assert_same
 from tuplet.losses import contrastive, info_nce, triplet
 
-peers = pytest.importorskip("sentence_transformers.losses")
+
+def peer(name):
+    """A loss of theirs; imported where it is used, since it takes seconds that only one of the workers must spend."""
+    return getattr(pytest.importorskip("sentence_transformers.losses"), name)
 
 
 def columns(count=2, rows=10):
@@ -16,7 +19,7 @@ def columns(count=2, rows=10):
 
 def theirs(name, embeddings, labels=None, **settings):
     """The loss of embeddings, which a model would have made of texts."""
-    return getattr(peers, name)(None, **settings).compute_loss_from_embeddings(embeddings, labels)
+    return peer(name)(None, **settings).compute_loss_from_embeddings(embeddings, labels)
 
 
 def test_multiple_negatives_ranking_is_info_nce():
@@ -56,7 +59,7 @@ def test_triplets_are_listed_ones():
 def test_triplets_of_a_batch_are_selected_as_there(name, select):
     (x,) = columns(1)
     labels = torch.arange(10) % 3
-    truth = getattr(peers, name)(None, margin=5)
+    truth = peer(name)(None, margin=5)
     found = triplet(x, labels, margin=5.0, geometry="euclidean", select=select)
     assert_same(found, truth.compute_loss_from_embeddings([x], labels), x, tolerance=1e-6)
 

@@ -77,7 +77,7 @@ def test_the_bound_on_correlated_gaussians_is_that_of_the_table(dims, correlatio
     """It nears the information from below while log N exceeds it, and log N otherwise; above log N it never is."""
     generator = torch.Generator().manual_seed(candidates + dims)
     found = []
-    for _ in range(max(3, 2**14 // candidates)):
+    for _ in range(max(3, 2**12 // candidates)):
         asked, answers = best_critic(dims, correlation, candidates, generator)
         found.append(mutual_information_bound(info_nce(asked, answers, temperature=1.0, geometry="dot"), candidates))
         assert found[-1] <= math.log(candidates)
