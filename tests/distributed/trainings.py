@@ -29,7 +29,7 @@ EXACT = (  # what cannot be the same over processes is left out: dropout is draw
     "train.validate_every=8",
     "train.clip=1.0",
 )
-ON_FOUR = ("supcon", "triplet", "arcface", "instance", "log-ratio")
+ON_FOUR = ("supcon", "arcface", "instance")
 """Trained by four processes too."""
 RESUMED = ("supcon", "arcface", "sampled", "instance")
 """Queue, sharded class weights, a sample of them, sharded bank."""
