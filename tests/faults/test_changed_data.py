@@ -1,6 +1,7 @@
 """A training goes on with the data it was given, or not at all: training examples are never evaluated on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,22 +42,37 @@ def write(folder, rows, header=HEADER):
     (folder / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n")
 
 
-@pytest.fixture
-def recipe(tmp_path):
-    before, after = tiny.RECIPE.split("[model]")
-    (tmp_path / "tiny.toml").write_text('name = "tiny"' + RECIPE + "[model]" + after)
-    assert before
-    write(tmp_path, table())
-    return tmp_path / "tiny.toml"
-
-
-def begun(recipe, until=10):
+def begin(recipe):
     """A run that stops after a checkpoint."""
     folder = recipe.parent / "runs" / "tiny"
     for event in run(tiny.job(recipe), folder):
-        if (event["kind"], event.get("step")) == ("checkpoint", until):
+        if (event["kind"], event.get("step")) == ("checkpoint", 10):
             break
     return folder
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A table, a recipe, and a run of them that stopped."""
+    folder = tmp_path_factory.mktemp("desk")
+    before, after = tiny.RECIPE.split("[model]")
+    (folder / "tiny.toml").write_text('name = "tiny"' + RECIPE + "[model]" + after)
+    assert before
+    write(folder, table())
+    begin(folder / "tiny.toml")
+    return folder
+
+
+@pytest.fixture
+def recipe(desk, tmp_path):
+    """The recipe beside its table."""
+    return shutil.copytree(desk, tmp_path / "desk", ignore=shutil.ignore_patterns("runs")) / "tiny.toml"
+
+
+@pytest.fixture
+def begun(desk, recipe):
+    """The run of it that stopped."""
+    return shutil.copytree(desk / "runs" / "tiny", recipe.parent / "runs" / "tiny")
 
 
 def changed(rows, how):
@@ -104,18 +120,17 @@ def refused(recipe, folder):
 
 
 @pytest.mark.parametrize("how", CHANGES)
-def test_a_training_does_not_go_on_with_other_data_and_says_what_differs(recipe, how, survived):
-    folder = begun(recipe)
+def test_a_training_does_not_go_on_with_other_data_and_says_what_differs(recipe, begun, how, survived):
     write(recipe.parent, changed(table(), how))
-    found = refused(recipe, folder)
+    found = refused(recipe, begun)
     assert found.reference == "data-changed"
     assert CHANGES[how] in found.message
-    assert f"--from {folder}" in found.hint
+    assert f"--from {begun}" in found.hint
     with pytest.raises(DataError) as caught:  # and the same of a job that was built without asking
-        list(run(tiny.job(recipe), folder, resume=True))
+        list(run(tiny.job(recipe), begun, resume=True))
     assert caught.value.reference == "data-changed"
-    assert not (folder / "evaluation.json").exists()
-    assert not (folder / "model").exists()
+    assert not (begun / "evaluation.json").exists()
+    assert not (begun / "model").exists()
     survived("data changed between stop and resume")
 
 
@@ -126,22 +141,21 @@ def test_a_split_that_the_data_names_is_part_of_it(recipe):
     write(recipe.parent, rows)
     text = recipe.read_text().replace("[data.columns]", '[data.columns]\nsplit = "part"')
     recipe.write_text(text)
-    folder = begun(recipe)
+    folder = begin(recipe)
     for row in rows:
         row[6] = "train" if row[4] == "k3" else row[6]
     write(recipe.parent, rows)
     assert "6 examples (n3, n23, n43, ...) with another split" in refused(recipe, folder).message
 
 
-def test_the_same_data_goes_on_and_keeps_its_division(recipe):
-    folder = begun(recipe)
-    kept = read_fingerprint(folder)
+def test_the_same_data_goes_on_and_keeps_its_division(recipe, begun):
+    kept = read_fingerprint(begun)
     assert kept.labels[:2] == ("k0", "k1")
-    job = build(load_recipe(recipe), cache=recipe.parent / "cache", begun=folder)
+    job = build(load_recipe(recipe), cache=recipe.parent / "cache", begun=begun)
     assert [name for name, split in zip(kept.ids, kept.splits, strict=True) if split == "train"] == list(job.train.ids)
     assert [name for name, split in zip(kept.ids, kept.splits, strict=True) if split == "test"] == list(job.test.ids)
-    list(run(job, folder, resume=True))
-    assert json.loads((folder / "evaluation.json").read_text())["step"] > 0
+    list(run(job, begun, resume=True))
+    assert json.loads((begun / "evaluation.json").read_text())["step"] > 0
 
 
 def test_a_finished_run_stays_as_it_is_whatever_becomes_of_its_data(recipe):
@@ -154,21 +168,19 @@ def test_a_finished_run_stays_as_it_is_whatever_becomes_of_its_data(recipe):
     assert tiny.content(folder) == before
 
 
-def test_settings_that_changed_are_named_and_refused(recipe):
-    folder = begun(recipe)
-    text = (folder / "recipe.toml").read_text()
-    (folder / "recipe.toml").write_text(text.replace("steps = 40", "steps = 50").replace("queue = 32", "queue = 16"))
-    job = build(load_recipe(folder / "recipe.toml"), cache=recipe.parent / "cache", begun=folder)
+def test_settings_that_changed_are_named_and_refused(recipe, begun):
+    text = (begun / "recipe.toml").read_text()
+    (begun / "recipe.toml").write_text(text.replace("steps = 40", "steps = 50").replace("queue = 32", "queue = 16"))
+    job = build(load_recipe(begun / "recipe.toml"), cache=recipe.parent / "cache", begun=begun)
     with pytest.raises(RecipeError) as caught:
-        list(run(job, folder, resume=True))
+        list(run(job, begun, resume=True))
     assert caught.value.reference == "run-changed"
     assert "loss.queue = 16, was 32" in caught.value.message
     assert "train.steps = 50, was 40" in caught.value.message
 
 
-def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluation(recipe):
-    folder = begun(recipe)
-    old = read_fingerprint(folder)
+def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluation(recipe, begun):
+    old = read_fingerprint(begun)
     seen = old.seen().classes
     rows = [row for row in changed(table(), "relabelled") if row[4] != min(seen)]
     rows += [
@@ -176,7 +188,7 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluat
         for row in range(35)
     ]
     write(recipe.parent, rows)
-    job = build(load_recipe(recipe), cache=recipe.parent / "cache", start=folder)
+    job = build(load_recipe(recipe), cache=recipe.parent / "cache", start=begun)
     new = job.fingerprint
     evaluated = {label for label, split in zip(new.labels, new.splits, strict=True) if split in ("validation", "test")}
     assert evaluated & {f"k{k}" for k in range(20)}
@@ -184,7 +196,7 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluat
     assert not evaluated & seen
     assert {split for label, split in zip(new.labels, new.splits, strict=True) if label == min(seen)} == {"earlier"}
     assert seen <= new.seen().classes
-    best = [event["step"] for event in read_events(folder / "events.jsonl") if event.get("best")][-1]
+    best = [event["step"] for event in read_events(begun / "events.jsonl") if event.get("best")][-1]
     assert job.origin == {"run": "tiny", "step": best}
     started = recipe.parent / "runs" / "started"
     events = []
@@ -200,7 +212,7 @@ def test_a_new_run_from_the_weights_keeps_what_they_have_seen_out_of_its_evaluat
 
 def test_a_new_run_from_the_weights_divides_by_row_as_before(recipe):
     recipe.write_text(recipe.read_text().replace("[data.split]", '[data.split]\nby = "row"'))
-    folder = begun(recipe)
+    folder = begin(recipe)
     old = read_fingerprint(folder)
     before = dict(zip(old.ids, old.splits, strict=True))
     random = np.random.default_rng(5)
@@ -220,20 +232,18 @@ def test_a_new_run_from_the_weights_divides_by_row_as_before(recipe):
     assert not evaluated & old.seen().contents
 
 
-def test_splits_that_the_data_names_may_not_evaluate_weights_by_what_they_have_seen(recipe):
-    folder = begun(recipe)
+def test_splits_that_the_data_names_may_not_evaluate_weights_by_what_they_have_seen(recipe, begun):
     rows = table()
     for row in rows:
         row[6] = "test" if row[4] in ("k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9") else "train"
     write(recipe.parent, rows)
     recipe.write_text(recipe.read_text().replace("[data.columns]", '[data.columns]\nsplit = "part"'))
     with pytest.raises(DataError) as caught:
-        build(load_recipe(recipe), cache=recipe.parent / "cache", start=folder)
+        build(load_recipe(recipe), cache=recipe.parent / "cache", start=begun)
     assert caught.value.reference == "seen-before"
 
 
-def test_weights_of_another_network_are_refused(recipe):
-    folder = begun(recipe)
+def test_weights_of_another_network_are_refused(recipe, begun):
     with pytest.raises(RecipeError) as caught:
-        build(load_recipe(recipe, ["model.dim=5"]), cache=recipe.parent / "cache", start=folder)
+        build(load_recipe(recipe, ["model.dim=5"]), cache=recipe.parent / "cache", start=begun)
     assert caught.value.reference == "start-does-not-fit"

@@ -40,14 +40,20 @@ def undisturbed(recipe):
     return folder
 
 
-@pytest.fixture
-def halted(recipe, tmp_path):
+@pytest.fixture(scope="module")
+def begun(recipe):
     """A run that stopped after the checkpoint of step 10."""
-    folder = tmp_path / "halted"
+    folder = recipe.parent / "runs" / "begun"
     for event in run(tiny.job(recipe), folder):
         if (event["kind"], event.get("step")) == ("checkpoint", 10):
             break
     return folder
+
+
+@pytest.fixture
+def halted(begun, tmp_path):
+    """The same, for a test to do with it what it likes."""
+    return shutil.copytree(begun, tmp_path / "halted")
 
 
 def resumed(recipe, folder, **options):
