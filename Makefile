@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versio
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test shown check fix docs course bench results changelog dist clean
+.PHONY: help setup demo quick test slow shown check fix docs course bench results changelog dist clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser 
 
 test: $(VENV)/.dev  ## All tests but the slow ones.
 	$(PYTEST) -m "not slow" $(TESTS)
+
+slow: $(VENV)/.dev  ## The slow tests: whole products of which `make test` tries a part, and more deaths.
+	$(PYTEST) -m slow $(TESTS)
 
 shown: $(VENV)/.bench  ## Run the tests that show something of each loss, and take down which pass.
 	$(PYTEST) -m shows --shown tests/shown.json tests/battery tests/losses tests/interop tests/distributed

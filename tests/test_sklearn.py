@@ -16,7 +16,7 @@ from tuplet.sklearn import MetricEmbedding
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([MetricEmbedding(steps=60, hidden=(32,), dim=8)])
+@parametrize_with_checks([MetricEmbedding(steps=20, hidden=(32,), dim=8)])
 def test_it_is_an_estimator(estimator, check):
     check(estimator)
 

@@ -1,8 +1,6 @@
 """Row programs: every plan gives the numbers of the whole matrix, eagerly and compiled, and reads nothing back."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,7 +71,7 @@ def assert_equal(found, truth, leaves, tolerance=1e-10):
 def test_every_plan_gives_the_numbers_of_the_whole_matrix(name, two_sets, tile_size):
     reduction, geometries = REDUCTIONS[name]
     weights = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    for geometry in geometries:
+    for geometry in geometries[: 1 if tile_size == 1 else None]:  # tiles of one entry take long, and see no geometry
         x, r, relation, leaves = case(two_sets)
         for w in (None, weights) if tile_size == 7 else (weights,):
             truth = reference(reduction, x, r, relation, geometry, scale=3.0, weights=w)
@@ -295,9 +293,8 @@ def test_the_trace_notices_a_read():
     assert len(reads.found) == 2
 
 
-def test_compiled_tile_code_gives_the_same_and_steady_calls_compile_nothing():
+def test_compiled_tile_code_gives_the_same_and_steady_calls_compile_nothing(starter, tmp_path):
     # in a process of its own: what checks shapes in tests cannot be traced
-    script = Path(__file__).with_name("compiled_programs.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = starter(["python", Path(__file__).with_name("compiled_programs.py")], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[-2:] == ["0", "recompiled"]
