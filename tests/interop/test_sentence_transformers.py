@@ -7,7 +7,7 @@ from oracles.comparison import assert_same
 from tuplet.losses import contrastive, info_nce, triplet
 
 
-def peer(name):
+def baseline(name):
     """A loss of theirs; imported where it is used, since it takes seconds that only one of the workers must spend."""
     return getattr(pytest.importorskip("sentence_transformers.losses"), name)
 
@@ -19,7 +19,7 @@ def columns(count=2, rows=10):
 
 def theirs(name, embeddings, labels=None, **settings):
     """The loss of embeddings, which a model would have made of texts."""
-    return peer(name)(None, **settings).compute_loss_from_embeddings(embeddings, labels)
+    return baseline(name)(None, **settings).compute_loss_from_embeddings(embeddings, labels)
 
 
 def test_multiple_negatives_ranking_is_info_nce():
@@ -59,7 +59,7 @@ def test_triplets_are_listed_ones():
 def test_triplets_of_a_batch_are_selected_as_there(name, select):
     (x,) = columns(1)
     labels = torch.arange(10) % 3
-    truth = peer(name)(None, margin=5)
+    truth = baseline(name)(None, margin=5)
     found = triplet(x, labels, margin=5.0, geometry="euclidean", select=select)
     assert_same(found, truth.compute_loss_from_embeddings([x], labels), x, tolerance=1e-6)
 
