@@ -39,7 +39,7 @@ class Related:
     statement: Statement
     values: tuple[Tensor, ...]
     digests: tuple[str, ...]
-    tables: Mapping[int, Tensor] = field(default_factory=dict)
+    tables: "Mapping[int, Listed]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -90,6 +90,11 @@ class Related:
         )
 
     @property
+    def is_symmetric(self) -> bool:
+        """Whether no answer depends on the order of a pair."""
+        return all(rule.is_symmetric for rule in self.rules())
+
+    @property
     def targets(self) -> NDArray[np.float64]:
         """Graded labels of the examples, of which `distance` is asked."""
         found = self.values[0].double().numpy()
@@ -102,7 +107,7 @@ class Related:
             return None
         asked = self.statement.asked[0]
         if asked.kind == "distances":
-            return _Listed(self.tables[0]).distance
+            return self.tables[0].distance
         return relations.tree_distance(asked.weights or (1.0,) * len(asked.names))
 
     def _made(
@@ -135,7 +140,7 @@ def relate(manifest: Manifest, statement: Statement, arrays: Mapping[str, str]) 
     for number, asked in enumerate(statement.asked):
         columns = [found[name] for name in asked.names]
         if asked.kind in ("matrix", "distances"):
-            tables[number] = _table(asked, columns[0], len(manifest))
+            tables[number] = Listed.of(_table(asked, columns[0], len(manifest)))
             values.append(torch.arange(len(manifest)))
         else:
             values.append(_READ[asked.kind](asked, columns, manifest))
@@ -306,12 +311,26 @@ class _Named:
 
 
 @dataclass(frozen=True, eq=False)
-class _Listed:
-    """Entries of a matrix over all examples, which stays where it is: in memory of the host, or in a file."""
+class Listed:
+    """Entries of a matrix over all examples, which stays where it is: in memory of the host, or in a file.
+
+    Args:
+        table: (examples, examples).
+        is_symmetric: Whether no entry depends on the order of its pair.
+    """
 
     table: Tensor
+    is_symmetric: bool
+
+    @staticmethod
+    def of(table: Tensor) -> "Listed":
+        """After a look at all entries, some rows at a time."""
+        size = max(1, _TILE // max(1, len(table)))
+        blocks = (slice(at, at + size) for at in range(0, len(table), size))
+        return Listed(table, all(torch.equal(table[rows], table[:, rows].T) for rows in blocks))
 
     def __call__(self, rows: Values, cols: Values) -> Answer:
+        """Entries as answers."""
         said = self._at(rows["row"], cols["row"])
         return (said, ~said) if said.dtype == torch.bool else (said > 0, said == 0)
 
@@ -334,7 +353,7 @@ _MADE: Mapping[str, Callable[[Asked, Tensor, Tensor | None, Any], Rule | Levels]
     "paired": lambda _, mine, theirs, __: _asking(_Named(), "mate", mine, theirs),
     "within": lambda asked, mine, theirs, __: relations.within(mine, asked.number or 0.0, theirs),
     "similar": lambda asked, mine, theirs, __: relations.similar(mine, asked.number or 0.0, theirs),
-    "matrix": lambda _, mine, theirs, table: _asking(_Listed(table), "row", mine, theirs, is_symmetric=False),
+    "matrix": lambda _, mine, theirs, listed: _asking(listed, "row", mine, theirs, is_symmetric=listed.is_symmetric),
     "hierarchy": lambda asked, mine, theirs, _: relations.hierarchy(mine, asked.weights, theirs),
 }
 

@@ -63,6 +63,8 @@ class MetricLoss(nn.Module):
 
     reads_classes: ClassVar[bool] = False
     """Whether it needs a class id of each example, where others take a rule about pairs."""
+    of_both_ends: ClassVar[bool] = False
+    """Whether it looks at the negatives of both ends of a pair: a rule must then not depend on the order."""
     stops_gradient: ClassVar[bool] = False
     """Whether some factors are constants in the gradient by definition: it is not the derivative of the value then."""
 

@@ -48,6 +48,7 @@ class DynamicSoftMarginLoss(PairLoss):
     fixed_geometry = "cosine"
     of_units = True
     meets_all = True
+    of_both_ends = True
     divides_by = "the positive pairs of which an end has a negative"
     stops_gradient = True
     keyword_inputs: ClassVar[Mapping[str, Any]] = {"histogram": Float[Tensor, " nodes"] | None}

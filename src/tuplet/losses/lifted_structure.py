@@ -41,6 +41,7 @@ class LiftedStructureLoss(PairLoss):
     reads = "distance"
     local = True
     meets_all = True
+    of_both_ends = True
 
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
         """Negatives of all ends first, then pairs."""

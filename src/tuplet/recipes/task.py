@@ -140,6 +140,13 @@ def _of_relation(recipe: Recipe, manifest: Manifest) -> Supervision:
             "data.relation=none",
             reference="relation-of-loss",
         )
+    if declared.of_both_ends and (manifest.pairs is not None or not manifest.related.is_symmetric):
+        raise RecipeError(
+            f"loss = {recipe.loss.name!r} looks at both ends of a pair, and data.relation = {asked!r} depends on their "
+            "order.",
+            hint="Make the matrix symmetric, or take another loss: --set loss=supcon",
+            reference="relation-of-both-ends",
+        )
     sections = {"objective": recipe.objective, "loss": recipe.loss}
     queue = next((key for key, section in sections.items() if _queue(section)), "")
     if queue and not is_distance:
