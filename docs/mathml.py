@@ -1,6 +1,7 @@
 """A hook of mkdocs: formulas become MathML when the site is built, so a page needs neither script nor network.
 
-The page of the mathematics is written as plain text; there `w_i` and `e^{-z}` become indices and exponents.
+The page of the mathematics is written as plain text; there `w_i` and `e^{-z}` become indices and exponents. So are the
+docstrings behind the reference, of which one letter is an index and anything longer part of a name.
 """
 
 import html
@@ -9,21 +10,26 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+REFERENCE = "reference/"
 PLAIN = "reference/math.md"
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 _NORM = re.compile(r"<mo[^>]*>(&#x02016;|&#x0007C;|&#x02225;|‖|\|)</mo>")
 _LEFT_AS_IT_IS = re.compile(r"(<code.*?</code>|<pre.*?</pre>|<math.*?</math>|<[^>]+>)", re.DOTALL)
 # after a word of several letters it is no index but part of a name, such as log_ratio
 _INDEX = re.compile(r"(?<![A-Za-z_][a-z0-9])(?<=[\w)\]}′⁺⁻̂̄])([_^])(?:\{([^{}]*)\}|([A-Za-z0-9α-ωθ∞]+|[−+-]?\d+))")
+_LETTER = re.compile(r"(?<![\w.])([A-Za-zα-ωΔ])_([A-Za-z0-9])\b")
 
 
 def on_page_content(content: str, *, page: Any, **_: Any) -> str:
     """The page with every formula drawn."""
-    if page.file.src_uri == PLAIN:
+    if page.file.src_uri.startswith(REFERENCE):
         parts = _LEFT_AS_IT_IS.split(content)
-        content = "".join(
-            _INDEX.sub(_raise_or_lower, part) if place % 2 == 0 else part for place, part in enumerate(parts)
-        )
+        for place in range(0, len(parts), 2):
+            if page.file.src_uri == PLAIN:
+                parts[place] = _INDEX.sub(_raise_or_lower, parts[place])
+            else:
+                parts[place] = _LETTER.sub(r"\1<sub>\2</sub>", parts[place])
+        content = "".join(parts)
     return _FORMULA.sub(_draw, content)
 
 

@@ -147,17 +147,26 @@ def test_the_page_of_the_mathematics_lowers_its_indices_but_not_parts_of_names(b
     page.goto((site / "reference" / "math.html").as_uri())
     lowered = page.locator("article sub").all_inner_texts()
     assert {"i", "a"} <= set(lowered)
-    assert not {"ratio", "weights", "mining"} & set(lowered)
+    assert not {"ratio", "weights", "mining", "softmax"} & set(lowered)
+    page.goto((site / "reference" / "losses" / "nce.html").as_uri())
+    assert "words drawn from Pn for each row" in page.locator("article").inner_text()
+    assert "negative_sampling" in page.locator("article").inner_text()
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_pages_of_each_kind(browser, site, scheme):
+PAGES_OF_EACH_KIND = (
+    *("index", "course/claims", "course/margins", "ko/course/pairs", "losses/triplet", "losses/adaface", "benchmarks"),
+    *("guides/objective", "guides/serve", "guides/training", "reference/losses/triplet", "design"),
+)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", WIDTH)])
+def test_axe_finds_nothing_serious_on_pages_of_each_kind(browser, site, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = browser.new_page(color_scheme=scheme)
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     serious = []
-    for place in ("index.html", "losses/triplet.html", "guides/training.html"):
-        page.goto((site / place).as_uri())
+    for place in PAGES_OF_EACH_KIND:
+        page.goto((site / f"{place}.html").as_uri())
         found = axe.run(page).response["violations"]
         serious += [
             (place, one["id"], [node["target"] for node in one["nodes"]][:3])
