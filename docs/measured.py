@@ -22,8 +22,8 @@ Memory is the peak of the process beyond the named tensors.
 
 *Bound* is the limit that the project promises; a figure beyond it is marked as missed.
 Embeddings have 128 dimensions, classes four examples.
-Where a library takes less than 1 × it is the faster one: of 512 rows the whole matrix of scores fits in the caches, and
-losses that are written as row programs compute it twice.
+Where a library takes less than 1 × it is the faster one: of 512 rows the whole matrix of scores fits in the caches,
+and what a call costs beside it counts.
 """
 SEARCH = """## Search
 

@@ -77,6 +77,9 @@ intra_pair_variance = IntraPairVarianceLoss.function()
 
 def _sums(distance: Tensor, pair: Pair) -> tuple[Tensor, ...]:
     """Weighted sums of scores, and of weights, of positives and of negatives."""
-    score, weight = 1 - distance, pair.of_row["weight"]
-    own = [torch.where(chosen, weight, 0.0) for chosen in (pair.positive, pair.negative)]
-    return (own[0] * score).sum(), own[0].sum(), (own[1] * score).sum(), own[1].sum()
+    score, weight = 1 - distance, pair.of_row["weight"][:, 0]
+    found: list[Tensor] = []
+    for chosen in (pair.positive, pair.negative):
+        rows = torch.where(chosen, score, 0.0).sum(1), chosen.sum(1).to(weight)
+        found += [(weight * row).sum() for row in rows]
+    return tuple(found)
