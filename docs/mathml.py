@@ -22,6 +22,7 @@ _LETTER = re.compile(r"(?<![\w.])([A-Za-zα-ωΔ])_([A-Za-z0-9])\b")
 
 def on_page_content(content: str, *, page: Any, **_: Any) -> str:
     """The page with every formula drawn."""
+    content = _FORMULA.sub(_draw, content)  # first: the index of a formula is not one of the prose
     if page.file.src_uri.startswith(REFERENCE):
         parts = _LEFT_AS_IT_IS.split(content)
         for place in range(0, len(parts), 2):
@@ -30,7 +31,7 @@ def on_page_content(content: str, *, page: Any, **_: Any) -> str:
             else:
                 parts[place] = _LETTER.sub(r"\1<sub>\2</sub>", parts[place])
         content = "".join(parts)
-    return _FORMULA.sub(_draw, content)
+    return content
 
 
 def _raise_or_lower(found: re.Match[str]) -> str:

@@ -151,6 +151,8 @@ def test_the_page_of_the_mathematics_lowers_its_indices_but_not_parts_of_names(b
     page.goto((site / "reference" / "losses" / "nce.html").as_uri())
     assert "words drawn from Pn for each row" in page.locator("article").inner_text()
     assert "negative_sampling" in page.locator("article").inner_text()
+    page.goto((site / "reference" / "losses" / "contrastive.html").as_uri())
+    assert "<sub>" not in "".join(page.locator("article math").all_text_contents())  # no mark-up within a formula
     page.close()
 
 
