@@ -231,7 +231,7 @@ def test_ctrl_c_keeps_what_is_finished(table, typist, tuplet):
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert "--resume" in said
-    tuplet("compare", "--resume", "comparisons/stopped", folder=table)
+    tuplet("compare", "--resume", "comparisons/stopped", "--jobs", "1", folder=table)
 
 
 @pytest.mark.browser

@@ -63,7 +63,7 @@ def test_a_run_is_exported_checked_and_used_without_tuplet(run, workplace, tuple
 
 @pytest.mark.parametrize(
     ("mode", "channels", "fit_by"),
-    [("RGB", 1, "crop"), ("RGBA", 3, "pad"), ("I;16", 1, "stretch"), ("I;16", 1, "pad"), ("RGB", 3, "middle")],
+    [("RGB", 1, "crop"), ("RGBA", 3, "pad"), ("I;16", 1, "stretch"), ("RGB", 3, "middle")],  # each value of each once
 )
 def test_pictures_of_any_shape_are_read_as_training_reads_them(tmp_path, mode, channels, fit_by):
     more = {"resize": 14, "resample": "bicubic"} if fit_by == "middle" else {}
