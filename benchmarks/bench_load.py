@@ -2,7 +2,8 @@
 
 Run `make bench BENCH=benchmarks/bench_load.py`, or with the number of searches behind it. It trains a small run on
 glyphs, starts `tuplet serve` on it, and appends a row to `load.csv`: latencies as the clients see them, searches a
-second, answers that were no 200, and the memory of the server before and after. Clients and server share the machine.
+second, answers that were no 200 and their statuses, and the memory of the server before, and after each quarter of the
+searches: what it keeps per search would show there. Clients and server share the machine.
 """
 
 import csv
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from PIL import Image
 from tuplet import index as indexes
 
 RESULTS = Path(__file__).with_name("load.csv")
-CLIENTS, SEARCHES = 64, 10_000
+CLIENTS, SEARCHES, ROUNDS = 64, 10_000, 4
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,15 @@ def _measured(address: str, run: Path, server: psutil.Process, searches: int, fo
     vectors = [item.vector.tolist() for item in index.fetch(names).values()]
     bodies = bodies_of(pictures, names, vectors)
     under_load(address, bodies, CLIENTS, 4 * CLIENTS)  # threads, buffers and caches are there from here on
-    before = server.memory_info().rss
-    found = under_load(address, bodies, CLIENTS, searches)
+    memory, rounds = [_megabytes(server)], []
+    for _ in range(ROUNDS):
+        rounds.append(under_load(address, bodies, CLIENTS, searches // ROUNDS))
+        memory.append(_megabytes(server))
+    found = Load(
+        [one for part in rounds for one in part.seconds],
+        [one for part in rounds for one in part.errors],
+        sum(part.took for part in rounds),
+    )
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "items": len(index),
@@ -127,9 +136,14 @@ def _measured(address: str, run: Path, server: psutil.Process, searches: int, fo
         "per_second": round(searches / found.took, 1),
         **{f"p{share:g}_ms": round(found.percentile(share / 100) * 1e3, 1) for share in (50, 90, 99, 99.9)},
         "errors": len(found.errors),
-        "mb_before": round(before / 2**20, 1),
-        "mb_after": round(server.memory_info().rss / 2**20, 1),
+        "statuses": "; ".join(f"{status} x {times}" for status, times in sorted(Counter(found.errors).items())),
+        "mb_before": memory[0],
+        "mb_after_quarters": "; ".join(map(str, memory[1:])),
     }
+
+
+def _megabytes(process: psutil.Process) -> float:
+    return round(process.memory_info().rss / 2**20, 1)
 
 
 if __name__ == "__main__":

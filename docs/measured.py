@@ -40,7 +40,7 @@ LOAD = """## A server under load
 
 `benchmarks/bench_load.py`: clients that search without a pause, a third each by picture, item and vector, over a run
 on glyphs; server and clients share the machine, which had other work. Times are on the clock.
-*Memory* is that of the server before and after.
+*Memory* is that of the server before, and after each quarter of the searches; *errors* are answers that were no 200.
 """
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
 
@@ -118,9 +118,10 @@ def _load() -> Iterator[str]:
     yield "| searches | clients | a second | median | 90 % | 99 % | 99.9 % | errors | memory |"
     yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     times = " | ".join(f"{float(row[f'p{share}_ms']):,.0f} ms" for share in ("50", "90", "99", "99.9"))
-    memory = f"{float(row['mb_before']):,.0f} MB, {float(row['mb_after']):,.0f} MB"
+    memory = ", ".join(f"{float(one):,.0f} MB" for one in (row["mb_before"], *row["mb_after_quarters"].split("; ")))
+    errors = row["errors"] + (f" ({row['statuses']})" if row["statuses"] else "")
     head = f"{int(row['searches']):,} | {row['clients']} | {float(row['per_second']):,.0f}"
-    yield f"| {head} | {times} | {row['errors']} | {memory} |"
+    yield f"| {head} | {times} | {errors} | {memory} |"
     yield ""
     yield f"{row['date']}, {int(row['items']):,} items."
     yield ""
