@@ -181,7 +181,7 @@ def _at_once(work: Work) -> Sums:
         values = {name: value for name, (value, _) in found.items()}
         values |= {name: r[name] for name in spec.of_row} | {name: c[name] for name in spec.of_col}
         means = [work.weighted(mean) for mean in finished(spec.program, values)]
-        return _value(work, means), means
+        return _value(means, _counts(work, means)), means
 
     given = {"product": work.product(*whole)} | asked_for(spec, rows, cols, scalars)
     if not spec.needs_grad:
@@ -193,11 +193,16 @@ def _at_once(work: Work) -> Sums:
         return work.summed(means)
 
 
-def _value(work: Work, means: Sequence[Mean]) -> Tensor:
+def _counts(work: Work, means: Sequence[Mean]) -> list[Tensor] | None:
+    """What each of several means divides by; None for a single one, which is divided at the end."""
+    return None if len(means) == 1 else [work.count(mean) for mean in means]
+
+
+def _value(means: Sequence[Mean], counts: Sequence[Tensor] | None) -> Tensor:
     """Sum of the losses of one mean, or of several each divided by its count."""
-    if len(means) == 1:
+    if counts is None:
         return means[0].loss.sum()
-    sums = [mean.share * mean.loss.sum() / work.count(mean).to(mean.loss) for mean in means]
+    sums = [mean.share * mean.loss.sum() / number.to(mean.loss) for mean, number in zip(means, counts, strict=True)]
     return sum(sums[1:], sums[0])
 
 
@@ -217,9 +222,10 @@ def _twice(work: Work, reduced: Callable[[], tuple[Found, Values]], backward: Ca
     constants = {name: x for name, x in found.items() if name not in seeds}
 
     means = [work.weighted(mean) for mean in finished(program, found)]
+    counts = _counts(work, means)  # also without a gradient: processes without rows count as often
 
     def losses(given: Found) -> Tensor:
-        return _value(work, [work.weighted(mean) for mean in finished(program, {**given, **constants})])
+        return _value([work.weighted(mean) for mean in finished(program, {**given, **constants})], counts)
 
     outcome = work.summed(means)
     if work.spec.needs_grad:
