@@ -1,19 +1,36 @@
 """Every sampler of examples is a `batch_sampler` of torch's DataLoader: lists of ints, a length, an end."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from tuplet.data import Manifest
+from tuplet.data.related import relate
+from tuplet.data.statement import parse
 from tuplet.errors import TupletError
-from tuplet.sampling import HardClassSampler, NeighbourSampler, PairedSampler, PerClassSampler, UniformSampler, registry
+from tuplet.sampling import (
+    HardClassSampler,
+    NeighbourSampler,
+    PairedSampler,
+    PerClassSampler,
+    RelatedSampler,
+    UniformSampler,
+    registry,
+)
 
 LABELS = torch.arange(30) % 6
+TABLE = Manifest(
+    "vector", tuple(map(str, range(30))), np.zeros((30, 1)), metadata={"kind": tuple(map(str, LABELS.tolist()))}
+)
+RELATED = relate(TABLE, parse("same_class(kind)"), {}).related
 SAMPLERS = {
     "uniform": lambda: UniformSampler(30, 8, seed=0),
     "per-class": lambda: PerClassSampler(LABELS, 3, 2, seed=0),
     "paired": lambda: PairedSampler(torch.stack([torch.arange(30), torch.arange(30) + 30], 1), 7, seed=0),
     "neighbours": lambda: NeighbourSampler(torch.arange(30.0), 6, 2, seed=0),
     "hard-classes": lambda: HardClassSampler(LABELS, 4, 3, seed=0),
+    "related": lambda: RelatedSampler(RELATED, 8, 1, seed=0),
 }
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
@@ -66,6 +83,8 @@ def test_an_iteration_that_was_broken_off_goes_on_and_so_does_a_resumed_one(name
         lambda: PerClassSampler(LABELS, 3, -2, seed=0),
         lambda: NeighbourSampler(torch.arange(9.0), 4, -1, seed=0),
         lambda: HardClassSampler(LABELS, 4, 3, per_class=1, seed=0),
+        lambda: RelatedSampler(RELATED, 0, 1, seed=0),
+        lambda: RelatedSampler(RELATED, 8, 0, seed=0),
         lambda: HardClassSampler(LABELS, 4, 3, momentum=1.0, seed=0),
         lambda: HardClassSampler(LABELS, 4, 3, candidates=-2, seed=0),
     ],

@@ -149,4 +149,4 @@ def test_labels_above_two_to_the_24_stay_apart():
 
 
 def test_the_registry_knows_the_samplers():
-    assert list(registry) == ["hard-classes", "neighbours", "paired", "per-class", "uniform", "windows"]
+    assert list(registry) == ["hard-classes", "neighbours", "paired", "per-class", "related", "uniform", "windows"]

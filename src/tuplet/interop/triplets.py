@@ -24,7 +24,7 @@ class TripletMarginLoss(Shim):
         margin: float = 0.05,
         swap: bool = False,
         smooth_loss: bool = False,
-        triplets_per_anchor: str = "all",
+        triplets_per_anchor: int | str = "all",
         *,
         how: Compared,
         mean: str,
@@ -69,7 +69,7 @@ class MarginLoss(Shim):
         margin: float = 0.2,
         nu: float = 0,
         beta: float = 1.2,
-        triplets_per_anchor: str = "all",
+        triplets_per_anchor: int | str = "all",
         learn_beta: bool = False,
         num_classes: int | None = None,
     ) -> Became:
