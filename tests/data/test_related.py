@@ -231,3 +231,26 @@ def test_columns_that_do_not_hold_what_is_asked_are_refused(text, arrays, tmp_pa
     with pytest.raises(DataError) as caught:
         relate(manifest(), parse(text), paths)
     assert caught.value.reference == "relation-column"
+
+
+def test_a_partner_that_is_no_example_is_said():
+    cells = {"next": ("1", "", "nobody", "0")}
+    table = Manifest("vector", ("0", "1", "2", "3"), np.zeros((4, 1)), metadata=cells)
+    found = relate(table, parse("paired(next)"), {})
+    assert [("1 of 4 cells" in note, "'nobody'" in note) for note in found.notes] == [(True, True)]
+    assert relate(table.take([0, 1, 3]), parse("paired(next)"), {}).notes == ()
+
+
+def test_minus_one_in_an_array_names_nobody_and_is_no_mistake(tmp_path):
+    np.save(tmp_path / "mate.npy", np.array([1, -1, 7]))
+    table = Manifest("vector", ("0", "1", "2"), np.zeros((3, 1)))
+    (note,) = relate(table, parse("paired(mate)"), {"mate": str(tmp_path / "mate.npy")}).notes
+    assert "1 of 3 cells" in note
+    assert "'7'" in note
+
+
+def test_a_name_with_a_space_is_asked_for_in_quotes():
+    with pytest.raises(RecipeError) as error:
+        parse("same_class(person id)")
+    assert '("person id")' in error.value.hint
+    assert parse('same_class("person id")').names == ("person id",)

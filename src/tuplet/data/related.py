@@ -145,9 +145,24 @@ def relate(manifest: Manifest, statement: Statement, arrays: Mapping[str, str]) 
         else:
             values.append(_READ[asked.kind](asked, columns, manifest))
     related = Related(statement, tuple(values), _digests(found, len(manifest)), tables)
+    notes = manifest.notes + tuple(_strangers(statement, found, values))
     if not statement.is_distance:
-        return replace(manifest, related=related)
-    return replace(manifest, related=related, targets=related.targets)
+        return replace(manifest, related=related, notes=notes)
+    return replace(manifest, related=related, notes=notes, targets=related.targets)
+
+
+def _strangers(statement: Statement, found: Mapping[str, Column], values: Sequence[Tensor]) -> Iterator[str]:
+    """A sentence for each column that names partners which are no examples: such a pair would be missing in silence."""
+    for asked, value in zip(statement.asked, values, strict=True):
+        if asked.kind != "paired":
+            continue
+        cells = found[asked.names[0]]
+        nothing = "" if isinstance(cells, tuple) else str(UNKNOWN)
+        missing = [str(cells[row]) for row in (value[:, 1] == UNKNOWN).nonzero()[:, 0].tolist()]
+        missing = [cell for cell in missing if plain_name(cell) != nothing]
+        if missing:
+            count = f"{len(missing)} of {len(cells)} cells"
+            yield f"data.relation: {count} of {asked.names[0]!r} name no example, such as {missing[0]!r}."
 
 
 def _column(manifest: Manifest, name: str, arrays: Mapping[str, str]) -> Column:
@@ -331,15 +346,17 @@ class Listed:
 
     def __call__(self, rows: Values, cols: Values) -> Answer:
         """Entries as answers."""
-        said = self._at(rows["row"], cols["row"])
-        return (said, ~said) if said.dtype == torch.bool else (said > 0, said == 0)
+        said, device = self._at(rows["row"], cols["row"]), rows["row"].device
+        yes, no = (said, ~said) if said.dtype == torch.bool else (said > 0, said == 0)
+        return yes.to(device), no.to(device)
 
     def distance(self, mine: Tensor, theirs: Tensor) -> Tensor:
         """As a `LabelDistance`."""
-        return self._at(mine[:, :1].long(), theirs[:, 0].long()[None]).double()
+        return self._at(mine[:, :1].long(), theirs[:, 0].long()[None]).double().to(mine.device)
 
     def _at(self, rows: Tensor, cols: Tensor) -> Tensor:
-        return self.table[rows.cpu(), cols.cpu()].to(rows.device)
+        """On the host, where the matrix lies: the places go there, and what is found comes back."""
+        return self.table[rows.cpu(), cols.cpu()]
 
 
 def _asking(form: Any, name: str, mine: Tensor, theirs: Tensor | None, *, is_symmetric: bool = True) -> Rule:

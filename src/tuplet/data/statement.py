@@ -12,6 +12,7 @@ from tuplet.errors import RecipeError
 from tuplet.registry import did_you_mean
 
 _LEVELS = ("hierarchy",)
+_EXAMPLES = "Write it as same_class(COLUMN) & ~within(COLUMN, 30), or same_class(COLUMN).ignoring(...)."
 _DISTANCES = ("tree_distance", "distances")
 """They say how far apart two labels are, for graded losses."""
 
@@ -121,7 +122,8 @@ def parse(text: str) -> Statement:
         node = ast.parse(text.strip(), mode="eval").body
         said = _read(node, text, is_whole=True)
     except (SyntaxError, ValueError, MemoryError) as problem:
-        raise _wrong(text, f"it is no expression ({getattr(problem, 'msg', problem)})") from problem
+        quotes = """ A name that is no plain word stands in quotes: same_class("person id")."""
+        raise _wrong(text, f"it is no expression ({getattr(problem, 'msg', problem)})", _EXAMPLES + quotes) from problem
     except RecursionError as problem:
         raise _wrong(text, "it is nested too deeply") from problem
     return Statement(text, said)
@@ -214,6 +216,6 @@ def _text(node: ast.expr, text: str) -> str:
 def _wrong(text: str, why: str, hint: str = "") -> RecipeError:
     return RecipeError(
         f"data.relation = {text!r} cannot be read: {why}.",
-        hint=hint or "Write it as same_class(COLUMN) & ~within(COLUMN, 30), or same_class(COLUMN).ignoring(...).",
+        hint=hint or _EXAMPLES,
         reference="relation-language",
     )
