@@ -100,7 +100,7 @@ class UniFaceLoss(TargetHeadLoss):
         """The numbers u of this process's rows among those of the global batch, and v, in this step."""
         rows = counts(len(labels), processes, labels.device)
         generator = derive(self.seed, "negatives", int(known(self, "calls")))
-        chances = torch.rand(sum(rows) + self.num_classes, generator=generator, dtype=torch.float64)
+        chances = torch.rand(sum(rows) + self.num_classes, generator=generator)  # not every device has float64
         begin = sum(rows[: processes.rank])
         return chances[begin : begin + len(labels)], chances[sum(rows) :]
 
