@@ -220,6 +220,23 @@ def test_continuous_labels_are_compared_by_the_neighbours_of_each_example(table,
     assert {one["loss"] for one in found["entries"]} == {"log_ratio"}
 
 
+def test_losses_of_classes_and_of_numbers_are_compared_by_one_measure_that_is_named(table, tuplet, typist):
+    """On data that has both, each would be evaluated by what it learns from."""
+    rows = np.random.default_rng(0).normal(size=(120, 3))
+    lines = [",".join(f"{value:.3f}" for value in (*row, row[0])) + f",{int(row[0] > 0)}" for row in rows]
+    budget = ["--steps", "10", "--trials", "1", "--seeds", "2", "--jobs", "1", "--set", "data.split.by=row"]
+    (table / "both.csv").write_text("\n".join(["x0,x1,x2,target,label", *lines]) + "\n")
+    words = ["compare", "--losses", "supcon,log_ratio", "both.csv", *budget, "--json"]
+    refused = typist(words, table)
+    assert (refused.returncode, "unequal-measures" in refused.stderr) == (4, True)
+    assert "supcon would be evaluated by map@r (protocol all) and log_ratio by spearman" in refused.stderr
+    assert not (table / "comparisons" / "both").exists()  # where it would have been
+    for metric, measure in (("spearman", "ndcg@10"), ("map@r", "map@r")):
+        changed = ["--set", f"evaluate.best_by={metric}", "--name", metric]
+        found = json.loads(tuplet(*words, *changed, folder=table).stdout)
+        assert (found["measure"], len(found["entries"]), len(found["pairs"])) == (measure, 2, 1)
+
+
 def test_ctrl_c_keeps_what_is_finished(table, typist, tuplet):
     words = ["compare", "--losses", "supcon,triplet", "table.csv", *BUDGET, "--name", "stopped", "--jobs", "2"]
     process = typist.start(words, table)

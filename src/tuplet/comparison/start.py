@@ -9,13 +9,13 @@ from statistics import median
 from tuplet.comparison.entries import Entry
 from tuplet.comparison.folder import Folder, Request
 from tuplet.engine import SINGLE_PROCESS
-from tuplet.errors import DataError
+from tuplet.errors import DataError, RecipeError
 from tuplet.recipes import Reader, Recipe, build, load_recipe
 from tuplet.recipes.imported import import_losses
 from tuplet.training import Job
 from tuplet.training.profile import profile_steps
 from tuplet.training.run import refuse_unfit
-from tuplet.training.trial import protocol_of_test
+from tuplet.training.trial import protocol_of_test, selection_by_validation
 
 
 def requested(
@@ -43,11 +43,14 @@ def requested(
         DataError: If the data cannot be read or divided as asked.
         RecipeError: If an entry cannot be trained on it, or evaluated.
     """
-    steps, digest = {}, ""
+    steps: dict[str, int] = {}
+    digest, first = "", ("", "")
     for entry in entries:
         job = build(entry.recipe, cache=reader.cache, reader=reader, trust=trust)
         refuse_unfit(job, SINGLE_PROCESS)
-        protocol_of_test(job)
+        evaluated = protocol_of_test(job).name, selection_by_validation(job).metric or ""
+        if evaluated != (first := first if steps else evaluated):
+            raise _unlike(entries[0].name, first, entry.name, evaluated)
         digest = digest_of(job)
         steps[entry.name] = job.settings.steps if not minutes else _fitting(job, minutes, device)
     return Request(
@@ -59,6 +62,16 @@ def requested(
         minutes=minutes,
         data=digest,
         steps=steps,
+    )
+
+
+def _unlike(name: str, by: tuple[str, str], other: str, its: tuple[str, str]) -> RecipeError:
+    """Two entries that would be evaluated by two measures: losses of classes and of numbers, on data that has both."""
+    return RecipeError(
+        f"{name} would be evaluated by {by[1]} (protocol {by[0]}) and {other} by {its[1]} (protocol {its[0]}): two "
+        "measures cannot be compared.",
+        hint=f"Name one for all: --set evaluate.best_by={by[1]} or --set evaluate.best_by={its[1]}",
+        reference="unequal-measures",
     )
 
 

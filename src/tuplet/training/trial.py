@@ -99,7 +99,7 @@ def protocol_of_test(job: Job) -> EvaluationProtocol:
     Raises:
         RecipeError: If there are no such examples, or as for `tried`.
     """
-    of = type(_selection(job).protocol)
+    of = type(selection_by_validation(job).protocol)
     asked = [] if job.test is None else protocols_of(job, job.test)
     found = [one for one in asked if isinstance(one, of) and not isinstance(one, KnnClassification)]
     if not found:
@@ -113,7 +113,7 @@ def protocol_of_test(job: Job) -> EvaluationProtocol:
 
 def _tried(job: Job, state: State) -> Trial:
     """Train, and evaluate the best step on the validation examples."""
-    selection = _selection(job)
+    selection = selection_by_validation(job)
     assert selection.metric is not None  # noqa: S101  just refused
     raw = evaluate_raw(job, selection.protocol, state.baseline.extractor)
     events = _trained(state)
@@ -138,7 +138,7 @@ def fitted(job: Job, device: torch.device | str = "cpu") -> Embedder:
     return state.evaluated.eval()
 
 
-def _selection(job: Job) -> Selection:
+def selection_by_validation(job: Job) -> Selection:
     """How validation selects the best step.
 
     Raises:
