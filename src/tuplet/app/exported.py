@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copy2
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from tuplet.app import standalone
+from tuplet.app.standalone import Network, program
 from tuplet.data.images import EIGHT_BITS
+from tuplet.data.numbers import is_wide
 from tuplet.errors import CheckpointError, DataError
 from tuplet.models import Embedder
 from tuplet.models.export import export
@@ -28,6 +30,8 @@ _NETWORKS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.s
 _OWNS = {*_NETWORKS.values(), "model.py", "model.json", "embed.py"}
 _CLOSE = 1e-5
 """Of the largest coordinate: so far the program's embeddings may be from the model's."""
+_CHECKED = 64
+"""Images, at most, that the program is run on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def export_folder(
             thresholds and the form of inputs, and `embed.py`, which runs it; "safetensors" are the weights alone, read
             by the network in `model.py`. "sentence-transformers" and "huggingface" write a model
             of text in the form of those libraries.
-        items: Real items: images, or tables and arrays of rows. `embed.py` is run on them in a process of its own.
+        items: Real items: images or folders of them, or tables and arrays of rows. `embed.py` is run on them, or on
+            the first 64 images, in a process of its own.
         unnormalised: Leave embeddings of a cosine model as long as they are.
 
     Raises:
@@ -65,8 +70,9 @@ def export_folder(
         DataError: If items are of another kind.
     """
     normalised = embedder.geometry == "cosine" and not unnormalised
-    if target in ("sentence-transformers", "huggingface"):
-        return _export_text(embedder, folder, target, [str(item) for item in items], normalised=normalised)
+    match target:
+        case "sentence-transformers" | "huggingface":
+            return _export_text(embedder, folder, target, [str(item) for item in items], normalised=normalised)
     kind = embedder.preprocessing.kind
     if items and kind not in ("image", "vector"):
         raise DataError(
@@ -76,12 +82,13 @@ def export_folder(
         )
     with replaced_folder(folder, owns=_OWNS, error=CheckpointError) as new:
         difference = export(embedder, new / _NETWORKS[target], normalised=normalised)
-        write_json(new / "model.json", _facts(embedder, normalised=normalised), version=FORMAT)
+        facts = _facts(embedder, normalised=normalised)
+        write_json(new / "model.json", facts, version=FORMAT)
         if kind in ("image", "vector"):
-            copy2(Path(standalone.__path__[0]) / "embed.py", new / "embed.py")
+            (new / "embed.py").write_text(_program(facts, target), encoding="utf-8")
         checked = 0
         if items:
-            checked, apart = _compared(embedder, new, [Path(item) for item in items], normalised=normalised)
+            checked, apart = _compared(embedder, new, list(map(str, items)), normalised=normalised)
             difference = max(difference, apart)
         return Exported(sorted(path.name for path in new.iterdir()), difference, checked)
 
@@ -92,31 +99,35 @@ def _facts(embedder: Embedder, *, normalised: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": embedder.preprocessing.kind, "dim": embedder.dim}
     facts |= {"geometry": embedder.geometry, "normalised": normalised, "thresholds": embedder.thresholds}
     if facts["kind"] == "image":
-        shown = ("size", "channels", "fit_by", "resize", "resample")
-        facts |= {name: preprocessing[name] for name in shown if name in preprocessing}
+        resize = preprocessing.get("resize", 0)
+        facts |= {name: preprocessing[name] for name in ("size", "channels", "fit_by")} | {"resize": resize}
+        facts |= {"mode": "L" if facts["channels"] == 1 else "RGB", "short": max(facts["size"], resize)}
+        facts["resample"] = preprocessing.get("resample", "bilinear").upper()
         facts["levels"] = list(preprocessing["levels"] or EIGHT_BITS)
-    if facts["kind"] == "vector" and embedder.columns is not None:
-        facts["columns"] = list(embedder.columns.inputs or ())
+    if facts["kind"] == "vector":
+        mean, scale = preprocessing["mean"], preprocessing["scale"]
+        facts["dtype"] = "float64" if mean and scale and is_wide(mean, scale) else "float32"
+        facts["columns"] = list(embedder.columns.inputs or ()) if embedder.columns is not None else []
     return facts
 
 
-def _compared(embedder: Embedder, folder: Path, items: list[Path], *, normalised: bool) -> tuple[int, float]:
-    """Run the program that goes along on real items: how many rows, and how far they are from the model's."""
-    command = [sys.executable, "-I", str(folder / "embed.py"), *map(str, items)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # written here
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise CheckpointError(
-            f"The exported program cannot embed these items: {lines[-1]}.",
-            hint="Give items of the kind that the model was trained on.",
-            reference="export-differs",
-        )
-    found = torch.tensor([json.loads(line) for line in done.stdout.splitlines()])
+def _program(facts: dict[str, Any], network: Network) -> str:
+    """What embeds items with the network of a folder, and nothing that this model does not need."""
+    if facts["kind"] == "vector":
+        return program("tables" if facts["columns"] else "arrays", network)
+    return program("images", network, "middle" if facts["resize"] and facts["fit_by"] == "crop" else facts["fit_by"])
+
+
+def _compared(embedder: Embedder, folder: Path, items: Sequence[str], *, normalised: bool) -> tuple[int, float]:
+    """Run the program that goes along on real items: how many of them, and how far it is from the model."""
     from tuplet.app.queries import read_queries  # only where there is something to read
 
-    given, _, _ = read_queries(embedder, list(map(str, items)))
+    given, _, _ = read_queries(embedder, items)
+    given = given[:_CHECKED] if embedder.preprocessing.kind == "image" else given
     expected = embedder.embed(given)
     expected = normalize(expected, dim=1) if normalised else expected
+    with TemporaryDirectory() as place:
+        found = _run(folder, _typed(embedder, items, given, Path(place)))
     apart = float((found - expected).abs().max()) if found.shape == expected.shape else np.inf
     if not apart <= _CLOSE * max(1.0, float(expected.abs().max())):
         raise CheckpointError(
@@ -125,6 +136,30 @@ def _compared(embedder: Embedder, folder: Path, items: list[Path], *, normalised
             reference="export-differs",
         )
     return len(found), apart
+
+
+def _typed(embedder: Embedder, items: Sequence[str], given: Any, place: Path) -> list[str]:
+    """What the program is to read: images one by one; tables as they are, or an array of their rows."""
+    if embedder.preprocessing.kind == "image":
+        return list(map(str, given))
+    if all(item.endswith((".csv", ".npy")) for item in items):
+        return list(items)
+    np.save(place / "rows.npy", given)
+    return [str(place / "rows.npy")]
+
+
+def _run(folder: Path, typed: list[str]) -> Tensor:
+    """The program in a process of its own: what it prints, (n, dim)."""
+    command = [sys.executable, "-I", str(folder / "embed.py"), *typed]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # written here
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise CheckpointError(
+            f"The exported program cannot read these items, which the model can: {lines[-1]}.",
+            hint="Give rows as a .csv whose cells are separated by commas, or as .npy; or leave the items out.",
+            reference="export-differs",
+        )
+    return torch.tensor([json.loads(line) for line in done.stdout.splitlines()])
 
 
 def _export_text(embedder: Embedder, folder: Path, target: Target, texts: list[str], *, normalised: bool) -> Exported:

@@ -154,7 +154,7 @@ def _write_onnx(network: nn.Module, inputs: Tensor, path: Path) -> Any:
             f"Export to ONNX needs {', '.join(missing)}, not installed here.",
             extra="export",
         )
-    import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]  # noqa: PLC0415  # optional
+    import onnxruntime  # noqa: PLC0415  # optional
 
     torch.onnx.export(
         network,
@@ -195,8 +195,10 @@ def _made_up(embedder: Embedder, count: int) -> Any:
     match options:
         case {"kind": "image", "channels": channels, "size": size}:
             return torch.randint(0, 256, (count, channels, size, size), generator=noise, dtype=torch.uint8)
-        case {"kind": "vector", "in_dim": columns}:
-            return torch.randn(count, columns, generator=noise)
+        case {"kind": "vector", "in_dim": columns, "mean": mean, "scale": scale}:
+            rows = torch.randn(count, columns, generator=noise, dtype=torch.float64)
+            rows = rows * torch.tensor(scale or 1.0) + torch.tensor(mean or 0.0, dtype=torch.float64)
+            return embedder.preprocessing.load(rows.numpy())  # in single precision, unless it would lose something
         case {"kind": "series", "channels": channels, "length": length} if length:
             return torch.randn(count, channels, length, generator=noise)
         case {"kind": "text", "hashed": True, "buckets": buckets}:
