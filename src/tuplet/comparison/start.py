@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -44,13 +44,13 @@ def requested(
         RecipeError: If an entry cannot be trained on it, or evaluated.
     """
     steps: dict[str, int] = {}
-    digest, first = "", ("", "")
+    measures: dict[str, tuple[str, str]] = {}
+    digest = ""
     for entry in entries:
         job = build(entry.recipe, cache=reader.cache, reader=reader, trust=trust)
         refuse_unfit(job, SINGLE_PROCESS)
-        evaluated = protocol_of_test(job).name, selection_by_validation(job).metric or ""
-        if evaluated != (first := first if steps else evaluated):
-            raise _unlike(entries[0].name, first, entry.name, evaluated)
+        measures[entry.name] = protocol_of_test(job).name, selection_by_validation(job).metric or ""
+        _refuse_two_measures(measures)
         digest = digest_of(job)
         steps[entry.name] = job.settings.steps if not minutes else _fitting(job, minutes, device)
     return Request(
@@ -65,14 +65,24 @@ def requested(
     )
 
 
-def _unlike(name: str, by: tuple[str, str], other: str, its: tuple[str, str]) -> RecipeError:
-    """Two entries that would be evaluated by two measures: losses of classes and of numbers, on data that has both."""
-    return RecipeError(
-        f"{name} would be evaluated by {by[1]} (protocol {by[0]}) and {other} by {its[1]} (protocol {its[0]}): two "
-        "measures cannot be compared.",
-        hint=f"Name one for all: --set evaluate.best_by={by[1]} or --set evaluate.best_by={its[1]}",
-        reference="unequal-measures",
-    )
+def _refuse_two_measures(measures: Mapping[str, tuple[str, str]]) -> None:
+    """Losses of classes and of numbers, on data that has both, would each be evaluated by what they learn from.
+
+    Args:
+        measures: Protocol and metric of each entry so far.
+
+    Raises:
+        RecipeError: If two entries differ in them.
+    """
+    (name, (protocol, metric)), *others = measures.items()
+    for other, (its_protocol, its_metric) in others:
+        if (its_protocol, its_metric) != (protocol, metric):
+            raise RecipeError(
+                f"{name} would be evaluated by {metric} (protocol {protocol}) and {other} by {its_metric} (protocol "
+                f"{its_protocol}): two measures cannot be compared.",
+                hint=f"Name one for all: --set evaluate.best_by={metric} or --set evaluate.best_by={its_metric}",
+                reference="unequal-measures",
+            )
 
 
 def check_data(folder: Folder, request: Request, cache: Path, *, trust: bool) -> None:
