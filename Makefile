@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versio
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test slow shown check fix docs course bench results changelog dist clean
+.PHONY: help setup demo quick test slow weekly shown check fix docs course bench results changelog dist clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,13 +17,16 @@ demo: $(VENV)/.demo  ## Train on glyphs, evaluate on unseen characters, search, 
 	$(BIN)/tuplet demo
 
 quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser ones.
-	$(PYTEST) -m "not slow and not distributed and not browser" $(TESTS)
+	$(PYTEST) -m "not slow and not weekly and not distributed and not browser" $(TESTS)
 
 test: $(VENV)/.dev  ## All tests but the slow ones.
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not weekly" $(TESTS)
 
-slow: $(VENV)/.dev  ## The slow tests: whole products of which `make test` tries a part, and more deaths.
+slow: $(VENV)/.dev  ## The slow tests: whole pages, presets and examples run as printed, and trainings killed and gone on with.
 	$(PYTEST) -m slow $(TESTS)
+
+weekly: $(VENV)/.dev  ## Whole products of which `make test` tries a part, and more deaths.
+	$(PYTEST) -m weekly $(TESTS)
 
 shown: $(VENV)/.bench  ## Run the tests that show something of each loss, and take down which pass.
 	$(PYTEST) -m shows --shown tests/shown.json tests/battery tests/losses tests/interop tests/distributed

@@ -15,6 +15,7 @@ from tuplet.models import Embedder
 from tuplet.sklearn import MetricEmbedding
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks([MetricEmbedding(steps=20, hidden=(32,), dim=8)])
 def test_it_is_an_estimator(estimator, check):

@@ -56,6 +56,7 @@ def run_alone(folder, *items):
     return torch.tensor([json.loads(line) for line in done.stdout.splitlines()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", FORMATS)
 def test_a_run_is_exported_checked_and_used_without_tuplet(run, workplace, tuplet, target):
     pictures = sorted((workplace / "digits" / "3").iterdir())[:4]

@@ -80,6 +80,7 @@ def test_a_search_for_a_picture_imports_only_what_it_needs(workplace, index):
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.slow
 def test_hits_are_shown_as_pictures_in_a_terminal_with_colours(workplace, index):
     [path, *_] = sorted((workplace / "digits" / "3").iterdir())
     words = ["search", "part.index", str(path), "-k", "3"]

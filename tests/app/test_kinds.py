@@ -250,6 +250,7 @@ def test_encoders_that_do_not_fit_the_pairs_are_refused(typed, tmp_path):
     assert "largest that was found has 27" in said.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of other people's packages
 def test_a_pretrained_model_of_text_is_tuned_from_its_folder(typed, tmp_path):
     pretrained.write(tmp_path)

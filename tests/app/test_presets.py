@@ -111,6 +111,7 @@ def test_every_preset_says_what_is_the_papers_and_what_is_ours(name):
         assert any(line.startswith(whose) for line in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_small_preset_trains_from_the_command_line(typed, tmp_path, shelf, name):
     recipe = load_recipe(name, ["data.source=glyphs"])

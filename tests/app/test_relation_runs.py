@@ -42,6 +42,7 @@ def asked(*changes):
     return [word for change in changes for word in ("--set", change)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relation", RULES)
 def test_a_relation_is_trained_evaluated_and_searched_under(tuplet, desk, relation):
     name = f"run-{[*RULES].index(relation)}"

@@ -23,6 +23,7 @@ def torchrun(*words, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_fill_an_index_as_one_does(workplace, run, tuplet):
     built = ("--model", "runs/digits", "digits", "--json")
     [two] = map(json.loads, torchrun("index", "build", "two.index", *built, folder=workplace).splitlines())
@@ -36,6 +37,7 @@ def test_two_processes_fill_an_index_as_one_does(workplace, run, tuplet):
     assert (again["added"], again["embedded"], again["there"]) == (0, 0, two["items"])
 
 
+@pytest.mark.slow
 def test_two_processes_embed_what_one_does(workplace, run, tuplet):
     torchrun("embed", "runs/digits", "digits/3", "-o", "two.npy", folder=workplace)
     tuplet("embed", "runs/digits", "digits/3", "-o", "one.npy", folder=workplace)

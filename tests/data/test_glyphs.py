@@ -59,7 +59,7 @@ def cut_the_table(pixels, table):
     table.write_text(table.read_text()[:-9])
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, pytest.param(cut_the_table, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damage", [flip_a_bit, pytest.param(cut_the_table, marks=pytest.mark.weekly)])
 def test_a_damaged_cache_is_sampled_again_with_the_same_bytes(cache, tmp_path, damage):
     shutil.copytree(cache, tmp_path / "copy")
     files = tmp_path / "copy" / "glyphs.npy", tmp_path / "copy" / "glyphs.json"

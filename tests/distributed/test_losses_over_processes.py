@@ -54,7 +54,7 @@ def test_values_gradients_and_memory_equal_those_of_one_process(name, size, alon
         (3, "ring", 2),
         (4, "ring", 6),
         *(
-            pytest.param(size, how, 1, marks=pytest.mark.slow)
+            pytest.param(size, how, 1, marks=pytest.mark.weekly)
             for size, how in ((2, "gather"), (3, "ring"), (4, "ring"))
         ),
     ],

@@ -8,8 +8,9 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize(("processes", "least"), [(2, 20), pytest.param(1, 8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("processes", "least"), [(2, 20), pytest.param(1, 8, marks=pytest.mark.weekly)])
 def test_counted_again_products_and_bytes_are_those_of_the_page(processes, least, starter, tmp_path):
     done = starter(["python", BENCHMARKS / "bench_scale.py", "--check", "--processes", processes], tmp_path)
     assert done.returncode == 0, done.stderr

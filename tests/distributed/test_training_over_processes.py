@@ -95,6 +95,7 @@ def begun(recipe, tmp_path_factory):
     return launch("distributed.trainings:losses", 2, tmp_path_factory.mktemp("begun"), **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 def test_another_number_of_processes_goes_on(recipe, alone, begun, tmp_path, size):
     folder = shutil.copytree(recipe.parent / "begun", tmp_path / "runs")
@@ -135,6 +136,7 @@ def options(*overrides):
     return [part for override in overrides for part in ("--set", override)]
 
 
+@pytest.mark.slow
 def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
     forever = options(*trainings.EXACT[1:-1], "train.steps=100000", "train.validate_every=50000")
     training = torchrun(2, "train", str(recipe), "--out", str(tmp_path), *forever, cwd=tmp_path)
@@ -163,7 +165,7 @@ def test_torchrun_trains_is_stopped_and_goes_on(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reported"),
     [
-        pytest.param("train.stepps=3", "stepps", marks=pytest.mark.slow),
+        pytest.param("train.stepps=3", "stepps", marks=pytest.mark.weekly),
         ("train.chunk=5", "normalises over the batch"),
     ],
 )
@@ -182,6 +184,7 @@ def test_normalisation_over_the_batch_takes_the_rows_of_all(recipe, tmp_path):
             torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(expected), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_default_recipe_of_images_trains_under_torchrun(tmp_path):
     random = np.random.default_rng(0)
     for at in range(96):

@@ -18,6 +18,7 @@ MEASURED = re.compile(r"\d+\.\d+|\d+ ?%")
 ANSWER = re.compile(r"<details.*?</details>", re.DOTALL)  # sums that a reader can do, not measurements
 
 
+@pytest.mark.slow
 @every_chapter
 def test_a_short_form_of_each_chapter_runs_and_has_every_value_that_pages_show(name):
     pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -157,6 +158,7 @@ def test_the_short_form_replaces_only_numbers_that_say_so():
     assert chapter.shortened() == ["STEPS = 4\nRATE = 0.1  # of Adam\n"]
 
 
+@pytest.mark.slow
 def test_a_chapter_in_a_kernel_stores_what_it_printed_drew_and_left(tmp_path, monkeypatch):
     for package in ("nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(package)

@@ -94,6 +94,7 @@ def test_as_many_candidates_as_e_to_the_information_show_the_stated_share_of_it(
     assert 100 * found == pytest.approx(int(stated[1 if correlation == 0.5 else 2]), abs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "annealing", "stated"),
     [

@@ -309,6 +309,7 @@ def found(figure) -> str:
     return figure.locator(".tf-found").inner_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLACES)
 def test_every_control_of_a_figure_answers_to_the_keyboard(phone, name):
     page = phone(PLACES[name])
@@ -359,6 +360,7 @@ def test_a_training_in_the_page_lowers_its_loss(phone):
     assert heights[-1] > heights[0]  # the axis points down the page
 
 
+@pytest.mark.slow
 def test_a_still_figure_stands_in_where_scripts_are_off_and_on_paper(browser, site):
     for name, place in PLACES.items():
         still = f"img[src$='images/course/{name}.svg']"
@@ -377,6 +379,7 @@ def test_a_still_figure_stands_in_where_scripts_are_off_and_on_paper(browser, si
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_figures(browser, site, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -140,6 +140,7 @@ STAND_INS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - PRETRAINED))
 def test_a_small_form_of_each_recipe_trains(name, letters, tmp_path):
     """On drawn letters; in the place of what would have to be fetched, on made-up data of its kind."""

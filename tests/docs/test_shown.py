@@ -60,6 +60,7 @@ def test_every_cell_has_a_test_or_a_reason_and_none_has_both():
         assert not {*explained} & {*found.get(what, {})}
 
 
+@pytest.mark.slow
 def test_every_test_of_the_record_is_there_for_its_loss(tmp_path):
     pytest.importorskip("pytorch_metric_learning")
     kept = json.loads(overview.RECORD.read_text(encoding="utf-8"))

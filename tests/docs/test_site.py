@@ -64,6 +64,7 @@ def phone(browser):
     context.close()
 
 
+@pytest.mark.slow
 def test_no_page_is_wider_than_a_phone_and_none_needs_a_network(phone, site):
     found = {}
     for place in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # that one is for servers
@@ -162,6 +163,7 @@ PAGES_OF_EACH_KIND = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", WIDTH)])
 def test_axe_finds_nothing_serious_on_pages_of_each_kind(browser, site, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -132,6 +132,7 @@ def type_in(command: str, folder: Path, typist) -> None:
     assert said.returncode == 0, f"{command}\n{said.stdout}\n{said.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_in_their_order(page, after):
     for library in OTHERS_LOSS.findall("\n".join(commands(page))):

@@ -47,6 +47,7 @@ def test_every_row_has_numbers(report):
         assert all(one["found"] is not None for one in row["promises"] if one["what"] in {"ms", "reads", "x limit"})
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_precision(report):
     measured = 0
     for row in report["rows"]:
@@ -67,6 +68,7 @@ def test_host_reads_are_within_the_bound(report):
             assert row["contestants"]["tuplet"]["reads"] <= most, row["row"]
 
 
+@pytest.mark.slow
 def test_a_bare_machine_gets_stand_ins():
     code = f"""
 import sys

@@ -293,6 +293,7 @@ def test_the_trace_notices_a_read():
     assert len(reads.found) == 2
 
 
+@pytest.mark.slow
 def test_compiled_tile_code_gives_the_same_and_steady_calls_compile_nothing(starter, tmp_path):
     # in a process of its own: what checks shapes in tests cannot be traced
     done = starter(["python", Path(__file__).with_name("compiled_programs.py")], tmp_path)

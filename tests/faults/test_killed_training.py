@@ -97,6 +97,7 @@ def test_thirty_deaths_at_random_moments_leave_no_trace(runs):
     assert_same(folder / "random", folder / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_death_while_something_is_written_leaves_no_trace(runs, moment):
     folder, ends = runs
@@ -120,7 +121,8 @@ def test_a_checkpoint_cut_short_is_passed_over_and_said_so(runs, victim):
     assert_same(folder, runs[0] / "undisturbed")
 
 
-@pytest.mark.parametrize("deaths", [4, pytest.param(DEATHS, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deaths", [4, pytest.param(DEATHS, marks=pytest.mark.weekly)])
 def test_each_of_many_trainings_with_a_bank_goes_on_from_the_moment_it_was_killed(banked, deaths):
     recipe, folder, seconds = banked
     chance = random.Random(deaths)  # noqa: S311  # moments to die at are no secret
@@ -132,6 +134,7 @@ def test_each_of_many_trainings_with_a_bank_goes_on_from_the_moment_it_was_kille
         assert_same(life, folder / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_torn_bank_is_passed_over_and_said_so(banked):
     recipe, folder, _ = banked
     torn = folder / "torn"

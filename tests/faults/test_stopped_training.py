@@ -57,6 +57,7 @@ def test_ctrl_c_saves_a_checkpoint_from_which_the_training_goes_on(recipe, undis
     assert left == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [100, 1500])
 def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(recipe, undisturbed, start, room):
     folder = undisturbed.parent / f"room-{room}"
@@ -72,6 +73,7 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing_half_written(reci
     assert tiny.event_log(folder) == tiny.event_log(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_later_keeps_the_checkpoints_before(recipe, undisturbed):
     folder = undisturbed.parent / "later"
     list(run(tiny.job(recipe, "train.steps=10"), folder))

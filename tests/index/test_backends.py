@@ -276,6 +276,7 @@ def test_a_changed_item_is_noticed(create):
         assert ("'n8'" if create.backend == "lance" else "'n3'") in indexes.open(index.folder).check()[0]
 
 
+@pytest.mark.slow
 def test_recall_is_measured_and_tuned_to(create):
     """Clusters, so that a search that looks at a part can miss: 12,000 items, from which on the stores do so."""
     index = create(make())

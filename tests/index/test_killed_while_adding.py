@@ -72,6 +72,6 @@ def test_what_was_acknowledged_is_there_after_a_few_kills(create, typist, tmp_pa
     kill_some(create, typist, tmp_path, kills=2, seed=0)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_what_was_acknowledged_is_there_after_fifty_kills(create, typist, tmp_path):
     kill_some(create, typist, tmp_path, kills=50, seed=1)

@@ -69,6 +69,7 @@ def test_a_rotation_is_the_nearest_orthogonal_map():
     assert float((x @ unit.T - y).square().sum()) == pytest.approx(least, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_queries_are_answered_at_once_and_the_index_changes_over(create):
     index, new = filled(create), make(seed=2, dim=6)
     facts, before = list(index.items), index.search(make().embed(ROWS[:5]), 3)
@@ -188,6 +189,7 @@ def check(folder, facts):
     return index.model_hash
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_is_killed_goes_on(create, start):
     """After some batches, and before each of the renames that begin it and end it."""
     index = filled(create, "killed")

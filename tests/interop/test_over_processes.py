@@ -31,6 +31,7 @@ def found(tmp_path_factory):
     return [launch("interop.over_processes:gradients", size, folder)[0] for size in (1, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_gradients_over_two_processes_are_the_multiples_of_the_table(found):
     alone, together = found

@@ -49,6 +49,7 @@ def test_the_pass_shows_what_the_package_holds():
         assert block in (PACKAGE / file).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_plugin_is_listed_in_the_guide(installed):
     names, choosing, table = json.loads(python(installed, "-c", GUIDE, PACKAGE.parents[1] / "docs").stdout)
     assert {"soft_lifted", "supcon"} <= {*names}
@@ -56,6 +57,7 @@ def test_a_plugin_is_listed_in_the_guide(installed):
     assert "`SoftLiftedLoss`" in table
 
 
+@pytest.mark.slow
 def test_a_plugin_passes_the_battery_and_equals_its_oracle(installed):
     found = os.pathsep.join([installed["PYTHONPATH"], str(PACKAGE), str(TESTS)])
     words = ["-m", "pytest", TESTS / "battery", "-p", "oracle", "-k", "soft_lifted", "-q", "-n", "0"]
@@ -63,6 +65,7 @@ def test_a_plugin_passes_the_battery_and_equals_its_oracle(installed):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 40
 
 
+@pytest.mark.slow
 def test_a_plugin_trains_from_the_command_line(installed, tmp_path):
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(20), 9)

@@ -56,6 +56,7 @@ def test_an_exported_image_model_reads_pixels(tmp_path):
     torch.testing.assert_close(program(pixels), embedder.embed(pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ONNX, reason="onnx, onnxscript or onnxruntime is not installed")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)

@@ -167,6 +167,7 @@ def tuplet(*words, folder, code=0, **more):
     return done
 
 
+@pytest.mark.slow
 def test_the_cache_is_looked_at_and_nothing_is_fetched(place, tmp_path):
     cached(place / "dino", "facebook/dinov2-small", tmp_path / "home")
     small = ["--steps", "2", "--set", "evaluate.bootstrap=0", "--set", "data.split.by=row", "--json"]
@@ -210,6 +211,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_when_asked_for_and_only_then(place, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         hub.folder, hub.asked = place / "dino", []

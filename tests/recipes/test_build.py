@@ -90,6 +90,7 @@ def written_table(_folder):
     return "table.csv", "mlp"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["class", "row"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_every_kind_of_data_trains_from_a_few_lines(tmp_path, writer, by):

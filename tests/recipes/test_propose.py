@@ -246,6 +246,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "loss", "batch", "by", "reason"), KINDS, ids=[kind[0].__name__ for kind in KINDS])
 def test_every_kind_of_data_gets_a_recipe_with_reasons_that_trains(tmp_path, write, loss, batch, by, reason):
     made = propose(write(tmp_path), QUICK)

@@ -146,6 +146,7 @@ for rows in (32, 0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_that_of_a_chunk():
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)

@@ -92,6 +92,7 @@ def test_a_collapsed_training_goes_on_if_asked_to(recipe, tmp_path):
     assert not any(event["kind"] == "collapsed" for event in events)
 
 
+@pytest.mark.slow
 def test_a_training_resumed_within_a_collapse_ends_at_the_same_step(recipe, tmp_path):
     changes = (*COLLAPSING, *LONG)
     whole = list(run(tiny.job(recipe, *changes), tmp_path / "whole"))

@@ -191,7 +191,7 @@ REST = {*registry} - {"nce", *PIPELINES}
 
 
 @pytest.mark.parametrize(
-    "what", [*PIPELINES, *OTHERS, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(REST))]
+    "what", [*PIPELINES, *OTHERS, *(pytest.param(name, marks=pytest.mark.weekly) for name in sorted(REST))]
 )
 def test_a_loss_is_trained_validated_indexed_searched_and_thresholded_by_one_geometry(recipe, what):
     made, geometry = job_of(recipe, what)

@@ -94,6 +94,7 @@ def test_each_logged_step_says_how_long_vectors_are_and_how_many_gradients_were_
     assert shares[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_stopped_at_any_event_ends_with_the_same_bytes(recipe, tmp_path, kind):
     finish(recipe, tmp_path / "whole", *KINDS[kind])

@@ -37,6 +37,7 @@ def test_sixty_four_clients_are_answered_in_bounded_memory(bench, server, run, w
     assert server.ask("/api/health").status == 200
 
 
+@pytest.mark.slow
 def test_no_request_that_schemathesis_makes_of_the_document_is_a_bug(server):
     """What the document allows, and what it forbids."""
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (make setup)")

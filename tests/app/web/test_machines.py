@@ -44,6 +44,7 @@ def typed(words, desk, address, starter):
     assert done.returncode == 0, f"{words}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_two_trainers_one_database_and_two_servers(desk, postgres, served, starter):
     train, build, first, second, add = lines()
     assert [train[-4], build[6], first[1], second[1], add[2]] == ["train", "index", "serve", "serve", "add"]

@@ -174,6 +174,7 @@ def test_a_body_in_chunks_that_grows_too_large(guarded):
     assert answered(found) == (413, "too-large")
 
 
+@pytest.mark.slow
 def test_a_body_that_never_ends(guarded):
     found = raw(guarded, head(guarded, "Connection: close\r\nContent-Length: 100") + b"{")
     assert answered(found) == (408, "request-timeout")
@@ -187,6 +188,7 @@ def test_requests_that_are_broken_off(guarded, bearer):
     assert guarded.ask("/api/about", headers=bearer).status == 200
 
 
+@pytest.mark.slow
 def test_slow_clients_are_given_up_while_others_are_answered(guarded, bearer):
     """One that says nothing, one that stops in the head, one whose body drips."""
     place = urlsplit(guarded.address)
