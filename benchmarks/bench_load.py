@@ -3,12 +3,14 @@
 Run `make bench BENCH=benchmarks/bench_load.py`, or with the number of searches behind it. It trains a small run on
 glyphs, starts `tuplet serve` on it, and appends a row to `load.csv`: latencies as the clients see them, searches a
 second, answers that were no 200 and their statuses, and the memory of the server before, and after each quarter of the
-searches: what it keeps per search would show there. Clients and server share the machine.
+searches: what it keeps per search would show there. Clients and server share the machine; the share of its processor
+time that other processes took meanwhile is noted.
 """
 
 import csv
 import http.client
 import json
+import platform
 import subprocess
 import sys
 import tempfile
@@ -119,7 +121,7 @@ def _measured(address: str, run: Path, server: psutil.Process, searches: int, fo
     vectors = [item.vector.tolist() for item in index.fetch(names).values()]
     bodies = bodies_of(pictures, names, vectors)
     under_load(address, bodies, CLIENTS, 4 * CLIENTS)  # threads, buffers and caches are there from here on
-    memory, rounds = [_megabytes(server)], []
+    memory, rounds, before = [_megabytes(server)], [], spent(server)
     for _ in range(ROUNDS):
         rounds.append(under_load(address, bodies, CLIENTS, searches // ROUNDS))
         memory.append(_megabytes(server))
@@ -128,6 +130,7 @@ def _measured(address: str, run: Path, server: psutil.Process, searches: int, fo
         [one for part in rounds for one in part.errors],
         sum(part.took for part in rounds),
     )
+    busy, own = (after - earlier for after, earlier in zip(spent(server), before, strict=True))
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "items": len(index),
@@ -139,7 +142,15 @@ def _measured(address: str, run: Path, server: psutil.Process, searches: int, fo
         "statuses": "; ".join(f"{status} x {times}" for status, times in sorted(Counter(found.errors).items())),
         "mb_before": memory[0],
         "mb_after_quarters": "; ".join(map(str, memory[1:])),
+        "others": round(max(0.0, busy - own) / (psutil.cpu_count() * found.took), 3),
+        "machine": platform.machine(),
     }
+
+
+def spent(server: psutil.Process) -> tuple[float, float]:
+    """Seconds that all processors of the machine have worked, and those of them for this process and the server."""
+    whole, own = psutil.cpu_times(), [one.cpu_times() for one in (psutil.Process(), server)]
+    return whole.user + whole.nice + whole.system, sum(one.user + one.system for one in own)
 
 
 def _megabytes(process: psutil.Process) -> float:

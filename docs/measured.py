@@ -30,16 +30,18 @@ SEARCH = """## Search
 `benchmarks/bench_search.py` builds each index in a process of its own and asks it 200 queries in another, ten
 neighbours each. *One* is a query asked alone, *batch* one among 200 asked at once: processor time, all threads and
 those of the PostgreSQL server together, with the time on the clock in brackets where it was noted. *Build* is on the
-clock. The machine had other work; bounds are on processor time. *Recall* is the share of the exact neighbours that is
-found; back ends that look at a part are tuned to 0.98 on items of theirs.
+clock. Bounds are on processor time: other work on the machine shows in the time on the clock. *Recall* is the share of
+the exact neighbours that is found, what is as near as the tenth included; back ends that look at a part are tuned to
+0.98 on items of theirs.
 *Memory* is what opening and searching adds, pages of mapped files and of the PostgreSQL server included.
-*Glyphs* are the pixels of the built-in data set as 64 principal components, *clusters* are rows of 64 numbers around
-5,000 centres. faiss is a baseline library.
+*Glyphs* are the pixels of the built-in data set as 64 principal components, *all-glyphs* those with the look-alikes
+and copies that the data set leaves out, *clusters* are rows of 64 numbers around 5,000 centres.
+faiss is a baseline library.
 """
 LOAD = """## A server under load
 
 `benchmarks/bench_load.py`: clients that search without a pause, a third each by picture, item and vector, over a run
-on glyphs; server and clients share the machine, which had other work. Times are on the clock.
+on glyphs; server and clients share the machine. Times are on the clock.
 *Memory* is that of the server before, and after each quarter of the searches; *errors* are answers that were no 200.
 """
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
@@ -123,7 +125,10 @@ def _load() -> Iterator[str]:
     head = f"{int(row['searches']):,} | {row['clients']} | {float(row['per_second']):,.0f}"
     yield f"| {head} | {times} | {errors} | {memory} |"
     yield ""
-    yield f"{row['date']}, {int(row['items']):,} items."
+    facts = [row["date"], f"{int(row['items']):,} items", *([row["machine"]] if row["machine"] else [])]
+    if row["others"]:
+        facts.append(f"{float(row['others']):.0%} of the processor time taken by other processes")
+    yield f"{', '.join(facts)}."
     yield ""
 
 

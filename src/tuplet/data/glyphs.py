@@ -141,7 +141,7 @@ def _require(*modules: str) -> None:
 
 def _draw() -> tuple[NDArray[np.uint8], list[tuple[int, int]], GlyphFacts]:
     """Images, (code point, face) of each, and the facts."""
-    drawings = _drawings()
+    drawings = all_drawings()
     twins = _twins(drawings)
     set_aside = {code for code, first in twins.items() if code != first}
     pixels: list[bytes] = []
@@ -167,8 +167,11 @@ def _draw() -> tuple[NDArray[np.uint8], list[tuple[int, int]], GlyphFacts]:
     return np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, 1, SIZE, SIZE).copy(), rows, facts
 
 
-def _drawings() -> dict[int, dict[int, bytes]]:
-    """Pixels of each character that at least `LEAST` faces have, by face; blank drawings are left out."""
+def all_drawings() -> dict[int, dict[int, bytes]]:
+    """Pixels of each character that at least `LEAST` faces have, by face, with all that `make_glyphs` sets aside.
+
+    Only blank drawings are left out. Keys are code points, and positions in the list of faces.
+    """
     import matplotlib as mpl  # noqa: PLC0415  optional: part of the extra `demo`
     from matplotlib.ft2font import FT2Font  # noqa: PLC0415  the same
     from PIL import ImageFont  # noqa: PLC0415  optional: part of the extra `app`

@@ -1,6 +1,9 @@
 """Many clients at once, and what the server's own document allows and forbids."""
 
 import importlib.util
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -35,6 +38,24 @@ def test_sixty_four_clients_are_answered_in_bounded_memory(bench, server, run, w
     counted = server.ask("/metrics").body.decode()
     assert 'path="/api/search",status="200"' in counted
     assert server.ask("/api/health").status == 200
+
+
+def test_work_of_other_processes_is_told_from_that_of_client_and_server(bench, server):
+    process = psutil.Process(server.process.pid)
+    before = bench.spent(process)
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        while psutil.Process(other.pid).cpu_times().user < 0.5:
+            time.sleep(0.05)
+    finally:
+        other.kill()
+        other.wait()
+    busy, own = (after - earlier for after, earlier in zip(bench.spent(process), before, strict=True))
+    assert busy - own > 0.4
+    begin = time.process_time()
+    while time.process_time() - begin < 0.5:
+        pass
+    assert bench.spent(process)[1] - before[1] - own > 0.4
 
 
 @pytest.mark.slow
