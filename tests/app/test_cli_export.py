@@ -61,7 +61,9 @@ def run_alone(folder, *items):
 def test_a_run_is_exported_checked_and_used_without_tuplet(run, workplace, tuplet, target):
     pictures = sorted((workplace / "digits" / "3").iterdir())[:4]
     words = ("export", run, *pictures, "-o", f"to-{target}", "--to", target, "--json")
-    printed = json.loads(tuplet(*words, folder=workplace).stdout)
+    said = tuplet(*words, folder=workplace)
+    assert f"writing {exported._NETWORKS[target]} and comparing it with the model\nrunning embed.py" in said.stderr
+    printed = json.loads(said.stdout)
     assert printed["difference"] < 1e-5
     found = run_alone(workplace / f"to-{target}", *pictures)
     expected = Embedder.load(run / "model").embed(pictures)

@@ -154,10 +154,16 @@ def test_verify_says_same_or_different_with_its_error_rates(workplace, run, embe
     table = workplace / "digits" / "pairs.csv"
     table.write_text(f"a,b\n3/{threes[0].name},3/{threes[0].name}\n3/{threes[0].name},4/{fours[0].name}\n")
     try:
-        found = lines(tuplet("verify", "runs/digits", "digits/pairs.csv", "--far", "0.02", "--json", folder=workplace))
+        said = tuplet("verify", "runs/digits", "digits/pairs.csv", "--far", "0.02", "--json", folder=workplace)
     finally:
         table.unlink()
-    point = threshold_for(embedder, 0.02).point
+    found, point = lines(said), threshold_for(embedder, 0.02).point
+    rates = re.findall(r"false \w+ ([\d.]+) % \(([\d.e-]+) to ([\d.]+) %\)", said.stderr)
+    measured = [point[name] for name in ("false_accepts", "false_rejects")]
+    for said_of, one in zip(rates, measured, strict=True):
+        assert [float(number) / 100 for number in said_of] == pytest.approx(
+            [one[name] for name in ("value", "low", "high")], rel=0.06
+        )
     assert [row["decision"] for row in found] == ["same", "different"]
     assert found[0]["score"] == pytest.approx(0, abs=1e-3)
     for row in found:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,13 @@ class Exported:
 
 
 def export_folder(
-    embedder: Embedder, folder: Path, target: Target, items: Sequence[str | Path] = (), *, unnormalised: bool = False
+    embedder: Embedder,
+    folder: Path,
+    target: Target,
+    items: Sequence[str | Path] = (),
+    *,
+    unnormalised: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Write a model for use without tuplet, run what was written, and compare; nothing is kept if it differs.
 
@@ -64,6 +70,7 @@ def export_folder(
         items: Real items: images or folders of them, or tables and arrays of rows. `embed.py` is run on them, or on
             the first 64 images, in a process of its own.
         unnormalised: Leave embeddings of a cosine model as long as they are.
+        progress: Is reported what is done next.
 
     Raises:
         CheckpointError: If the model has no such form, or computes something else there.
@@ -81,6 +88,7 @@ def export_folder(
             reference="export-input",
         )
     with replaced_folder(folder, owns=_OWNS, error=CheckpointError) as new:
+        progress(f"writing {_NETWORKS[target]} and comparing it with the model")
         difference = export(embedder, new / _NETWORKS[target], normalised=normalised)
         facts = _facts(embedder, normalised=normalised)
         write_json(new / "model.json", facts, version=FORMAT)
@@ -88,6 +96,7 @@ def export_folder(
             (new / "embed.py").write_text(_program(facts, target), encoding="utf-8")
         checked = 0
         if items:
+            progress("running embed.py on your items")
             checked, apart = _compared(embedder, new, list(map(str, items)), normalised=normalised)
             difference = max(difference, apart)
         return Exported(sorted(path.name for path in new.iterdir()), difference, checked)

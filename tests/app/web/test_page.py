@@ -162,6 +162,7 @@ def test_everything_works_by_keyboard(visit, digit):
     page.keyboard.press("Enter")
     page.wait_for_function("name => document.querySelector('#query code').textContent === name", arg=found[2])
     assert searched(page)[0] == found[2]
+    assert page.evaluate("document.activeElement.closest('.card').dataset.id") == found[2]
     page.wait_for_selector("#plane:not([hidden])", timeout=120_000)
     page.focus("#points")
     page.keyboard.press("ArrowRight")

@@ -43,7 +43,7 @@ def export(
     from tuplet.models import Embedder
 
     embedder = Embedder.load(run / "model" if (run / "model").is_dir() else run, trust=trust)
-    written = export_folder(embedder, output, to, items or (), unnormalised=is_unnormalised)
+    written = export_folder(embedder, output, to, items or (), unnormalised=is_unnormalised, progress=log)
     if as_json:
         print(to_json({"folder": str(output), "files": written.files, "difference": written.difference}))
         return

@@ -50,6 +50,7 @@ def verify(
     if limit.point is not None:
         found_rates = {name.replace("_", " "): limit.point[name] for name in ("false_accepts", "false_rejects")}
         parts = [
-            f"{name} {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})" for name, one in found_rates.items()
+            f"{name} {100 * one['value']:.3g} % ({100 * one['low']:.2g} to {100 * one['high']:.3g} %)"
+            for name, one in found_rates.items()
         ]
         log(f"On validation classes this threshold has: {', '.join(parts)}.")

@@ -136,7 +136,16 @@ function showHits(grid, hits, threshold) {
     cards.push(card(hit));
   });
   if (!hits.length) cards.push(make("li", { class: "empty" }, "Nothing matches this filter."));
+  refill(grid, cards);
+}
+
+/** Cards in the place of others; the keyboard stays where it was, or goes on at the first. */
+function refill(grid, cards) {
+  const held = grid.contains(document.activeElement) ? document.activeElement.closest("li").dataset.id : undefined;
   grid.replaceChildren(...cards);
+  if (held === undefined) return;
+  const next = cards.find((one) => one.dataset.id === held) ?? cards[0];
+  (next?.querySelector("button") ?? find("results")).focus();
 }
 
 function rule(threshold, before) {
@@ -192,7 +201,7 @@ async function refresh() {
     map?.show(found.items.map((item) => item.id), asked?.item);
   } catch (error) {
     if (error.name === "AbortError") return;
-    find("grid").replaceChildren();
+    refill(find("grid"), []);
     find("more").hidden = true;
     find("status").textContent = "";
     showProblem(error);
