@@ -33,6 +33,7 @@ those of the PostgreSQL server together, with the time on the clock in brackets 
 clock. Bounds are on processor time: other work on the machine shows in the time on the clock. *Recall* is the share of
 the exact neighbours that is found, what is as near as the tenth included; back ends that look at a part are tuned to
 0.98 on items of theirs.
+
 *Memory* is what opening and searching adds, pages of mapped files and of the PostgreSQL server included.
 *Glyphs* are the pixels of the built-in data set as 64 principal components, *all-glyphs* those with the look-alikes
 and copies that the data set leaves out, *clusters* are rows of 64 numbers around 5,000 centres.
