@@ -20,7 +20,7 @@ import comparing
 import numpy as np
 import torch
 from fetch import DATA, ROOT, fetch
-from page import PAGE, page
+from page import PAGE, page, tried
 
 import tuplet.training
 from tuplet.app.cli.follow import follow
@@ -163,7 +163,7 @@ def keep(row: str, training: str, seed: int, found: Iterator[Line]) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-    PAGE.write_text(page(rows(), lines))
+    PAGE.write_text(page(rows(), lines, tried()))
 
 
 def named(row: Mapping[str, Any]) -> list[str]:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str]) -> None:
             comparing.run(name)
         else:
             run(name, known[name], missing=missing)
-    PAGE.write_text(page(known, read()))
+    PAGE.write_text(page(known, read(), tried()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The page of results holds what was measured, and every recipe behind it can be trained."""
 
 import csv
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,26 @@ def test_the_page_of_defaults_says_what_was_measured():
 
 
 def test_the_page_is_what_the_table_gives():
-    assert results_page.PAGE.read_text() == results_page.page(results_run.rows(), results_run.read())
+    written = results_page.page(results_run.rows(), results_run.read(), results_page.tried())
+    assert results_page.PAGE.read_text() == written
+
+
+def test_scores_that_the_words_of_a_row_name_stand_in_a_table():
+    rows = results_run.rows()
+    words = {name: row["text"] + row.get("tried", "") for name, row in rows.items()}
+    assert {name: re.findall(r"\b0\.\d{2,}", text) for name, text in words.items()} == {name: [] for name in rows}
+
+
+def test_what_was_tried_is_of_a_row_and_on_its_page():
+    lines, rows = results_page.tried(), results_run.rows()
+    assert lines
+    assert {line["row"] for line in lines} <= set(rows)
+    assert all(0 < float(line["value"]) < 1 for line in lines)
+    assert len({tuple(line.values()) for line in lines}) == len(lines)
+    sections = dict(
+        zip(rows, re.split(r"^## ", results_page.PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:], strict=True)
+    )
+    assert [line for line in lines if line["value"] not in sections[line["row"]]] == []
 
 
 def test_every_recipe_has_a_row_and_every_row_its_recipes():
