@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from tuplet.recipes.data import read_excluded
+
 
 @pytest.fixture(scope="module")
 def spoilt(workplace, tuplet, tmp_path_factory):
@@ -57,10 +59,20 @@ def test_names_that_the_data_lacks_are_counted_whatever_the_table_is_called(spoi
     assert "1 name" in note
 
 
+@pytest.mark.parametrize(("between", "mark"), [(",", ""), (";", "\ufeff"), ("\t", "\ufeff")])
+def test_marks_that_a_spreadsheet_has_saved_are_read(tmp_path, between, mark):
+    rows = [["id", "finding", "exclude"], ["a/1, 2.png", "label", "yes"], ["b.png", "label", ""]]
+    with (tmp_path / "marks.csv").open("w", newline="", encoding="utf-8") as file:
+        file.write(mark)
+        csv.writer(file, delimiter=between).writerows(rows)
+    assert read_excluded(tmp_path / "marks.csv") == {"a/1, 2.png"}
+
+
 def test_a_table_that_is_none_is_refused(spoilt, tuplet):
     folder, _, _ = spoilt
     (folder / "notes.csv").write_text("a,b\n1,2\n")
-    for name in ("notes.csv", "nowhere.csv"):
+    (folder / "header.csv").write_text("a,b\n")
+    for name in ("notes.csv", "nowhere.csv", "header.csv"):
         done = tuplet("train", "digits.toml", "--name", "x", "--exclude", name, folder=folder, code=3)
         assert "exclude-table" in done.stderr
 

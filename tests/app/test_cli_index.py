@@ -146,6 +146,7 @@ def test_a_model_that_did_not_make_the_index_and_a_gallery_are_refused(workplace
     words = ("index", "add", "part.index", "digits")
     refused = tuplet(*words, "--prefix", "x/", "--model", "other", folder=workplace, code=3)
     assert "wrong-model" in refused.stderr
+    assert "tuplet index upgrade" in refused.stderr
     assert "run-gallery" in tuplet("index", "add", "runs/digits", "digits", folder=workplace, code=3).stderr
 
 
@@ -203,6 +204,21 @@ def test_pairs_are_scored_by_the_geometry_of_the_model(workplace, embedder):
         with pytest.raises(DataError) as caught:
             read_pairs(typed)
         assert caught.value.reference == "pairs-to-verify"
+
+
+def test_rows_of_pairs_that_lack_an_item_are_named(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a,b\nx.png,y.png\nx.png,\n,y.png\n")
+    with pytest.raises(DataError, match=r"2 rows below the header without an item in a or b: 2, 3\.") as caught:
+        read_pairs([str(tmp_path / "pairs.csv")])
+    assert caught.value.reference == "pairs-to-verify"
+
+
+def test_a_search_in_an_empty_index_says_so(tmp_path, workplace, run, embedder, tuplet):
+    indexes.create(tmp_path / "none.index", embedder)
+    path = next(iter(sorted((workplace / "digits" / "3").iterdir())))
+    said = tuplet("search", tmp_path / "none.index", path, "--json", folder=workplace)
+    assert said.stdout == ""
+    assert "holds no items; add some: tuplet index add" in said.stderr
 
 
 def test_an_embedding_is_a_query_too(tmp_path, workplace, embedder):

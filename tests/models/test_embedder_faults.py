@@ -116,7 +116,8 @@ def test_a_missing_file_is_named(folder, name):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    refused(tmp_path / "nowhere", r"nowhere/embedder\.json is missing")
+    wrong = refused(tmp_path / "nowhere", r"no model in .*nowhere: embedder\.json is missing")
+    assert (wrong.reference, "tuplet runs" in wrong.hint) == ("missing-file", True)
 
 
 @pytest.mark.parametrize(

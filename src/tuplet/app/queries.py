@@ -19,7 +19,7 @@ from tuplet.data.folders import printable
 from tuplet.data.read import TABLES
 from tuplet.data.words import WordPreprocessing
 from tuplet.engine.topk import pair_scores
-from tuplet.errors import DataError
+from tuplet.errors import DataError, counted
 from tuplet.models import Embedder
 from tuplet.types import Side
 
@@ -266,6 +266,13 @@ def read_pairs(typed: Sequence[str]) -> list[tuple[str, str]]:
             reference="pairs-to-verify",
         )
     first, second = (table.texts(place) for place in places if place is not None)
+    if empty := [row for row, pair in enumerate(zip(first, second, strict=True), 1) if not all(pair)]:
+        shown = ", ".join(map(str, empty[:5])) + ", ..." * (len(empty) > 5)
+        raise DataError(
+            f"{path}: {counted(len(empty), 'row', 'rows')} below the header without an item in a or b: {shown}.",
+            hint="Write an item into both columns of each row, or delete these rows.",
+            reference="pairs-to-verify",
+        )
     return [(_beside(path, a), _beside(path, b)) for a, b in zip(first, second, strict=True)]
 
 

@@ -90,7 +90,8 @@ def require_model(model: Path, expected: str) -> None:
         raise IndexFormatError(
             f"The index was made by another model than the one in {model}: "
             f"hash {expected[:8]}, but this model has {found[:8]}.",
-            hint=f"Name the model that made it, or put that one back. Or: {REMEDY}",
+            hint="Name the model that made it. An index gets another model by: tuplet index upgrade INDEX --model NEW; "
+            "a run makes its gallery again by: tuplet train --resume RUN",
             reference="wrong-model",
         )
 

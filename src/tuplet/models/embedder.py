@@ -195,6 +195,10 @@ class Embedder(nn.Module):
             MissingExtraError: If the encoder needs a package that is not installed.
         """
         folder = Path(folder)
+        if not any((folder / name).exists() for name in (_CONFIG, _WEIGHTS)):
+            words = f"There is no model in {folder}: {_CONFIG} is missing."
+            hint = "Name a run that has ended (`tuplet runs` shows them), or the folder of a saved model."
+            raise CheckpointError(words, hint=hint, reference="missing-file")
         content = _read_config(folder)
         _check_files(folder / _FILES, content["files"])
         weights = _read_weights(folder / _WEIGHTS)

@@ -265,19 +265,14 @@ def read_excluded(path: Path) -> set[str]:
     Raises:
         DataError: If there is no such table.
     """
+    hint = "Give the table that `tuplet audit` wrote, or that its page exported."
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a table with a mark
+            start = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=max(",;\t", key=start.count))
+            if not {"id", "exclude"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{path} has no columns id and exclude.", hint=hint, reference="exclude-table")
+            return {str(row["id"]) for row in rows if str(row["exclude"]).strip().lower() in {"yes", "true", "1", "x"}}
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(
-            f"{path} cannot be read: {problem}.",
-            hint="Give the table that `tuplet audit` wrote, or that its page exported.",
-            reference="exclude-table",
-        ) from problem
-    if rows and not {"id", "exclude"} <= rows[0].keys():
-        raise DataError(
-            f"{path} has no columns id and exclude.",
-            hint="Give the table that `tuplet audit` wrote, or that its page exported.",
-            reference="exclude-table",
-        )
-    return {str(row["id"]) for row in rows if str(row["exclude"]).strip().lower() in {"yes", "true", "1", "x"}}
+        raise DataError(f"{path} cannot be read: {problem}.", hint=hint, reference="exclude-table") from problem

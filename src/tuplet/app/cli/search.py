@@ -78,6 +78,8 @@ def search(
         from tuplet.app.cli.thumbnails import show_pictures
 
         show_pictures(found, pictures, hits, lambda score: limit is None or limit.accepts(score), texts=text or ())
+    if not len(found):
+        log(f"{run} holds no items; add some: tuplet index add {run} COLLECTION")
     if limit is not None:
         log(f"{len(near)} of {len(rows)} hits reach the threshold {limit.value:.4g}.")
 
