@@ -13,6 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 WIDEST = 440  # units of a drawing that are still legible across a phone
+ONE_PANEL = 470  # the same, where there is nothing to put below: no drawing of one panel may be wider
 SENTENCE = 24  # letters: a cell with more is read, not compared
 ROOM = 9  # units that a line of turned letters takes to its left
 LINE = 46  # letters that fit beside each other on a phone
@@ -42,9 +43,7 @@ def on_page_content(content: str, *, files: Files, **_: Any) -> str:
         name, fragment = found[1], found[2] or ""
         known = name[name.rfind("images/") :] + ".tall.svg"
         if files.get_file_from_path(known) is None:
-            drawing = files.get_file_from_path(known.replace(".tall.svg", ".svg"))
-            is_wide = drawing is not None and _size(drawing.content_string)[0] > WIDEST
-            return found[0].replace("<img ", "<img data-wide " if is_wide else "<img ", 1)
+            return found[0]
         source = f'<source media="(max-width: 45em)" srcset="{name}.tall.svg{fragment}">'
         return f"<picture>{source}{found[0]}</picture>"
 
