@@ -73,7 +73,7 @@ def topk(
 
     Args:
         queries: Query embeddings.
-        gallery: Key embeddings; a memory-mapped array is read once, tile by tile, and where it is rescored.
+        gallery: Embeddings to search; a memory-mapped array is read once, tile by tile, and where it is rescored.
         top: Neighbours per query, at least 1; at most the size of the gallery is returned.
         geometry: How two embeddings are compared. Similarities are best when large, distances when small.
         exclude: For each query one position of the gallery that is left out, usually its own; -1 for none.
@@ -96,9 +96,9 @@ def topk(
     search = _Search(queries.detach(), gallery, geometry, exclude, groups, hides, tile_size)
     top = min(top, len(gallery))
     with torch.autocast(queries.device.type, enabled=False):
-        keys, positions = search.best(top, exact=exact_scores)
-    missing = keys == -torch.inf
-    return TopK(nearness(keys, geometry), positions.masked_fill(missing, -1))
+        scores, positions = search.best(top, exact=exact_scores)
+    missing = scores == -torch.inf
+    return TopK(nearness(scores, geometry), positions.masked_fill(missing, -1))
 
 
 def pair_scores(
@@ -133,7 +133,7 @@ def nearness(scores: Float[Tensor, "*pairs"], geometry: GeometryName) -> Float[T
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """One search. A key is a score turned so that larger is nearer."""
+    """One search; in it scores are turned so that larger is nearer."""
 
     queries: Tensor
     gallery: Rows
@@ -144,34 +144,34 @@ class _Search:
     tile_size: int
 
     def best(self, top: int, *, exact: bool = True) -> tuple[Tensor, Tensor]:
-        """Keys and positions of the `top` nearest of each query; without `exact` keys tell order and ties alone."""
+        """Scores and positions of the `top` nearest of each query; without `exact` scores tell order and ties alone."""
         _refuse_non_finite([self.queries], "queries", self._fast_dtype())
         if top + _SPARE >= len(self.gallery):
             everything = torch.arange(len(self.queries), device=self.queries.device)
             return self.settle(everything, torch.full_like(everything, -torch.inf, dtype=torch.float64), top)
-        keys, positions, unsure = self.select(top, exact=exact)
+        scores, positions, unsure = self.select(top, exact=exact)
         if len(unsure):
-            keys[unsure], positions[unsure] = self.settle(unsure, keys[unsure, -1], top)
-        return keys, positions
+            scores[unsure], positions[unsure] = self.settle(unsure, scores[unsure, -1], top)
+        return scores, positions
 
     def select(self, top: int, *, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The same by products, and the queries whose spare candidates do not suffice to be certain."""
         rough, positions, error = self._candidates(top + _SPARE)
         beyond = rooted(rough[:, -1].double() + error, self.geometry)  # whatever is no candidate is no nearer
         if exact:
-            keys, positions = self._rescore(positions, self.queries, top)
-            unsure = beyond >= keys[:, -1]
+            scores, positions = self._rescore(positions, self.queries, top)
+            unsure = beyond >= scores[:, -1]
         else:
             found, candidates = self._disentangle(rough, positions, error, top), positions
-            keys, positions, least = found
+            scores, positions, least = found
             unsure = beyond >= least
             again = (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
-            keys[again], positions[again] = self._rescore(candidates[again], self.queries[again], top)
-            unsure[again] = beyond[again] >= keys[again, -1]
-        return keys, positions, (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
+            scores[again], positions[again] = self._rescore(candidates[again], self.queries[again], top)
+            unsure[again] = beyond[again] >= scores[again, -1]
+        return scores, positions, (unsure & (beyond > -torch.inf)).nonzero()[:, 0]
 
     def _candidates(self, kept: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Approximate keys, best first, and positions of candidates; a bound of the error of the keys of each query."""
+        """Approximate scores, best first, and positions of candidates; a bound of the error for each query."""
         count = len(self.queries)
         rough = self.queries.new_full((count, kept), -torch.inf, dtype=self._fast_dtype())
         positions = torch.full((count, kept), len(self.gallery), device=rough.device)
@@ -190,30 +190,30 @@ class _Search:
         return rough, positions.where(rough > -torch.inf, len(self.gallery)), asked.error_bound(longest)
 
     def _disentangle(self, rough: Tensor, positions: Tensor, error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and positions of the `top` best: exact keys of candidates that their rough keys cannot tell apart.
+        """Scores and positions of the `top` best; candidates that rough scores cannot tell apart are scored exactly.
 
         Returns:
-            Keys, positions, and what the last key is at least.
+            Scores, positions, and what the last score is at least.
         """
-        # More than the bound on either side: a rough key and an exact one never tie by the rounding of a root.
+        # More than the bound on either side: a rough score and an exact one never tie by the rounding of a root.
         near = ~(rough[:, :-1].double() - rough[:, 1:].double() > 2.5 * error[:, None]) & (rough[:, 1:] > -torch.inf)
         near[:, top - 1 :] = near[:, top - 1 :].cummin(1).values  # beyond the last only what may reach it
         apart = torch.zeros_like(near[:, :1])
         tangled = torch.cat([near, apart], 1) | torch.cat([apart, near], 1)
-        keys = rooted(rough.double(), self.geometry)
+        scores = rooted(rough.double(), self.geometry)
         row, col = tangled.nonzero(as_tuple=True)
         for part in spans(len(row), self.tile_size // (16 * self.queries.shape[1])):
             rivals = prepared_rows(self._rows(positions[row[part], col[part]]), self.geometry)
             asking = prepared_rows(self.queries[row[part]], self.geometry)
-            keys[row[part], col[part]] = exact_score(asking, rivals, self.geometry)
-        least = rooted(rough.double() - error[:, None], self.geometry).where(~tangled, keys)
-        positions, order = positions.sort(dim=1)  # of equal keys the lower position is first
-        keys, best = keys.gather(1, order).sort(dim=1, descending=True, stable=True)
+            scores[row[part], col[part]] = exact_score(asking, rivals, self.geometry)
+        least = rooted(rough.double() - error[:, None], self.geometry).where(~tangled, scores)
+        positions, order = positions.sort(dim=1)  # of equal scores the lower position is first
+        scores, best = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
         order = order.gather(1, best)[:, :top]
-        return keys[:, :top], positions.gather(1, best)[:, :top], least.gather(1, order[:, -1:])[:, 0]
+        return scores[:, :top], positions.gather(1, best)[:, :top], least.gather(1, order[:, -1:])[:, 0]
 
     def _rescore(self, positions: Tensor, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
-        """Exact keys and positions of the `top` best of some candidates of each query."""
+        """Exact scores and positions of the `top` best of some candidates of each query."""
         positions = positions.sort(dim=1).values
         norms = self._norms(positions) if self.geometry == "cosine" else None
         best = positions.new_zeros((len(positions), top), dtype=torch.float64), positions.new_zeros(len(positions), top)
@@ -223,10 +223,10 @@ class _Search:
             rivals = self._rows(inside.flatten()).view(*found.shape, self.queries.shape[1]).double()
             if norms is not None:
                 rivals /= norms[inside][..., None]
-            keys = exact_score(prepared_rows(queries[rows], self.geometry)[:, None], rivals, self.geometry)
-            keys = keys.where(found < len(self.gallery), -torch.inf)
-            keys, order = keys.sort(dim=1, descending=True, stable=True)  # columns are in order of position
-            best[0][rows], best[1][rows] = keys[:, :top], found.gather(1, order)[:, :top]
+            scores = exact_score(prepared_rows(queries[rows], self.geometry)[:, None], rivals, self.geometry)
+            scores = scores.where(found < len(self.gallery), -torch.inf)
+            scores, order = scores.sort(dim=1, descending=True, stable=True)  # columns are in order of position
+            best[0][rows], best[1][rows] = scores[:, :top], found.gather(1, order)[:, :top]
         return best
 
     def _norms(self, positions: Tensor) -> Tensor:
@@ -249,8 +249,8 @@ class _Search:
             None if self.hides is None else among(self.hides, asking),
             self.tile_size,
         )
-        keys = floor.new_full((len(asking), top), -torch.inf)
-        positions = torch.full_like(keys, len(self.gallery), dtype=torch.int64)
+        scores = floor.new_full((len(asking), top), -torch.inf)
+        positions = torch.full_like(scores, len(self.gallery), dtype=torch.int64)
         asked = ApproximateScorer.of(part.queries, torch.float64, self.geometry)
         for cols in self._tiles(len(asking)):
             # Equal rows are why we are here: each is scored once.
@@ -259,40 +259,40 @@ class _Search:
             longest = tile.norms.max()
             self._accept(longest, tile.rows.dtype)
             for rows in spans(len(asking), self.tile_size // (cols.stop - cols.start)):
-                least = keys[rows].amin(1, keepdim=True)
+                least = scores[rows].amin(1, keepdim=True)
                 bound = rooted(asked.scores(tile, rows) + asked.error_bound(longest)[rows, None], self.geometry)
                 exact = part._score_where(bound >= floor[rows, None].maximum(least), rows, distinct)
-                # Of equal keys the first stay, and rows of later tiles come later: most tiles change nothing.
+                # Of equal scores the first stay, and rows of later tiles come later: most tiles change nothing.
                 changed = (exact > least).any(1).nonzero()[:, 0]
                 exact = exact[changed][:, copies]
                 changed += rows.start
                 exact = part._hide(exact, changed, cols)
-                where = torch.arange(cols.start, cols.stop, device=keys.device).expand(len(exact), -1)
-                exact, where = torch.cat([keys[changed], exact], 1), torch.cat([positions[changed], where], 1)
+                where = torch.arange(cols.start, cols.stop, device=scores.device).expand(len(exact), -1)
+                exact, where = torch.cat([scores[changed], exact], 1), torch.cat([positions[changed], where], 1)
                 chosen = _first_best(exact, top)
-                keys[changed], positions[changed] = exact.gather(1, chosen), where.gather(1, chosen)
-        keys, order = keys.sort(dim=1, descending=True, stable=True)
-        return keys, positions.gather(1, order)
+                scores[changed], positions[changed] = exact.gather(1, chosen), where.gather(1, chosen)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        return scores, positions.gather(1, order)
 
     def _score_where(self, wanted: Tensor, rows: slice, rivals: Tensor) -> Tensor:
-        keys = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
+        scores = torch.full(wanted.shape, -torch.inf, dtype=torch.float64, device=wanted.device)
         row, col = wanted.nonzero(as_tuple=True)
         asking, rivals = prepared_rows(self.queries[rows], self.geometry), prepared_rows(rivals, self.geometry)
         for part in spans(len(row), self.tile_size // (16 * rivals.shape[1])):
-            keys[row[part], col[part]] = exact_score(asking[row[part]], rivals[col[part]], self.geometry)
-        return keys
+            scores[row[part], col[part]] = exact_score(asking[row[part]], rivals[col[part]], self.geometry)
+        return scores
 
-    def _hide(self, keys: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:
+    def _hide(self, scores: Tensor, rows: slice | Tensor, cols: slice) -> Tensor:
         if self.groups is not None:
-            keys = keys.masked_fill_(self.groups[0][rows][:, None] == self.groups[1][cols], -torch.inf)
+            scores = scores.masked_fill_(self.groups[0][rows][:, None] == self.groups[1][cols], -torch.inf)
         if self.hides is not None:
-            places = torch.arange(len(self.queries), device=keys.device)[rows]
-            keys = keys.masked_fill_(self.hides(places, cols), -torch.inf)
+            places = torch.arange(len(self.queries), device=scores.device)[rows]
+            scores = scores.masked_fill_(self.hides(places, cols), -torch.inf)
         if self.exclude is not None:
             own = (self.exclude[rows] - cols.start)[:, None]
-            inside, own = (own >= 0) & (own < keys.shape[1]), own.clamp(0, keys.shape[1] - 1)
-            keys.scatter_(1, own, torch.where(inside, -torch.inf, keys.gather(1, own)))
-        return keys
+            inside, own = (own >= 0) & (own < scores.shape[1]), own.clamp(0, scores.shape[1] - 1)
+            scores.scatter_(1, own, torch.where(inside, -torch.inf, scores.gather(1, own)))
+        return scores
 
     def _accept(self, longest: Tensor, dtype: torch.dtype) -> None:
         if not float(longest) < _longest_norm(dtype):  # or NaN; all broken rows are named, not those of a tile
@@ -321,10 +321,10 @@ def among(hides: Hides, asking: Int64[Tensor, " some"]) -> Hides:
     return lambda rows, cols: hides(asking[rows], cols)
 
 
-def _first_best(keys: Tensor, top: int) -> Tensor:
-    """Columns of the `top` largest keys of each row, in order of column; of equal keys the first columns."""
-    least = keys.topk(top).values[:, -1:]
-    above, level = keys > least, keys == least
+def _first_best(scores: Tensor, top: int) -> Tensor:
+    """Columns of the `top` largest scores of each row, in order of column; of equal scores the first columns."""
+    least = scores.topk(top).values[:, -1:]
+    above, level = scores > least, scores == least
     room = top - above.sum(1, keepdim=True)
     chosen = above | (level & (level.cumsum(1) <= room))
     return chosen.nonzero()[:, 1].view(-1, top)

@@ -124,7 +124,7 @@ class Ranker:
             wanted: A row of the gallery for each query; `exclude` and `groups` are not looked at.
         """
         everyone = torch.arange(len(wanted), device=wanted.device)
-        own = self._keys(everyone, wanted)
+        own = self._scores(everyone, wanted)
         above, ties = torch.zeros_like(everyone), torch.zeros_like(everyone)
         for rows, _, nearer, close in self._compared(everyone, own):
             above[rows] += nearer.sum(1)
@@ -141,9 +141,9 @@ class Ranker:
                 ties[asking] += apart.sum(1)
                 close.masked_fill_(apart, value=False)
             for row, col in zip(*(part.split(self._pairs_at_once) for part in close.nonzero().T), strict=True):
-                keys = self._keys(asking[row], col + cols.start)
-                above.index_add_(0, asking[row], (keys > own[asking[row]]).long())
-                ties.index_add_(0, asking[row], (keys == own[asking[row]]).long())
+                scores = self._scores(asking[row], col + cols.start)
+                above.index_add_(0, asking[row], (scores > own[asking[row]]).long())
+                ties.index_add_(0, asking[row], (scores == own[asking[row]]).long())
         return above, ties
 
     def _compared(
@@ -151,7 +151,7 @@ class Ranker:
     ) -> Iterator[tuple[slice, slice, Bool[Tensor, "_ _"], Bool[Tensor, "_ _"]]]:
         """Tiles of some queries and the gallery: what is surely nearer than `own`, and what a product cannot tell."""
         asked = ApproximateScorer.of(self.queries[which], torch.float64, self.geometry)
-        limit = -own.square() if self.geometry == "euclidean" else own  # rough keys of distances are squares
+        limit = -own.square() if self.geometry == "euclidean" else own  # rough scores of distances are squares
         for cols in spans(len(self.gallery), self._tile // max(self.queries.shape[1], min(len(which), 256))):
             tile = asked.of_gallery(self._rows(cols))
             error = 2 * asked.error_bound(tile.norms.max())  # of the product, and of the square of `own`
@@ -172,8 +172,8 @@ class Ranker:
     def _pairs_at_once(self) -> int:
         return max(1, self._tile // (16 * self.queries.shape[1]))
 
-    def _keys(self, queries: Tensor, positions: Tensor) -> Float[Tensor, " pairs"]:
-        """Exact keys of pairs; larger is nearer."""
+    def _scores(self, queries: Tensor, positions: Tensor) -> Float[Tensor, " pairs"]:
+        """Exact scores of pairs; larger is nearer."""
         queries, rows = (prepared_rows(side, self.geometry) for side in (self.queries[queries], self._rows(positions)))
         return exact_score(queries, rows, self.geometry)
 

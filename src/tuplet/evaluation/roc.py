@@ -110,20 +110,20 @@ class Accepted:
         return (far_after + gap_after / (gap_after - gap_before) * (far_before - far_after))[:, 0]
 
 
-def tie_ends(keys: Float[Tensor, " pairs"]) -> Int64[Tensor, " points"]:
-    """Last pair of each run of equal keys."""
-    return torch.cat([(keys[1:] != keys[:-1]).nonzero()[:, 0], torch.tensor([len(keys) - 1])])
+def tie_ends(scores: Float[Tensor, " pairs"]) -> Int64[Tensor, " points"]:
+    """Last pair of each run of equal scores."""
+    return torch.cat([(scores[1:] != scores[:-1]).nonzero()[:, 0], torch.tensor([len(scores) - 1])])
 
 
-def midway(keys: Float[Tensor, " points"], at: int) -> float:
+def midway(scores: Float[Tensor, " points"], at: int) -> float:
     """Threshold in the middle between the last accepted score and the first refused one; scores descend.
 
     It is the last accepted score where there is no lower one, or no number between them.
     """
-    accepted = float(keys[at])
-    if at + 1 == len(keys):
+    accepted = float(scores[at])
+    if at + 1 == len(scores):
         return accepted
-    refused = float(keys[at + 1])
+    refused = float(scores[at + 1])
     middle = refused + (accepted - refused) / 2
     return middle if refused < middle else accepted
 
@@ -165,12 +165,12 @@ def operating_points(
     rows = (known != UNKNOWN).nonzero()[:, 0]
     first, second, same, _ = sample_pairs(known[rows], max_pairs, seed)
     finite = finite_rows(embeddings)
-    keys = nearness(scores_of(finite, rows[first], finite, rows[second], geometry), geometry).double()
-    order = keys.argsort(descending=True, stable=True)
-    keys, same, first, second = keys[order], same[order], first[order], second[order]
-    ends = tie_ends(keys)
-    limits = _limits(keys, ends)
-    whole = Accepted.of(torch.ones(1, len(keys), dtype=torch.float64), same, ends)
+    scores = nearness(scores_of(finite, rows[first], finite, rows[second], geometry), geometry).double()
+    order = scores.argsort(descending=True, stable=True)
+    scores, same, first, second = scores[order], same[order], first[order], second[order]
+    ends = tie_ends(scores)
+    limits = _limits(scores, ends)
+    whole = Accepted.of(torch.ones(1, len(scores), dtype=torch.float64), same, ends)
     different = int((~same).sum())
     asked = [rate for rate in rates if rate * different >= 1 and int(whole.last_within(rate)) >= 0]
     places = [int(whole.last_within(rate)) for rate in asked]
@@ -190,9 +190,9 @@ def operating_points(
     return {"points": points, "n_same": int(same.sum()), "n_different": different, "n_classes": len(classes)}
 
 
-def _limits(keys: Tensor, ends: Tensor) -> Tensor:
+def _limits(scores: Tensor, ends: Tensor) -> Tensor:
     """Threshold of each point: midway to the next score; the last one accepts all."""
-    reached = keys[ends]
+    reached = scores[ends]
     return torch.cat([(reached[:-1] + reached[1:]) / 2, reached[-1:]])
 
 
