@@ -183,3 +183,62 @@ def test_a_run_goes_on_only_under_the_relation_that_it_had(tuplet, desk, tmp_pat
     assert "1 example (d4) with other related columns" in said.stderr
     table.write_text("\n".join(lines))
     tuplet("train", "--resume", "runs/own", "--steps", 12, folder=tmp_path)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Forty people of six rows each, whom no column of classes names."""
+    random = np.random.default_rng(0)
+    person = np.repeat(np.arange(40), 6)
+    rows = random.normal(size=(40, 4))[person] + random.normal(size=(240, 4))
+    lines = [",".join([*(f"{x:.3f}" for x in row), f"p{who}"]) for row, who in zip(rows, person, strict=True)]
+    (tmp_path / "people.csv").write_text("\n".join(["a,b,c,d,person", *lines]) + "\n")
+    return tmp_path
+
+
+PEOPLE = ["--set", "data.relation=same_class(person)", "--set", "evaluate.bootstrap=20", "--steps", "4"]
+
+
+def splits_of_people(folder, run):
+    rows = [json.loads(line) for line in (folder / "runs" / run / "examples.jsonl").read_text().splitlines()][1:]
+    people = [line.rsplit(",", 1)[1] for line in (folder / "people.csv").read_text().splitlines()[1:]]
+    found = {}
+    for row, person in zip(rows, people, strict=True):
+        found.setdefault(person, set()).add(row["split"])
+    return found
+
+
+def test_what_belongs_together_is_held_out_whole(tuplet, people):
+    said = tuplet("train", "people.csv", *PEOPLE, "--name", "first", folder=people)
+    assert "none of which belongs together with a training example" in said.stderr
+    before = splits_of_people(people, "first")
+    assert {len(splits) for splits in before.values()} == {1}
+    assert [sum(splits == {name} for splits in before.values()) for name in ("train", "validation", "test")] == [
+        24,
+        4,
+        12,
+    ]
+    evaluation = json.loads(tuplet("evaluate", "runs/first", "--json", folder=people).stdout)
+    assert evaluation["data"]["by"] == "class"
+    assert evaluation["protocols"]["relation"]["model"]["settings"]["resample"] == "classes"
+
+    table = (people / "people.csv").read_text()
+    new = "".join(f"{at}.5,0,0,{at},p{at}\n" for at in range(40)) + "1,2,3,4,new\n2,2,3,4,new\n"
+    (people / "people.csv").write_text(table + new)
+    tuplet("train", "people.csv", *PEOPLE, "--from", "runs/first", "--name", "second", folder=people)
+    after = splits_of_people(people, "second")
+    assert {person: splits for person, splits in after.items() if person != "new"} == before
+
+
+def test_named_splits_that_part_what_belongs_together_are_refused_or_said_to_be_of_rows(tuplet, people):
+    lines = (people / "people.csv").read_text().splitlines()
+    named = [f"{line},{('train', 'train', 'test')[at % 3]}" for at, line in enumerate(lines[1:])]
+    (people / "people.csv").write_text("\n".join([lines[0] + ",split", *named]) + "\n")
+    refused = tuplet("train", "people.csv", *PEOPLE, "--set", "data.split.by=class", folder=people, code=3)
+    assert "40 groups of related examples into more than one split: '0' (test and train)" in refused.stderr
+    assert "tuplet explain class-in-two-splits" in refused.stderr
+    said = tuplet("train", "people.csv", *PEOPLE, "--name", "rows", folder=people)
+    assert "none of which belongs together" not in said.stderr
+    evaluation = json.loads(tuplet("evaluate", "runs/rows", "--json", folder=people).stdout)
+    assert evaluation["data"]["by"] == "row"
+    assert evaluation["protocols"]["relation"]["model"]["settings"]["resample"] == "examples"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tuplet.data.blocks import blocks_of
 from tuplet.data.hashing import digests
 from tuplet.data.labels import SPLITS, UNKNOWN
 from tuplet.data.manifest import Manifest
@@ -34,7 +35,17 @@ class Leak:
 
 def shared_by(manifest: Manifest, wanted: Literal["class", "row"]) -> Literal["class", "row"]:
     """What the splits of some data differ in: whole classes, if that is wanted and it has some, else examples."""
-    return wanted if manifest.labels is not None else "row"
+    return wanted if wanted == "row" or units_of(manifest) is not None else "row"
+
+
+def units_of(manifest: Manifest) -> NDArray[np.int64] | None:
+    """What a split by class keeps whole: what a relation holds together, or else classes; -1 is of none of them.
+
+    None if there is nothing of the kind.
+    """
+    related = manifest.related
+    blocks = None if related is None or related.statement.is_distance else blocks_of(related)
+    return manifest.labels if blocks is None else blocks
 
 
 def split_by_class(labels: NDArray[np.int64], fractions: Mapping[str, float], seed: int) -> tuple[str, ...]:
@@ -90,7 +101,8 @@ def split_by_row(labels: NDArray[np.int64], fractions: Mapping[str, float], seed
 def find_leaks(manifest: Manifest, *, contents: bool = True) -> list[Leak]:
     """Classes, then identical examples, that stand in more than one split.
 
-    A class in two splits is a leak only if the splits are meant to hold different classes.
+    A class in two splits is a leak only if the splits are meant to hold different classes. Where a relation says what
+    belongs together, that takes the place of classes, and its first example names it.
 
     Args:
         manifest: Its splits are those that the source names, or that were drawn; without any there is no leak.
@@ -101,12 +113,19 @@ def find_leaks(manifest: Manifest, *, contents: bool = True) -> list[Leak]:
     """
     if manifest.splits is None:
         return []
-    labels = [] if manifest.labels is None else manifest.labels.tolist()
-    classes = [None if label == UNKNOWN else manifest.class_names[label] for label in labels]
+    units = units_of(manifest)
+    labels = [] if units is None else units.tolist()
+    names = manifest.class_names if units is manifest.labels else _first_ids(manifest, labels)
+    classes = [None if label == UNKNOWN else names[label] for label in labels]
     return [
         *(Leak("class", str(name), *rest) for name, rest in _across(classes, manifest)),
         *(Leak("content", rest[1][0], *rest) for _, rest in _across(_contents(manifest) if contents else (), manifest)),
     ]
+
+
+def _first_ids(manifest: Manifest, units: Sequence[int]) -> Mapping[int, str]:
+    """The id of the first example of each unit."""
+    return dict(zip(reversed(units), reversed(manifest.ids), strict=True))
 
 
 def _across(

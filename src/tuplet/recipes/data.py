@@ -1,7 +1,7 @@
 """The data of a recipe: read once, and divided into examples that train, that choose the best step, that evaluate."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from tuplet.data import Columns, Manifest, read_manifest
 from tuplet.data.fingerprint import Fingerprint, Seen
 from tuplet.data.glyphs import make_glyphs
 from tuplet.data.joined import join
-from tuplet.data.labels import SPLITS
+from tuplet.data.labels import SPLITS, UNKNOWN
 from tuplet.data.related import relate
-from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row
+from tuplet.data.split import find_leaks, shared_by, split_by_class, split_by_row, units_of
 from tuplet.data.statement import parse
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data_warnings import class_sizes
@@ -176,17 +176,29 @@ def _splits_before(manifest: Manifest, by: str, earlier: Earlier) -> list[str | 
     """The split of each example in an earlier run, known by its class or by its name; None for new ones."""
     known, seen = earlier.given, earlier.given.seen()
     names = [split if split != "earlier" else "train" for split in known.splits]
-    if by == "class" and manifest.labels is not None and known.labels is not None:
+    if by == "class" and manifest.related is None and manifest.labels is not None and known.labels is not None:
         of_class = {label: name for label, name in zip(known.labels, names, strict=True) if label is not None}
         of_class |= dict.fromkeys(seen.classes, "train")
         labels = [manifest.class_names[one] if one >= 0 else None for one in manifest.labels.tolist()]
         return [of_class.get(label) or None if label is not None else "train" for label in labels]
     of_content, of_id = (dict(zip(keys, names, strict=True)) for keys in (known.contents, known.ids))
     contents = [earlier.contents[name] for name in manifest.ids]
-    return [
+    found = [
         "train" if _is_seen(name, content, seen) else of_content.get(content) or of_id.get(name) or None
         for name, content in zip(manifest.ids, contents, strict=True)
     ]
+    return _with_their_unit(manifest, found) if by == "class" else found
+
+
+def _with_their_unit(manifest: Manifest, found: Sequence[str | None]) -> list[str | None]:
+    """What is new follows what it belongs to; where that stands in several splits, to training."""
+    units = units_of(manifest)
+    assert units is not None  # noqa: S101  or the splits would not be by class
+    split_of: dict[int, str] = {}
+    for unit, name in zip(units.tolist(), found, strict=True):
+        if name is not None and unit != UNKNOWN:
+            split_of[unit] = name if split_of.get(unit, name) == name else "train"
+    return [name or split_of.get(unit) for unit, name in zip(units.tolist(), found, strict=True)]
 
 
 def _is_seen(name: str, content: str, seen: Seen) -> bool:
@@ -215,8 +227,9 @@ def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> No
 
 def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str, Manifest]:
     """Some of the classes, or rows, under `name`; the rest trains."""
-    draw = split_by_class if shared_by(manifest, split.by) == "class" else split_by_row
-    labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if manifest.labels is None else manifest.labels
+    by_class = shared_by(manifest, split.by) == "class"
+    draw, known = (split_by_class, units_of(manifest)) if by_class else (split_by_row, manifest.labels)
+    labels: NDArray[np.int64] = np.zeros(len(manifest), np.int64) if known is None else known
     sampled = np.array(
         draw(labels, {"train": 1 - share, name: share}, split.seed) if share else ["train"] * len(labels)
     )
@@ -225,7 +238,7 @@ def _draw(manifest: Manifest, split: Split, name: str, share: float) -> dict[str
 
 def _require_two_classes(manifest: Manifest, name: str, part: Manifest, by: str) -> None:
     """With one class every neighbour is right, and an example that is alone in its class has nothing to find."""
-    if part.labels is None or not len(part):
+    if part.labels is None or part.related is not None or not len(part):
         return
     _, counts = np.unique(part.labels[part.labels >= 0], return_counts=True)
     if len(counts) >= 2 and counts.max() >= 2:
@@ -251,10 +264,14 @@ def _refuse_leaks(manifest: Manifest) -> None:
     if not leaks:
         return
     what = counted(len(leaks), "class", "classes")
+    hint = "Give each class one split. If all splits are meant to hold all classes: --set data.split.by=row"
+    if manifest.related is not None:
+        what = counted(len(leaks), "group of related examples", "groups of related examples")
+        hint = "Give what belongs together one split, or let related examples be trained on: --set data.split.by=row"
     shown = ", ".join(f"{leak.name!r} ({' and '.join(leak.splits)})" for leak in leaks[:5])
     raise DataError(
         f"{manifest.source} puts {what} into more than one split: {shown}{', ...' * (len(leaks) > 5)}.",
-        hint="Give each class one split. If all splits are meant to hold all classes: --set data.split.by=row",
+        hint=hint,
         reference="class-in-two-splits",
     )
 

@@ -13,7 +13,8 @@ import numpy as np
 from tuplet.data import Kind, Manifest
 from tuplet.data.folders import is_stray
 from tuplet.data.hashing import content_ids
-from tuplet.data.split import find_leaks
+from tuplet.data.labels import UNKNOWN
+from tuplet.data.split import find_leaks, units_of
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data import Reader
 from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
@@ -283,11 +284,16 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
 
 def _fit_relation(made: Proposal, manifest: Manifest) -> None:
     made.say(("loss",), "It takes any number of positives of an anchor.", name="supcon", temperature=0.1)
-    if manifest.labels is None:
-        train = _hold_out_rows(made, manifest)
+    if (units := units_of(manifest)) is None:
+        why = "Which examples belong together only a look at every pair would tell: rows are held out, and positives "
+        train = _hold_out_rows(made, manifest, why + "of test examples may be trained on.")
     else:
         split, train = _split(manifest, made.reader)
-        _say_split(made, split, "Split by the classes, which the relation need not read.")
+        count = counted(len(np.unique(units[units != UNKNOWN])), "group", "groups")
+        why = f"The relation holds examples together in {count}, and whole ones are held out."
+        if split.by == "row":
+            why = f"The relation holds examples together in {count}; to hold out whole ones takes {OPEN_FROM} or more."
+        _say_split(made, split, "The data names its splits." if manifest.splits is not None else why)
     size = max(2, min(BATCH, len(train)))
     made.say(("batch",), "Anchors, and a positive of each.", name="related", batch_size=size)
     made.say(("train",), "No augmentation: the relation may read what it would change.", augment=None)
@@ -368,11 +374,10 @@ def _fit_rows(made: Proposal, manifest: Manifest) -> None:
     made.say(("batch",), f"A batch takes {size} of {len(train):,} training examples.", name="uniform", batch_size=size)
 
 
-def _hold_out_rows(made: Proposal, manifest: Manifest) -> Manifest:
+def _hold_out_rows(made: Proposal, manifest: Manifest, why: str = "Without classes, rows are held out.") -> Manifest:
     split = Split(by="row", test=0.3, validation=0.15)
     parts = made.reader.parts(manifest, split)
-    why = "The data names its splits." if manifest.splits is not None else "Without classes, rows are held out."
-    _say_split(made, split, why)
+    _say_split(made, split, "The data names its splits." if manifest.splits is not None else why)
     return parts["train"]
 
 
@@ -385,7 +390,8 @@ def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
     if manifest.splits is not None:
         is_open = not find_leaks(manifest, contents=False)
     else:
-        is_open = len(class_sizes(manifest)) >= OPEN_FROM
+        units = units_of(manifest)
+        is_open = units is not None and len(np.unique(units[units != UNKNOWN])) >= OPEN_FROM
     by: Literal["class", "row"] = "class" if is_open else "row"
     for test, validation in ((0.3, 0.15), (0.4, 0.3)):
         split = Split(by=by, test=test, validation=validation)

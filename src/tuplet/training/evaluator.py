@@ -116,7 +116,8 @@ def protocols_of(job: Job, dataset: Dataset) -> list[EvaluationProtocol]:
         else:
             found += _protocols(kind, dataset, job.evaluate)
     if job.task.split_by == "row":  # the classes are fixed: the examples are a sample
-        found = [replace(one, resample="examples") if isinstance(one, ClassRetrieval) else one for one in found]
+        of_examples = (ClassRetrieval, RelationRetrieval)
+        found = [replace(one, resample="examples") if isinstance(one, of_examples) else one for one in found]
     return found
 
 

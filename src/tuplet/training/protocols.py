@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from tuplet.data import Dataset
+from tuplet.data.blocks import blocks_of
 from tuplet.data.dataset import Preprocessing
 from tuplet.data.hashing import digests
+from tuplet.data.labels import UNKNOWN
+from tuplet.data.related import Related
 from tuplet.evaluation import QueryResult, graded, knn_curve, linear_probe, matching, retrieval, scored_pairs
 from tuplet.evaluation.relevance import Junk
 from tuplet.evaluation.result import Resample, joined
@@ -108,11 +113,11 @@ class RelationRetrieval:
         return extractor.extract(self.dataset)
 
     def evaluate(self, features: Features, settings: EvaluateSettings, *, bootstrap: int, seed: int) -> QueryResult:
-        """Retrieval under the relation; classes, where there are some, are what is resampled."""
+        """Retrieval under the relation; what it holds together is what is resampled."""
         assert self.dataset.related is not None  # noqa: S101  or there was no such protocol
         return retrieval(
             features.queries,
-            self.dataset.classes,
+            self._units(self.dataset.related),
             relation=self.dataset.related.rules()[self.level],
             geometry=features.geometry,
             top=_ks(settings),
@@ -120,6 +125,14 @@ class RelationRetrieval:
             bootstrap=bootstrap,
             seed=seed,
         )
+
+    def _units(self, related: Related) -> Int64[Tensor, " n"] | None:
+        """Numbers of what is resampled; an example that belongs to nothing is one of its own."""
+        blocks = blocks_of(related)
+        if blocks is None:
+            return self.dataset.classes
+        alone = np.arange(len(blocks)) + blocks.max(initial=0) + 1
+        return torch.from_numpy(np.where(blocks == UNKNOWN, alone, blocks))
 
 
 @dataclass(frozen=True, eq=False)
