@@ -48,6 +48,12 @@ def units_of(manifest: Manifest) -> NDArray[np.int64] | None:
     return manifest.labels if blocks is None else blocks
 
 
+def count_units(manifest: Manifest) -> int:
+    """How many of these there are."""
+    units = units_of(manifest)
+    return 0 if units is None else len(np.unique(units[units != UNKNOWN]))
+
+
 def split_by_class(labels: NDArray[np.int64], fractions: Mapping[str, float], seed: int) -> tuple[str, ...]:
     """Whole classes to each split, so that one split holds no class of another (open set).
 

@@ -13,8 +13,7 @@ import numpy as np
 from tuplet.data import Kind, Manifest
 from tuplet.data.folders import is_stray
 from tuplet.data.hashing import content_ids
-from tuplet.data.labels import UNKNOWN
-from tuplet.data.split import find_leaks, units_of
+from tuplet.data.split import count_units, find_leaks, units_of
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data import Reader
 from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
@@ -284,12 +283,12 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
 
 def _fit_relation(made: Proposal, manifest: Manifest) -> None:
     made.say(("loss",), "It takes any number of positives of an anchor.", name="supcon", temperature=0.1)
-    if (units := units_of(manifest)) is None:
-        why = "Which examples belong together only a look at every pair would tell: rows are held out, and positives "
-        train = _hold_out_rows(made, manifest, why + "of test examples may be trained on.")
+    if units_of(manifest) is None:
+        why = "What belongs together only a look at every pair would tell: rows are held out."
+        train = _hold_out_rows(made, manifest, why)
     else:
         split, train = _split(manifest, made.reader)
-        count = counted(len(np.unique(units[units != UNKNOWN])), "group", "groups")
+        count = counted(count_units(manifest), "group", "groups")
         why = f"The relation holds examples together in {count}, and whole ones are held out."
         if split.by == "row":
             why = f"The relation holds examples together in {count}; to hold out whole ones takes {OPEN_FROM} or more."
@@ -390,8 +389,7 @@ def _split(manifest: Manifest, reader: Reader) -> tuple[Split, Manifest]:
     if manifest.splits is not None:
         is_open = not find_leaks(manifest, contents=False)
     else:
-        units = units_of(manifest)
-        is_open = units is not None and len(np.unique(units[units != UNKNOWN])) >= OPEN_FROM
+        is_open = count_units(manifest) >= OPEN_FROM
     by: Literal["class", "row"] = "class" if is_open else "row"
     for test, validation in ((0.3, 0.15), (0.4, 0.3)):
         split = Split(by=by, test=test, validation=validation)
