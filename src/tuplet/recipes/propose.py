@@ -284,8 +284,7 @@ def _fit_classes(made: Proposal, manifest: Manifest) -> None:
 def _fit_relation(made: Proposal, manifest: Manifest) -> None:
     made.say(("loss",), "It takes any number of positives of an anchor.", name="supcon", temperature=0.1)
     if units_of(manifest) is None:
-        why = "What belongs together only a look at every pair would tell: rows are held out."
-        train = _hold_out_rows(made, manifest, why)
+        train = _hold_out_rows(made, manifest, "What belongs together no column tells: rows are held out.")
     else:
         split, train = _split(manifest, made.reader)
         count = counted(count_units(manifest), "group", "groups")
