@@ -2,12 +2,16 @@
 
 import csv
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+sys.path.append(str(ROOT / "results"))
+import audit  # noqa: E402  # a script beside its table, not a package
+
 GUIDES = [DOCS / "index.md", ROOT / "README.md", *sorted((DOCS / "guides").glob("*.md"))]
 SCORE = re.compile(r"(?<![\d.,])[01]\.\d{3}(?!\d| seconds)")
 
@@ -32,3 +36,8 @@ def test_the_page_of_the_demo_has_its_seeds_and_how_far_they_are_apart():
         raw = f"{float(seeds[0]['beside']):.3f}"
         each = ", ".join(f"{value:.3f}" for value in values)
         assert f"| {row} | {raw} | {each} | {max(values) - min(values):.3f} |" in page
+
+
+def test_the_guide_quotes_what_an_audit_found():
+    (line,) = (line for line in audit.read() if line["folds"] == "2")
+    assert audit.said(line) in (DOCS / "guides" / "use.md").read_text(encoding="utf-8")
