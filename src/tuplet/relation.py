@@ -209,10 +209,11 @@ class Paired(Masks):
     Args:
         partner: Position of each anchor's positive among the references; -1 for none.
         references: How many references there are.
+        live: Which of them take part, (references,); None for all.
     """
 
-    def __init__(self, partner: Tensor, references: int) -> None:
-        self.partner = _ids(partner, "partner")
+    def __init__(self, partner: Tensor, references: int, live: Tensor | None = None) -> None:
+        self.partner, self.live = _ids(partner, "partner"), live
         self.anchors, self.references = len(partner), references
         self.first: int | None = None
 
@@ -224,16 +225,20 @@ class Paired(Masks):
     def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """Compare positions."""
         positive = self.partner[rows, None] == torch.arange(cols.start, cols.stop, device=self.partner.device)[None, :]
-        return positive, ~positive
+        return (positive, ~positive) if self.live is None else (positive & self.live[cols], ~positive & self.live[cols])
 
-    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
+    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries] | None:
         """One entry per row at most."""
+        if self.live is not None:
+            return None
         partner = self.partner[rows]
         i = ((partner >= cols.start) & (partner < cols.stop)).nonzero()[:, 0]
         return Entries(i, partner[i] - cols.start), Entries(i[:0], i[:0])
 
     def transposed(self) -> "Paired":
         """References ask, anchors answer; a reference without an anchor has no positive."""
+        if self.live is not None:
+            raise NotImplementedError
         back = self.partner.new_full((self.references,), -1)
         known = self.partner >= 0
         back[self.partner[known]] = torch.arange(self.anchors, device=back.device)[known]
@@ -241,7 +246,8 @@ class Paired(Masks):
 
     def keys(self) -> tuple[Keys, Keys, Compare]:
         """Positions."""
-        return {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)}, {}, paired
+        mine = {"partner": self.partner, "live": torch.ones_like(self.partner, dtype=torch.bool)}
+        return mine, {} if self.live is None else {"live": self.live}, paired
 
 
 class Graded(Masks):

@@ -1,78 +1,56 @@
-"""The same reduction over per-anchor candidate lists: sampled noise, mined negatives, latents of one time.
+"""The same reduction over per-anchor candidate lists: sampled noise, mined negatives.
 
 Every anchor has its own list of rows of a table, of equal length, and the first of them are its positives.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-from tuplet.engine.compiling import compiled
 from tuplet.engine.execution import DEFAULT, Execution, uses_tiles
 from tuplet.engine.gather import SINGLE_PROCESS, Processes, all_reduce_sum, reduce_sum
 from tuplet.engine.once import multiplied, refuse_transforms
-from tuplet.engine.reduction import Outcome, Reduction, Tile
-from tuplet.engine.tilecode import Spec, layout, whole_rows
+from tuplet.engine.reduction import Outcome, Reduction
+from tuplet.engine.rowcode import Code, Leading, row_code, scores_at_hand
 from tuplet.engine.tiles import spans
 from tuplet.errors import ShapeError
 from tuplet.geometry import Dot, Geometry, geometry_of
-from tuplet.keys import Compare, Keys
-from tuplet.relation import Entries, Masks
 from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 BUDGET = 2**22
-"""Numbers of gathered candidates held at once: 16 MiB in float32."""
+"""Numbers of gradients of table rows, entry by entry, held at once: 16 MiB in float32."""
 
 Lists = Callable[[slice], Tensor]
 """Positions in the table of some anchors' candidates, (anchors, candidates)."""
 
 
-Code = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
-"""Scores of some lists, and which anchors they belong to -> losses, counts and score gradients."""
+def list_products(a: Tensor, table: Tensor, positions: Tensor) -> Tensor:
+    """Inner products of each anchor with the rows of its list, (anchors, entries); no row is copied.
+
+    Args:
+        a: (anchors, dim).
+        table: (rows, dim), of the same type.
+        positions: (anchors, entries).
+    """
+    if not positions.numel():
+        return a.new_zeros(positions.shape)
+    owner = torch.arange(len(a), device=a.device).repeat_interleave(positions.shape[1])
+    begins = torch.arange(0, positions.numel(), positions.shape[1], device=a.device)
+    found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001  # the sum turned round
+        a.contiguous(), table, positions.flatten(), begins, owner, 0
+    )
+    return found.view(positions.shape)
 
 
-@dataclass(frozen=True)
-class Leading(Masks):
-    """The first `positives` entries of each list are positive, the others negative."""
-
-    anchors: int
-    references: int
-    positives: int = 1
-    device: torch.device | None = None
-    first: int | None = None
-
-    def masks(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
-        """Compare places in the list."""
-        place = torch.arange(cols.start, cols.stop, device=self.device) < self.positives
-        positive = place.expand(rows.stop - rows.start, -1)
-        return positive, ~positive
-
-    def sparse_entries(self, rows: slice, cols: slice) -> tuple[Entries, Entries]:
-        """The leading entries, row by row."""
-        del cols
-        count = rows.stop - rows.start
-        i = torch.arange(count, device=self.device).repeat_interleave(self.positives)
-        j = torch.arange(self.positives, device=self.device).repeat(count)
-        return Entries(i, j), Entries(i[:0], i[:0])
-
-    def keys(self) -> tuple[Keys, Keys, Compare]:
-        """Places in the list tell positives."""
-        live = torch.ones(self.anchors, dtype=torch.bool, device=self.device or torch.device("cpu"))
-        return {"live": live}, {}, _Places(self.positives)
-
-
-@dataclass(frozen=True)
-class _Places:
-    positives: int
-
-    def __call__(self, rows: Mapping[str, Tensor], cols: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, None]:
-        positive = (cols["place"] < self.positives) & rows["live"]
-        return positive, ~positive, None
+def list_sums(factors: Tensor, table: Tensor, positions: Tensor) -> Tensor:
+    """Sum of the rows of each list, each times its factor, (lists, dim); no row is copied."""
+    if not positions.numel():
+        return table.new_zeros(len(positions), table.shape[1])
+    return embedding_bag(positions, table, per_sample_weights=factors.contiguous(), mode="sum")
 
 
 def listed(
@@ -125,11 +103,13 @@ def listed(
             a = -a
         offset = None if offset is None else offset.to(wide).expand(len(anchors), candidates)
         pick = lists.__getitem__ if isinstance(lists, Tensor) else lists
-        code, budget = _plan(reduction, (len(a), candidates, positives), a, execution or DEFAULT)
+        execution = execution or DEFAULT
+        _, _, compare = Leading(0, candidates, positives).keys()
+        code = row_code(reduction, compare, a, len(a) * candidates, execution)
         total, count, sums = _Listed.apply(  # type: ignore[no-untyped-call]
-            a, rows, offset, pick, (candidates, positives, budget), weights, stats, code
+            a, rows, offset, pick, (candidates, positives), weights, stats, code, execution
         )
-    stats_of = _named(all_reduce_sum(sums, processes), scale) if stats else {}
+    stats_of = named_sums(all_reduce_sum(sums, processes), scale) if stats else {}
     return Outcome(reduce_sum(total, processes), all_reduce_sum(count, processes), stats_of)
 
 
@@ -145,7 +125,7 @@ def _length(lists: Tensor | Lists, anchors: int, geometry: Geometry) -> int:
     return given.shape[1]
 
 
-def _named(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:
+def named_sums(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:
     """Statistics by name, scores as they were before the scale."""
     positive, positives, negative, negatives, rows = sums
     factor = torch.as_tensor(scale, dtype=sums.dtype, device=sums.device).detach()
@@ -160,7 +140,7 @@ def _named(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:
 
 
 class _Listed(torch.autograd.Function):
-    """Gathers a few anchors' candidates at a time; gradients are summed per row of the table."""
+    """Some anchors' scores at a time; gradients are summed per row of the table."""
 
     @staticmethod
     def forward(
@@ -169,38 +149,37 @@ class _Listed(torch.autograd.Function):
         table: Tensor,
         offset: Tensor | None,
         pick: Lists,
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, int],
         weights: Tensor | None,
         stats: bool,
         code: Code,
+        execution: Execution,
     ) -> Any:
-        candidates, positives, budget = sizes
+        candidates, positives = sizes
         need_a, need_table, need_offset = ctx.needs_input_grad[:3]
         grad_a = torch.zeros_like(a) if need_a else None
         grad_table = torch.zeros_like(table) if need_table else None
         grad_offset = a.new_zeros(len(a), candidates) if need_offset else None
         losses, numbers = [a.new_zeros(0)], [a.new_zeros(0)]  # a process may have no anchor
         sums = a.new_zeros(5, dtype=torch.float64)
-        for rows in spans(len(a), max(1, budget // max(1, candidates * a.shape[1]))):
+        for rows in spans(len(a), max(1, scores_at_hand(a, execution) // max(1, candidates))):
             positions = pick(rows)
-            chosen = table[positions]  # (rows, candidates, dim)
-            scores = torch.einsum("rd,rcd->rc", a[rows], chosen)
+            scores = list_products(a[rows], table, positions)
             if stats:
                 here = torch.ones_like(scores) if offset is None else offset[rows].isfinite().to(scores)
                 sums += _sums(scores, here, positives, None if weights is None else weights[rows])
             if offset is not None:
                 scores = scores + offset[rows]
-            loss, number, grad_scores = code(scores, rows)
+            loss, number, grad_scores = code(scores, Leading(len(scores), candidates, positives, a.device))
             losses.append(loss)
             numbers.append(number)
             if not (need_a or need_table or need_offset):
                 continue
             grad_scores = grad_scores if weights is None else grad_scores * weights[rows, None].to(grad_scores.dtype)
             if grad_a is not None:
-                grad_a[rows] = torch.einsum("rc,rcd->rd", grad_scores, chosen)
+                grad_a[rows] = list_sums(grad_scores, table, positions)
             if grad_table is not None:
-                entry_grads = grad_scores[:, :, None] * a[rows, None, :]
-                _add_rows(grad_table, positions.reshape(-1), entry_grads.reshape(-1, a.shape[1]))
+                _add_entries(grad_table, positions, grad_scores, a[rows], execution)
             if grad_offset is not None:
                 grad_offset[rows] = grad_scores
         loss, count = torch.cat(losses).double(), torch.cat(numbers).double()
@@ -213,70 +192,23 @@ class _Listed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None)
+        return (*multiplied(ctx.saved_tensors, grad), None, None, None, None, None, None)
 
 
-def _add_rows(table: Tensor, positions: Tensor, rows: Tensor) -> None:
+def _add_entries(table: Tensor, positions: Tensor, factors: Tensor, a: Tensor, execution: Execution) -> None:
+    """Add each anchor, times the factor of an entry of its list, to that entry's row of the table."""
+    most = max(BUDGET, execution.memory // (4 * a.element_size())) if uses_tiles(execution, a.device) else BUDGET
+    for some in spans(len(a), max(1, most // max(1, positions.shape[1] * a.shape[1]))):
+        each = factors[some, :, None] * a[some, None, :]
+        add_rows(table, positions[some].reshape(-1), each.reshape(-1, a.shape[1]))
+
+
+def add_rows(table: Tensor, positions: Tensor, rows: Tensor) -> None:
     """Add rows to those of a table; in a fixed order on every device."""
     if table.device.type == "cpu":
         table.index_add_(0, positions, rows)
     else:
         table.index_put_((positions,), rows, accumulate=True)
-
-
-def _plan(
-    reduction: Reduction[Any], shape: tuple[int, int, int], like: Tensor, execution: Execution
-) -> tuple[Code, int]:
-    """What reduces lists, and how many gathered numbers are held at once."""
-    anchors, candidates, positives = shape
-    if not uses_tiles(execution, like.device):
-        return partial(_reduced, reduction, shape, like), BUDGET
-    code = _tile_code(reduction, positives, execution.compiles(like.device, anchors * candidates))
-    return code, max(BUDGET, execution.memory // (4 * like.element_size()))  # gathered rows, and their pulls
-
-
-def _reduced(
-    reduction: Reduction[Any], shape: tuple[int, int, int], like: Tensor, scores: Tensor, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss and count of each list and the score gradients of its scores, by a reduction that is written out."""
-    anchors, candidates, positives = shape
-    relation = Leading(anchors, candidates, positives, scores.device)
-    tile = Tile(scores.contiguous(), rows, slice(0, candidates), relation, kept=True)
-    state = reduction.start(like, rows)
-    for step in range(reduction.passes):
-        reduction.update(step, state, tile)
-    grad_scores = reduction.grad_scores(state, tile)
-    done = reduction.finish(state)
-    return done.loss, done.count, grad_scores
-
-
-def _tile_code(reduction: Reduction[Any], positives: int, is_compiled: bool) -> Code:
-    """The same by tile code."""
-    program, _ = reduction.program()
-    spec = Spec(
-        program,
-        _Places(positives),
-        "none",
-        None,
-        centers=1,
-        has_margin=False,
-        one_set=False,
-        of_row=(),
-        of_col=(),
-        layout=layout(program, (), ()),
-        needs_grad=frozenset({"product"}),
-    )
-    code = compiled(whole_rows, spec) if is_compiled else partial(whole_rows, spec)
-
-    def lists(scores: Tensor, _: slice) -> tuple[Tensor, Tensor, Tensor]:
-        rows = {"live": torch.ones(len(scores), dtype=torch.bool, device=scores.device)}
-        rows["position"] = torch.full_like(rows["live"], -1, dtype=torch.int64)
-        begin = torch.zeros((), dtype=torch.int64, device=scores.device)
-        one = torch.ones((), dtype=scores.dtype, device=scores.device)
-        loss, number, _, grad_scores, _ = code(scores, rows, {"begin": begin, "new": begin}, {"scale": one})
-        return loss, number, grad_scores
-
-    return lists
 
 
 def _sums(scores: Tensor, here: Tensor, positives: int, weights: Tensor | None) -> Tensor:

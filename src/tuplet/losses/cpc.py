@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tuplet.bounds import Count
-from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, combine, gather, stream
+from tuplet.engine import SINGLE_PROCESS, Execution, Outcome, Processes, gather, stream
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_gather, first_row, shared
-from tuplet.engine.listed import Lists, listed
+from tuplet.engine.grouped import Groups, grouped
 from tuplet.errors import ShapeError
 from tuplet.losses.declare import DeclaredLoss, register
 from tuplet.losses.inputs import ROWS, Checks, RowOptions, check_embeddings, check_weights
@@ -145,39 +146,49 @@ def _outcome(
             hint="Expected (batch, time, latent), (batch, time, context) and (steps, latent, context).",
             reference="embedding-shape",
         )
-    checks, processes, is_whole = Checks(stream_options.execution), stream_options.processes, lengths is None
+    checks, processes = Checks(stream_options.execution), stream_options.processes
     check_embeddings(latents.flatten(1), "latents", checks)  # a message names the sequences
     check_embeddings(contexts.flatten(1), "contexts", checks)
     check_weights(weights, latents, checks)
+    _check_lengths(lengths, latents, checks)
     checks.done()
-    lengths, first = _checked(lengths, latents), first_row(batch, processes, maps.device)
-    ahead = _Ahead(gather(latents, processes), all_gather(lengths, processes), first, is_whole=is_whole)
-    outcomes = []
-    for k in range(1, min(len(maps), times - 1) + 1):
-        wide = wide_dtype(latents, maps)
-        with torch.autocast(latents.device.type, enabled=False):
-            predicted = contexts[:, : times - k].to(wide) @ maps[k - 1].T.to(wide)  # (batch, time - k, latent)
-        classify = ahead.among_all if negatives == "all" else ahead.among_one_time
-        outcomes += classify(predicted, k, lengths, weights, stream_options)
-    if not outcomes:
-        return Outcome(
-            latents[:0].sum() + contexts[:0].sum() + maps[:0].sum(), latents.new_zeros((), dtype=torch.float64)
-        )
-    return combine(*outcomes)
+    maps = maps[: max(0, times - 1)]
+    horizon, end = torch.triu_indices(len(maps), times - 1, device=maps.device) if len(maps) else maps.new_zeros(2, 0)
+    if not len(horizon):
+        nothing = latents[:0].sum() + contexts[:0].sum() + maps[:0].sum()
+        return Outcome(nothing, latents.new_zeros((), dtype=torch.float64))
+    wide = wide_dtype(latents, maps)
+    with torch.autocast(latents.device.type, enabled=False):
+        predicted = torch.einsum("btc,klc->ktbl", contexts[:, :-1].to(wide), maps.to(wide)).flatten(0, 1)
+    ahead = _Ahead(
+        predicted,
+        gather(latents, processes),
+        lengths,
+        None if lengths is None else all_gather(lengths, processes),
+        first_row(batch, processes, maps.device),
+        horizon * (times - 1) + (end - horizon),  # the prediction of the time `end + 1` by that of the context
+        end + 1,
+        weights,
+    )
+    return ahead.among_all(stream_options) if negatives == "all" else ahead.among_one_time(stream_options)
 
 
-def _checked(lengths: Tensor | None, latents: Tensor) -> Tensor:
-    """Times of each sequence that count."""
+def _check_lengths(lengths: Tensor | None, latents: Tensor, checks: Checks) -> None:
+    """Refuse what is not one number of times for each sequence."""
     batch, times = latents.shape[:2]
     if lengths is None:
-        return torch.full((batch,), times, device=latents.device)
-    if lengths.shape != (batch,) or bool(((lengths < 0) | (lengths > times)).any()):
+        return
+
+    def explain() -> None:
         raise ShapeError(
             f"lengths are {lengths.tolist()[:10]} for {batch} sequences of {times} times.",
             hint="Pass one whole number from 0 to the number of times for each sequence.",
             reference="embedding-shape",
         )
-    return lengths
+
+    if lengths.shape != (batch,):
+        explain()
+    checks.require(((lengths >= 0) & (lengths <= times)).all(), explain)
 
 
 @dataclass(frozen=True)
@@ -185,74 +196,58 @@ class _Ahead:
     """What is there to be distinguished.
 
     Args:
+        predicted: For each step ahead and each time of the context, (steps · contexts, batch, latent).
         latents: Of all processes, (sequences, time, latent).
-        lengths: Times of each of these sequences that count.
+        lengths: Times of the sequences of this process that count; None for all.
+        all_lengths: The same of all sequences.
         first: Which of them is the first of this process.
-        is_whole: All times of all sequences count, so that nobody has to look which do.
+        asked: Which predictions are asked for, (pairs,).
+        time: Of what, (pairs,).
+        weights: One per sequence of this process.
     """
 
+    predicted: Tensor
     latents: Tensor
-    lengths: Tensor
+    lengths: Tensor | None
+    all_lengths: Tensor | None
     first: int
-    is_whole: bool
+    asked: Tensor
+    time: Tensor
+    weights: Tensor | None
 
-    def among_all(
-        self, predicted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, stream_options: StreamOptions
-    ) -> list[Outcome]:
-        """Each latent k steps ahead among all latents of the batch."""
+    def among_one_time(self, stream_options: StreamOptions) -> Outcome:
+        """Each latent ahead among those of other sequences at that time."""
+        partner, weights = self._partners()
+        there = None
+        if self.all_lengths is not None:
+            there = torch.arange(self.latents.shape[1], device=partner.device)[:, None] < self.all_lengths
+        groups = Groups(self.asked, self.time, partner, there, weights)
+        return grouped(Softmax(), self.predicted, self.latents.transpose(0, 1), groups, **vars(stream_options))
+
+    def among_all(self, stream_options: StreamOptions) -> Outcome:
+        """Each latent ahead among all latents of the batch."""
         times = self.latents.shape[1]
-        if self.is_whole:
-            rows = torch.arange(len(predicted), device=predicted.device) + self.first
-            hit = (rows[:, None] * times + torch.arange(k, times, device=predicted.device)).flatten()
-            each = None if weights is None else weights[:, None].expand(-1, times - k).flatten()
-            table = self.latents.flatten(0, 1)
-            relation = Paired(hit, len(table))
-            return [
-                stream(Softmax(), predicted.flatten(0, 1), table, relation, "dot", weights=each, **vars(stream_options))
-            ]
-        counts = torch.arange(times, device=predicted.device) < self.lengths[:, None]
-        place = counts.flatten().cumsum(0).view_as(counts) - 1  # in the table of those that count
-        table = self.latents[counts]
-        asked = torch.arange(k, times, device=predicted.device) < lengths[:, None]
-        hit = place[self.first : self.first + len(predicted), k:][asked]
-        each = None if weights is None else weights[:, None].expand_as(asked)[asked]
-        relation = Paired(hit, len(table))
-        return [stream(Softmax(), predicted[asked], table, relation, "dot", weights=each, **vars(stream_options))]
+        partner, weights = self._partners()
+        place = (partner * times + self.time[:, None]).masked_fill(partner < 0, -1).flatten()
+        anchors, table = self.predicted[self.asked].flatten(0, 1), self.latents.flatten(0, 1)
+        each = None if weights is None else weights.flatten()
+        live = None
+        if self.all_lengths is not None:
+            live = (torch.arange(times, device=place.device) < self.all_lengths[:, None]).flatten()
+            if not uses_tiles(stream_options.execution or DEFAULT, place.device):  # without those that do not count
+                known = place >= 0
+                place = (live.cumsum(0) - 1)[place[known]]
+                anchors, table, each, live = anchors[known], table[live], None if each is None else each[known], None
+        relation = Paired(place, len(table), live)
+        return stream(Softmax(), anchors, table, relation, "dot", weights=each, **vars(stream_options))
 
-    def among_one_time(
-        self, predicted: Tensor, k: int, lengths: Tensor, weights: Tensor | None, stream_options: StreamOptions
-    ) -> list[Outcome]:
-        """Each latent k steps ahead among those of other sequences at that time; one pass for each length."""
-        times, dim = self.latents.shape[1:]
-        table = self.latents.reshape(-1, dim)
-        outcomes, begin = [], 0
-        for end in [times] if self.is_whole else torch.unique(self.lengths).tolist():
-            if end > k:
-                start = max(begin, k)
-                mine, others = self._as_long(lengths, end), self._as_long(self.lengths, end)
-                time = torch.arange(start, end, device=predicted.device)
-                hit = ((mine[:, None] + self.first) * times + time).flatten()
-                anchors = predicted[mine, start - k : end - k].flatten(0, 1)
-                each = None if weights is None else weights[mine, None].expand(-1, end - start).flatten()
-                lists = _of_one_time(hit, others, times)
-                outcomes.append(listed(Softmax(), anchors, table, lists, "dot", weights=each, **vars(stream_options)))
-            begin = end
-        return outcomes
-
-    def _as_long(self, lengths: Tensor, end: int) -> Tensor:
-        """Which sequences have that many times."""
-        if self.is_whole:
-            return torch.arange(len(lengths), device=lengths.device)
-        return (lengths >= end).nonzero()[:, 0]
-
-
-def _of_one_time(hit: Tensor, sequences: Tensor, times: int) -> Lists:
-    """For each anchor the latent it should find, then those of all other sequences at that time."""
-
-    def lists(rows: slice) -> Tensor:
-        own, time = hit[rows, None] // times, hit[rows, None] % times
-        place = torch.arange(max(0, len(sequences) - 1), device=hit.device)
-        others = sequences[place + (place >= torch.searchsorted(sequences, own))]
-        return torch.cat([own, others], 1) * times + time
-
-    return lists
+    def _partners(self) -> tuple[Tensor, Tensor | None]:
+        """The sequence that each prediction is about, -1 for none; and weights; both (pairs, batch)."""
+        own = torch.arange(self.predicted.shape[1], device=self.time.device)
+        partner = (own + self.first).expand(len(self.time), -1)
+        weights = None if self.weights is None else self.weights.expand(len(self.time), -1)
+        if self.lengths is None:
+            return partner, weights
+        counts = self.time[:, None] < self.lengths
+        weights = counts.to(self.predicted) if weights is None else weights * counts
+        return torch.where(counts, partner, -1), weights

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tuplet.bounds import Count, NotNegative, Share, Tau, bounded
 from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, gather, stream
-from tuplet.engine.execution import uses_tiles
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_gather, all_reduce_max, all_reduce_sum, counts, reduce_sum
-from tuplet.engine.listed import BUDGET, listed
+from tuplet.engine.listed import list_products, listed
+from tuplet.engine.rowcode import scores_at_hand
 from tuplet.engine.tiles import spans
 from tuplet.errors import LabelError, ShapeError
 from tuplet.geometry import normalise
@@ -37,6 +38,7 @@ from tuplet.memory import BankRows, MemoryBank, positions_in
 from tuplet.reductions import Logistic, Softmax
 from tuplet.relation import Paired
 from tuplet.seeding import derive
+from tuplet.tensors import wide_dtype
 
 
 @bounded
@@ -56,23 +58,29 @@ def estimate_log_z(
         temperature: tau > 0.
         processes: Who averages together.
     """
-    return _log_z(embeddings, BankRows(bank, len(bank)), noise, temperature, processes)
+    known = torch.ones(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    return _log_z(embeddings, known, BankRows(bank, len(bank)), noise, temperature, processes)
 
 
 @torch.no_grad()
 def _log_z(
-    embeddings: Tensor, bank: BankRows, noise: Tensor, temperature: float | Tensor, processes: Processes
+    embeddings: Tensor,
+    known: Tensor,
+    bank: BankRows,
+    noise: Tensor,
+    temperature: float | Tensor,
+    processes: Processes,
 ) -> Tensor:
-    number = all_reduce_sum(
-        torch.tensor(float(len(embeddings)), dtype=torch.float64, device=embeddings.device), processes
-    )
+    """The mean over the embeddings that are known."""
+    number = all_reduce_sum(known.sum(dtype=torch.float64), processes)
     if bank.shards.size > 1:
-        embeddings, noise = all_gather(embeddings, processes), all_gather(noise, processes)
-    units, (lists, there) = normalise(embeddings).double(), bank.own_lists(noise)
-    each = [units.new_full((1,), -math.inf)]
-    for rows in spans(len(units), BUDGET // max(1, lists.shape[1] * units.shape[1])):
-        scores = torch.einsum("rd,rcd->rc", units[rows], bank.rows[lists[rows]].double()) * scale_of(temperature)
-        each.append(scores.masked_fill(~there[rows], -math.inf).logsumexp(1))
+        embeddings, noise, known = (all_gather(x, processes) for x in (embeddings, noise, known))
+    wide = wide_dtype(embeddings, bank.rows)
+    units, table, (lists, there) = normalise(embeddings.to(wide)), bank.rows.to(wide), bank.own_lists(noise)
+    each = [units.new_full((1,), -math.inf, dtype=torch.float64)]
+    for rows in spans(len(units), scores_at_hand(units, DEFAULT) // max(1, lists.shape[1])):
+        scores = list_products(units[rows], table, lists[rows]).double() * scale_of(temperature)
+        each.append(scores.masked_fill(~(there[rows] & known[rows, None]), -math.inf).logsumexp(1))
     sums = torch.cat(each)
     peak = all_reduce_max(sums.max(), processes)
     total = all_reduce_sum((sums - peak).exp().sum(), processes)
@@ -180,18 +188,18 @@ class InstanceDiscriminationLoss(DeclaredLoss):
             noise = self.draw(labels, sides["processes"])
             log_z = self.log_z
             if math.isnan(known_number(self, "log_z")):
-                known = labels != -1
-                seen = embeddings.detach()[known], self.bank.part, noise[known]
+                seen = embeddings.detach(), labels != -1, self.bank.part, noise
                 log_z = _log_z(*seen, self.temperature, sides["processes"])
         return _outcome(embeddings, self.bank.part, labels, noise, log_z, self.temperature, self.proximal, sides)
 
     def draw(self, labels: Tensor, processes: Processes = SINGLE_PROCESS) -> Tensor:
         """Noise positions in this step, (anchors, m): the rows of this process among those of the global batch."""
         rows = counts(len(labels), processes, labels.device)
-        generator = derive(self.seed, "instance noise", int(known_number(self, "calls")))
-        positions = torch.randint(self.bank.all_units, (sum(rows), self.noise_samples or 0), generator=generator)
+        generator = derive(self.seed, "instance noise", int(known_number(self, "calls")), device=labels.device)
+        shape = sum(rows), self.noise_samples or 0
+        positions = torch.randint(self.bank.all_units, shape, generator=generator, device=labels.device)
         begin = sum(rows[: processes.rank])
-        return positions[begin : begin + len(labels)].to(labels.device)
+        return positions[begin : begin + len(labels)]
 
     @property
     def has_state(self) -> bool:
@@ -204,8 +212,7 @@ class InstanceDiscriminationLoss(DeclaredLoss):
         labels = torch.cat([call.labels for call in calls if call.labels is not None]).long()
         if self.noise_samples is not None and math.isnan(known_number(self, "log_z")):
             noise = torch.cat([self.draw(call.labels, processes) for call in calls if call.labels is not None])
-            known = labels != -1
-            seen = embeddings[known], self.bank.part, noise[known]
+            seen = embeddings, labels != -1, self.bank.part, noise
             self.log_z.copy_(_log_z(*seen, self.temperature, processes))
         self.bank.update(embeddings, labels, processes)
         count_on(self, "calls")
