@@ -324,6 +324,18 @@ class Graded(Masks):
         return {"values": mine, "live": live}, {"values": theirs}, ByDistance(self.geometry)
 
 
+def repeated(relation: Relation, times: int) -> Relation | None:
+    """All anchors several times over, one time after the other, as a set of its own; None if it cannot be said.
+
+    An anchor is a positive of itself then, where it is among the references, and as before no negative.
+    """
+    if isinstance(relation, SameLabel):
+        return SameLabel(relation.labels.repeat(times), relation.reference_labels)
+    if isinstance(relation, Paired) and relation.live is None:
+        return Paired(relation.partner.repeat(times), relation.references)
+    return None
+
+
 def _diagonal(relation: Relation, rows: slice, cols: slice) -> Entries | None:
     """Where anchors of a tile meet themselves; None if anchors and references are two sets."""
     if relation.first is None:

@@ -30,6 +30,7 @@ from tuplet.engine.program import Found, Mean, Monoid, merge
 from tuplet.engine.tilecode import (
     Values,
     asked_for,
+    entry_grads,
     finished,
     local_pass,
     reduce_tile,
@@ -102,8 +103,8 @@ def _here(work: Work) -> Sums:
     if problem.unit_cols:  # beside class weights and their gradient little else is to be held
         entries = min(entries, HEAD_ENTRIES) // work.spec.centers
     rows = entries // m
-    is_small = problem.scored_by is not None and n * m <= min(entries, AT_ONCE)
-    if is_small and not program.whole_rows and (local or (columnwise and problem.processes.size == 1)):
+    once = local or (columnwise and problem.processes.size == 1)
+    if once and not program.whole_rows and _is_one_tile(work, n * m, entries):
         return _at_once(work)
     if local:
         return _local(work, min(n, max(1, rows)))
@@ -111,6 +112,14 @@ def _here(work: Work) -> Sums:
         return _strips(work, min(n, max(1, rows)))
     height = min(n, problem.budget.tile_rows, max(1, entries))
     return _in_tiles(work, height, min(m, max(1, entries // height)))
+
+
+def _is_one_tile(work: Work, pairs: int, entries: int) -> bool:
+    """Whether all that is computed for the matrix may stay: its terms are computed once then, and not for each pass."""
+    problem = work.problem
+    if problem.scored_by is not None:
+        return pairs <= min(entries, AT_ONCE)
+    return pairs <= entries and problem.shards.size == 1 and not problem.budget.compiled  # a compiler fuses each pass
 
 
 def _crosses_rows(work: Work) -> bool:
@@ -171,7 +180,7 @@ def _strips(work: Work, height: int) -> Sums:
 
 
 def _at_once(work: Work) -> Sums:
-    """All terms of a small matrix, reduced over rows, columns and the whole of it while everything is here."""
+    """All terms of one tile, reduced over rows, columns and the whole of it while everything is here."""
     spec, whole = work.spec, (slice(0, len(work.a)), slice(0, len(work.r)))
     rows, cols, scalars = work.row_values(whole[0], 0), work.col_values(whole[1], 0), work.scalars_of(*whole)
 
@@ -188,7 +197,7 @@ def _at_once(work: Work) -> Sums:
         return work.summed(losses(given)[1])
     value, back, means = vjp(losses, given, has_aux=True)
     (grads,) = back(torch.ones_like(value))
-    work.backward(*whole, grads.pop("product"), grads, mirrored=False)
+    work.backward(*whole, *entry_grads(spec, grads.pop("product"), grads), mirrored=False)
     with torch.no_grad():
         return work.summed(means)
 

@@ -22,7 +22,10 @@ from tuplet.tensors import wide_dtype
 from tuplet.types import GeometryName
 
 AT_ONCE = 2**18
-"""Distances on a CPU of which all that is computed stays for the gradient: computing them again takes as long."""
+"""Distances of which all that is computed stays for the gradient: computing them again takes as long."""
+
+STAYING = 32
+"""So many times as many distances may be held at once as may stay with all that is computed for them."""
 
 Rowwise = Callable[[Tensor, Pair], tuple[Tensor, ...]]
 """Of distances (rows, references) and what is known of the pairs: numbers of each row, or sums."""
@@ -68,7 +71,7 @@ def rowwise(
     blocks = tuple(spans(len(a), max(1, entries // max(1, len(r))))) or (slice(0, 0),)
     plan = _Plan(function, kind, row_keys, col_keys, compare, relation.first, names, blocks, summed)
     with torch.autocast(a.device.type, enabled=False):
-        if a.device.type == "cpu" and len(a) * len(r) <= min(AT_ONCE, entries):
+        if len(a) * len(r) <= max(min(AT_ONCE, entries), entries // STAYING):
             return tuple(plan.found(slice(0, len(a)), a, r, values))
         return tuple(_Rowwise.apply(plan, a, r, *values))  # type: ignore[no-untyped-call]
 

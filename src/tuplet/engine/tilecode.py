@@ -174,7 +174,7 @@ def whole_rows(spec: Spec, product: Tensor, rows: Values, cols: Values, scalars:
         return loss, number, stats, None, {}
     value, back, (loss, number, stats) = vjp(losses, {"product": product, **own}, has_aux=True)
     (grads,) = back(torch.ones_like(value))
-    return loss, number, stats, *_entry_grads(spec, grads.pop("product"), grads)
+    return loss, number, stats, *entry_grads(spec, grads.pop("product"), grads)
 
 
 def score_grads(
@@ -220,7 +220,7 @@ def score_grads(
         seen, turn = vjp(mirror, product)
         (other,) = turn({entry[0]: _share(spec, entry, seen, of_cols, rows, cols, swapped=True) for entry in graded})
         grad_scores = grad_scores + other
-    return _entry_grads(spec, grad_scores, grads)
+    return entry_grads(spec, grad_scores, grads)
 
 
 def asked_for(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values:
@@ -229,7 +229,7 @@ def asked_for(spec: Spec, rows: Values, cols: Values, scalars: Values) -> Values
     return {name: x for name, x in named.items() if name in spec.needs_grad and not name.endswith(":square")}
 
 
-def _entry_grads(spec: Spec, grad_scores: Tensor, grads: Values) -> tuple[Tensor, Values]:
+def entry_grads(spec: Spec, grad_scores: Tensor, grads: Values) -> tuple[Tensor, Values]:
     """Score gradients as operands of products, and with the derivative by the squares of the rows."""
     grad_scores = grad_scores if spec.low is None else grad_scores.to(spec.low)
     if "row:square" in spec.needs_grad:

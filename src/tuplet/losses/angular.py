@@ -6,6 +6,7 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tuplet.bounds import Bounds
 from tuplet.engine import Outcome, Processes, combine, stream
@@ -14,6 +15,7 @@ from tuplet.engine.positives import positive_places
 from tuplet.engine.program import Found, Mean, Pair, Program, Term, lse, softplus
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
+from tuplet.relation import Relation, repeated
 
 Acute = Annotated[float, Bounds(above=0, below=math.pi / 2, hint="The angle is in radians: 45 degrees are 0.7854.")]
 
@@ -49,22 +51,28 @@ class AngularLoss(PairLoss):
         return _Pairs()
 
     def _streamed(self, problem: PairBatch, processes: Processes) -> Outcome:
-        """The sum of an anchor and its k-th positive against all negatives, for each k."""
-        steep = math.tan(self.angle) ** 2
-        a, r = problem.anchors, problem.references
-        places, there = positive_places(problem.relation)
+        """The sum of an anchor and its k-th positive against all negatives: for all k together, or for each."""
+        r, relation = problem.references, problem.relation
+        places, there = positive_places(relation)
         most = int(all_reduce_max(torch.tensor(places.shape[1]), processes)) if processes.size > 1 else places.shape[1]
+        if not len(r):
+            places, there = places[:, :0], there[:, :0]
+        short = max(1, most) - places.shape[1]  # of anchors of other processes
+        places, there = pad(places, (0, short)), pad(there, (0, short))
+        together = repeated(relation, places.shape[1])
+        if together is not None:
+            return self._of_pairs(problem, places.T.flatten(), there.T.flatten(), together)
+        return combine(*(self._of_pairs(problem, *pair, relation) for pair in zip(places.T, there.T, strict=True)))
+
+    def _of_pairs(self, problem: PairBatch, places: Tensor, there: Tensor, relation: Relation) -> Outcome:
+        """Each anchor, one time after the other, with the positive at its place."""
+        steep, times = math.tan(self.angle) ** 2, len(places) // max(1, len(problem.anchors))
+        a, r, weights = problem.anchors.repeat(times, 1), problem.references, problem.weights
+        positive = r[places] if len(r) else a
+        of_row = {"own": 2 * (1 + steep) * (a * positive).sum(1), "there": there.to(a.dtype)}
         options = {**problem.stream_options, "stats": False}
-        outcomes = []
-        for k in range(max(1, most)):
-            is_here = k < places.shape[1] and len(r) > 0
-            positive = r[places[:, k]] if is_here else a
-            own = 2 * (1 + steep) * (a * positive).sum(1)
-            is_real = there[:, k] if is_here else torch.zeros_like(own, dtype=torch.bool)
-            of_row = {"own": own, "there": is_real.to(own.dtype)}
-            both = 4 * steep * (a + positive)
-            outcomes.append(stream(self.program(), both, r, problem.relation, "dot", of_row=of_row, **options))
-        return combine(*outcomes)
+        options["weights"] = None if weights is None else weights.repeat(times)
+        return stream(self.program(), 4 * steep * (a + positive), r, relation, "dot", of_row=of_row, **options)
 
 
 angular = AngularLoss.function()
