@@ -8,17 +8,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from tuplet.bounds import Count, NotNegative, Positive
-from tuplet.engine import SINGLE_PROCESS, Outcome
+from tuplet.engine import SINGLE_PROCESS, Execution, Outcome
+from tuplet.engine.execution import DEFAULT, uses_tiles
 from tuplet.engine.gather import all_reduce_sum, reduce_sum, shared
 from tuplet.engine.tiles import spans
 from tuplet.geometry import normalise
 from tuplet.losses.base import register
 from tuplet.losses.classes import ClassLoss, row_weights
-from tuplet.margin import length
 from tuplet.tensors import wide_dtype
 
 ENTRIES = 2**20
-"""Most cosines that are held at once, where a call does not say."""
+"""Most cosines that are held at once on a CPU, where a call does not say; elsewhere memory decides."""
 
 
 @register("soft_triple")
@@ -71,7 +71,7 @@ class SoftTripleLoss(ClassLoss):
         with torch.autocast(embeddings.device.type, enabled=False):
             x, centers = normalise(embeddings.to(wide)), normalise(weight.to(wide))
             total = x[:0].sum() + centers[:0].sum()
-            blocks = spans(len(x), (sides.get("tile_size") or ENTRIES) // len(centers))
+            blocks = spans(len(x), (sides.get("tile_size") or _entries(x, sides.get("execution"))) // len(centers))
             for rows in blocks:
                 given = x[rows], centers, labels[rows].clamp_min(0), weights[rows].to(wide)
                 if len(blocks) == 1:  # no more than the limit stays
@@ -96,8 +96,14 @@ class SoftTripleLoss(ClassLoss):
     def _spread(self, centers: Tensor) -> Tensor:
         """Mean distance of two centers of a class, times a half."""
         units = centers.reshape(-1, self.centers, centers.shape[1])
-        apart = [length((units[:, k:] - units[:, :-k]).flatten(0, 1)).sum() for k in range(1, self.centers)]
-        return sum(apart, centers[:0].sum()) / (len(centers) * max(1, self.centers - 1))
+        apart = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist")  # to the last digit at any length
+        return apart.sum() / (2 * len(centers) * max(1, self.centers - 1))
+
+
+def _entries(x: Tensor, execution: Execution | None) -> int:
+    """How many cosines are held at once, beside as many shares and their gradients."""
+    execution = execution or DEFAULT
+    return execution.entries(x) // 2 if uses_tiles(execution, x.device) else ENTRIES
 
 
 soft_triple = SoftTripleLoss.function()
