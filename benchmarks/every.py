@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tuplet.losses import registry
+from tuplet.memory import FeatureQueue
 
 PER_CLASS = 4
 SELECTIONS = ("all", "easy", "semihard", "hard", "batch_hard", "facenet")
@@ -77,6 +78,8 @@ def names() -> list[str]:
 def case(name: str, rows: int, dim: int, device: torch.device, classes: int = 0, **options: Any) -> Case:
     """The loss with its defaults, and rows in general position on the unit sphere."""
     name, _, select = name.partition(" ")
+    if select == "queue":  # of two batches, one of which the first call fills
+        options["queue"], select = FeatureQueue(2 * rows, dim), ""
     if select:
         options["select"] = select
     generator = torch.Generator().manual_seed(0)

@@ -163,6 +163,14 @@ def executed(
     return with_it
 
 
+class OnCard(Execution):
+    """Tiles as they are on an accelerator, wherever they are counted."""
+
+    def entries(self, like: Tensor) -> int:
+        """What there is memory for."""
+        return self.room(like)
+
+
 @contextmanager
 def executing(execution: Execution | None, *, compiled: bool | None = None) -> Iterator[None]:
     """Replace the engine's default wherever it is known, with tile code in the place of "auto"."""

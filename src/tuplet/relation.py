@@ -236,9 +236,7 @@ class Paired(Masks):
         return Entries(i, partner[i] - cols.start), Entries(i[:0], i[:0])
 
     def transposed(self) -> "Paired":
-        """References ask, anchors answer; a reference without an anchor has no positive."""
-        if self.live is not None:
-            raise NotImplementedError
+        """References ask, anchors answer; a reference without an anchor, or one that takes no part, has no positive."""
         back = self.partner.new_full((self.references,), -1)
         known = self.partner >= 0
         back[self.partner[known]] = torch.arange(self.anchors, device=back.device)[known]
@@ -331,8 +329,8 @@ def repeated(relation: Relation, times: int) -> Relation | None:
     """
     if isinstance(relation, SameLabel):
         return SameLabel(relation.labels.repeat(times), relation.reference_labels)
-    if isinstance(relation, Paired) and relation.live is None:
-        return Paired(relation.partner.repeat(times), relation.references)
+    if isinstance(relation, Paired):
+        return Paired(relation.partner.repeat(times), relation.references, relation.live)
     return None
 
 

@@ -15,14 +15,6 @@ sys.path.insert(0, str(SCRIPT.parent))
 
 import counting  # noqa: E402  # of the benchmarks
 
-MOST = {
-    "batch_hard": 1,
-    "triplet": 2,  # beside the check of the embeddings the largest number of positives of an anchor
-    "instance_discrimination": 5,  # its bank is checked by itself
-}
-"""Host reads of a call of those that are not within the bound of one, the first name that fits."""
-
-
 @pytest.fixture(scope="module")
 def run(starter):
     return lambda *arguments: starter(["python", SCRIPT, *arguments], ROOT)
@@ -64,8 +56,7 @@ def test_errors_are_those_of_the_precision(report):
 def test_host_reads_are_within_the_bound(report):
     for row in report["rows"]:
         if any(one["what"] == "reads" for one in row["promises"]):
-            most = next((reads for name, reads in MOST.items() if name in row["row"]), 1)
-            assert row["contestants"]["tuplet"]["reads"] <= most, row["row"]
+            assert row["contestants"]["tuplet"]["reads"] <= counting.MOST_READS, row["row"]
 
 
 @pytest.mark.slow
@@ -119,3 +110,6 @@ def test_the_trace_counts_reads_of_every_kind():
     quiet = counting.traced(lambda: (x[y] * 2).sum().backward())
     assert quiet.reads.total() == 0
     assert quiet.operators > 5
+    seen = counting.traced(lambda: (y[1:], y.view(2, 2), y[None], torch.empty(3)))
+    assert (seen.operators > 3, seen.launches) == (True, 0)
+    assert counting.traced(lambda: y[1:].add_(1)).launches == 1

@@ -80,8 +80,11 @@ class Execution:
 
     def entries(self, like: torch.Tensor) -> int:
         """Most numbers in a tile of scores when nothing is said: on a CPU what its caches gain from."""
-        most = self.memory // (like.element_size() * 2)
-        return min(most, TILE_SIZE) if like.device.type == "cpu" else most
+        return min(self.room(like), TILE_SIZE) if like.device.type == "cpu" else self.room(like)
+
+    def room(self, like: torch.Tensor) -> int:
+        """Most numbers in a tile for which there is memory."""
+        return self.memory // (like.element_size() * 2)
 
     @contextmanager
     def products(self, device: torch.device) -> Iterator[None]:

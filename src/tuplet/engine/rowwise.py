@@ -42,6 +42,7 @@ def rowwise(
     summed: bool,
     of_row: Mapping[str, Tensor] | None = None,
     of_col: Mapping[str, Tensor] | None = None,
+    is_prepared: bool = False,
 ) -> tuple[Tensor, ...]:
     """What a function finds in whole rows of distances; differentiable once.
 
@@ -56,15 +57,13 @@ def rowwise(
         summed: True to add up what the rows at a time give; False to join numbers of rows.
         of_row: Values of anchors by name, (anchors,) or (anchors, k); differentiable.
         of_col: The same of references.
+        is_prepared: True if anchors and references are what the geometry makes of them, see `prepared`.
 
     Returns:
         As many tensors as the function returns.
     """
-    wide = wide_dtype(anchors, references)
-    a = anchors.to(wide)
-    r = a if references is anchors else references.to(wide)
     kind = geometry_of(geometry)
-    a, r = kind.prepare(a, r)
+    a, r = (anchors, references) if is_prepared else prepared(anchors, references, geometry)
     row_keys, col_keys, compare = relation.keys()
     names = tuple(f"row:{name}" for name in of_row or {}) + tuple(f"col:{name}" for name in of_col or {})
     values = (*(of_row or {}).values(), *(of_col or {}).values())
@@ -74,6 +73,13 @@ def rowwise(
         if len(a) * len(r) <= max(min(AT_ONCE, entries), entries // STAYING):
             return tuple(plan.found(slice(0, len(a)), a, r, values))
         return tuple(_Rowwise.apply(plan, a, r, *values))  # type: ignore[no-untyped-call]
+
+
+def prepared(anchors: Tensor, references: Tensor, geometry: GeometryName) -> tuple[Tensor, Tensor]:
+    """Both sets in the accumulation type and as a geometry compares them, for several calls; one set stays one."""
+    wide = wide_dtype(anchors, references)
+    a = anchors.to(wide)
+    return geometry_of(geometry).prepare(a, a if references is anchors else references.to(wide))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What all losses share: the module around a function."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -209,8 +209,15 @@ class MetricLoss(nn.Module):
             raise TypeError(f"{type(self).__name__} was called with an unknown argument {unknown[0]!r}. {hint}")
         own: dict[str, Any] = {"processes": self.processes, "execution": self.execution}
         if self.queue is not None:
-            own["queue"], own["queue_labels"] = self.queue.filled()
+            own |= self._of_queue(self.queue, sides)
         return own | sides
+
+    def _of_queue(self, queue: FeatureQueue, sides: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Rows of a queue; on an accelerator also empty slots, which a label of -1 leaves out without being read."""
+        execution = sides.get("execution") or self.execution or DEFAULT
+        whole = queue.embeddings, queue.labels
+        rows, labels = whole if uses_tiles(execution, queue.labels.device) else queue.filled()
+        return {"queue": rows, "queue_labels": labels}
 
     @staticmethod
     def _as_input(name: str, side: Any, device: torch.device) -> Any:

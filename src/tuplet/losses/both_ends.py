@@ -1,6 +1,7 @@
 """What the two ends of a pair have found: of the anchor in its row, of the reference in its column."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ from tuplet.types import GeometryName
 
 
 def at_both_ends(
-    term: Callable[[Tensor, Pair], Term], problem: PairBatch, geometry: GeometryName, processes: Processes
+    term: Callable[[Tensor, Pair], Term],
+    problem: PairBatch,
+    geometry: GeometryName,
+    processes: Processes,
+    *,
+    is_prepared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What a term is reduced to in each row, and in each column of all processes; both differentiable.
 
@@ -36,8 +42,8 @@ def at_both_ends(
         return (found.masked().sum(1) + (torch.inf if found.monoid == "smallest" else -torch.inf),)
 
     a, r, relation = problem.anchors, problem.references, problem.relation
-    entries = entries_of(problem)
-    (rows,) = rowwise(function, a, r, relation, geometry, entries=entries, summed=False)
+    options: dict[str, Any] = {"entries": entries_of(problem), "summed": False, "is_prepared": is_prepared}
+    (rows,) = rowwise(function, a, r, relation, geometry, **options)
     is_one = relation.first is not None and problem.num_in_batch == len(r)
     if isinstance(relation, RuleRelation) and not (is_one and relation.rule.is_symmetric):
         raise LabelError(
@@ -48,7 +54,7 @@ def at_both_ends(
     if is_one:
         return rows, gather(rows, processes)
     others = gather(a, processes)
-    (cols,) = rowwise(function, r, others, _turned(relation, processes), geometry, entries=entries, summed=False)
+    (cols,) = rowwise(function, r, others, _turned(relation, processes), geometry, **options)
     return rows, cols
 
 
@@ -63,7 +69,7 @@ def _turned(relation: Relation, processes: Processes) -> Relation:
     """The references against the anchors of all processes."""
     first = None if relation.first is None else 0
     if isinstance(relation, Paired):
-        return Paired(all_gather(relation.partner, processes), relation.references).transposed()
+        return Paired(all_gather(relation.partner, processes), relation.references, relation.live).transposed()
     if isinstance(relation, SharedLabel):
         mine = all_gather(relation.labels.long(), processes)
         return SharedLabel(relation.reference_labels.long(), mine, first=first)

@@ -1,7 +1,7 @@
 """Dynamic soft margin loss: hardest triplets, weighed by how large their difference is among all lately seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from tuplet.bounds import Count, Part
 from tuplet.engine import SINGLE_PROCESS, Outcome
 from tuplet.engine.gather import all_reduce_sum, reduce_sum
 from tuplet.engine.program import Pair, Program, Term, smallest
-from tuplet.engine.rowwise import rowwise
+from tuplet.engine.rowwise import prepared, rowwise
 from tuplet.losses.both_ends import at_both_ends, entries_of
 from tuplet.losses.declare import PairLoss, register
 from tuplet.losses.inputs import PairBatch
@@ -68,11 +68,14 @@ class DynamicSoftMarginLoss(PairLoss):
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         problem, processes = self.problem(embeddings, labels, sides), sides.get("processes", SINGLE_PROCESS)
-        rows, cols = at_both_ends(_nearest, problem, "euclidean", processes)
+        a, r = prepared(problem.anchors, problem.references, "euclidean")
+        problem = replace(problem, anchors=a, references=r)
+        rows, cols = at_both_ends(_nearest, problem, "euclidean", processes, is_prepared=True)
         weights = problem.weights
         weights = torch.ones_like(rows) if weights is None else weights.to(rows.dtype)
         values: dict[str, Any] = {"of_row": {"nearest": rows, "weight": weights}, "of_col": {"nearest": cols}}
         values |= {"geometry": "euclidean", "entries": entries_of(problem), "summed": True}
+        values |= {"is_prepared": True}
         sets = problem.anchors, problem.references, problem.relation
         with torch.no_grad():
             (counted,) = rowwise(self.counted, *sets, **values)

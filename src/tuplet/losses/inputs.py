@@ -128,6 +128,8 @@ def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str
     check_weights(weights, embeddings, checks)
     if references is not None:
         check_embeddings(references, "references", checks)
+    if labels is not None and sides.get("queue") is not None:
+        check_embeddings(sides["queue"], "queue", checks)
     checks.done(wait=True)
     stream_options = options_of(sides)
     if sides.get("relation") is not None:
@@ -200,7 +202,6 @@ def _with_queue(gathered: Tensor, labels: Tensor, sides: Mapping[str, Any]) -> t
             hint="Pass queue_labels=, one for each row of the queue; -1 for one that does not count.",
             reference="label-shape",
         )
-    check_embeddings(queue, "queue")
     check_dim(queue, gathered, "queue")
     queue_labels = class_labels(queue_labels, queue, "queue_labels")
     if labels.ndim != queue_labels.ndim:
@@ -228,13 +229,19 @@ def _prepare_pairs(
     gathered = _all_references(references, sides, stream_options)
     begin = first_row(len(references), processes, references.device)
     partner = torch.arange(len(embeddings), device=embeddings.device) + begin
-    queue = sides.get("queue")
+    queue, live = sides.get("queue"), None
     if queue is not None:
         check_dim(queue, embeddings, "queue")
-        known = sides.get("queue_labels")
-        gathered = torch.cat([gathered, (queue if known is None else queue[known != -1]).detach().to(gathered.dtype)])
+        if sides.get("queue_labels") is not None:
+            there = sides["queue_labels"] != -1
+            if uses_tiles(sides.get("execution") or DEFAULT, queue.device):  # tile code leaves empty slots out
+                live = torch.cat([there.new_ones(len(gathered)), there])
+            else:
+                queue = queue[there]
+        gathered = torch.cat([gathered, queue.detach().to(gathered.dtype)])
     weights = sides.get("weights")
-    relation = Paired(partner, sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered))
+    count = sum(stream_options["ring"].rows) if "ring" in stream_options else len(gathered)
+    relation = Paired(partner, count, live)
     return PairBatch(embeddings, gathered, relation, weights, 0, {"weights": weights, **stream_options})
 
 

@@ -94,8 +94,7 @@ class QueuedLoss(WrappedLoss):
 
     def _with_own(self, sides: dict[str, Any]) -> dict[str, Any]:
         assert self.queue is not None  # noqa: S101  # it was given one
-        rows, labels = self.queue.filled()
-        return super()._with_own({"queue": rows, "queue_labels": labels, **sides})
+        return super()._with_own({**self._of_queue(self.queue, sides), **sides})
 
     def _take_in(self, calls: list[Call]) -> None:
         super()._take_in(calls)
