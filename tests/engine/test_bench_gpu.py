@@ -15,6 +15,7 @@ sys.path.insert(0, str(SCRIPT.parent))
 
 import counting  # noqa: E402  # of the benchmarks
 
+
 @pytest.fixture(scope="module")
 def run(starter):
     return lambda *arguments: starter(["python", SCRIPT, *arguments], ROOT)

@@ -96,7 +96,7 @@ class SoftTripleLoss(ClassLoss):
     def _spread(self, centers: Tensor) -> Tensor:
         """Mean distance of two centers of a class, times a half."""
         units = centers.reshape(-1, self.centers, centers.shape[1])
-        apart = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist")  # to the last digit at any length
+        apart = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist")  # near ones have all digits
         return apart.sum() / (2 * len(centers) * max(1, self.centers - 1))
 
 
