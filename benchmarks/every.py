@@ -78,10 +78,9 @@ def names() -> list[str]:
 def case(name: str, rows: int, dim: int, device: torch.device, classes: int = 0, **options: Any) -> Case:
     """The loss with its defaults, and rows in general position on the unit sphere."""
     name, _, select = name.partition(" ")
-    if select == "queue":  # of two batches, one of which the first call fills
-        options["queue"], select = FeatureQueue(2 * rows, dim), ""
-    if select:
-        options["select"] = select
+    kinds: dict[str, dict[str, Any]] = {"": {}, "queue": {"queue": FeatureQueue(2 * rows, dim)}}
+    options |= kinds.get(select, {"select": select})
+    select = options.get("select", "")
     generator = torch.Generator().manual_seed(0)
     classes = classes or min(1000, rows)
     loss = _module(name, rows, dim, classes, options).to(device)

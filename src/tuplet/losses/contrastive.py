@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome
-from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, on_sphere
+from tuplet.losses.declare import PairLoss, on_sphere, register
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.listed import added, pairs, refuse_labels
 from tuplet.reductions import Hinge
 from tuplet.reductions.programs import HingeApartProgram

@@ -24,8 +24,9 @@ from tuplet.bounds import bounded
 from tuplet.engine import SINGLE_PROCESS, Outcome, Processes, Reduction, stream
 from tuplet.engine.execution import DEFAULT
 from tuplet.engine.program import Program
+from tuplet.geometry import normalise
 from tuplet.losses.base import MetricLoss, register, registry
-from tuplet.losses.inputs import PairBatch, PairOptions, on_sphere, prepare_inputs
+from tuplet.losses.inputs import PairBatch, PairOptions, check_shape, prepare_inputs
 from tuplet.losses.wording import Described, described, of_function, of_module
 from tuplet.memory import FeatureQueue
 from tuplet.registry import did_you_mean
@@ -276,3 +277,10 @@ class PairLoss(DeclaredLoss):
     processes: Processes = SINGLE_PROCESS
 
     of_module: ClassVar[frozenset[str]] = frozenset({"queue", "processes"})
+
+
+def on_sphere(embeddings: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Embeddings, and whatever they are compared with, divided by their lengths."""
+    check_shape(embeddings, "embeddings")
+    names = [name for name in ("references", "queue", "positives", "negatives") if sides.get(name) is not None]
+    return normalise(embeddings), {**sides, **{name: normalise(sides[name]) for name in names}}

@@ -16,7 +16,6 @@ from tuplet.engine.once import refuse_transforms
 from tuplet.engine.recording import Question, ask
 from tuplet.engine.ring import Ring
 from tuplet.errors import LabelError, NonFiniteError, ShapeError
-from tuplet.geometry import normalise
 from tuplet.relation import Paired, Relation, SameLabel, SharedLabel
 from tuplet.rule import Levels, Rule, RuleRelation
 from tuplet.tensors import wide_dtype
@@ -161,13 +160,6 @@ def prepare_inputs(embeddings: Tensor, labels: Tensor | None, sides: Mapping[str
     else:
         relation = relate(labels, all_labels, first=first)
     return PairBatch(embeddings, gathered, relation, weights, num_in_batch, {"weights": weights, **stream_options})
-
-
-def on_sphere(embeddings: Tensor, sides: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """Embeddings, and whatever they are compared with, divided by their lengths."""
-    check_shape(embeddings, "embeddings")
-    names = [name for name in ("references", "queue", "positives", "negatives") if sides.get(name) is not None]
-    return normalise(embeddings), {**sides, **{name: normalise(sides[name]) for name in names}}
 
 
 def _all_references(x: Tensor, sides: Mapping[str, Any], stream_options: dict[str, Any]) -> Tensor:

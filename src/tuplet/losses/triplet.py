@@ -9,8 +9,8 @@ from torch import Tensor
 from tuplet.bounds import NotNegative
 from tuplet.engine import Outcome, Reduction
 from tuplet.errors import LabelError
-from tuplet.losses.declare import PairLoss, register
-from tuplet.losses.inputs import PairBatch, on_sphere
+from tuplet.losses.declare import PairLoss, on_sphere, register
+from tuplet.losses.inputs import PairBatch
 from tuplet.losses.listed import refuse_labels, triplets
 from tuplet.losses.swap import swapped
 from tuplet.reductions import HardestTriplet, NearestBeyond, Triplet
