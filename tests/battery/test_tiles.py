@@ -1,15 +1,18 @@
 """What every registered loss must do on an accelerator, run here on the CPU by the same tile code."""
 
+import inspect
+
 import pytest
 import torch
 
-from battery.setups import batch, build
+from battery.setups import DIM, batch, build
 from battery.test_battery import assert_equal, call, every_loss, every_replayed, value_and_gradients
 from engine.test_programs import _HostReads
 from tuplet.engine import Execution
 from tuplet.engine.recording import Recording, recorded
 from tuplet.errors import TupletError
 from tuplet.losses import registry
+from tuplet.memory import FeatureQueue
 
 TILES = Execution(engine="tiles")
 
@@ -68,6 +71,42 @@ def test_nothing_is_read_back_where_checks_are_off(name):
 
 def test_how_many_positives_an_anchor_has_is_read_back_since_it_decides_a_shape():
     assert len(reads_unchecked("triplet")) <= 1
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in registry if "queue" in inspect.signature(registry[name]).parameters]
+)
+def test_empty_slots_of_a_queue_are_left_out_without_a_read(name):
+    found = []
+    for execution in (Execution(engine="panels"), TILES):
+        loss = build(name, queue=FeatureQueue(20, DIM).double())
+        loss.execution = execution
+        call(loss, batch(name)).backward()
+        loss.advance()  # fills 12 of 20
+        given = batch(name, seed=1)
+        with _HostReads() as reads:
+            value = call(loss, given)
+            value.backward()
+        found.append((value.detach(), [x.grad for x in given.leaves()]))
+    assert len(reads.found) <= 1, reads.found
+    assert_equal(*found)
+
+
+@pytest.mark.parametrize("negatives", ["batch", "all"])
+def test_times_after_the_end_of_a_sequence_are_left_out_without_a_read(negatives):
+    found = []
+    for execution in (Execution(engine="panels"), TILES, Execution(engine="tiles", memory=16 * 30)):
+        loss, given = build("cpc", negatives=negatives), batch("cpc")
+        loss.execution = execution
+        given = given.changed(lengths=torch.tensor([4, 0, 2, 3, 1, 4] * 2), weights=torch.arange(12).double())
+        with _HostReads() as reads:
+            outcome = loss.measure(*given.tensors, **given.given)
+            outcome.value.backward()
+        stats = [outcome.stats[name] for name in sorted(outcome.stats)]
+        found.append((outcome.value.detach(), [*(x.grad for x in given.leaves()), *stats]))
+        assert execution.engine == "panels" or len(reads.found) <= 1, reads.found
+    for other in found[1:]:
+        assert_equal(other, found[0])
 
 
 @every_loss
