@@ -25,7 +25,8 @@ whether a dense form or pytorch-metric-learning is faster there.
 NOTHING = "No card has run it yet, so nothing is claimed here about time or memory on an accelerator.\n"
 EARLIER = """Rows with † were measured the same day one state of the engine earlier: since then masks are computed again
 in the place of being stored, calls of up to 2²⁸ pairs are replayed as graphs, and class heads project their gradient
-once, at the end. The script measures all rows anew where there is a card.
+once, at the end. No row knows yet that noise is drawn on the card and that lists of rows are scored without copies;
+the section below counts host reads as they are now. The script measures all rows anew where there is a card.
 """
 COUNTED = """### Host reads and operators
 
@@ -36,8 +37,7 @@ The third step is counted: what a loss makes, or reads, once and keeps is no par
 A host read waits on an accelerator until everything launched before it is done; the bound is {reads} a call.
 Operators are what is dispatched without a compiler; those that launch a kernel, all but views and room for results,
 take 5 to 10 microseconds each there, and the bound is {launches} of them at {least} rows.
-More rows take more only where they no longer fit into one tile, which holds 2²⁵ scores, or fewer of a loss that holds
-several numbers for each.
+More rows take more only where they no longer fit into one tile.
 Compiled tile code is one or a few kernels for many operators, and calls that come again are replayed as one graph.
 `python benchmarks/bench_gpu.py --counts` counts again.
 """

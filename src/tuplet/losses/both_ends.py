@@ -1,7 +1,6 @@
 """What the two ends of a pair have found: of the anchor in its row, of the reference in its column."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,12 +19,7 @@ from tuplet.types import GeometryName
 
 
 def at_both_ends(
-    term: Callable[[Tensor, Pair], Term],
-    problem: PairBatch,
-    geometry: GeometryName,
-    processes: Processes,
-    *,
-    is_prepared: bool = False,
+    term: Callable[[Tensor, Pair], Term], problem: PairBatch, geometry: GeometryName, processes: Processes
 ) -> tuple[Tensor, Tensor]:
     """What a term is reduced to in each row, and in each column of all processes; both differentiable.
 
@@ -42,8 +36,8 @@ def at_both_ends(
         return (found.masked().sum(1) + (torch.inf if found.monoid == "smallest" else -torch.inf),)
 
     a, r, relation = problem.anchors, problem.references, problem.relation
-    options: dict[str, Any] = {"entries": entries_of(problem), "summed": False, "is_prepared": is_prepared}
-    (rows,) = rowwise(function, a, r, relation, geometry, **options)
+    entries = entries_of(problem)
+    (rows,) = rowwise(function, a, r, relation, geometry, entries=entries, summed=False)
     is_one = relation.first is not None and problem.num_in_batch == len(r)
     if isinstance(relation, RuleRelation) and not (is_one and relation.rule.is_symmetric):
         raise LabelError(
@@ -54,7 +48,7 @@ def at_both_ends(
     if is_one:
         return rows, gather(rows, processes)
     others = gather(a, processes)
-    (cols,) = rowwise(function, r, others, _turned(relation, processes), geometry, **options)
+    (cols,) = rowwise(function, r, others, _turned(relation, processes), geometry, entries=entries, summed=False)
     return rows, cols
 
 

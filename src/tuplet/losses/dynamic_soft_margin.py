@@ -1,7 +1,7 @@
 """Dynamic soft margin loss: hardest triplets, weighed by how large their difference is among all lately seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -68,15 +68,13 @@ class DynamicSoftMarginLoss(PairLoss):
 
     def _outcome(self, embeddings: Tensor, labels: Tensor | None, **sides: Any) -> Outcome:
         problem, processes = self.problem(embeddings, labels, sides), sides.get("processes", SINGLE_PROCESS)
-        a, r = prepared(problem.anchors, problem.references, "euclidean")
-        problem = replace(problem, anchors=a, references=r)
-        rows, cols = at_both_ends(_nearest, problem, "euclidean", processes, is_prepared=True)
+        rows, cols = at_both_ends(_nearest, problem, "euclidean", processes)
         weights = problem.weights
         weights = torch.ones_like(rows) if weights is None else weights.to(rows.dtype)
         values: dict[str, Any] = {"of_row": {"nearest": rows, "weight": weights}, "of_col": {"nearest": cols}}
         values |= {"geometry": "euclidean", "entries": entries_of(problem), "summed": True}
         values |= {"is_prepared": True}
-        sets = problem.anchors, problem.references, problem.relation
+        sets = *prepared(problem.anchors, problem.references, "euclidean"), problem.relation
         with torch.no_grad():
             (counted,) = rowwise(self.counted, *sets, **values)
         counted = all_reduce_sum(counted, processes)
