@@ -27,7 +27,7 @@ ABSENT = standins.install()
 
 import every  # noqa: E402  # after the stand-ins
 import torch  # noqa: E402
-from counting import MOST_LAUNCHES, MOST_READS, traced  # noqa: E402
+from counting import MOST_LAUNCHES, MOST_READS, Trace, traced  # noqa: E402
 from gpu_rows import COMPILED, KERNELS, LIMIT, Contestant, Made, OnCard, Promise, Row, executing, rows, step  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -37,7 +37,7 @@ SECONDS = 235.0
 TURNS, LEAST_TURNS = 15, 3
 ORDER = ("tuplet", KERNELS, LIMIT, "dense", "pytorch-metric-learning", COMPILED)
 COUNTED = (1024, 4096)
-QUEUED = ("supcon queue", "info_nce queue", "triplet queue")
+QUEUED = ("supcon queue", "info_nce queue")
 AS_GOOD = 2.0
 """Exact is what errs at most so many times as much as the dense form of the same type."""
 
@@ -301,33 +301,27 @@ def _show(row: dict[str, Any]) -> None:
 
 def _count(out: Path) -> int:
     """Host reads and operators of one value and gradient of every loss, traced on a CPU by the device path."""
-    found: list[dict[str, Any]] = []
-    for name in (*every.names(), *QUEUED):
-        counts = {str(rows): _counted(name, rows) for rows in COUNTED}
-        found.append({"loss": name, "counts": counts})
-        said = "   ".join("{reads:>3}{operators:>7}{launches:>7}".format(**one) for one in counts.values())
-        print(f"{name:<28}{said}   {counts[str(COUNTED[0])]['of']}", flush=True)
     bounds = {"reads": MOST_READS, "launches": MOST_LAUNCHES}
-    report = {"rows": COUNTED, "torch": torch.__version__, "bounds": bounds, "losses": found}
+    report: dict[str, Any] = {"rows": COUNTED, "torch": torch.__version__, "bounds": bounds, "losses": []}
+    for name in (*every.names(), *QUEUED):
+        traces = {str(rows): _counted(name, rows) for rows in COUNTED}
+        counts = {rows: each.counts() for rows, each in traces.items()}
+        report["losses"].append({"loss": name, "counts": counts})
+        said = "   ".join("{reads:>3}{operators:>7}{launches:>7}".format(**one) for one in counts.values())
+        print(f"{name:<28}{said}   {dict(traces[str(COUNTED[-1])].reads)}", flush=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 
-def _counted(name: str, rows: int) -> dict[str, Any]:
-    """The counts of the third step: what is made, or read, once and kept is no part of it."""
+def _counted(name: str, rows: int) -> Trace:
+    """The third step: what is made, or read, once and kept is no part of it."""
     given = every.case(name, rows, 128, torch.device("cpu"))
     one = step(given.value, given.leaves)
     with executing(OnCard(), compiled=False):
         for _ in range(2):
             one()
             given.loss.advance()
-        trace = traced(one)
-    return {
-        "reads": trace.reads.total(),
-        "operators": trace.operators,
-        "launches": trace.launches,
-        "of": dict(trace.reads),
-    }
+        return traced(one)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,10 @@ class Trace(TorchDispatchMode):
         self.reads: Counter[str] = Counter()
         self._copies = _Copies(self.reads)
 
+    def counts(self) -> dict[str, int]:
+        """How many reads, operators and launches there were."""
+        return {"reads": self.reads.total(), "operators": self.operators, "launches": self.launches}
+
     def __enter__(self) -> Self:
         self._copies.__enter__()
         return super().__enter__()

@@ -37,7 +37,8 @@ The third step is counted: what a loss makes, or reads, once and keeps is no par
 A host read waits on an accelerator until everything launched before it is done; the bound is {reads} a call.
 Operators are what is dispatched without a compiler; those that launch a kernel, all but views and room for results,
 take 5 to 10 microseconds each there, and the bound is {launches} of them at {least} rows.
-More rows take more only where they no longer fit into one tile.
+More rows take more only where they no longer fit into one tile, or what is computed for them no longer stays for the
+gradient.
 Compiled tile code is one or a few kernels for many operators, and calls that come again are replayed as one graph.
 `python benchmarks/bench_gpu.py --counts` counts again.
 """

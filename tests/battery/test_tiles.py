@@ -73,9 +73,7 @@ def test_how_many_positives_an_anchor_has_is_read_back_since_it_decides_a_shape(
     assert len(reads_unchecked("triplet")) <= 1
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in registry if "queue" in inspect.signature(registry[name]).parameters]
-)
+@pytest.mark.parametrize("name", [name for name in registry if "queue" in inspect.signature(registry[name]).parameters])
 def test_empty_slots_of_a_queue_are_left_out_without_a_read(name):
     found = []
     for execution in (Execution(engine="panels"), TILES):

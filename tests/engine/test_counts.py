@@ -29,7 +29,7 @@ def trace(given, execution=None):
         return traced(one)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "triplet queue"])
 def test_a_step_reads_one_value_and_launches_as_much_for_every_number_of_rows(name):
     few, more = (trace(every.case(name, rows, 16, LIKE)) for rows in (32, 96))
     assert more.reads.total() <= MOST_READS, more.reads
