@@ -94,7 +94,7 @@ def _promise(one: dict[str, Any]) -> str:
 
 
 def _counts(counts: dict[str, Any]) -> Iterator[str]:
-    """The bounds are judged at the first size."""
+    """The bounds hold at the first size."""
     heads = [f"{what}, {rows:,} rows" for rows in counts["rows"] for what in ("operators", "launched")]
     yield f"| {' | '.join(('loss', 'host reads', *heads, 'bounds'))} |"
     yield f"| --- | {' | '.join(['---:'] * (1 + len(heads)))} | --- |"

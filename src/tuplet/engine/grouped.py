@@ -1,6 +1,6 @@
 """The same reduction where rows come in groups, each of which meets a set of references of its own.
 
-Latents of one time are told from each other, for every time and every horizon: many small matrices at once.
+Latents of one time are distinguished, for every time and every horizon: many small matrices at once.
 """
 
 from dataclasses import dataclass
