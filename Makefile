@@ -23,7 +23,7 @@ test: $(VENV)/.dev  ## All tests but the slow ones.
 	$(PYTEST) -m "not slow and not weekly" $(TESTS)
 
 slow: $(VENV)/.dev  ## The slow tests: whole pages, presets and examples run as printed, and trainings killed and gone on with.
-	$(PYTEST) -m slow $(TESTS)
+	$(PYTEST) -m "slow and not weekly" $(TESTS)
 
 weekly: $(VENV)/.dev  ## Whole products of which `make test` tries a part, and more deaths.
 	$(PYTEST) -m weekly $(TESTS)

@@ -27,6 +27,7 @@ def digits():
     return train_test_split(x, y, train_size=600, random_state=0, stratify=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["supcon", "triplet", "multi_similarity", "arcface"])
 def test_it_embeds_new_rows_so_that_neighbours_share_a_class(loss):
     train, test, names, expected = digits()

@@ -131,6 +131,7 @@ def test_a_full_disk_leaves_the_old_content_and_says_so(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y.bin"]
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_leaves_one_whole_version(tmp_path):
     folder = tmp_path / "x"
     write(folder, "0" * 5000)

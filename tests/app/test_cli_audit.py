@@ -26,6 +26,7 @@ def spoilt(workplace, tuplet, tmp_path_factory):
     return folder, wrong, ["5/copy.png", f"5/{first.name}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [0, 2])
 def test_wrong_labels_and_copies_are_found_and_left_out(spoilt, tuplet, folds):
     folder, wrong, copies = spoilt

@@ -146,6 +146,7 @@ def networks(tmp_path_factory):
     return export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", FORMATS)
 @pytest.mark.parametrize(("kind", "size", "fit"), [(kind, *one) for kind, ones in SHOWN.items() for one in ones])
 def test_each_model_has_a_short_program_of_its_own_that_computes_the_same(
@@ -185,6 +186,7 @@ def test_rows_that_single_precision_loses_are_embedded_as_the_model_embeds_them(
     assert written.difference < 1e-5
 
 
+@pytest.mark.slow
 def test_a_folder_and_tables_of_other_forms_are_items_too(tmp_path, pictures):
     written = export_folder(image_model(3, "crop"), tmp_path / "images", "torch", [pictures[0].parent])
     assert written.checked == len(pictures)
@@ -193,6 +195,7 @@ def test_a_folder_and_tables_of_other_forms_are_items_too(tmp_path, pictures):
     assert export_folder(row_model("tables"), tmp_path / "rows", "torch", [tmp_path / "rows.tsv"]).checked == 6
 
 
+@pytest.mark.slow
 def test_rows_come_from_arrays_and_from_tables_whatever_their_order(tmp_path, tuplet):
     rows = np.random.default_rng(0).normal(size=(60, 3)).round(4)
     lines = [f"{c},{b},k{at % 6},{a}" for at, (a, b, c) in enumerate(rows)]

@@ -126,6 +126,7 @@ def test_every_small_preset_trains_from_the_command_line(typed, tmp_path, shelf,
     assert tomllib.loads((run / "recipe.toml").read_text())["loss"]["name"] == recipe.loss.name
 
 
+@pytest.mark.slow
 def test_init_writes_a_recipe_that_plans_and_trains(typed, tmp_path, shelf):
     said = typed("init", shelf / "photos", "-o", "mine.toml", "--set", "train.steps=5")
     assert said.stdout == "mine.toml\n"

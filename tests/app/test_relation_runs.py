@@ -153,6 +153,7 @@ def test_losses_are_compared_under_a_relation(tuplet, desk):
     assert "relation" in {one.get("protocol") for one in trainings if isinstance(one, dict)}
 
 
+@pytest.mark.slow
 def test_pairs_learn_under_a_relation_of_both_sides(tuplet, tmp_path):
     """Half of the digit as the query and half as its answer; queries of one digit are positives of each other's."""
     rows, labels = digits.load().data[:120], digits.load().target[:120]

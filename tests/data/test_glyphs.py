@@ -71,6 +71,7 @@ def test_a_damaged_cache_is_sampled_again_with_the_same_bytes(cache, tmp_path, d
     assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == ["glyphs.json", "glyphs.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_several_processes_may_draw_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
@@ -91,6 +92,7 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
     assert error.value.reference == "cannot-write"
 
 
+@pytest.mark.slow
 def test_raw_pixels_of_unseen_characters_reach_the_known_baseline(cache):
     manifest = make_glyphs(cache)
     splits = np.array(split_by_class(manifest.labels, {"train": 0.5, "test": 0.5}, seed=0))

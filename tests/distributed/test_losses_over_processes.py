@@ -47,6 +47,7 @@ def test_values_gradients_and_memory_equal_those_of_one_process(name, size, alon
 
 
 # Tiles of every loss are tried in the battery, and every case over processes above: here a part of them meets.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "exchange", "every"),
     [

@@ -70,6 +70,7 @@ def test_chunks_on_two_processes_give_the_gradient_of_the_whole_batch_on_one(rec
             torch.testing.assert_close(_double(found[loss]), _double(gradient), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @everywhere
 def test_the_run_is_evaluated_and_saved_as_by_one_process(size, loss, recipe, alone, together):
     folders = recipe.parent / "alone" / loss, together[size][0] / loss

@@ -238,6 +238,7 @@ class Unmasked(Program):
         return Mean(mine, found["number"]), Mean(theirs, found["their_number"], "column")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", [None, TILES], ids=["panels", "tiles"])
 @pytest.mark.parametrize("two_sets", [False, True])
 @pytest.mark.parametrize("form", ["rows", "vectors", "crossing", "local", "extremes"])

@@ -21,6 +21,7 @@ def test_retrieval_needs_neither_scipy_nor_scikit_learn():
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("absent", "call"),
     [

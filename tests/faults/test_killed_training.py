@@ -107,6 +107,7 @@ def test_death_while_something_is_written_leaves_no_trace(runs, moment):
     assert_same(folder / name, folder / "undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["model.safetensors", "optimizer.pt", "progress.json"])
 def test_a_checkpoint_cut_short_is_passed_over_and_said_so(runs, victim):
     folder = runs[0] / f"cut-{victim}"

@@ -68,6 +68,7 @@ def kill_some(create, typist, tmp_path, kills, seed):
     assert (len(index), index.check()) == (len(ROWS), [])
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_is_there_after_a_few_kills(create, typist, tmp_path):
     kill_some(create, typist, tmp_path, kills=2, seed=0)
 

@@ -97,6 +97,7 @@ def test_queries_are_answered_at_once_and_the_index_changes_over(create):
     assert after.search(asked, 5).ids == expected.search(asked, 5).ids
 
 
+@pytest.mark.slow
 def test_what_is_added_removed_and_replaced_meanwhile_is_so_afterwards(create):
     index, new = filled(create), make(seed=2)
     upgrade(index, new, [collection()], map_only=True)
@@ -134,6 +135,7 @@ def test_what_cannot_be_upgraded_is_said(create):
     assert caught.value.reference == "upgrade-model"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_few_items_are_enough(create, count):
     index = create(make())

@@ -11,6 +11,7 @@ from tuplet.losses import SupConLoss, registry
 
 
 # engines differ inside of the operator, where nothing is traced: some of the losses are enough to show that both work
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "every"), [("auto", 1), ("tiles", 6)])
 def test_every_loss_is_one_operator_of_a_compiled_graph(starter, tmp_path, engine, every):
     # in a process of its own: what checks shapes in tests cannot be traced

@@ -110,6 +110,7 @@ def test_plain_text_is_proposed_for_words(tmp_path):
     assert events[-1]["kind"] == "end"
 
 
+@pytest.mark.slow
 def test_texts_and_series_get_encoders_of_their_own(tmp_path):
     rows = [f"{k % 4},note {k} of kind {'ab' * (k % 4)}\n" for k in range(80)]
     (tmp_path / "texts.csv").write_text("label,text\n" + "".join(rows))

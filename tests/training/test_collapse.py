@@ -64,6 +64,7 @@ def test_a_healthy_training_says_nothing(recipe, tmp_path):
 LONG = ("train.steps=200", "train.validate_every=20", "evaluate.bootstrap=5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.3, 0.03])
 def test_a_training_ends_once_its_embedding_has_collapsed_and_keeps_the_best_step(recipe, tmp_path, rate):
     events = list(run(tiny.job(recipe, *COLLAPSING, *LONG, f"train.learning_rate={rate}"), tmp_path / "run"))

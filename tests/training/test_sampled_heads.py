@@ -74,6 +74,7 @@ def test_clipping_neither_counts_nor_touches_sampled_weights():
     torch.testing.assert_close(torch.cat([p.grad.flatten() for p in encoder.parameters()]).norm(), norm / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_with_a_sampled_head_resumes_bit_for_bit(name, tmp_path):
     recipe = tiny.write(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from tuplet.recipes.data import read_excluded
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture

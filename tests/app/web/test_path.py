@@ -61,6 +61,7 @@ def test_the_index_holds_the_folder_and_what_was_added(said):
     assert names[-1] == "new.png"
 
 
+@pytest.mark.slow
 def test_the_audit_is_a_page_and_a_table_that_training_reads(said, desk):
     assert said["audit runs/daily"].returncode == 0
     with (desk / "runs" / "daily" / "audit" / "findings.csv").open(newline="") as file:

@@ -180,6 +180,7 @@ def test_a_body_that_never_ends(guarded):
     assert answered(found) == (408, "request-timeout")
 
 
+@pytest.mark.slow
 def test_requests_that_are_broken_off(guarded, bearer):
     for length in ("Content-Length: 100", "Content-Length: 0", "Transfer-Encoding: chunked"):
         raw(guarded, head(guarded, length), half_open=True)
