@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versio
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test slow weekly shown check fix docs course bench results changelog dist clean
+.PHONY: help setup demo quick test weekly shown check fix docs course bench results changelog dist clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,11 +19,8 @@ demo: $(VENV)/.demo  ## Train on glyphs, evaluate on unseen characters, search, 
 quick: $(VENV)/.dev  ## Tests without the slow, the distributed and the browser ones.
 	$(PYTEST) -m "not slow and not weekly and not distributed and not browser" $(TESTS)
 
-test: $(VENV)/.dev  ## All tests but the slow ones.
-	$(PYTEST) -m "not slow and not weekly" $(TESTS)
-
-slow: $(VENV)/.dev  ## The slow tests: whole pages, presets and examples run as printed, and trainings killed and gone on with.
-	$(PYTEST) -m "slow and not weekly" $(TESTS)
+test: $(VENV)/.dev  ## All tests but the slow ones; with SLOW=1 these too.
+	$(PYTEST) -m "$(if $(SLOW),not weekly,not slow and not weekly)" $(TESTS)
 
 weekly: $(VENV)/.dev  ## Whole products of which `make test` tries a part, and more deaths.
 	$(PYTEST) -m weekly $(TESTS)

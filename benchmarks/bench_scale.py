@@ -51,6 +51,12 @@ class Products(TorchDispatchMode):
         if name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv"):
             left, right = args[1:3] if "add" in name else args[:2]
             self.total += left.numel() * (right.shape[-1] if "mv" not in name else 1)
+        elif name in ("_embedding_bag", "_embedding_bag_forward_only"):  # sums of rows of lists, each times its factor
+            table, positions = args[:2]
+            self.total += positions.numel() * table.shape[1]
+        elif name == "_embedding_bag_per_sample_weights_backward":  # products of a row with each of its list
+            _, table, positions = args[:3]
+            self.total += positions.numel() * table.shape[1]
         return func(*args, **(kwargs or {}))
 
 

@@ -47,6 +47,16 @@ def test_building_again_goes_on_and_embeds_only_what_is_missing(workplace, index
     assert (again["added"], again["embedded"]) == (1, 0)  # the embedding of its content is still there
 
 
+def test_what_cannot_be_read_leaves_no_index_and_adds_nothing_to_one(workplace, run, index, tuplet):
+    tuplet("index", "build", "none.index", "--model", run, "nowhere", folder=workplace, code=3)
+    assert not (workplace / "none.index").exists()
+    before = json.loads(tuplet("index", "info", index, "--json", folder=workplace).stdout)["items"]
+    (workplace / "some").mkdir()
+    Image.new("L", (9, 9)).save(workplace / "some" / "fresh.png")
+    tuplet("index", "add", index, "some", "nowhere", folder=workplace, code=3)
+    assert json.loads(tuplet("index", "info", index, "--json", folder=workplace).stdout)["items"] == before
+
+
 def test_search_finds_new_pictures_filters_and_leaves_out_what_is_too_far(workplace, index, tuplet):
     [path, *_] = sorted((workplace / "digits" / "3").iterdir())
     words = ("search", index, path, "--json", "-k", "5")

@@ -13,8 +13,10 @@ from tuplet.app.cli.show import log, show_rows, to_json
 from tuplet.errors import counted
 
 if TYPE_CHECKING:
+    from tuplet.data import Manifest
     from tuplet.engine import Processes
     from tuplet.index import Index
+    from tuplet.models import Embedder
 
 HELP = """Make, fill and check an index of your own items."""
 EPILOG = """
@@ -81,10 +83,13 @@ def build(
             if (index / CONFIG).is_file():
                 found = _opened(index, model, trust=trust)
                 _require_backend(found, backend)
-            else:
+                manifests = _read(found.embedder, collections, processes, skip_broken=skip_broken)
+            else:  # what cannot be read leaves no empty index
                 options = {"database": database, "table": table} if database else {}
-                found = indexes.create(index, Embedder.load(_home(model), trust=trust), backend=backend, **options)
-        _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json, processes)
+                embedder = Embedder.load(_home(model), trust=trust)
+                manifests = _read(embedder, collections, processes, skip_broken=skip_broken)
+                found = indexes.create(index, embedder, backend=backend, **options)
+        _fill(found, manifests, prefix, replace, recall, device, as_json, processes)
 
 
 def add(
@@ -105,7 +110,8 @@ def add(
     with together() as processes:
         with after_the_first(processes):
             found = _opened(index, model, trust=trust)
-        _fill(found, collections, prefix, replace, recall, skip_broken, device, as_json, processes)
+            manifests = _read(found.embedder, collections, processes, skip_broken=skip_broken)
+        _fill(found, manifests, prefix, replace, recall, device, as_json, processes)
 
 
 def remove(
@@ -249,36 +255,49 @@ def _require_backend(found: "Index", backend: str) -> None:
         raise typer.BadParameter(f"{found.folder} exists in {found.backend}, not in {backend}.")
 
 
+def _side(embedder: "Embedder") -> Literal["query", "partner"]:
+    """What items of an index are: the second items of pairs, where a model has an encoder for them."""
+    return "query" if embedder.partner is None else "partner"
+
+
+def _read(
+    embedder: "Embedder", collections: list[Path], processes: "Processes", *, skip_broken: bool
+) -> "dict[Path, Manifest]":
+    """The items of each collection, with a word on what was read as what."""
+    from tuplet.app.queries import read_collection
+
+    found = {}
+    for collection in collections:
+        manifest, notes = read_collection(embedder, collection, _side(embedder), skip_broken=skip_broken)
+        for note in notes if processes.rank == 0 else ():
+            log(note)
+        found[collection] = manifest
+    return found
+
+
 def _fill(
     found: "Index",
-    collections: list[Path],
+    manifests: "dict[Path, Manifest]",
     prefix: str,
     replace: bool,
     recall: float | None,
-    skip_broken: bool,
     device: str,
     as_json: bool,
     processes: "Processes",
 ) -> None:
     from tuplet import index as indexes
-    from tuplet.app.cli.running import after_the_first, device_of
-    from tuplet.app.queries import read_collection
+    from tuplet.app.cli.running import device_of
 
     found.embedder.to(device_of(device, processes))
-    side: Literal["query", "partner"] = "partner" if found.embedder.partner is not None else "query"
     rows = []
-    for collection in collections:
-        with after_the_first(processes):
-            manifest, notes = read_collection(found.embedder, collection, side, skip_broken=skip_broken)
-        for note in notes if processes.rank == 0 else ():
-            log(note)
+    for collection, manifest in manifests.items():
         with _bar(str(collection) if processes.rank == 0 else "") as progress:
             added = indexes.add(
                 found,
                 manifest,
                 prefix=prefix,
                 replacing=replace,
-                side=side,
+                side=_side(found.embedder),
                 progress=progress,
                 processes=processes,
             )
