@@ -158,6 +158,8 @@ class DataSummary(_Model):
     unlabelled: int = 0
     relation: str = ""
     """Which pairs are positive, where the recipe says it."""
+    together: bool = False
+    """Whether no positive pair of the relation stands in two splits."""
     left_out: list[LeftOut] = []
     seen: Seen | None = None
     lookalikes: int = 0

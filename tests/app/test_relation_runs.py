@@ -220,7 +220,7 @@ def test_what_belongs_together_is_held_out_whole(tuplet, people):
         12,
     ]
     evaluation = json.loads(tuplet("evaluate", "runs/first", "--json", folder=people).stdout)
-    assert evaluation["data"]["by"] == "class"
+    assert (evaluation["data"]["by"], evaluation["data"]["together"]) == ("class", True)
     assert evaluation["protocols"]["relation"]["model"]["settings"]["resample"] == "classes"
 
     table = (people / "people.csv").read_text()
@@ -243,3 +243,19 @@ def test_named_splits_that_part_what_belongs_together_are_refused_or_said_to_be_
     evaluation = json.loads(tuplet("evaluate", "runs/rows", "--json", folder=people).stdout)
     assert evaluation["data"]["by"] == "row"
     assert evaluation["protocols"]["relation"]["model"]["settings"]["resample"] == "examples"
+
+
+def test_positives_that_the_split_by_classes_may_part_are_not_said_to_be_unseen(tuplet, people):
+    """A column of classes is held out whole, and the matrix may name positives across."""
+    lines = (people / "people.csv").read_text().splitlines()
+    (people / "people.csv").write_text("\n".join([lines[0].replace("person", "label"), *lines[1:]]) + "\n")
+    apart = np.abs(np.subtract.outer(np.arange(240), np.arange(240)))
+    np.save(people / "said.npy", apart <= 8)
+    asked = ["--set", "data.relation=matrix(said)", "--set", "data.arrays.said=said.npy", "--steps", "4"]
+    said = tuplet("train", "people.csv", *asked, "--set", "evaluate.bootstrap=20", "--name", "said", folder=people)
+    assert "none of which belongs together" not in said.stderr
+    evaluation = json.loads(tuplet("evaluate", "runs/said", "--json", folder=people).stdout)
+    assert (evaluation["data"]["by"], evaluation["data"]["together"]) == ("class", False)
+    written = tuplet("init", "people.csv", *asked[:4], "-o", "made.toml", folder=people)
+    assert written.returncode == 0
+    assert "may part it" in (people / "made.toml").read_text()

@@ -8,7 +8,7 @@ import pytest
 from tuplet.data import Manifest
 from tuplet.data.blocks import blocks_of
 from tuplet.data.related import relate
-from tuplet.data.split import find_leaks, units_of
+from tuplet.data.split import find_leaks, holds_together, units_of
 from tuplet.data.statement import parse
 
 COLUMNS = {
@@ -76,3 +76,26 @@ def test_what_belongs_together_and_stands_in_two_splits_is_found_by_its_first_ex
         ("e0", ("test", "train"), ("e0", "e1", "e7")),
         ("e2", ("test", "train"), ("e2", "e3")),
     ]
+
+
+def test_classes_of_an_array_may_have_any_number(tmp_path):
+    """Numbers are names: no room is made for those between, and only -1 is unknown."""
+    items = np.arange(5, dtype=np.float32)[:, None]
+    manifest = Manifest(kind="vector", ids=tuple("abcde"), items=items)
+    files = {"one": np.array([2**60, 2**60, 7, -1, 9]), "two": np.array([-5, 3, 2**40, -1, 2**40])}
+    for name, values in files.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    paths = {name: str(tmp_path / f"{name}.npy") for name in files}
+    assert shown(units_of(relate(manifest, parse("same_class(one) | same_class(two)"), paths))) == "001.1"
+
+
+def test_classes_are_split_whole_where_no_column_tells_what_belongs_together(tmp_path):
+    """Then positives may stand in two splits, and nothing says that they do not."""
+    np.save(tmp_path / "said.npy", np.eye(8, dtype=bool))
+    table = replace(about("same_class(person)"), labels=np.arange(8) // 2, class_names=("a", "b", "c", "d"))
+    assert holds_together(table)
+    asked = relate(replace(table, related=None), parse("matrix(said)"), {"said": str(tmp_path / "said.npy")})
+    assert not holds_together(asked)
+    assert units_of(asked).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    leaks = find_leaks(replace(asked, splits=("train", "test", *["train"] * 6)), contents=False)
+    assert [leak.name for leak in leaks] == ["a"]

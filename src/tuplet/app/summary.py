@@ -74,7 +74,7 @@ def state_data(evaluation: Evaluation) -> str:
         return f"There are {shown}, without labels: only the health of their embeddings is reported."
     if main.protocol in ("all", "train"):
         shown += f" of {part.classes:,} classes{_state_seen(evaluation)}"
-    elif main.protocol.startswith("relation") and evaluation.data.by == "class" and evaluation.data.seen is None:
+    elif main.protocol.startswith("relation") and evaluation.data.together and evaluation.data.seen is None:
         shown += ", none of which belongs together with a training example"
     elif main.protocol == "pairs":
         shown = f"{part.examples:,} {evaluation.split} pairs"

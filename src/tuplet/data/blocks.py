@@ -82,7 +82,10 @@ def _components(edges: NDArray[np.int64], count: int) -> Blocks:
 
 
 def _of_class(_: Asked, mine: NDArray[np.int64]) -> Blocks:
-    return mine.copy()
+    """Examples of a class, which an array may give any number."""
+    found = np.unique(mine, return_inverse=True)[1].astype(np.int64)
+    found[mine == UNKNOWN] = UNKNOWN
+    return found
 
 
 def _of_levels(_: Asked, mine: NDArray[np.int64]) -> Blocks:

@@ -43,9 +43,18 @@ def units_of(manifest: Manifest) -> NDArray[np.int64] | None:
 
     None if there is nothing of the kind.
     """
-    related = manifest.related
-    blocks = None if related is None or related.statement.is_distance else blocks_of(related)
+    blocks = _blocks(manifest)
     return manifest.labels if blocks is None else blocks
+
+
+def holds_together(manifest: Manifest) -> bool:
+    """Whether it is a relation that says what a split by class keeps whole, so that it parts no positive pair."""
+    return _blocks(manifest) is not None
+
+
+def _blocks(manifest: Manifest) -> NDArray[np.int64] | None:
+    related = manifest.related
+    return None if related is None or related.statement.is_distance else blocks_of(related)
 
 
 def count_units(manifest: Manifest) -> int:
@@ -121,7 +130,7 @@ def find_leaks(manifest: Manifest, *, contents: bool = True) -> list[Leak]:
         return []
     units = units_of(manifest)
     labels = [] if units is None else units.tolist()
-    names = manifest.class_names if units is manifest.labels else _first_ids(manifest, labels)
+    names = _first_ids(manifest, labels) if holds_together(manifest) else manifest.class_names
     classes = [None if label == UNKNOWN else names[label] for label in labels]
     return [
         *(Leak("class", str(name), *rest) for name, rest in _across(classes, manifest)),

@@ -38,6 +38,12 @@ def list_products(a: Tensor, table: Tensor, positions: Tensor) -> Tensor:
     """
     if not positions.numel():
         return a.new_zeros(positions.shape)
+    if positions.device.type == "cpu" and bool(((positions < 0) | (positions >= len(table))).any()):
+        raise ShapeError(  # where asking costs nothing: the kernel would read what lies beside the table
+            f"lists name rows {int(positions.min())} to {int(positions.max())} of a table of {len(table)}.",
+            hint="Give positions from 0 to the number of rows, without that.",
+            reference="candidate-lists",
+        )
     owner = torch.arange(len(a), device=a.device).repeat_interleave(positions.shape[1])
     begins = torch.arange(0, positions.numel(), positions.shape[1], device=a.device)
     found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001  # the sum turned round

@@ -15,6 +15,7 @@ from tuplet.data import Dataset, Manifest, content_ids, load_dataset
 from tuplet.data.dataset import taken
 from tuplet.data.fingerprint import Fingerprint, differences
 from tuplet.data.glyphs import glyph_facts
+from tuplet.data.split import holds_together
 from tuplet.engine import SINGLE_PROCESS, Processes
 from tuplet.errors import DataError
 from tuplet.foreign import refuse_untrusted
@@ -255,6 +256,7 @@ def _described(recipe: Recipe, given: _Given, cache: Path) -> Mapping[str, Any]:
         described["unlabelled"] = 0 if manifest.labels is None else int((manifest.labels < 0).sum())
     if recipe.data.relation is not None:
         described["relation"] = recipe.data.relation
+        described["together"] = given.task.split_by == "class" and holds_together(manifest)
     if recipe.data.source == "glyphs":
         facts = glyph_facts(cache)
         described |= {"lookalikes": len(facts.lookalikes), "copies": facts.copies, "faces": len(facts.faces)}

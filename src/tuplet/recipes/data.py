@@ -214,7 +214,7 @@ def _refuse_seen(parts: Mapping[str, Manifest], by: str, earlier: Earlier) -> No
             continue
         found = [one for one in part.ids if _is_seen(one, earlier.contents[one], seen)]
         what = "example" if len(found) == 1 else "examples"
-        if by == "class" and part.labels is not None:
+        if by == "class" and part.labels is not None and part.related is None:
             found, what = sorted({part.class_names[one] for one in part.labels if one >= 0} & seen.classes), "classes"
         if found:
             raise DataError(

@@ -55,7 +55,7 @@ def data_warnings(manifest: Manifest, parts: Mapping[str, Manifest], by: str, pe
     train, sizes = parts["train"], class_sizes(parts["train"])
     if per_class is not None:
         found += _class_warnings(train, sizes, per_class)
-    if by == "class" and 0 < len(sizes) < FEW_TRAINING_CLASSES:
+    if by == "class" and manifest.related is None and 0 < len(sizes) < FEW_TRAINING_CLASSES:
         found.append(
             f"Training has {counted(len(sizes), 'class', 'classes')}, but tests unseen ones: fewer "
             f"than {FEW_TRAINING_CLASSES} generalise poorly, and long training overfits. If new examples of known "

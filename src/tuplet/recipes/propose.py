@@ -13,7 +13,7 @@ import numpy as np
 from tuplet.data import Kind, Manifest
 from tuplet.data.folders import is_stray
 from tuplet.data.hashing import content_ids
-from tuplet.data.split import count_units, find_leaks, units_of
+from tuplet.data.split import count_units, find_leaks, holds_together, units_of
 from tuplet.errors import DataError, SplitSizeError, counted
 from tuplet.recipes.data import Reader
 from tuplet.recipes.data_warnings import OPEN_FROM, class_sizes, looks_continuous, some
@@ -287,10 +287,10 @@ def _fit_relation(made: Proposal, manifest: Manifest) -> None:
         train = _hold_out_rows(made, manifest, "What belongs together no column tells: rows are held out.")
     else:
         split, train = _split(manifest, made.reader)
-        count = counted(count_units(manifest), "group", "groups")
-        why = f"The relation holds examples together in {count}, and whole ones are held out."
-        if split.by == "row":
-            why = f"The relation holds examples together in {count}; to hold out whole ones takes {OPEN_FROM} or more."
+        why = "What belongs together no column tells: the split is by the classes, and may part it."
+        if holds_together(manifest):
+            end = "whole ones are held out." if split.by == "class" else f"holding out whole ones takes {OPEN_FROM}."
+            why = f"The relation holds examples together in {counted(count_units(manifest), 'group', 'groups')}; {end}"
         _say_split(made, split, "The data names its splits." if manifest.splits is not None else why)
     size = max(2, min(BATCH, len(train)))
     made.say(("batch",), "Anchors, and a positive of each.", name="related", batch_size=size)
