@@ -159,7 +159,7 @@ class DataSummary(_Model):
     relation: str = ""
     """Which pairs are positive, where the recipe says it."""
     together: bool = False
-    """Whether no positive pair of the relation stands in two splits."""
+    """Whether no positive pair of the relation lies in two splits."""
     left_out: list[LeftOut] = []
     seen: Seen | None = None
     lookalikes: int = 0
