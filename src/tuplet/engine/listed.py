@@ -38,12 +38,6 @@ def list_products(a: Tensor, table: Tensor, positions: Tensor) -> Tensor:
     """
     if not positions.numel():
         return a.new_zeros(positions.shape)
-    if positions.device.type == "cpu" and bool(((positions < 0) | (positions >= len(table))).any()):
-        raise ShapeError(  # where asking costs nothing: the kernel would read what lies beside the table
-            f"lists name rows {int(positions.min())} to {int(positions.max())} of a table of {len(table)}.",
-            hint="Give positions from 0 to the number of rows, without that.",
-            reference="candidate-lists",
-        )
     owner = torch.arange(len(a), device=a.device).repeat_interleave(positions.shape[1])
     begins = torch.arange(0, positions.numel(), positions.shape[1], device=a.device)
     found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(  # noqa: SLF001  # the sum turned round
@@ -131,6 +125,16 @@ def _length(lists: Tensor | Lists, anchors: int, geometry: Geometry) -> int:
     return given.shape[1]
 
 
+def _refuse_outside(positions: Tensor, count: int) -> None:
+    """A kernel would read what lies beside the table."""
+    if bool(((positions < 0) | (positions >= count)).any()):
+        raise ShapeError(
+            f"lists name rows {int(positions.min())} to {int(positions.max())} of a table of {count}.",
+            hint="Give positions from 0 up to, and without, the number of rows.",
+            reference="candidate-lists",
+        )
+
+
 def named_sums(sums: Tensor, scale: float | Tensor) -> dict[str, Tensor]:
     """Statistics by name, scores as they were before the scale."""
     positive, positives, negative, negatives, rows = sums
@@ -170,6 +174,8 @@ class _Listed(torch.autograd.Function):
         sums = a.new_zeros(5, dtype=torch.float64)
         for rows in spans(len(a), max(1, scores_at_hand(a, execution) // max(1, candidates))):
             positions = pick(rows)
+            if not uses_tiles(execution, a.device):  # where asking costs nothing
+                _refuse_outside(positions, len(table))
             scores = list_products(a[rows], table, positions)
             if stats:
                 here = torch.ones_like(scores) if offset is None else offset[rows].isfinite().to(scores)
